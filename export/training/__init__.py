@@ -1,0 +1,1 @@
+"""Synthetic absorptiometry phantoms, and training on them."""

@@ -1,0 +1,185 @@
+"""From a skeleton and a body to the two 8-bit images that a GE Lunar iDXA writes of a whole-body scan.
+
+Bone areal density comes from `solids`; soft tissue is a stack of superelliptic sections for each part of the body.
+The display adds a steep compression of soft-tissue thickness to bone areal density, as the scanner's bone image
+does (grey levels measured on a real one: abdomen 82-92, thigh 96, arm 71, lung with ribs 105, thoracic spine 195,
+skull 218, femoral cortex saturated at 252, background exactly 0, steps of two, adjacent-pixel noise about 2.7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from export.training.anatomy import Person
+from export.training.shape import FIRST_THORACIC, SpineShape
+from export.training.solids import Solids, areal_density
+
+Image = NDArray[np.float32]
+
+ROWS, COLUMNS = 791, 272
+EXPOSED_AREA_MM = (658, 1920)  # width, height
+PIXEL_MM = (EXPOSED_AREA_MM[1] / ROWS, EXPOSED_AREA_MM[0] / COLUMNS)
+_FINE = 2  # bones are drawn at half the pixel pitch and averaged
+
+# fraction of the extent below the crown: half width, full depth, mm
+_TRUNK = np.array(
+    [
+        (0.000, 6, 20), (0.006, 34, 90), (0.020, 58, 150), (0.045, 75, 185), (0.070, 78, 190), (0.090, 73, 180),
+        (0.108, 61, 150), (0.122, 56, 120), (0.136, 60, 122), (0.146, 88, 130), (0.154, 135, 150), (0.166, 176, 170),
+        (0.185, 172, 195), (0.205, 162, 208), (0.250, 156, 218), (0.300, 153, 218), (0.340, 150, 212),
+        (0.370, 154, 208), (0.400, 166, 208), (0.430, 186, 212), (0.465, 199, 208), (0.498, 199, 190), (0.510, 150, 170),
+        (0.524, 60, 120), (0.530, 2, 60),
+    ]
+)  # fmt: skip
+_LEG = np.array(
+    [
+        (0.470, 96, 190), (0.520, 96, 178), (0.560, 88, 165), (0.620, 75, 148), (0.680, 61, 126), (0.712, 56, 118),
+        (0.750, 55, 112), (0.800, 57, 114), (0.850, 46, 92), (0.900, 34, 74), (0.925, 34, 76), (0.945, 40, 100),
+        (0.970, 36, 62), (0.990, 26, 34), (1.000, 8, 15),
+    ]
+)  # fmt: skip
+_ARM = np.array(
+    [
+        (0.142, 12, 50), (0.150, 34, 85), (0.170, 50, 105), (0.200, 51, 104), (0.250, 48, 98), (0.300, 43, 88),
+        (0.325, 42, 82), (0.360, 41, 80), (0.400, 34, 68), (0.445, 26, 50), (0.467, 26, 42), (0.490, 36, 38),
+        (0.520, 32, 30), (0.545, 20, 22), (0.560, 5, 10),
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How the body lies in the image: `top_left_mm` is (z, x) of the centre of the top-left pixel."""
+
+    shape: tuple[int, int]
+    pixel_mm: tuple[float, float]
+    top_left_mm: tuple[float, float]
+
+    def grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return z of the rows (rows, 1) and x of the columns (1, columns), mm."""
+        z = self.top_left_mm[0] - np.arange(self.shape[0]) * self.pixel_mm[0]
+        x = self.top_left_mm[1] + np.arange(self.shape[1]) * self.pixel_mm[1]
+        return z[:, None], x[None, :]
+
+
+def draw_framing(rng: np.random.Generator, person: Person) -> Framing:
+    """Place a person on the table as an operator would: about centred, head near the top."""
+    above = max(6.0, rng.normal((EXPOSED_AREA_MM[1] - person.extent_mm) / 2, 18))
+    left = -EXPOSED_AREA_MM[0] / 2 + rng.normal(0, 9)
+    return Framing((ROWS, COLUMNS), PIXEL_MM, (person.crown_z + above, left))
+
+
+def bone_density(solids: Solids, framing: Framing) -> Image:
+    """Areal density of bone, g/cm2, each pixel the mean over its area, with the beam's slight blur."""
+    rows, columns = framing.shape
+    fine = (framing.pixel_mm[0] / _FINE, framing.pixel_mm[1] / _FINE)
+    corner = (
+        framing.top_left_mm[0] + framing.pixel_mm[0] / 2 - fine[0] / 2,
+        framing.top_left_mm[1] - framing.pixel_mm[1] / 2 + fine[1] / 2,
+    )
+    detailed = areal_density(solids, (rows * _FINE, columns * _FINE), fine, corner)
+    mean = cv2.resize(detailed, (columns, rows), interpolation=cv2.INTER_AREA)
+    return np.maximum(cv2.GaussianBlur(mean, (0, 0), 0.65), 0).astype(np.float32)
+
+
+def soft_tissue(
+    rng: np.random.Generator, person: Person, shape: SpineShape, framing: Framing
+) -> tuple[Image, Image]:
+    """Thickness of soft tissue and of air along the beam, mm, as two (rows, columns) images."""
+    z, x = framing.grid()
+    fraction = (person.crown_z - z[:, 0]) / person.extent_mm
+    s, girth = person.scale, person.habitus
+    broad = np.where(fraction < 0.14, 1.0, girth**0.55)
+    hips = np.where((fraction > 0.38) & (fraction < 0.6) & person.female, 1.04, 1.0)
+    lean = person.axis_x(np.maximum(z[:, 0], -200.0))
+
+    def part(table: NDArray[np.float64], centre: Any, wide: Any, deep: float, power: float = 2.4) -> Image:
+        half = np.interp(fraction, table[:, 0], table[:, 1], left=0, right=0) * wide
+        depth = np.interp(fraction, table[:, 0], table[:, 2], left=0, right=0) * deep
+        away = np.abs(x - np.asarray(centre)[:, None]) / np.maximum(half, 1e-3)[:, None]
+        return (depth[:, None] * np.maximum(1 - away**power, 0) ** (1 / power)).astype(np.float32)
+
+    table = _TRUNK.copy()
+    table[11:20, 1] *= rng.normal(1.0, 0.04)
+    table[14:18, 1] *= rng.normal(1.0, 0.05)
+    body = part(table, lean, broad * hips * s, girth * s)
+    for side in (-1, 1):
+        knee = side * (96 - 10 * np.clip((fraction - 0.5) / 0.2, 0, 1)) * s
+        body = np.maximum(body, part(_LEG, knee, girth**0.6 * s, girth * s))
+        place = np.interp(fraction, [0.142, 0.17, 0.25, 0.322, 0.467, 0.56], [150, 180, 218, 245, 262, 262])
+        out = np.interp(fraction, [0.142, 0.25, 0.322], [1.0, 1.0, person.arm_out])
+        arm = part(_ARM, side * place * out * s + lean * (fraction < 0.25), girth**0.5 * s, girth**0.7 * s)
+        body = np.maximum(body, arm)
+    return body, _air(rng, person, shape, framing)
+
+
+def _air(rng: np.random.Generator, person: Person, shape: SpineShape, framing: Framing) -> Image:
+    z, x = framing.grid()
+    fraction = (person.crown_z - z) / person.extent_mm
+    s = person.scale
+    middle = np.interp(-z[:, 0], -shape.line[:, 2], shape.line[:, 0])[:, None]
+    air = np.zeros(framing.shape, dtype=np.float32)
+    for side in (-1, 1):
+        dome = rng.normal(0.288, 0.008) + (0.004 if side > 0 else 0.0)
+        along = (fraction - 0.150) / (dome - 0.150)
+        inner = (22 + (26 * np.clip(along - 0.45, 0, 1) if side > 0 else 6 * along)) * s
+        outer = np.interp(along, [0, 0.25, 0.6, 1.0], [58, 98, 118, 124]) * s
+        away = np.abs(side * (x - middle) - (inner + outer) / 2) / ((outer - inner) / 2)
+        floor = np.clip((1.0 - along - 0.10 * away**2) * 12, 0, 1) * np.clip(along * 10, 0, 1)
+        air += rng.uniform(60, 105) * s * np.maximum(1 - away**3, 0) ** (1 / 3) * floor * (fraction > 0.15) * (fraction < dome + 0.01)
+    # windpipe from the neck to its fork, then the two main bronchi
+    fork = float(shape.centre[FIRST_THORACIC + 4][2])
+    high = float(shape.centre[1][2])
+    wide = rng.uniform(7.5, 10)
+    shift = rng.normal(0, 3)
+    tube = np.maximum(1 - ((x - middle - shift) / wide) ** 2, 0) ** 0.5
+    air += 2.2 * rng.uniform(12, 20) * tube * np.clip((z - fork) / 20, 0, 1) * np.clip((high - z) / 15, 0, 1)
+    canvas = np.zeros(framing.shape, dtype=np.float32)
+    for _ in range(int(rng.integers(4, 16))):
+        row = int((framing.top_left_mm[0] - person.z(rng.uniform(0.28, 0.46))) / framing.pixel_mm[0])
+        column = int((person.axis_x(0) + rng.uniform(-125, 125) * s - framing.top_left_mm[1]) / framing.pixel_mm[1])
+        size = (int(rng.integers(2, 11)), int(rng.integers(1, 5)))
+        cv2.ellipse(canvas, (column, row), size, rng.uniform(0, 180), 0, 360, float(rng.uniform(20, 130)), -1)
+    stomach = (
+        int((person.axis_x(0) + 75 * s - framing.top_left_mm[1]) / framing.pixel_mm[1]),
+        int((framing.top_left_mm[0] - person.z(0.305)) / framing.pixel_mm[0]),
+    )
+    bubble = (int(rng.integers(5, 14)), int(rng.integers(4, 12)))
+    cv2.ellipse(canvas, stomach, bubble, 30.0, 0, 360, float(rng.uniform(0, 60)), -1)
+    return (air + cv2.GaussianBlur(canvas, (0, 0), 1.0)).astype(np.float32)
+
+
+def _texture(rng: np.random.Generator, shape: tuple[int, int], size_px: float) -> Image:
+    """Gaussian noise of unit spread and the given grain."""
+    small = (max(2, int(shape[0] / size_px)), max(2, int(shape[1] / size_px)))
+    grain = cv2.resize(rng.standard_normal(small, dtype=np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return (grain / max(float(grain.std()), 1e-6)).astype(np.float32)
+
+
+def scanner_images(
+    rng: np.random.Generator, bone: Image, tissue: Image, air: Image
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Form the bone and the soft-tissue image, 8 bit, larger is denser, background exactly 0."""
+    shape = bone.shape
+    inside = tissue > rng.uniform(8, 16)
+    organs = np.ones(shape, dtype=np.float32)
+    for grain_px, most in ((22, 0.09), (9, 0.06), (4, 0.05), (2, 0.03)):
+        organs += rng.uniform(0.3, 1.0) * most * _texture(rng, shape, grain_px)
+    mass = np.maximum(tissue - air, 3.0)
+    level = rng.normal(92, 7) * (mass / 190.0) ** rng.uniform(0.25, 0.42) * organs
+    trabeculae = 1 + rng.uniform(0.05, 0.14) * _texture(rng, shape, 2.2) + rng.uniform(0.02, 0.08) * _texture(rng, shape, 1.2)
+    gain = rng.uniform(62, 92)
+    shown = level + gain * bone * trabeculae
+    noise = (rng.uniform(0.5, 1.5) + rng.uniform(0.012, 0.03) * shown) * rng.standard_normal(shape, dtype=np.float32)
+    shown = shown + cv2.GaussianBlur(noise, (0, 0), 0.45) * 1.3
+    bone_image = np.where(inside, np.clip(np.round(shown / 2) * 2, 2, 252), 0).astype(np.uint8)
+
+    whole = rng.normal(232, 6) * (mass / 225.0) ** 0.62 * (1 + 0.03 * _texture(rng, shape, 16))
+    grain = (1.5 + 2.5 * np.minimum(bone, 2.0)) * rng.standard_normal(shape, dtype=np.float32)
+    tissue_image = np.where(inside, np.clip(np.round((whole + 4 * bone + grain) / 2) * 2, 2, 252), 0)
+    return bone_image, tissue_image.astype(np.uint8)

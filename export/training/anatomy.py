@@ -1,0 +1,349 @@
+"""A skeleton as solids: vertebrae on the axis of a `SpineShape`, and every other bone that a whole-body scan shows.
+
+Sizes are those of an adult whose crown-to-toe extent is 1832 mm, scaled to the person's own. Levels along the body
+are given as fractions of the extent from the crown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.training.shape import FIRST_THORACIC, LEVELS, SpineShape
+from export.training.solids import SolidBuilder, Solids, frame_along
+
+Array = NDArray[np.float64]
+
+REFERENCE_EXTENT_MM = 1832.0
+# half width of the rib cage, depth of the chest, and how far each rib falls from back to front, mm
+_CAGE_WIDTH = (54, 83, 102, 116, 126, 133, 138, 142, 144, 143, 137, 112)
+_CAGE_DEPTH = (75, 105, 135, 155, 168, 178, 186, 190, 190, 185, 180, 170)
+_RIB_DROP = (40, 62, 82, 98, 110, 120, 126, 130, 132, 130, 100, 66)
+_RIB_END_DEG = (118, 130, 138, 142, 144, 146, 146, 144, 140, 132, 100, 62)
+_PEDICLE_WIDTH = (5, 5, 5, 5.5, 6, 8, 6.5, 5.2, 4.6, 4.6, 5, 5.3, 5.6, 6, 6.6, 7.4, 7.6, 8, 8.6, 10, 12.5, 16)
+_PEDICLE_HEIGHT = (6, 6, 6, 6.5, 7, 9.5, 10.5, 11, 11.5, 11.5, 11.5, 11.5, 12, 13.5, 15, 16.5, 16, 15, 14.5, 14, 14, 14)
+
+
+@dataclass(frozen=True)
+class Person:
+    """What is drawn once for a person and used by bones and soft tissue alike.
+
+    Attributes
+    ----------
+    extent_mm : float
+        Crown to toe tip.
+    crown_z : float
+        Height of the crown above the middle of T1-L5, mm.
+    habitus : float
+        Girth, 1 for an average adult.
+    bone : float
+        Factor on bone density.
+    female : bool
+        Wider pelvis, narrower shoulders.
+    lean_deg : float
+        Tilt of the trunk's axis, degrees, positive moves the head to the patient's left.
+    arm_out : float
+        Spread of the arms, 1 as usual.
+    """
+
+    extent_mm: float
+    crown_z: float
+    habitus: float
+    bone: float
+    female: bool
+    lean_deg: float
+    arm_out: float
+
+    @property
+    def scale(self) -> float:
+        """Size relative to the reference adult."""
+        return self.extent_mm / REFERENCE_EXTENT_MM
+
+    def z(self, fraction: float | Array) -> Any:
+        """Height (mm) of a fraction of the extent below the crown."""
+        return self.crown_z - np.asarray(fraction) * self.extent_mm
+
+    def axis_x(self, z: float | Array) -> Any:
+        """Place of the leaning body's midline at height `z`, mm."""
+        return np.asarray(z) * np.tan(np.radians(self.lean_deg))
+
+
+def draw_person(rng: np.random.Generator) -> Person:
+    """Draw the person."""
+    female = bool(rng.random() < 0.52)
+    extent = float(np.clip(rng.normal(1690 if female else 1815, 72), 1480, 2040))
+    return Person(
+        extent_mm=extent,
+        crown_z=extent * float(rng.normal(0.2845, 0.005)),
+        habitus=float(np.clip(np.exp(rng.normal(0.03, 0.15)), 0.75, 1.6)),
+        bone=float(np.clip(rng.normal(0.95 if female else 1.03, 0.14), 0.55, 1.45)),
+        female=female,
+        lean_deg=float(rng.normal(0, 1.3)),
+        arm_out=float(np.clip(rng.normal(1.0, 0.06), 0.86, 1.12)),
+    )
+
+
+def skeleton(rng: np.random.Generator, person: Person, shape: SpineShape) -> Solids:
+    """Build every bone of one person."""
+    build = SolidBuilder()
+    for level in range(LEVELS.index("L5") + 1):
+        _vertebra(build, rng, shape, level)
+    _sacrum(build, rng, shape)
+    _rib_cage(build, rng, person, shape)
+    _shoulders_and_arms(build, rng, person, shape)
+    _pelvis(build, rng, person, shape)
+    _legs(build, rng, person)
+    _head(build, rng, person, shape)
+    solids = build.build()
+    np.multiply(solids.density, person.bone, out=solids.density)
+    return solids
+
+
+def _vertebra(build: SolidBuilder, rng: np.random.Generator, shape: SpineShape, level: int) -> None:
+    up = -shape.tangent[level]
+    lateral = np.array([1.0, 0.0, 0.0]) - up[0] * up
+    lateral /= np.linalg.norm(lateral)
+    back = np.cross(up, lateral)
+    turn = np.radians(shape.rotation[level])
+    axes = np.stack(
+        [np.cos(turn) * lateral + np.sin(turn) * back, np.cos(turn) * back - np.sin(turn) * lateral, up]
+    )
+    origin = shape.centre[level]
+
+    def at(x: float, y: float, z: float) -> Array:
+        return origin + x * axes[0] + y * axes[1] + z * axes[2]
+
+    width, depth, high = shape.width[level], shape.depth[level], shape.height[level]
+    cervical, lumbar = level < FIRST_THORACIC, level >= LEVELS.index("L1")
+    uneven = rng.normal(1.0, 0.08, 8)
+
+    # body: marrow, a waisted cortical wall, and two endplates
+    build.cylinder(origin, (width / 2, depth / 2, high / 2), 0.66 * uneven[0], axes)
+    build.cylinder(origin, (width / 2 - 0.9, depth / 2 - 0.9, high / 2), (0.16 - 0.66) * uneven[0], axes)
+    waist = 1.8 if not cervical else 0.8
+    for side in (-1, 1):
+        build.ellipsoid(at(side * width / 2, 0, 0), (waist, depth * 0.45, high * 0.36), -0.22, axes)
+        plate = (width / 2 + 0.4, depth / 2 + 0.4, 0.8)
+        build.cylinder(at(0, 0, side * (high / 2 - 0.6)), plate, 0.34 * uneven[1 + (side > 0)], axes)
+
+    # pedicles: rings seen end on
+    wide, tall = _PEDICLE_WIDTH[level] * width / 42, _PEDICLE_HEIGHT[level] * high / 22
+    wide = float(np.clip(wide * 1.15, 3.0, 9.5)) * uneven[3]
+    tall = float(np.clip(tall, 4.0, 15.0)) * uneven[4]
+    beside = width / 2 - wide / 2 - (1.0 if not cervical else -1.0)
+    length = 7.0 if not cervical else 4.0
+    beam = np.stack([axes[0], axes[2], axes[1]])
+    for side in (-1, 1):
+        centre = at(side * beside, depth / 2 + length - 1, high * 0.17)
+        build.cylinder(centre, (wide / 2 + 0.8, tall / 2 + 0.8, length), 0.75, beam)
+        build.cylinder(centre, (wide / 2 - 0.8, tall / 2 - 0.8, length), -0.58, beam)
+
+    # arch behind the canal
+    behind = depth / 2 + 2 * length
+    for side in (-1, 1):
+        lamina = at(side * width * 0.2, behind + 2, -high * 0.16)
+        build.ellipsoid(lamina, (width * 0.18, 4.5, high * 0.5), 0.6, axes)
+        for end, reach in ((1, 0.42), (-1, 0.40)):
+            facet = at(side * width * reach * (0.9 if not lumbar else 0.85), behind - 2, end * high * 0.5)
+            build.ellipsoid(facet, (width * 0.10 + 1, 5.5, high * 0.28 + 1.5), 0.6 * uneven[5 + (end > 0)], axes)
+        root = at(side * width * 0.42, behind - 3, high * 0.12)
+        far = 0.5 * width + (20 if lumbar else 3 if cervical else 17 - 0.6 * max(level - 8, 0))
+        tip = at(side * far, behind + (0 if lumbar else 8), high * (0.12 if lumbar else 0.25))
+        for k, radius in ((0.15, 4.6), (0.5, 3.8), (0.85, 3.4)):
+            across = frame_along((tip - root) / np.linalg.norm(tip - root))
+            half = np.linalg.norm(tip - root) * 0.24
+            strength = 0.34 if not lumbar else 0.2
+            build.ellipsoid(root + k * (tip - root), (radius, radius, half), strength, across)
+
+    # spinous process: a plate that points back and, in the chest, steeply down
+    droop = 8.0 if lumbar else 20.0 if cervical else float(np.interp(level, [5, 8, 13, 16], [25, 48, 50, 15]))
+    droop = np.radians(droop + rng.normal(0, 5))
+    along = np.cos(droop) * axes[1] - np.sin(droop) * axes[2] + rng.normal(0, 0.05) * axes[0]
+    along /= np.linalg.norm(along)
+    long = 13.0 if lumbar else 9.0 if cervical else 15.0
+    high_half = high * (0.42 if lumbar else 0.22)
+    middle = at(0, behind + 4, -high * 0.2) + along * long
+    build.ellipsoid(middle, (2.6, high_half, long), 0.42 * uneven[7], frame_along(along))
+    build.ellipsoid(middle + along * long * 0.8, (3.6, high_half * 0.6, 4.0), 0.4, frame_along(along))
+
+
+def _sacrum(build: SolidBuilder, rng: np.random.Generator, shape: SpineShape) -> None:
+    for k in range(5):
+        level = LEVELS.index("S1") + k
+        axes = frame_along(-shape.tangent[level])
+        centre, wide = shape.centre[level], shape.width[level]
+        build.shell(centre, (wide / 2, shape.depth[level] / 2, shape.height[level] * 0.55), 1.2, 0.45, 0.14, axes)
+        for side in (-1, 1):
+            wing = np.array([side * (wide * 0.62), 4.0, 0.0])
+            build.ellipsoid(centre + wing, (wide * 0.32, 12.0 - 1.5 * k, shape.height[level] * 0.5), 0.15, axes)
+            hole = np.array([side * wide * 0.42, 6.0, -shape.height[level] * 0.45])
+            build.ellipsoid(centre + hole, (4.2, 9.0, 4.2), -0.18, axes)
+        crest = centre + np.array([rng.normal(0, 1), shape.depth[level] / 2 + 8, 0.0])
+        build.ellipsoid(crest, (3.0, 6.0, shape.height[level] * 0.45), 0.3, axes)
+
+
+def _rib_cage(build: SolidBuilder, rng: np.random.Generator, person: Person, shape: SpineShape) -> None:
+    s = person.scale
+    broad = s * rng.normal(1.0, 0.045) * (0.95 if person.female else 1.0) * person.habitus**0.25
+    deep = s * rng.normal(1.0, 0.06) * person.habitus**0.3
+    fall = s * rng.normal(1.0, 0.12)
+    middle = 0.0
+    for k in range(12):
+        level = FIRST_THORACIC + k
+        centre, width, depth = shape.centre[level], shape.width[level], shape.depth[level]
+        tangent = shape.tangent[level]
+        slope = -tangent[1] / tangent[2]
+        middle = centre[0] * 0.75 + float(person.axis_x(centre[2])) * 0.25
+        half, chest = _CAGE_WIDTH[k] * broad, _CAGE_DEPTH[k] * deep
+        hub = centre[1] + depth / 2 + 16 - chest / 2
+        for side in (-1, 1):
+            angle = np.radians(np.linspace(20, _RIB_END_DEG[k] + rng.normal(0, 3), 18))
+            x = middle + side * half * np.sin(angle) ** 0.85
+            y = hub + chest / 2 * np.cos(angle)
+            # the ring hangs from its vertebra: it leans with it, and its front is lower than its back
+            z = centre[2] + shape.height[level] * 0.25 + 0.5 * slope * (y - centre[1])
+            z = z - _RIB_DROP[k] * fall * (0.5 - 0.5 * np.cos(angle * 1.08)) ** 1.1 + rng.normal(0, 1.5)
+            z = z + 5.0 * np.sin(np.minimum(angle * 2, np.pi))
+            head = centre + np.array([side * (width / 2 - 1), depth / 2 - 1, shape.height[level] * 0.42])
+            neck = centre + np.array([side * (width / 2 + 14), depth / 2 + 13, shape.height[level] * 0.34])
+            points = np.concatenate([[head, neck], np.stack([x, y, z], axis=1)])
+            if k == 11:
+                points = points[: rng.integers(10, 19)]
+            thick = rng.normal(1.0, 0.06) * (4.6 if k else 5.6) * s
+            build.tube(points, thick, 0.72 * rng.normal(1, 0.08), 0.13, 0.85)
+    upper = shape.centre[FIRST_THORACIC + 2]
+    x0 = float(person.axis_x(upper[2])) * 0.5 + shape.centre[FIRST_THORACIC + 4][0] * 0.5
+    y0 = upper[1] - 95 * deep
+    top = upper[2] - rng.uniform(-2, 14)
+    build.shell((x0, y0, top - 24 * s), (29 * s, 6.5, 25 * s), 1.0, 0.5, 0.10)
+    build.shell((x0, y0 - 20, top - 95 * s), (17 * s, 5.5, 52 * s), 1.0, 0.4, 0.08)
+    for side in (-1, 1):
+        inner = np.array([x0 + side * 22 * s, y0 - 2, top - rng.uniform(0, 6)])
+        outer = np.array([person.axis_x(top) + side * 152 * broad, y0 + 75, float(person.z(0.150)) + rng.normal(0, 9)])
+        t = np.linspace(0, 1, 9)[:, None]
+        bow = np.array([0.0, -14.0, 0.0]) * np.sin(2 * np.pi * t)
+        build.tube(inner + t * (outer - inner) + bow, 5.8 * s, 0.95, 0.2, 1.7)
+        build.shell(inner, (9, 9, 9), 1.2, 0.5, 0.15)
+
+
+def _shoulders_and_arms(build: SolidBuilder, rng: np.random.Generator, person: Person, shape: SpineShape) -> None:
+    s, broad = person.scale, (0.94 if person.female else 1.0) * person.scale
+    y = float(shape.centre[FIRST_THORACIC + 3][1])
+    for side in (-1, 1):
+        lift = rng.normal(0, 6)
+        top = person.z(0.142) + lift
+        lean = float(person.axis_x(top))
+        glenoid = np.array([lean + side * 158 * broad, y - 20, top - 22])
+        build.ellipsoid(glenoid, (9, 13, 17), 0.35)
+        build.ellipsoid(glenoid + [side * -24, -20, 12], (11, 15, 7), 0.5)  # coracoid
+        blade = np.array([lean + side * 122 * broad, y + 42, top - 78 * s])
+        tilt = np.radians(side * 14)
+        axes = np.array([[np.cos(tilt), 0, -np.sin(tilt)], [0, 1, 0], [np.sin(tilt), 0, np.cos(tilt)]])
+        build.ellipsoid(blade, (38 * s, 2.2, 66 * s), 0.45, axes)
+        border = np.array([glenoid + [0, 20, -14], blade + [side * 12, 0, -20], blade + [side * -5, 0, -64 * s]])
+        build.tube(border, 4.4, 0.7, 0.25, 1.6)
+        ridge = np.array([blade + [side * -36, 0, 34 * s], glenoid + [side * 10, 25, 26]])
+        build.tube(ridge, 5.0, 0.6, 0.2, 1.3)
+        build.ellipsoid(glenoid + [side * 18, 6, 28], (15, 12, 6), 0.35)  # acromion
+
+        head = np.array([lean + side * 178 * broad, y - 15, top - 28])
+        elbow = np.array([side * 247 * s * person.arm_out, y, person.z(0.322) + lift])
+        wrist = np.array([side * 262 * s * person.arm_out + side * rng.normal(0, 8), y, person.z(0.467)])
+        build.shell(head, (24, 24, 24), 1.2, 0.7, 0.17)
+        t = np.linspace(0.04, 0.97, 9)[:, None]
+        build.tube(head + t * (elbow - head), np.interp(t[:, 0], [0, 0.16, 0.85, 1], [21, 11.5, 10.5, 17]), 0.8, 0.1, 3.4)
+        build.shell(elbow, (29, 17, 14), 2.0, 0.8, 0.25)
+        for away, thick in ((10, 7.5), (-9, 7.0)):
+            start, end = elbow + [side * away, 0, -12], wrist + [side * away * 1.3, 0, 0]
+            build.tube(start + t * (end - start), thick, 0.85, 0.1, 2.4)
+        build.ellipsoid(wrist + [0, 0, -14], (22, 12, 13), 0.3)
+        for finger in range(5):
+            fan = (finger - 2) * 11
+            base = wrist + [fan * 0.7, 0, -26]
+            tip = wrist + [fan * 1.3 - side * 12, 0, -165 * s + 14 * abs(finger - 2)]
+            steps = np.linspace(0, 1, 4)[:, None]
+            build.tube(base + steps * (tip - base), 4.2, 0.9, 0.2, 1.4)
+
+
+def _pelvis(build: SolidBuilder, rng: np.random.Generator, person: Person, shape: SpineShape) -> None:
+    s = person.scale
+    broad = s * rng.normal(1.03 if person.female else 0.99, 0.035)
+    last = shape.centre[LEVELS.index("L5")]
+    x0 = float(last[0]) * 0.7 + float(person.axis_x(last[2])) * 0.3
+    crest = float(last[2]) + rng.uniform(8, 34)
+    y = float(last[1])
+    for side in (-1, 1):
+        wing = np.array([x0 + side * 90 * broad, y + 4, crest - 58 * s])
+        tilt, flare = np.radians(side * rng.uniform(14, 24)), np.radians(side * 32)
+        up = np.array([np.sin(tilt), 0.0, np.cos(tilt)])
+        first = np.array([np.cos(flare) * np.cos(tilt), np.sin(flare), -np.cos(flare) * np.sin(tilt)])
+        axes = np.stack([first, np.cross(up, first), up])
+        build.shell(wing, (47 * s, 7.0, 60 * s), 1.4, 0.55, 0.26, axes)
+        angle = np.radians(np.linspace(-15, 195, 13))[:, None]
+        rim = wing + 45 * s * np.cos(angle) * axes[0] + 58 * s * np.sin(angle) * axes[2]
+        build.tube(rim, 4.6, 0.55, 0.2, 1.2)
+        joint = np.array([x0 + side * 52 * broad, y + 20, crest - 72 * s])
+        build.ellipsoid(joint, (11, 20, 34 * s), 0.16)
+        hip = np.array([x0 + side * 88 * broad, y - 12, float(person.z(0.469))])
+        build.shell(hip + [side * 2, 0, 6], (31 * s, 28, 32 * s), 4.0, 0.42, 0.05)
+        column = np.array([joint, (joint + hip) / 2 + [0, 0, 6], hip + [0, 0, 14]])
+        build.tube(column, [15, 14, 19], 0.4, 0.16, 2.0)
+        symphysis = np.array([x0 + side * 7, y - 55, float(person.z(0.494))])
+        seat = np.array([x0 + side * 56 * broad, y + 5, float(person.z(0.512))])
+        for path in ([hip + [-side * 20, -25, 0], symphysis], [symphysis, seat], [seat, hip + [-side * 10, 10, -18]]):
+            a, b = path
+            t = np.linspace(0, 1, 4)[:, None]
+            build.tube(a + t * (b - a), 8.0 * s, 0.6, 0.16, 1.6)
+
+
+def _legs(build: SolidBuilder, rng: np.random.Generator, person: Person) -> None:
+    s = person.scale
+    for side in (-1, 1):
+        spread = side * rng.normal(0, 6)
+        hip = np.array([side * 88 * s, 0.0, float(person.z(0.469))])
+        trochanter = hip + np.array([side * 46 * s, 5, -16 * s])
+        knee = np.array([side * 84 * s + spread, 0.0, float(person.z(0.708))])
+        ankle = np.array([side * 90 * s + 1.5 * spread, 0.0, float(person.z(0.918))])
+        build.shell(hip, (23 * s, 23, 23 * s), 1.4, 0.7, 0.24)
+        t = np.linspace(0, 1, 5)[:, None]
+        build.tube(hip + t * (trochanter - hip), 15 * s, 0.7, 0.15, 2.0)
+        build.shell(trochanter, (17, 17, 24 * s), 1.6, 0.6, 0.18)
+        t = np.linspace(0.03, 0.96, 13)[:, None]
+        shaft = trochanter + [-side * 6, 0, -18]
+        thick = np.interp(t[:, 0], [0, 0.15, 0.8, 1.0], [22, 14.5, 15.5, 31]) * s
+        build.tube(shaft + t * (knee - shaft), thick, 0.8, 0.08, 5.0)
+        build.shell(knee + [0, 0, 8], (41 * s, 30, 22 * s), 1.5, 0.7, 0.26)
+        build.shell(knee + [0, 0, -32 * s], (38 * s, 26, 18 * s), 1.5, 0.7, 0.24)
+        shin = knee + np.array([-side * 2, 0, -42 * s])
+        thick = np.interp(t[:, 0], [0, 0.2, 0.9, 1.0], [32, 15, 12, 20]) * s
+        build.tube(shin + t * (ankle - shin), thick, 0.75, 0.08, 4.6)
+        thin = np.array([side * 30 * s, 12, 0])
+        build.tube(shin + thin + t * (ankle + [side * 24, 0, -8] - shin - thin), 5.5, 1.1, 0.2, 2.2)
+        build.shell(ankle + [0, 10, -26 * s], (22, 34, 24), 1.5, 0.7, 0.26)
+        for toe in range(5):
+            base = ankle + [(toe - 2) * 8 + side * 4, -30, -52 * s]
+            tip = np.array([ankle[0] + (toe - 2) * 13 - side * rng.uniform(0, 22), -40, float(person.z(0.99))])
+            steps = np.linspace(0, 1, 5)[:, None]
+            build.tube(base + steps * (tip - base), 4.5, 0.9, 0.25, 1.4)
+
+
+def _head(build: SolidBuilder, rng: np.random.Generator, person: Person, shape: SpineShape) -> None:
+    s = person.scale**0.6
+    x0 = float(shape.centre[0][0]) * 0.7 + float(person.axis_x(person.z(0.05))) * 0.3
+    y0 = float(shape.centre[0][1]) - 25
+    top = float(person.z(0.004))
+    vault = np.array([x0, y0, top - 92 * s])
+    build.shell(vault, (74 * s, 90 * s, 90 * s), 6.5 * rng.normal(1, 0.12), 0.75, 0.0)
+    build.ellipsoid(vault + [0, -10, -58 * s], (56 * s, 70 * s, 30 * s), 0.16)
+    for side in (-1, 1):
+        build.ellipsoid(vault + [side * 34 * s, 10, -70 * s], (24 * s, 24, 18 * s), 0.35)
+        build.ellipsoid(vault + [side * 32 * s, -70, -32 * s], (17 * s, 18, 14 * s), -0.2)  # orbits
+        jaw = np.array([[side * 50, -5, -88], [side * 46, -18, -118], [side * 28, -55, -140], [0, -75, -146]]) * s
+        build.tube(vault + jaw, 8.5, 1.1, 0.4, 2.2)
+    for row in (-108, -122):
+        for tooth in np.linspace(-26, 26, 10):
+            build.ellipsoid(vault + np.array([tooth, -72, row]) * s, (3.2, 5, 7), float(rng.uniform(0.9, 1.6)))
+    build.ellipsoid(vault + np.array([0, -50, -100]) * s, (34 * s, 25, 14 * s), 0.35)

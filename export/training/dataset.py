@@ -1,0 +1,228 @@
+"""Phantoms cached on disk as shards, and the augmented samples that training draws from them.
+
+`python -m export.training.dataset --count 10000 --seed 0 --out cache` renders with several processes; shards that
+are there already are kept, so an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from edge_spine.localise import thumbnail
+from edge_spine.preprocess import CROP_SIZE, CURVE_ROWS, find_body, normalise, resample
+from export.training.phantom import Phantom, make_phantom
+from export.training.shape import FIRST_THORACIC, LAST_LUMBAR
+
+# one range of seeds for each use, so that nothing is ever judged on what it learnt from
+TRAINING_SEEDS = range(0, 10_000_000)
+EVALUATION_SEED = 10_000_000
+CALIBRATION_SEED = 20_000_000
+REFERENCE_SEED = 30_000_000
+
+MARGIN = 24
+WIDE = CROP_SIZE + 2 * MARGIN
+SHARD = 250
+_CENTRE = (CROP_SIZE - 1) / 2
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What training keeps of one phantom.
+
+    Attributes
+    ----------
+    crop : (272, 272) uint8 array
+        The true crop with a margin of 24 pixels, normalised as in the runtime, times 255.
+    curves : (272, 6) float32 array
+        The six curves at each row of `crop`: coronal as columns of the true crop, sagittal as crop pixels from the
+        T1-L5 middle, before the mean is taken out.
+    thumbnail : (288, 112) uint8 array
+        The localiser's input times 255.
+    landmarks : (3, 2) float32 array
+        Crop centre, T1 top and L5 bottom, (row, column) in `thumbnail`.
+    """
+
+    crop: NDArray[np.uint8]
+    curves: NDArray[np.float32]
+    thumbnail: NDArray[np.uint8]
+    landmarks: NDArray[np.float32]
+
+
+def make_sample(phantom: Phantom) -> Sample:
+    """Cut a phantom's scan where the truth says, with the runtime's own steps."""
+    spacing = phantom.framing.pixel_mm
+    body = find_body(phantom.bone.astype(np.float32), f"phantom {phantom.seed}")
+    shown = normalise(body.pixels, body.mask)
+    pixel = phantom.model_pixel_mm
+    origin = phantom.crop_origin_px(MARGIN)
+    crop = resample(shown, spacing, pixel, origin, WIDE)
+    z = (np.arange(WIDE) - MARGIN - _CENTRE) * -pixel
+    curves = phantom.curves_at(z)
+    first_x = phantom.framing.top_left_mm[1] + phantom.crop_origin_px()[1] * spacing[1]
+    curves[:, :3] -= first_x
+    small, start, step = thumbnail(shown, spacing)
+    points = [phantom.crop_origin_px(-_CENTRE)] + [_to_pixel(phantom, end) for end in trunk_ends(phantom)]
+    landmarks = [[(r - start[0]) / step[0], (c - start[1]) / step[1]] for r, c in points]
+    return Sample(
+        crop=np.round(crop * 255).astype(np.uint8),
+        curves=(curves / pixel).astype(np.float32),
+        thumbnail=np.round(small * 255).astype(np.uint8),
+        landmarks=np.array(landmarks, dtype=np.float32),
+    )
+
+
+def trunk_ends(phantom: Phantom) -> list[NDArray[np.float64]]:
+    """Centres (mm) of the top of T1 and of the bottom of L5."""
+    shape = phantom.shape
+    return [
+        shape.centre[level] + sign * shape.tangent[level] * shape.height[level] / 2
+        for level, sign in ((FIRST_THORACIC, -1), (LAST_LUMBAR, 1))
+    ]
+
+
+def _to_pixel(phantom: Phantom, point: NDArray[np.float64]) -> tuple[float, float]:
+    top, left = phantom.framing.top_left_mm
+    row_mm, column_mm = phantom.framing.pixel_mm
+    return (top - point[2]) / row_mm, (point[0] - left) / column_mm
+
+
+def calibration_crops(count: int, seed: int = CALIBRATION_SEED) -> NDArray[np.uint8]:
+    """Render `count` phantoms from `seed` on and return their true crops, (count, 224, 224), times 255."""
+    crops = [make_sample(make_phantom(seed + k)).crop for k in range(count)]
+    return np.stack(crops)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def target_of(curves: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn curves at the 209 rows, crop pixels, into the network's target (209, 6)."""
+    target = curves.copy()
+    target[:, 3:] += CROP_SIZE / 2 - target[:, 4].mean()
+    return (target / CROP_SIZE).astype(np.float32)
+
+
+def augment(
+    rng: np.random.Generator, crop: NDArray[np.uint8], curves: NDArray[np.float32], size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Draw one training sample: what the runtime will meet.
+
+    Crop error (shift, scale), lateral tilt, mirror, contrast, blur, noise and truncated ends.
+
+    Returns
+    -------
+    image : (size, size) uint8 array
+    target : (209, 6) float32 array
+    """
+    turn = np.radians(np.clip(rng.normal(0, 2.2), -7, 7))
+    scale = float(np.clip(rng.normal(1.0, 0.022), 0.93, 1.07))
+    shift = np.clip(rng.normal(0, 4.0, 2), -13, 13)
+    middle = MARGIN + _CENTRE
+    # from a pixel of the result, counted from its centre, to a pixel of the wide crop
+    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) / scale
+    step = CROP_SIZE / size
+    half = (size - 1) / 2
+    linear = matrix * step
+    offset = middle + shift - linear @ np.array([half, half])
+    to_wide = np.concatenate([linear, offset[:, None]], axis=1)
+    smooth = cv2.GaussianBlur(crop, (0, 0), 0.35 * step) if step > 1.3 else crop
+    image = cv2.warpAffine(smooth, to_wide, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+
+    back = np.linalg.inv(matrix)
+    rows = np.arange(WIDE) - middle - shift[1]
+    target = np.empty((len(CURVE_ROWS), 6), dtype=np.float32)
+    for column in range(3):
+        x = curves[:, column] + MARGIN - middle - shift[0]
+        moved = back @ np.stack([x, rows])
+        target[:, column] = np.interp(CURVE_ROWS - _CENTRE, moved[1], moved[0] + _CENTRE)
+        if column == 1:
+            for sagittal in range(3, 6):
+                depth = curves[:, sagittal] * scale
+                target[:, sagittal] = np.interp(CURVE_ROWS - _CENTRE, moved[1], depth)
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
+        target[:, :3] = (CROP_SIZE - 1) - target[:, 2::-1]
+    return _disturb(rng, np.ascontiguousarray(image)), target_of(target)
+
+
+def _disturb(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    shown = image.astype(np.float32) / 255
+    shown = shown ** np.float32(np.exp(rng.normal(0, 0.18)))
+    shown = shown * np.float32(rng.normal(1.0, 0.07)) + np.float32(rng.normal(0, 0.025)) * (shown > 0)
+    if rng.random() < 0.25:
+        shown = cv2.GaussianBlur(shown, (0, 0), rng.uniform(0.4, 1.0) * image.shape[0] / CROP_SIZE)
+    if rng.random() < 0.5:
+        shown = shown + rng.standard_normal(shown.shape, dtype=np.float32) * np.float32(rng.uniform(0, 0.05))
+    if rng.random() < 0.06:
+        cut = int(rng.uniform(0.02, 0.10) * image.shape[0])
+        if rng.random() < 0.5:
+            shown[:cut] = 0
+        else:
+            shown[-cut:] = 0
+    return np.round(np.clip(shown, 0, 1) * 255).astype(np.uint8)
+
+
+def shard_path(folder: Path, first: int) -> Path:
+    """Name of the shard whose first seed is `first`."""
+    return folder / f"shard_{first:08d}.npz"
+
+
+def load_shards(
+    folder: Path, skip: frozenset[str] = frozenset(), fields: tuple[str, ...] = ("crop", "curves")
+) -> dict[str, dict[str, NDArray[Any]]]:
+    """Load `fields` of every whole shard of a folder that is not in `skip`, by file name."""
+    shards = {}
+    for path in sorted(folder.glob("shard_????????.npz")):
+        if path.name not in skip:
+            with np.load(path, allow_pickle=False) as stored:
+                shards[path.name] = {key: stored[key] for key in fields}
+    return shards
+
+
+def _render_shard(job: tuple[Path, int, int]) -> int:
+    path, first, count = job
+    cv2.setNumThreads(1)
+    samples = [make_sample(make_phantom(first + k)) for k in range(count)]
+    fields = ("crop", "curves", "thumbnail", "landmarks")
+    beside = path.with_name(f"{path.stem}.part{os.getpid()}.npz")
+    np.savez(beside, **{name: np.stack([getattr(sample, name) for sample in samples]) for name in fields})
+    os.replace(beside, path)
+    return count
+
+
+def render(folder: Path, count: int, seed: int, workers: int) -> None:
+    """Render phantoms `seed` to `seed + count` into shards, skipping those that are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        (shard_path(folder, first), first, min(SHARD, seed + count - first))
+        for first in range(seed, seed + count, SHARD)
+        if not shard_path(folder, first).exists()
+    ]
+    bar = tqdm(total=sum(job[2] for job in jobs), unit="phantom", disable=None)
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for done in pool.imap(_render_shard, jobs):
+            bar.update(done)
+    bar.close()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Render a cache of phantoms."""
+    parser = argparse.ArgumentParser(prog="python -m export.training.dataset", description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args(argv)
+    render(options.out, options.count, options.seed, options.workers)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

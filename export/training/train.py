@@ -1,0 +1,287 @@
+"""Train the regressor on cached phantoms: `python -m export.training.train --cache DIR --out DIR --minutes 90`.
+
+L1 loss on coordinates, as published. From scratch on a CPU, what makes it affordable is bfloat16, smaller images
+first, and a last layer that learns the main shapes of the curves (a principal-component basis, folded into the
+published linear layer when a checkpoint is written). Time is the budget: the learning rate falls to zero when
+`--minutes` are used up. Every few minutes the state is written; the same command goes on from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from edge_spine.preprocess import CROP_SIZE
+from export.regressor import CHANNELS, OUTPUTS, SpineRegressor
+from export.training.dataset import MARGIN, TRAINING_SEEDS, augment, load_shards, target_of
+
+SHAPES = 48
+# share of the time budget, image size, batch
+STAGES = ((0.36, 128, 32), (0.54, 160, 32), (1.0, 224, 24))
+PEAK_RATE, WARM_UP = 5e-4, 0.02
+AVERAGING = 0.998
+
+
+class ShapeHead(nn.Module):
+    """A last layer that adds principal shapes to the mean curves; it folds into one linear layer.
+
+    Parameters
+    ----------
+    targets : (samples, 1254) array
+        Training targets the shapes are taken from.
+    """
+
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(self, targets: NDArray[np.float32]) -> None:
+        super().__init__()
+        mean = targets.mean(axis=0)
+        _, size, shapes = np.linalg.svd(targets - mean, full_matrices=False)
+        spread = size[:SHAPES, None] / np.sqrt(len(targets))
+        self.register_buffer("mean", torch.from_numpy(mean))
+        self.register_buffer("basis", torch.from_numpy((shapes[:SHAPES] * spread).astype(np.float32)))
+        self.weights = nn.Linear(CHANNELS, SHAPES)
+        nn.init.normal_(self.weights.weight, std=0.01)
+        nn.init.zeros_(self.weights.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, 2048) to (N, 1254)."""
+        return self.weights(features).float() @ self.basis + self.mean
+
+    def folded(self) -> nn.Linear:
+        """Return the same map as one linear layer."""
+        linear = nn.Linear(CHANNELS, OUTPUTS)
+        with torch.no_grad():
+            linear.weight.copy_(self.basis.T @ self.weights.weight)
+            linear.bias.copy_(self.weights.bias @ self.basis + self.mean)
+        return linear
+
+
+class Samples:
+    """Augmented batches from the shards of a folder; new shards are picked up as they appear."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.rng = folder, np.random.default_rng(seed)
+        self.shards: dict[str, dict[str, NDArray[Any]]] = {}
+        self.refresh()
+        if not self.shards:
+            raise SystemExit(f"no shards in {folder}: run python -m export.training.dataset --out {folder} first")
+
+    def refresh(self) -> None:
+        """Load shards that appeared since the last look."""
+        self.shards.update(load_shards(self.folder, frozenset(self.shards)))
+
+    def __len__(self) -> int:
+        return sum(len(shard["crop"]) for shard in self.shards.values())
+
+    def batch(self, count: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Draw (count, size, size) images and (count, 1254) targets."""
+        shards = list(self.shards.values())
+        weight = np.array([len(shard["crop"]) for shard in shards], dtype=float)
+        images, targets = [], []
+        for chosen in self.rng.choice(len(shards), count, p=weight / weight.sum()):
+            row = int(self.rng.integers(len(shards[chosen]["crop"])))
+            image, target = augment(self.rng, shards[chosen]["crop"][row], shards[chosen]["curves"][row], size)
+            images.append(image)
+            targets.append(target.ravel())
+        return np.stack(images), np.stack(targets)
+
+
+def prefetch(samples: Samples, stage: Any) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], int]]:
+    """Draw batches in a thread beside the training step; `stage()` gives the size and batch wanted now."""
+    ready: queue.Queue[Any] = queue.Queue(maxsize=4)
+
+    def work() -> None:
+        drawn = 0
+        while True:
+            size, count = stage()
+            ready.put((*samples.batch(count, size), size))
+            drawn += 1
+            if drawn % 200 == 0:
+                samples.refresh()
+
+    threading.Thread(target=work, daemon=True).start()
+    while True:
+        yield ready.get()
+
+
+def held_out(folder: Path, limit: int) -> tuple[Tensor, NDArray[np.float32]]:
+    """Return undistorted crops (N, 224, 224) uint8 and targets (N, 209, 6) of a folder of shards."""
+    shards = load_shards(folder).values()
+    crops = np.concatenate([shard["crop"] for shard in shards])[:limit, MARGIN:-MARGIN, MARGIN:-MARGIN]
+    curves = np.concatenate([shard["curves"] for shard in shards])[:limit]
+    first = MARGIN + 7
+    between = (curves[:, first : first + 209] + curves[:, first + 1 : first + 210]) / 2
+    return torch.from_numpy(np.ascontiguousarray(crops)), np.stack([target_of(c) for c in between])
+
+
+def predict(model: nn.Module, crops: Tensor, device: str, batch: int = 25) -> NDArray[np.float32]:
+    """Run (N, 224, 224) uint8 crops through a model; returns (N, 209, 6)."""
+    model.eval()
+    outputs = []
+    with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16):
+        for part in crops.split(batch):
+            outputs.append(model(as_images(part, device)).float().cpu().numpy())
+    return np.concatenate(outputs).reshape(-1, 209, 6)
+
+
+def as_images(crops: Tensor, device: str) -> Tensor:
+    """Turn (N, S, S) uint8 crops into the network's (N, 3, S, S) float input."""
+    images = crops.to(device).float().div_(255)[:, None].expand(-1, 3, -1, -1)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def write_weights(model: SpineRegressor, path: Path) -> None:
+    """Write a model whose last layer may be a `ShapeHead` as float16 safetensors in the published layout."""
+    plain = copy.deepcopy(model).cpu().float()
+    if isinstance(plain.linear, ShapeHead):
+        plain.linear = plain.linear.folded()
+    state = {name: value.half() if value.is_floating_point() else value for name, value in plain.state_dict().items()}
+    beside = path.with_name(path.name + ".part")
+    save_file({name: value.contiguous() for name, value in state.items()}, beside)
+    os.replace(beside, path)
+
+
+class Run:
+    """One training run: model, averaged model, optimiser, and the time used so far."""
+
+    def __init__(self, samples: Samples, out: Path, minutes: float, device: str) -> None:
+        self.samples, self.out, self.budget, self.device = samples, out, minutes * 60, device
+        self.elapsed, self.step = 0.0, 0
+        torch.manual_seed(0)
+        _, targets = samples.batch(3000, 32)
+        self.model: Any = SpineRegressor()
+        self.model.init_()
+        self.model.linear = ShapeHead(targets)
+        self.model = self.model.to(device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.model)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=PEAK_RATE, weight_decay=0.02)
+        self.state_path = out / "state.pt"
+        if self.state_path.exists():
+            self._resume()
+
+    def _resume(self) -> None:
+        state = torch.load(self.state_path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.elapsed, self.step = state["elapsed"], state["step"]
+
+    def save(self) -> None:
+        """Write the state to resume from, and the averaged weights to export."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "elapsed": self.elapsed,
+            "step": self.step,
+        }
+        beside = self.state_path.with_name("state.part")
+        torch.save(state, beside)
+        os.replace(beside, self.state_path)
+        write_weights(self.average, self.out / "weights.safetensors")
+
+    @property
+    def progress(self) -> float:
+        """Share of the time budget that is used up."""
+        return min(self.elapsed / self.budget, 1.0)
+
+    def stage(self) -> tuple[int, int]:
+        """Image size and batch of the present stage."""
+        return next((size, batch) for end, size, batch in STAGES if self.progress <= end)
+
+    def train_step(self, images: NDArray[np.uint8], targets: NDArray[np.float32]) -> float:
+        """Take one step; returns the loss in crop pixels."""
+        rate = PEAK_RATE * min(self.progress / WARM_UP, 0.5 + 0.5 * np.cos(np.pi * self.progress))
+        for group in self.optimiser.param_groups:
+            group["lr"] = max(float(rate), 1e-6)
+        self.model.train()
+        with torch.autocast(self.device, dtype=torch.bfloat16):
+            output = self.model(as_images(torch.from_numpy(images), self.device))
+        loss = (output.float() - torch.from_numpy(targets).to(self.device)).abs().mean() * CROP_SIZE
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimiser.step()
+        self.step += 1
+        if self.step % 4 == 0:
+            self._follow(min(AVERAGING**4, (1 + self.step) / (40 + self.step)))
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _follow(self, keep: float) -> None:
+        for mean, value in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - keep)
+            else:
+                mean.copy_(value)
+
+
+def train(samples: Samples, validation: Path | None, out: Path, minutes: float, device: str, every: float) -> None:
+    """Train until the time budget is used up, resuming from `out` where it holds a state."""
+    run = Run(samples, out, minutes, device)
+    val = held_out(validation, 200) if validation else None
+    log = (out / "log.jsonl").open("a", encoding="utf-8")
+    bar = tqdm(total=round(run.budget), initial=round(run.elapsed), unit="s", disable=None)
+    last = saved = time.monotonic()
+    losses: list[float] = []
+    for images, targets, size in prefetch(samples, run.stage):
+        losses.append(run.train_step(images, targets))
+        now = time.monotonic()
+        run.elapsed += now - last
+        bar.update(min(round(now - last, 2), bar.total - bar.n))
+        last = now
+        done = run.progress >= 1.0
+        if done or now - saved > every:
+            run.save()
+            record = {"step": run.step, "elapsed_s": round(run.elapsed), "size": size, "phantoms": len(samples)}
+            record["loss_px"] = round(float(np.mean(losses)), 4)
+            if val is not None:
+                error = np.abs(predict(run.average, val[0], device) - val[1]) * CROP_SIZE
+                record["coronal_px"] = round(float(error[:, :, :3].mean()), 3)
+                record["sagittal_px"] = round(float(error[:, :, 3:].mean()), 3)
+            print(json.dumps(record), file=log, flush=True)
+            losses.clear()
+            saved = last = time.monotonic()
+        if done:
+            break
+    bar.close()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m export.training.train", description=__doc__)
+    parser.add_argument("--cache", type=Path, required=True, help="shards to learn from")
+    parser.add_argument("--validation", type=Path, help="shards to report the error on while training")
+    parser.add_argument("--out", type=Path, required=True, help="state, weights.safetensors and log.jsonl go here")
+    parser.add_argument("--minutes", type=float, default=90, help="time budget over all resumes (default 90)")
+    parser.add_argument("--every", type=float, default=300, help="seconds between checkpoints (default 300)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    options = parser.parse_args(argv)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    samples = Samples(options.cache, seed=int(time.time()) % TRAINING_SEEDS.stop)
+    train(samples, options.validation, options.out, options.minutes, options.device, options.every)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
