@@ -34,28 +34,20 @@ NOTE = "Synthetic phantom, not a person"
 
 
 @dataclass(frozen=True)
-class Phantom:
-    """One synthetic person on the table.
-
-    Attributes
-    ----------
-    bone, tissue : (rows, columns) uint8 arrays
-        The scanner's two images.
-    """
+class Subject:
+    """One synthetic person on the table: all that is true about the scan, without its images."""
 
     seed: int
     person: Person
     shape: SpineShape
     framing: Framing
-    bone: NDArray[np.uint8]
-    tissue: NDArray[np.uint8]
 
     @property
     def model_pixel_mm(self) -> float:
         """Size of a canonical pixel for this person."""
         return self.person.extent_mm / CANONICAL_ROWS
 
-    def crop_origin_px(self, margin: int = 0) -> tuple[float, float]:
+    def crop_origin_px(self, margin: float = 0) -> tuple[float, float]:
         """Row and column, in scan pixels, of pixel (0, 0) of the true crop widened by `margin` crop pixels.
 
         The true crop has the middle between the top of T1 and the bottom of L5 at its centre row, and the middle
@@ -95,16 +87,35 @@ class Phantom:
         )
 
 
-def make_phantom(seed: int) -> Phantom:
-    """Draw the person, the spine and the scan that belong to `seed`."""
-    rng = np.random.default_rng(seed)
+@dataclass(frozen=True)
+class Phantom(Subject):
+    """A subject and the scanner's two images, (rows, columns) uint8."""
+
+    bone: NDArray[np.uint8]
+    tissue: NDArray[np.uint8]
+
+
+def draw_subject(rng: np.random.Generator, seed: int) -> Subject:
+    """Draw the person, the spine and their place on the table."""
     person = draw_person(rng)
     length = person.extent_mm * 0.258 * float(rng.normal(1.0, 0.02))
     shape = draw_shape(rng, length, person.scale * float(rng.normal(1.0, 0.03)), person.lean_deg)
-    framing = draw_framing(rng, person)
+    return Subject(seed, person, shape, draw_framing(rng, person))
+
+
+def make_phantom(seed: int) -> Phantom:
+    """Draw the subject that belongs to `seed`, and scan it."""
+    rng = np.random.default_rng(seed)
+    subject = draw_subject(rng, seed)
+    person, shape, framing = subject.person, subject.shape, subject.framing
     bone = bone_density(skeleton(rng, person, shape), framing)
     tissue, air = soft_tissue(rng, person, shape, framing)
     return Phantom(seed, person, shape, framing, *scanner_images(rng, bone, tissue, air))
+
+
+def make_subject(seed: int) -> Subject:
+    """Draw the same subject as `make_phantom`, without the cost of its images."""
+    return draw_subject(np.random.default_rng(seed), seed)
 
 
 def dicom_file(phantom: Phantom, *, tissue: bool = False) -> Dataset:

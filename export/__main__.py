@@ -1,0 +1,141 @@
+"""``python -m export CHECKPOINT --out BUNDLE``: from weights to a model bundle."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.errors import EdgeSpineError, UsageError
+
+Crops = NDArray[np.uint8]
+CARD = Path(__file__).parent / "weights" / "spine.card.json"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command.
+
+    Returns
+    -------
+    int
+        0 when the bundle is written, 1 when it is refused (the gate, damaged weights), 2 on wrong usage.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        _export(options)
+    except UsageError as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 2
+    except EdgeSpineError as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description="Quantise a network to INT8, compare it with PyTorch float32, and write a model bundle.",
+        epilog="example: python -m export export/weights/spine.safetensors --out edge_spine/models/spine",
+    )
+    parser.add_argument("checkpoint", type=Path, help="safetensors or PyTorch file with the weights")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write or replace")
+    parser.add_argument("--card", type=Path, default=CARD, help="JSON: name, version, training, licence")
+    parser.add_argument("--localiser", type=Path, help="ONNX file of the spine localiser, to go with it")
+    parser.add_argument("--method", choices=("minmax", "percentile", "entropy"), help="calibration method")
+    parser.add_argument("--percentile", type=float, help="share of values a range must hold, in percent")
+    parser.add_argument("--float-parts", metavar="LIST", help="parts kept in float32, comma separated")
+    parser.add_argument(
+        "--calibration-crops",
+        type=Path,
+        metavar="NPZ",
+        help="archive with 'crops', uint8 (N, 224, 224), in place of phantoms; the last are the references",
+    )
+    parser.add_argument("--calibration-count", type=int, default=128, help="phantoms to calibrate with")
+    parser.add_argument("--calibration-seed", type=int, default=910_001)
+    parser.add_argument("--reference-count", type=int, default=32, help="crops to compare on")
+    parser.add_argument("--reference-seed", type=int, default=920_001)
+    return parser
+
+
+def _export(options: argparse.Namespace) -> None:
+    # PyTorch takes seconds to import: wrong usage should be said before.
+    from export.checkpoint import load_regressor
+    from export.package import build_bundle, read_card
+
+    card = read_card(options.card)
+    calibration, references, crops_from = _crops(options)
+    regressor, source = load_regressor(options.checkpoint)
+    bundle, verification = build_bundle(
+        regressor,
+        options.out,
+        card=card,
+        source=source,
+        calibration_crops=calibration,
+        reference_crops=references,
+        crops_from=crops_from,
+        recipe=_recipe(options),
+        localiser=_localiser(options.localiser),
+    )
+    print(verification.table())
+    size = sum(entry["size"] for entry in bundle.manifest["files"].values())
+    print(f"{options.out}: {bundle.name} {bundle.version}, {size / 1e6:.1f} MB")
+
+
+def _recipe(options: argparse.Namespace):  # noqa: ANN202
+    from export.quantize import Recipe
+
+    chosen = {name: value for name in ("method", "percentile") if (value := getattr(options, name)) is not None}
+    if options.float_parts is not None:
+        chosen["float_parts"] = tuple(part for part in options.float_parts.split(",") if part)
+    try:
+        return Recipe(**chosen)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _localiser(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path.name}: {error.strerror or 'cannot be read'}") from None
+
+
+def _crops(options: argparse.Namespace) -> tuple[Crops, Crops, str]:
+    if options.calibration_count < 1 or options.reference_count < 1:
+        raise UsageError("--calibration-count and --reference-count must be at least 1")
+    if options.calibration_crops is not None:
+        crops = _crop_archive(options.calibration_crops)
+        if len(crops) <= options.reference_count:
+            raise UsageError(
+                f"{options.calibration_crops.name}: {len(crops)} crops, more than the "
+                f"{options.reference_count} references are needed"
+            )
+        split = len(crops) - options.reference_count
+        return crops[:split], crops[split:], f"crops given as {options.calibration_crops.name}"
+    if options.calibration_seed == options.reference_seed:
+        raise UsageError("--calibration-seed and --reference-seed must differ")
+    from export.training.dataset import calibration_crops
+
+    return (
+        calibration_crops(options.calibration_count, options.calibration_seed),
+        calibration_crops(options.reference_count, options.reference_seed),
+        f"phantoms, seed {options.calibration_seed}; references seed {options.reference_seed}",
+    )
+
+
+def _crop_archive(path: Path) -> Crops:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["crops"]
+    except Exception:  # a damaged archive makes zipfile and NumPy raise many types
+        raise UsageError(f"{path.name}: not an archive with an array 'crops'") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""From the PyTorch network to a float32 ONNX graph: opset 17, one image, checked and compared."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
+from edge_spine.errors import EdgeSpineError
+from export.regressor import INPUT_SIZE, SpineRegressor
+
+OPSET = 17
+# 0.02 of a crop pixel: above float32's rounding through 60 layers, far below any tolerance of a bundle.
+GRAPH_TOLERANCE = 0.02 / INPUT_SIZE
+
+
+class GraphError(EdgeSpineError):
+    """The exported graph is not the network that it was made from."""
+
+
+def export_graph(regressor: SpineRegressor) -> onnx.ModelProto:
+    """Export the network.
+
+    Parameters
+    ----------
+    regressor : SpineRegressor
+        Evaluated in its evaluation mode, which it is left in.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Input "image", float32 (1, 3, 224, 224); output "curves", float32 (1, 1254); batch norms
+        that follow a convolution are folded into it.
+
+    Raises
+    ------
+    GraphError
+        ONNX's checker refuses the graph, its ends differ, or its output differs from PyTorch's by
+        more than `GRAPH_TOLERANCE`.
+    """
+    regressor.eval()
+    stream = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        # The tracing exporter is announced as superseded, but the new one needs onnxscript and opset 18.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            regressor,
+            (torch.rand(INPUT_SHAPE, generator=torch.Generator().manual_seed(0)),),
+            stream,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    graph = onnx.load_model_from_string(stream.getvalue())
+    check_graph(graph, regressor)
+    return graph
+
+
+def check_graph(graph: onnx.ModelProto, regressor: SpineRegressor) -> float:
+    """Check a float32 graph against the network on two soft random images.
+
+    Returns
+    -------
+    float
+        Largest absolute difference of the outputs.
+
+    Raises
+    ------
+    GraphError
+        See `export_graph`.
+    """
+    try:
+        onnx.checker.check_model(graph, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise GraphError(f"the ONNX graph is not valid: {str(error).splitlines()[0]}") from None
+    ends = [
+        (end.name, tuple(size.dim_value for size in end.type.tensor_type.shape.dim))
+        for end in (*graph.graph.input, *graph.graph.output)
+    ]
+    wanted = [(INPUT_NAME, INPUT_SHAPE), (OUTPUT_NAME, OUTPUT_SHAPE)]
+    if ends != wanted:
+        raise GraphError(f"the ONNX graph's inputs and outputs are {ends}, {wanted} expected")
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(1)
+    largest = 0.0
+    for _ in range(2):
+        # Soft grey blotches: noise or colour is far from a scan, where float32's rounding itself grows.
+        coarse = torch.rand((1, 1, 14, 14), generator=generator)
+        soft = nn.functional.interpolate(coarse, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear")
+        image = soft.expand(INPUT_SHAPE).contiguous()
+        found = session.run([OUTPUT_NAME], {INPUT_NAME: image.numpy()})[0]
+        with torch.inference_mode():
+            expected = regressor(image).numpy()
+        largest = max(largest, float(np.abs(found - expected).max()))
+    if not largest <= GRAPH_TOLERANCE:
+        raise GraphError(
+            f"the ONNX graph's output differs from PyTorch's by {largest:.2g}, "
+            f"{GRAPH_TOLERANCE:.2g} is accepted"
+        )
+    return largest

@@ -1,0 +1,255 @@
+"""Put a bundle together: quantise, compare, and only then write the folder, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from edge_spine.bundle import MANIFEST, SCHEMA, Bundle, load_bundle, manifest_bytes
+from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
+from edge_spine.errors import UsageError
+from edge_spine.verification import Verification
+from export.checkpoint import Source
+from export.onnx_graph import OPSET, export_graph
+from export.quantize import Recipe, quantise
+from export.regressor import COLUMNS, INPUT_SIZE, ROWS, SpineRegressor
+from export.verify import pass_gate, reference_outputs
+
+MODEL_FILE = "model.int8.onnx"
+LOCALISER_FILE = "localiser.onnx"
+REFERENCES_FILE = "references.npz"
+PRECISION = "int8"
+ARCHITECTURE = (
+    "ResNet50 trunk, three bottleneck transformer blocks (7 x 7 cells, four heads of 128, relative positions), "
+    "global average, linear to 1254 (Bourigault et al., MICCAI 2024)"
+)
+PREPROCESSING = {
+    "body_height_px": 832,
+    "crop_px": INPUT_SIZE,
+    "channels": "three equal",
+    "range": [0, 1],
+    # One model pixel is the body's extent / 832; this is a person of 1.83 m.
+    "nominal_model_pixel_mm": 2.2,
+}
+LAYOUT = {
+    "rows": ROWS,
+    "first_row_px": 7.5,
+    "columns": [
+        "coronal left",
+        "coronal centre",
+        "coronal right",
+        "sagittal anterior",
+        "sagittal centre",
+        "sagittal posterior",
+    ],
+    "unit": "crop pixels / 224",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What only people can say about a model.
+
+    Attributes
+    ----------
+    name, version : str
+        Of the model.
+    training : str
+        One honest paragraph about the training data.
+    licence : str
+        Of the weights.
+    evaluation : Mapping
+        Figures against ground truth, with what they were measured on; may be empty.
+    """
+
+    name: str
+    version: str
+    training: str
+    licence: str
+    evaluation: Mapping[str, Any]
+
+
+def read_card(path: str | os.PathLike[str]) -> Card:
+    """Read a card: a JSON object with "name", "version", "training", "licence" and perhaps "evaluation".
+
+    Raises
+    ------
+    UsageError
+        A field is missing, empty or unknown.
+    """
+    path = Path(path)
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path.name}: {error.strerror or 'cannot be read'}") from None
+    except ValueError:
+        raise UsageError(f"{path.name}: not readable as JSON") from None
+    texts = ("name", "version", "training", "licence")
+    if not isinstance(fields, dict) or not set(texts) <= set(fields) <= {*texts, "evaluation"}:
+        raise UsageError(f"{path.name}: an object with {', '.join(texts)} and perhaps evaluation is expected")
+    for key in texts:
+        if not isinstance(fields[key], str) or not fields[key].strip():
+            raise UsageError(f"{path.name}: {key!r} must be a text")
+    evaluation = fields.get("evaluation", {})
+    if not isinstance(evaluation, dict):
+        raise UsageError(f"{path.name}: 'evaluation' must be an object")
+    return Card(**{key: fields[key] for key in texts}, evaluation=evaluation)
+
+
+def build_bundle(
+    regressor: SpineRegressor,
+    folder: str | os.PathLike[str],
+    *,
+    card: Card,
+    source: Source,
+    calibration_crops: NDArray[np.uint8],
+    reference_crops: NDArray[np.uint8],
+    crops_from: str,
+    recipe: Recipe | None = None,
+    localiser: bytes | None = None,
+) -> tuple[Bundle, Verification]:
+    """Quantise a network and write its bundle.
+
+    Parameters
+    ----------
+    regressor : SpineRegressor
+        float32 weights.
+    folder : path
+        The bundle. A bundle that lies there is replaced; anything else there is left and refused.
+    card, source : Card, Source
+        What the manifest says about the model and its weights.
+    calibration_crops, reference_crops : ndarray
+        uint8 (N, 224, 224) and (K, 224, 224); no crop may be in both.
+    crops_from : str
+        What the crops are, for the manifest.
+    recipe : Recipe, optional
+        How to quantise; the default recipe where it is not given.
+    localiser : bytes, optional
+        The localiser's ONNX file.
+
+    Returns
+    -------
+    bundle : Bundle
+        The written bundle, loaded and checked.
+    verification : Verification
+        Its agreement with PyTorch float32, which the manifest holds too.
+
+    Raises
+    ------
+    GraphError, GateError
+        The exported or the quantised network strays too far; nothing is written.
+    UsageError
+        The crops or the folder cannot be used.
+    """
+    target = Path(folder)
+    recipe = recipe or Recipe()
+    _check_crops(calibration_crops, reference_crops)
+    _check_target(target)
+    quantised = quantise(export_graph(regressor), calibration_crops, recipe).SerializeToString(
+        deterministic=True
+    )
+    expected = reference_outputs(regressor, reference_crops)
+    verification = pass_gate(
+        quantised,
+        reference_crops,
+        expected,
+        precision=PRECISION,
+        model_pixel_mm=PREPROCESSING["nominal_model_pixel_mm"],
+    )
+    contents = {
+        MODEL_FILE: (quantised, "engine", PRECISION),
+        REFERENCES_FILE: (_archive(inputs=reference_crops, outputs=expected), "references", "float32"),
+    }
+    if localiser is not None:
+        contents[LOCALISER_FILE] = (localiser, "localiser", "float32")
+    manifest = {
+        "schema": SCHEMA,
+        "name": card.name,
+        "version": card.version,
+        "architecture": ARCHITECTURE,
+        "preprocessing": PREPROCESSING,
+        "layout": LAYOUT,
+        "files": {
+            name: {
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "size": len(content),
+                "role": role,
+                "precision": precision,
+            }
+            for name, (content, role, precision) in contents.items()
+        },
+        "graph": {
+            "opset": OPSET,
+            "input": {"name": INPUT_NAME, "shape": list(INPUT_SHAPE)},
+            "output": {"name": OUTPUT_NAME, "shape": list(OUTPUT_SHAPE)},
+        },
+        "calibration": {**asdict(recipe), "crops": len(calibration_crops), "crops_from": crops_from},
+        "accuracy": {"reference": "PyTorch float32", **verification.to_dict()},
+        "evaluation": card.evaluation,
+        "training": card.training,
+        "licence": card.licence,
+        "checkpoint": asdict(source),
+        "made_with": {
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+    }
+    _write(target, {name: content for name, (content, _, _) in contents.items()}, manifest_bytes(manifest))
+    return load_bundle(target), verification
+
+
+def _check_crops(calibration: NDArray[np.uint8], references: NDArray[np.uint8]) -> None:
+    for name, crops in (("calibration", calibration), ("reference", references)):
+        if crops.dtype != np.uint8 or crops.ndim != 3 or crops.shape[1:] != INPUT_SHAPE[2:] or not len(crops):
+            raise UsageError(f"{name} crops are {crops.dtype} {crops.shape}, uint8 (N, 224, 224) expected")
+    seen = {crop.tobytes() for crop in calibration}
+    shared = sum(crop.tobytes() in seen for crop in references)
+    if shared:
+        raise UsageError(f"{shared} reference crops are in the calibration set too; they would prove nothing")
+
+
+def _check_target(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is a file; a folder for the bundle is expected")
+    if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+        raise UsageError(f"{target} holds other things than a bundle; give a new folder")
+
+
+def _archive(**arrays: NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+def _write(target: Path, contents: Mapping[str, bytes], manifest: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as beside:
+        fresh = Path(beside) / "fresh"
+        fresh.mkdir()
+        for name, content in {**contents, MANIFEST: manifest}.items():
+            (fresh / name).write_bytes(content)
+        load_bundle(fresh)
+        if target.is_dir():
+            # A folder with content cannot be replaced in one step; the old one waits beside until then.
+            target.replace(Path(beside) / "old")
+        try:
+            fresh.replace(target)
+        except OSError:
+            if (Path(beside) / "old").is_dir():
+                shutil.move(Path(beside) / "old", target)
+            raise

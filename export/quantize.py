@@ -1,0 +1,140 @@
+"""From the float32 graph to INT8 for processors: QDQ, unsigned asymmetric activations.
+
+ONNX Runtime fuses this form (uint8 activations, int8 weights per output channel) into integer
+convolutions; the symmetric form that TensorRT asks for leaves many of them in float there.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType
+from onnxruntime.quantization import quantize_static as ort_quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from edge_spine.engines.base import INPUT_NAME
+from edge_spine.verification import crop_tensor
+
+METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "percentile": CalibrationMethod.Percentile,
+    "entropy": CalibrationMethod.Entropy,
+}
+# Parts of the network by the names that the exporter gives their nodes.
+PARTS = {
+    "stem": ("/model/model.0/",),
+    "attention": ("/net.3/MatMul", "/net.3/Mul", "/net.3/Add", "/net.3/Softmax", "/net.3/pos_emb/"),
+    "stack": ("/layer/",),
+    "head": ("/linear/",),
+}
+_QUANTISED_OPERATORS = ["Conv", "Relu", "MaxPool", "Add", "MatMul", "Softmax", "Gemm"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the activations' ranges are found, and what stays in float32.
+
+    Attributes
+    ----------
+    method : str
+        "minmax", "percentile" or "entropy".
+    percentile : float
+        For "percentile": the share (%) of a tensor's values that its range must hold.
+    float_parts : tuple of str
+        Names out of `PARTS`.
+    """
+
+    method: str = "minmax"
+    percentile: float = 99.999
+    float_parts: tuple[str, ...] = ("attention", "head")
+
+    def __post_init__(self) -> None:
+        """Refuse names that do not exist."""
+        if self.method not in METHODS:
+            raise ValueError(f"calibration method {self.method!r} is none of {', '.join(METHODS)}")
+        unknown = set(self.float_parts) - set(PARTS)
+        if unknown:
+            raise ValueError(f"{sorted(unknown)} are no parts of the network: {', '.join(PARTS)}")
+
+
+def quantise(graph: onnx.ModelProto, crops: NDArray[np.uint8], recipe: Recipe) -> onnx.ModelProto:
+    """Quantise a float32 graph.
+
+    Parameters
+    ----------
+    graph : onnx.ModelProto
+        From `export.onnx_graph.export_graph`; it is not changed.
+    crops : ndarray
+        uint8 (N, 224, 224), the calibration set.
+    recipe : Recipe
+        Calibration and precision.
+
+    Returns
+    -------
+    onnx.ModelProto
+        The same inputs and outputs, with QuantizeLinear and DequantizeLinear pairs.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        plain, prepared, quantised = (
+            Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantised")
+        )
+        onnx.save(graph, plain)
+        # All shapes are static, so that symbolic inference (and sympy) has nothing to add.
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        ort_quantize_static(
+            prepared,
+            quantised,
+            CropReader(crops),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=_QUANTISED_OPERATORS,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=_float_nodes(onnx.load(prepared), recipe.float_parts),
+            calibrate_method=METHODS[recipe.method],
+            extra_options={
+                "ActivationSymmetric": False,
+                "WeightSymmetric": True,
+                "CalibTensorRangeSymmetric": False,
+                "CalibPercentile": recipe.percentile,
+                # One crop at a time: the histograms of all crops at once need tens of gigabytes.
+                "CalibStridedMinMax": 1,
+            },
+        )
+        result = onnx.load(quantised)
+    onnx.checker.check_model(result)
+    return result
+
+
+class CropReader(CalibrationDataReader):
+    """Hands crops, uint8 (N, 224, 224), to the calibration, in a range that it sets."""
+
+    def __init__(self, crops: NDArray[np.uint8]) -> None:
+        self._crops = crops
+        self._place, self._end = 0, len(crops)
+
+    def __len__(self) -> int:
+        """Return the number of crops."""
+        return len(self._crops)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Go on with the crops from `start_index` to before `end_index`."""
+        self._place, self._end = start_index, end_index
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        """Return the next input, or None after the last."""
+        if self._place >= self._end:
+            return None
+        self._place += 1
+        return {INPUT_NAME: crop_tensor(self._crops[self._place - 1])}
+
+
+def _float_nodes(graph: onnx.ModelProto, parts: Sequence[str]) -> list[str]:
+    marks = [mark for part in parts for mark in PARTS[part]]
+    return [node.name for node in graph.graph.node if any(mark in node.name for mark in marks)]

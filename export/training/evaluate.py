@@ -1,0 +1,252 @@
+"""Measure a bundle on held-out phantoms: `python -m export.training.evaluate --count 500 --json evaluation.json`.
+
+Every scan takes the runtime's whole walk (body, localiser, crop, engine, reconstruction), and is compared with the
+phantom's truth at the heights of the result. The baseline is told the true coronal curves and answers every
+sagittal question with the mean curve of training subjects; what a model is worth is its distance from that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from edge_spine import SpineEstimator
+from edge_spine.bundle import load_bundle
+from edge_spine.errors import Refusal
+from edge_spine.localise import Localiser
+from edge_spine.measure import measure
+from edge_spine.metrics import centreline_deviation, iou3d
+from edge_spine.preprocess import CROP_SIZE, CURVE_ROWS, Prepared, prepare
+from edge_spine.reconstruct import Curves, Spine, reconstruct
+from edge_spine.scan import Scan
+from export.training.dataset import EVALUATION_SEED
+from export.training.phantom import Phantom, Subject, make_phantom, make_subject
+
+CLASSES = (("below 10", 0.0, 10.0), ("10 to 25", 10.0, 25.0), ("25 to 40", 25.0, 40.0), ("above 40", 40.0, 180.0))
+FIGURES = (
+    "coronal_mae_mm",
+    "coronal_rmse_mm",
+    "sagittal_mae_mm",
+    "sagittal_rmse_mm",
+    "deviation3d_mm",
+    "iou3d",
+    "cobb_mae_deg",
+)
+VARIANTS = ("as scanned", "tilted", "shifted", "feet cut", "inverted")
+BASELINE_SUBJECTS = 1000
+_CENTRE = (CROP_SIZE - 1) / 2
+
+Row = dict[str, float]
+
+
+def scan_of(phantom: Phantom, pixels: NDArray[np.uint8] | None = None) -> Scan:
+    """Give a phantom's bone image (or `pixels` in its place) as the runtime reads it."""
+    shown = phantom.bone if pixels is None else pixels
+    return Scan(
+        pixels=shown.astype(np.float32),
+        pixel_spacing_mm=phantom.framing.pixel_mm,
+        source=f"phantom {phantom.seed}",
+        sop_instance_uid=None,
+    )
+
+
+def mean_sagittal(count: int = BASELINE_SUBJECTS) -> NDArray[np.float64]:
+    """Mean sagittal curves (209, 3) of training subjects, crop pixels, centre column of mean 0."""
+    total = np.zeros((len(CURVE_ROWS), 3))
+    for seed in range(count):
+        subject = make_subject(seed)
+        pixel = subject.model_pixel_mm
+        curves = subject.curves_at((CURVE_ROWS - _CENTRE) * -pixel)[:, 3:] / pixel
+        total += curves - curves[:, 1].mean()
+    return total / count
+
+
+def true_curves(subject: Subject, z: NDArray[np.float64]) -> Curves:
+    """The true curves at a result's heights `z` (mm, anchored to the scan)."""
+    top, left = subject.framing.top_left_mm
+    curves = subject.curves_at(z + top)
+    return Curves(z=z, coronal=curves[:, :3] - left, sagittal=curves[:, 3:] - curves[:, 4].mean())
+
+
+def compare(curves: Curves, spine: Spine, truth: Curves, true_spine: Spine) -> Row:
+    """Errors of one result against the truth on the same heights."""
+    coronal, sagittal = curves.coronal - truth.coronal, curves.sagittal - truth.sagittal
+    return {
+        "coronal_mae_mm": float(np.abs(coronal).mean()),
+        "coronal_rmse_mm": float(np.sqrt((coronal**2).mean())),
+        "sagittal_mae_mm": float(np.abs(sagittal).mean()),
+        "sagittal_rmse_mm": float(np.sqrt((sagittal**2).mean())),
+        "deviation3d_mm": centreline_deviation(spine, true_spine),
+        "iou3d": iou3d(spine, true_spine),
+        "cobb_mae_deg": abs(measure(spine).max_cobb_deg - measure(true_spine).max_cobb_deg),
+    }
+
+
+def assess(estimator: SpineEstimator, phantom: Phantom, mean_curve: NDArray[np.float64]) -> tuple[Row, Row, float]:
+    """Return the model's row, the baseline's row, and the true largest Cobb angle.
+
+    Raises
+    ------
+    Refusal
+        The runtime refuses the scan.
+    """
+    result = estimator(scan_of(phantom))
+    truth = true_curves(phantom, result.curves.z)
+    true_spine = reconstruct(truth)
+    guess = Curves(z=truth.z, coronal=truth.coronal, sagittal=mean_curve * phantom.model_pixel_mm)
+    cobb = measure(true_spine).max_cobb_deg
+    model = compare(result.curves, result.spine, truth, true_spine)
+    return model, compare(guess, reconstruct(guess), truth, true_spine), cobb
+
+
+def crop_error_px(prepared: Prepared, origin_px: tuple[float, float], model_pixel_mm: float) -> float:
+    """Distance of a crop's centre from the true one, true crop pixels, the larger of row and column."""
+    errors = []
+    for found, true, spacing in zip(prepared.crop_origin_px, origin_px, prepared.pixel_spacing_mm, strict=True):
+        found_mm = found * spacing + _CENTRE * prepared.model_pixel_mm
+        true_mm = true * spacing + _CENTRE * model_pixel_mm
+        errors.append(abs(found_mm - true_mm) / model_pixel_mm)
+    return max(errors)
+
+
+def vary(phantom: Phantom, variant: str) -> tuple[Scan, tuple[float, float]]:
+    """Return a phantom's scan as `variant` and where its true crop begins, scan pixels."""
+    rng = np.random.default_rng(phantom.seed)
+    pixels = phantom.bone
+    rows, columns = pixels.shape
+    matrix = np.eye(2, 3)
+    if variant == "tilted":
+        turn = float(rng.uniform(4, 9)) * float(rng.choice([-1, 1]))
+        matrix = cv2.getRotationMatrix2D(((columns - 1) / 2, (rows - 1) / 2), turn, 0.92)
+    elif variant == "shifted":
+        matrix[:, 2] = rng.uniform(-25, 25), rng.uniform(-12, 0)
+    half = np.array([_CENTRE * phantom.model_pixel_mm / spacing for spacing in phantom.framing.pixel_mm])
+    centre = np.array(phantom.crop_origin_px()) + half
+    moved = matrix @ np.array([centre[1], centre[0], 1.0])
+    if variant in ("tilted", "shifted"):
+        pixels = cv2.warpAffine(pixels, matrix, (columns, rows), flags=cv2.INTER_LINEAR)
+    elif variant == "feet cut":
+        share = float(rng.uniform(0.62, 0.95))
+        pixels = pixels[: int((phantom.framing.top_left_mm[0] - phantom.person.z(share)) / phantom.framing.pixel_mm[0])]
+    elif variant == "inverted":
+        pixels = 255 - pixels
+    return scan_of(phantom, pixels), (moved[1] - half[0], moved[0] - half[1])
+
+
+def localisation(localiser: Localiser, phantom: Phantom) -> dict[str, float]:
+    """Crop error (true crop pixels) of each variant of a scan; infinite where it is refused."""
+    errors = {}
+    for variant in VARIANTS:
+        scan, origin = vary(phantom, variant)
+        try:
+            errors[variant] = crop_error_px(prepare(scan, localiser), origin, phantom.model_pixel_mm)
+        except Refusal:
+            errors[variant] = float("inf")
+    return errors
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % bootstrap interval of a mean."""
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(len(values), size=(1000, len(values)))].mean(axis=1)
+    return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
+
+
+def summary(rows: list[Row], baseline: list[Row]) -> dict[str, Any]:
+    """Means of a group, their 95 % intervals, and the baseline's means."""
+    if not rows:
+        return {"count": 0}
+    columns = {name: np.array([row[name] for row in rows]) for name in FIGURES}
+    means = {name: float(values.mean()) for name, values in columns.items()}
+    return {
+        "count": len(rows),
+        **means,
+        "interval_95": {name: list(interval(values)) for name, values in columns.items()},
+        "baseline": {name: float(np.mean([row[name] for row in baseline])) for name in FIGURES},
+    }
+
+
+def evaluate(model: Path | None, phantoms: Iterable[Phantom], total: int, engine: str) -> dict[str, Any]:
+    """Evaluate a bundle (None for the bundled one) on phantoms."""
+    mean_curve = mean_sagittal()
+    rows, baseline, cobbs, refused = [], [], [], 0
+    crops: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    bundle = load_bundle(model)
+    localiser = Localiser(bundle.read(bundle.file_with_role("localiser")))
+    with SpineEstimator(engine=engine, model=model) as estimator:
+        for phantom in tqdm(phantoms, total=total, unit="phantom", disable=None):
+            for variant, error in localisation(localiser, phantom).items():
+                crops[variant].append(error)
+            try:
+                row, base, cobb = assess(estimator, phantom, mean_curve)
+            except Refusal:
+                refused += 1
+                continue
+            rows.append(row)
+            baseline.append(base)
+            cobbs.append(cobb)
+    classes = {}
+    for name, low, high in CLASSES:
+        chosen = [k for k, cobb in enumerate(cobbs) if low <= cobb < high]
+        classes[name] = summary([rows[k] for k in chosen], [baseline[k] for k in chosen])
+    return {
+        **summary(rows, baseline),
+        "refused": refused,
+        "severity": classes,
+        "crop_within_8_px": {name: float(np.mean(np.array(errors) <= 8)) for name, errors in crops.items()},
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """Lay a report out as text."""
+    heads = [("all", report), *report["severity"].items()]
+    lines = [f"{'':18}" + "".join(f"{name:>22}" for name, _ in heads)]
+    lines.append(f"{'count':18}" + "".join(f"{group['count']:>22}" for _, group in heads))
+    for figure in FIGURES:
+        cells = []
+        for _, group in heads:
+            if group["count"] == 0:
+                cells.append("-")
+                continue
+            low, high = group["interval_95"][figure]
+            cells.append(f"{group[figure]:.2f} [{low:.2f}, {high:.2f}]")
+        lines.append(f"{figure:18}" + "".join(f"{cell:>22}" for cell in cells))
+        cells = [f"{g['baseline'][figure]:.2f}" if g["count"] else "-" for _, g in heads]
+        lines.append(f"{'  baseline':18}" + "".join(f"{cell:>22}" for cell in cells))
+    lines.append(f"refused: {report['refused']}")
+    for variant, share in report["crop_within_8_px"].items():
+        lines.append(f"crops within 8 pixels, {variant}: {100 * share:.1f} %")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Evaluate from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m export.training.evaluate", description=__doc__)
+    parser.add_argument("--count", type=int, default=500, help="phantoms of the evaluation seeds (default 500)")
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--model", type=Path, help="bundle folder (default: the bundled model)")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
+    options = parser.parse_args(argv)
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + options.count)
+    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+        phantoms = pool.imap(make_phantom, seeds, chunksize=4)
+        report = evaluate(options.model, phantoms, options.count, options.engine)
+    print(table(report))
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

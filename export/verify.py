@@ -1,0 +1,85 @@
+"""The gate of a bundle: INT8 on the processor must agree with PyTorch float32 on crops of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_spine.engines.onnx import OnnxEngine
+from edge_spine.errors import EdgeSpineError
+from edge_spine.verification import Verification, compare, crop_tensor
+from export.regressor import SpineRegressor
+
+
+class GateError(EdgeSpineError):
+    """The quantised network strays too far from the one that it was made from."""
+
+
+def reference_outputs(regressor: SpineRegressor, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return what PyTorch float32 makes of crops.
+
+    Parameters
+    ----------
+    regressor : SpineRegressor
+        Evaluated in its evaluation mode.
+    crops : ndarray
+        uint8 (K, 224, 224).
+
+    Returns
+    -------
+    ndarray
+        float32 (K, 1254).
+    """
+    regressor.eval()
+    with torch.inference_mode():
+        return np.concatenate([regressor(torch.from_numpy(crop_tensor(crop))).numpy() for crop in crops])
+
+
+def pass_gate(
+    model: bytes,
+    crops: NDArray[np.uint8],
+    expected: NDArray[np.float32],
+    *,
+    precision: str,
+    model_pixel_mm: float,
+) -> Verification:
+    """Compare a quantised model on the processor with the reference.
+
+    Parameters
+    ----------
+    model : bytes
+        The ONNX file as it would be shipped.
+    crops : ndarray
+        uint8 (K, 224, 224), none of them used for calibration.
+    expected : ndarray
+        float32 (K, 1254), from `reference_outputs`.
+    precision : str
+        What the manifest will state.
+    model_pixel_mm : float
+        Nominal size of a crop pixel.
+
+    Returns
+    -------
+    Verification
+        The figures, when the gate is passed.
+
+    Raises
+    ------
+    GateError
+        The mean or the 99th percentile of the absolute difference is beyond the tolerance.
+    """
+    with OnnxEngine(model, provider="onnx-cpu", precision=precision) as engine:
+        found = np.concatenate([engine.infer(crop_tensor(crop)) for crop in crops])
+        result = compare(
+            found, expected, engine=engine.name, precision=precision, model_pixel_mm=model_pixel_mm
+        )
+    if not result.passed:
+        whole = result.deviations[-1]
+        raise GateError(
+            f"no bundle written: {precision} differs from PyTorch float32 by {whole.mean_px:.3f} px in the mean "
+            f"and {whole.p99_px:.3f} px at the 99th percentile over {len(crops)} crops, at most "
+            f"{result.mean_tolerance_px} and {result.p99_tolerance_px} px are accepted; try another "
+            "calibration method, more crops or more parts in float"
+        )
+    return result
