@@ -1,0 +1,170 @@
+"""What the user names on the command line becomes a list of scans to read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_spine.errors import Refusal, UsageError
+from edge_spine.reading.archive import ACCEPTED_ZIP, dicom_entries, entry_source, read_entry
+from edge_spine.reading.checks import printable
+from edge_spine.reading.kinds import HEAD_BYTES, ImageKind, kind_of
+from edge_spine.scan import Scan, read_scan, scan_from_bytes
+
+_SUFFIXES = (".dcm", ".dicom", ".png", ".npy")
+_RESULT_FILE = "result.json"
+_NAME_LENGTH = 80
+_WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ScanFile:
+    """One scan that was found and not yet read.
+
+    Attributes
+    ----------
+    path : Path
+        The image file, or the zip that holds it.
+    entry : str or None
+        Its name within the zip.
+    name : str
+        A folder name for its results: safe on every system, and unique in the list it comes from.
+    """
+
+    path: Path
+    entry: str | None
+    name: str
+
+    @property
+    def source(self) -> str:
+        """File name without folder, or "zip name!entry name": what to call it in messages."""
+        return printable(self.path.name) if self.entry is None else entry_source(self.path, self.entry)
+
+    def read(self, pixel_spacing: Sequence[float] | None = None) -> Scan:
+        """Read the scan.
+
+        Parameters
+        ----------
+        pixel_spacing : sequence of float, optional
+            Row and column spacing in mm, as in `edge_spine.scan.read_scan`.
+
+        Returns
+        -------
+        Scan
+
+        Raises
+        ------
+        Refusal
+            Where it is not a readable whole-body DXA image.
+        UsageError
+            Where `pixel_spacing` is not two plausible numbers.
+        """
+        if self.entry is not None:
+            return scan_from_bytes(
+                read_entry(self.path, self.entry), self.source, pixel_spacing=pixel_spacing
+            )
+        if _kind(self.path) is ImageKind.ZIP:
+            # A zip is in the list itself only where it has nothing to offer: this raises why.
+            dicom_entries(self.path)
+            raise Refusal("unreadable", f"{self.source}: the zip holds no .dcm file; {ACCEPTED_ZIP}")
+        return read_scan(self.path, pixel_spacing=pixel_spacing)
+
+
+def find_scans(inputs: Sequence[str | os.PathLike[str]]) -> list[ScanFile]:
+    """Find the scans in files, folders and zips, without reading their pixels.
+
+    Parameters
+    ----------
+    inputs : sequence of path-like
+        A file is taken whatever it is, so that a wrong one is refused by name. A folder is searched
+        with all below it: DICOM, PNG and NPY files count, by content or by suffix, and zips of DICOM
+        files; hidden files, DICOMDIR and folders with our own results do not.
+
+    Returns
+    -------
+    list of ScanFile
+        In the order of `inputs`, sorted within each folder and zip, each file once.
+
+    Raises
+    ------
+    UsageError
+        Where nothing is found, or a folder cannot be listed.
+    """
+    found: dict[tuple[Path, str | None], tuple[Path, str | None]] = {}
+    for item in map(Path, inputs):
+        for path in _walk(item) if item.is_dir() else (item,):
+            for entry in _entries(path, explicit=path is item):
+                found.setdefault((path.absolute(), entry), (path, entry))
+    if not found:
+        given = ", ".join(printable(Path(item).name or str(item)) for item in inputs) or "no input"
+        raise UsageError(f"{given}: no scan found; give DICOM, PNG or NPY images, folders or zips of them")
+    names = _unique(_result_name(path, entry) for path, entry in found.values())
+    return [ScanFile(path, entry, name) for (path, entry), name in zip(found.values(), names, strict=True)]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def stop(error: OSError) -> None:
+        name = printable(Path(error.filename or folder).name)
+        raise UsageError(f"{name}: the folder cannot be listed ({type(error).__name__})") from None
+
+    for parent, folders, files in os.walk(folder, onerror=stop):
+        if _RESULT_FILE in files:
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(parent, name)
+            if name.startswith(".") or name.upper() == "DICOMDIR":
+                continue
+            if name.lower().endswith(_SUFFIXES) or _kind(path) is not None:
+                yield path
+
+
+def _entries(path: Path, *, explicit: bool) -> list[str | None]:
+    """Return the entries of a zip, or None for the file itself, to be read or refused later."""
+    if _kind(path) is not ImageKind.ZIP:
+        return [None]
+    try:
+        entries = dicom_entries(path)
+    except Refusal:
+        return [None]
+    # In a folder a zip of something else is no concern of ours; one that was named is.
+    return [*entries] or ([None] if explicit else [])
+
+
+def _kind(path: Path) -> ImageKind | None:
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as stream:
+            return kind_of(stream.read(HEAD_BYTES))
+    except (OSError, ValueError):
+        return None
+
+
+def _result_name(path: Path, entry: str | None) -> str:
+    parts = [path.name] if entry is None else entry_source(path, entry).split("!")
+    stems = [re.sub(r"\.(dcm|dicom|png|npy|zip)$", "", part, flags=re.IGNORECASE) for part in parts]
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(stems)).strip("._-")[:_NAME_LENGTH].rstrip(".") or "scan"
+    return f"scan-{safe}" if _WINDOWS_DEVICES.match(safe) else safe
+
+
+def _unique(names: Iterator[str]) -> list[str]:
+    """Tell repeats apart: the second "a" becomes "a-2". Upper and lower case are one on many disks."""
+    wanted = list(names)
+    taken = {name.lower() for name in wanted}
+    seen: set[str] = set()
+    unique = []
+    for name in wanted:
+        candidate, number = name, 2
+        if name.lower() in seen:
+            while candidate.lower() in taken:
+                candidate = f"{name}-{number}"
+                number += 1
+            taken.add(candidate.lower())
+        seen.add(name.lower())
+        unique.append(candidate)
+    return unique

@@ -1,0 +1,124 @@
+"""DICOM files in a zip, as UK Biobank field 20158 delivers them: read in memory, never extracted."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from edge_spine.errors import Refusal
+from edge_spine.reading.checks import printable
+
+MAX_ENTRIES = 2_000
+MAX_ENTRY_BYTES = 64 * 2**20
+# 1 KiB an entry is ample; a zip whose directory is larger is not what a biobank delivers.
+_MAX_DIRECTORY_BYTES = MAX_ENTRIES * 1024
+ACCEPTED_ZIP = f"a zip of at most {MAX_ENTRIES} files, .dcm among them, is accepted"
+
+
+class _BoundedReader(io.BufferedReader):
+    """A file that refuses to be read in large pieces: zipfile reads a central directory in one."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile("the central directory is too large")
+        return super().read(size)
+
+
+def dicom_entries(path: Path) -> list[str]:
+    """List the DICOM files in a zip, sorted.
+
+    Parameters
+    ----------
+    path : Path
+        The zip.
+
+    Returns
+    -------
+    list of str
+        Their names within the zip; empty where it holds none.
+
+    Raises
+    ------
+    Refusal
+        'unreadable' where it is missing or damaged, 'too-large' where it holds too many files.
+    """
+    source = printable(path.name)
+    with _border(source), _open(path) as archive:
+        entries = archive.namelist()
+        if len(entries) > MAX_ENTRIES:
+            raise Refusal("too-large", f"{source}: the zip holds {len(entries)} files; {ACCEPTED_ZIP}")
+        # A name within a zip is only ever looked up or shown, never used as a path.
+        return sorted({entry for entry in entries if _is_dicom_name(entry)})
+
+
+def read_entry(path: Path, entry: str) -> bytes:
+    """Read one file of a zip into memory.
+
+    Parameters
+    ----------
+    path : Path
+        The zip.
+    entry : str
+        A name from `dicom_entries`.
+
+    Returns
+    -------
+    bytes
+        Its content, at most `MAX_ENTRY_BYTES`.
+
+    Raises
+    ------
+    Refusal
+        'unreadable' where it is damaged, 'too-large' where it is, or unpacks to, too much.
+    """
+    source = entry_source(path, entry)
+    with _border(source), _open(path) as archive:
+        info = archive.getinfo(entry)
+        # zipfile bounds what it unpacks only for these two methods.
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Refusal("unreadable", f"{source}: unusual zip compression; stored or deflated is accepted")
+        content = b""
+        if info.file_size <= MAX_ENTRY_BYTES:
+            with archive.open(info) as stream:
+                content = stream.read(MAX_ENTRY_BYTES + 1)
+        if max(info.file_size, len(content)) > MAX_ENTRY_BYTES:
+            raise Refusal(
+                "too-large", f"{source}: larger than {MAX_ENTRY_BYTES >> 20} MiB, the most accepted in a zip"
+            )
+        return content
+
+
+def entry_source(path: Path, entry: str) -> str:
+    """Name a file of a zip as results and messages do: "zip name!entry name"."""
+    return printable(f"{path.name}!{_entry_path(entry).name}")
+
+
+def _entry_path(entry: str) -> PurePosixPath:
+    return PurePosixPath(entry.replace("\\", "/"))
+
+
+def _is_dicom_name(entry: str) -> bool:
+    name = _entry_path(entry).name
+    return not entry.endswith("/") and not name.startswith(".") and name.lower().endswith((".dcm", ".dicom"))
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[zipfile.ZipFile]:
+    with _BoundedReader(io.FileIO(path)) as stream, zipfile.ZipFile(stream) as archive:
+        yield archive
+
+
+@contextmanager
+def _border(source: str) -> Iterator[None]:
+    try:
+        yield
+    except Refusal:
+        raise
+    # zipfile and its decoders raise many types on damaged or encrypted archives.
+    except Exception as error:
+        raise Refusal(
+            "unreadable", f"{source}: the zip is missing or damaged ({type(error).__name__}); {ACCEPTED_ZIP}"
+        ) from None

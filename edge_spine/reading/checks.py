@@ -1,0 +1,114 @@
+"""Limits that every image must keep, whatever its format; checked before pixels are allocated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from edge_spine.errors import Refusal, UsageError
+
+MAX_FILE_BYTES = 256 * 2**20
+MIN_ROWS, MIN_COLUMNS = 100, 40
+MAX_SIDE = 16_384
+MAX_PIXELS = 64_000_000
+MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 20.0
+# Below this height an image shows a region, not a body; above it the spacing must be wrong (a DXA
+# table is about 2 m long).
+MIN_BODY_MM, MAX_BODY_MM = 900.0, 3000.0
+
+ACCEPTED_SPACING = f"row and column spacing from {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm"
+
+
+def printable(name: str) -> str:
+    """Return a name fit for a one-line message: anything that cannot be printed becomes '?'."""
+    return "".join(character if character.isprintable() else "?" for character in name)
+
+
+def is_plausible_spacing(spacing: Sequence[float]) -> bool:
+    """Tell whether (row, column) spacing in mm is finite and within the accepted range."""
+    return len(spacing) == 2 and all(
+        math.isfinite(value) and MIN_SPACING_MM <= value <= MAX_SPACING_MM for value in spacing
+    )
+
+
+def check_given_spacing(spacing: Sequence[float] | None) -> tuple[float, float] | None:
+    """Check the spacing that a caller gives.
+
+    Parameters
+    ----------
+    spacing : sequence of float, optional
+        Row and column spacing in mm.
+
+    Returns
+    -------
+    tuple of float or None
+        The same as two floats, or None where none was given.
+
+    Raises
+    ------
+    UsageError
+        Where it is not two finite numbers within the accepted range.
+    """
+    if spacing is None:
+        return None
+    try:
+        row, column = (float(value) for value in spacing)
+    except (TypeError, ValueError):
+        raise UsageError(f"pixel spacing must be two numbers, row then column: {ACCEPTED_SPACING}") from None
+    if not is_plausible_spacing((row, column)):
+        raise UsageError(f"pixel spacing {row:g}, {column:g} is out of range: give {ACCEPTED_SPACING}")
+    return row, column
+
+
+def check_size(source: str, rows: int, columns: int) -> None:
+    """Refuse an image with too few or too many pixels.
+
+    Raises
+    ------
+    Refusal
+        'unreadable' (no pixels), 'too-small' or 'too-large'.
+    """
+    found = f"{source}: the image has {rows} rows and {columns} columns"
+    if rows < 1 or columns < 1:
+        raise Refusal("unreadable", f"{found}; give an image with pixels")
+    if rows < MIN_ROWS or columns < MIN_COLUMNS:
+        raise Refusal(
+            "too-small", f"{found}; at least {MIN_ROWS} rows and {MIN_COLUMNS} columns are accepted"
+        )
+    if max(rows, columns) > MAX_SIDE or rows * columns > MAX_PIXELS:
+        raise Refusal(
+            "too-large",
+            f"{found}; at most {MAX_SIDE} either way and {MAX_PIXELS // 10**6} million pixels are accepted",
+        )
+
+
+def check_extent(source: str, rows: int, columns: int, spacing: tuple[float, float]) -> None:
+    """Refuse an image whose size in mm is not that of a whole-body scan.
+
+    Parameters
+    ----------
+    source : str
+        File name for the message.
+    rows, columns : int
+        Of the image with the head up.
+    spacing : tuple of float
+        Row and column spacing in mm.
+
+    Raises
+    ------
+    Refusal
+        'not-whole-body' where it is too low, 'no-spacing' where no scanner makes one so large.
+    """
+    height, width = rows * spacing[0], columns * spacing[1]
+    if max(height, width) > MAX_BODY_MM:
+        raise Refusal(
+            "no-spacing",
+            f"{source}: {height:.0f} x {width:.0f} mm is larger than any DXA table, so the pixel spacing "
+            f"{spacing[0]:g}, {spacing[1]:g} mm must be wrong; give the scan's true spacing",
+        )
+    if height < MIN_BODY_MM:
+        raise Refusal(
+            "not-whole-body",
+            f"{source}: the image is {height:.0f} mm high; a whole-body DXA image of at least "
+            f"{MIN_BODY_MM:.0f} mm is accepted",
+        )

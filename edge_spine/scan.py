@@ -1,0 +1,134 @@
+"""A DXA file becomes a Scan: pixels, mm spacing, orientation, identity.
+
+DICOM, PNG and NPY are read from bytes in memory. Sizes are checked against limits and against the
+bytes that are there before any pixel is allocated, and whatever is wrong with a file ends in a Refusal.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.errors import Refusal
+from edge_spine.reading.checks import MAX_FILE_BYTES, check_given_spacing, printable
+from edge_spine.reading.kinds import ImageKind, kind_of
+
+ACCEPTED_FILES = "give a whole-body DXA image as DICOM, PNG or NPY"
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One whole-body DXA image, head up, patient right at image left.
+
+    Attributes
+    ----------
+    pixels : ndarray of float32, (rows, columns)
+        Larger is denser as stored, after the modality LUT and the inversion of MONOCHROME1. Where the
+        file was mirrored or rotated (see `flags`), these are the pixels after it was put right.
+    pixel_spacing_mm : tuple of float
+        Distance between rows, and between columns, in mm.
+    source : str
+        File name without its folder, or "zip name!entry name".
+    sop_instance_uid : str or None
+        DICOM identity, None where there is none.
+    flags : tuple of str
+        "orientation-unknown": taken as stored; "mirrored-put-right", "rotated-put-right": the stored
+        image was turned; "pixel-spacing-given": the DICOM file had no spacing and the caller's is used.
+    """
+
+    pixels: NDArray[np.float32]
+    pixel_spacing_mm: tuple[float, float]
+    source: str
+    sop_instance_uid: str | None
+    flags: tuple[str, ...] = ()
+
+
+def read_scan(path: str | os.PathLike[str], *, pixel_spacing: Sequence[float] | None = None) -> Scan:
+    """Read one DXA image file.
+
+    Parameters
+    ----------
+    path : path-like
+        A DICOM, PNG or NPY file; its content decides, not its name.
+    pixel_spacing : sequence of float, optional
+        Row and column spacing in mm: needed for PNG and NPY, and used for a DICOM file only where it
+        holds none of its own.
+
+    Returns
+    -------
+    Scan
+
+    Raises
+    ------
+    Refusal
+        Where the file is not a readable whole-body DXA image.
+    UsageError
+        Where `pixel_spacing` is not two plausible numbers.
+    """
+    file = Path(path)
+    return scan_from_bytes(_read_bytes(file), printable(file.name), pixel_spacing=pixel_spacing)
+
+
+def scan_from_bytes(data: bytes, source: str, *, pixel_spacing: Sequence[float] | None = None) -> Scan:
+    """Read one DXA image from the bytes of its file.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole content of a DICOM, PNG or NPY file.
+    source : str
+        What to call it in messages and results: a file name, never patient data.
+    pixel_spacing : sequence of float, optional
+        As in `read_scan`.
+
+    Returns
+    -------
+    Scan
+
+    Raises
+    ------
+    Refusal
+        Where the bytes are not a readable whole-body DXA image.
+    UsageError
+        Where `pixel_spacing` is not two plausible numbers.
+    """
+    given = check_given_spacing(pixel_spacing)
+    if not data:
+        raise Refusal("unreadable", f"{source}: the file is empty; {ACCEPTED_FILES}")
+    if len(data) > MAX_FILE_BYTES:
+        raise Refusal(
+            "too-large", f"{source}: the file is larger than {MAX_FILE_BYTES >> 20} MiB, the most accepted"
+        )
+    kind = kind_of(data)
+    if kind is ImageKind.DICOM:
+        from edge_spine.reading.dicom import scan_from_dicom
+
+        return scan_from_dicom(data, source, given)
+    if kind is ImageKind.PNG or kind is ImageKind.NPY:
+        from edge_spine.reading.plain import scan_from_npy, scan_from_png
+
+        return (scan_from_png if kind is ImageKind.PNG else scan_from_npy)(data, source, given)
+    found = "a zip archive" if kind is ImageKind.ZIP else "not a DICOM, PNG or NPY file"
+    raise Refusal("unreadable", f"{source}: this is {found}; {ACCEPTED_FILES}")
+
+
+def _read_bytes(file: Path) -> bytes:
+    source = printable(file.name)
+    try:
+        # A pipe or a device would block or never end.
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise Refusal("unreadable", f"{source}: this is not a file; {ACCEPTED_FILES}")
+        with file.open("rb") as stream:
+            return stream.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise Refusal("unreadable", f"{source}: there is no such file; {ACCEPTED_FILES}") from None
+    except (OSError, ValueError, MemoryError) as error:
+        raise Refusal(
+            "unreadable", f"{source}: the file cannot be read ({type(error).__name__}); {ACCEPTED_FILES}"
+        ) from None

@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_spine.levels import fraction_of
+from edge_spine.measure import MIN_CURVE_DEG, measure, scoliosis_curves
+from edge_spine.reconstruct import Curves, Spine, reconstruct
+
+Array = NDArray[np.float64]
+
+ROWS = 209
+LENGTH = 460.0
+DOWN = np.linspace(0, LENGTH, ROWS)
+Z = -DOWN
+
+
+def sine(cobb_deg: float, halves: int, down: Array = DOWN) -> Array:
+    """`halves` half-waves, each with the given Cobb angle; the first bends to larger x."""
+    wave = halves * np.pi / LENGTH
+    return np.tan(np.radians(cobb_deg / 2)) / wave * np.sin(wave * down)
+
+
+def arc(cobb_deg: float) -> Array:
+    """A circle's arc about the middle, convex to larger x."""
+    radius = LENGTH / 2 / np.sin(np.radians(cobb_deg / 2))
+    return np.sqrt(radius**2 - (DOWN - LENGTH / 2) ** 2)
+
+
+def spine_of(x: Array, y: Array, z: Array = Z) -> Spine:
+    return Spine(np.stack([x, y, z], axis=1), np.full(z.size, 18.0), np.full(z.size, 14.0))
+
+
+# One curve
+
+
+@pytest.mark.parametrize("cobb", [4.0, 10.0, 25.0, 45.0, 60.0])
+def test_half_sine(cobb: float) -> None:
+    (curve,) = scoliosis_curves(sine(cobb, 1), Z)
+    assert curve.cobb_deg == pytest.approx(cobb, abs=0.3)
+    amplitude = sine(cobb, 1).max()
+    assert curve.ferguson_deg == pytest.approx(2 * np.degrees(np.arctan(amplitude / (LENGTH / 2))), abs=0.4)
+    assert curve.apex == pytest.approx(104, abs=1)
+    assert curve.upper_end <= 12 and curve.lower_end >= 196
+
+
+@pytest.mark.parametrize("cobb", [10.0, 30.0, 60.0])
+def test_arc_of_a_circle_has_half_its_cobb_angle_at_the_apex(cobb: float) -> None:
+    (curve,) = scoliosis_curves(arc(cobb), Z)
+    assert curve.cobb_deg == pytest.approx(cobb, abs=0.1)
+    assert curve.ferguson_deg == pytest.approx(cobb / 2, abs=0.1)
+    assert (curve.upper_end, curve.apex, curve.lower_end) == (0, pytest.approx(104, abs=1), ROWS - 1)
+
+
+def test_side_is_the_patients() -> None:
+    (left,) = scoliosis_curves(arc(20), Z)
+    (right,) = scoliosis_curves(-arc(20), Z)
+    assert left.side == "left"  # bulges to larger x, the patient's left
+    assert right.side == "right"
+    assert right.cobb_deg == pytest.approx(left.cobb_deg)
+
+
+def test_tilt_and_place_change_neither_angle_nor_apex() -> None:
+    turn = np.radians(8)
+    x, z = arc(30), Z
+    (upright,) = scoliosis_curves(x, z)
+    (tilted,) = scoliosis_curves(
+        500 + x * np.cos(turn) - z * np.sin(turn), -900 + x * np.sin(turn) + z * np.cos(turn)
+    )
+    assert tilted.cobb_deg == pytest.approx(upright.cobb_deg, abs=0.3)
+    assert tilted.ferguson_deg == pytest.approx(upright.ferguson_deg, abs=0.3)
+    assert abs(tilted.apex - upright.apex) <= 1
+    assert tilted.side == upright.side
+
+
+@pytest.mark.parametrize("tilt_deg", [0.0, 2.0, -15.0])
+def test_a_straight_line_has_no_curve_however_tilted(tilt_deg: float) -> None:
+    assert scoliosis_curves(DOWN * np.tan(np.radians(tilt_deg)), Z) == []
+
+
+def test_only_curves_above_the_least_angle_are_listed() -> None:
+    assert scoliosis_curves(arc(MIN_CURVE_DEG - 0.3), Z) == []
+    assert len(scoliosis_curves(arc(MIN_CURVE_DEG + 0.3), Z)) == 1
+
+
+# Several curves
+
+
+def test_s_curve_has_two_curves_that_share_an_end() -> None:
+    curves = sorted(scoliosis_curves(sine(30, 2), Z), key=lambda c: c.apex)
+    assert [c.side for c in curves] == ["left", "right"]
+    assert [c.cobb_deg for c in curves] == pytest.approx([30, 30], abs=0.3)
+    assert [c.apex for c in curves] == pytest.approx([52, 156], abs=1)
+    assert curves[0].lower_end == curves[1].upper_end == pytest.approx(104, abs=1)
+
+
+def test_triple_curve() -> None:
+    curves = scoliosis_curves(sine(25, 3), Z)
+    assert len(curves) == 3
+    assert [c.cobb_deg for c in curves] == pytest.approx([25] * 3, abs=1)
+    assert [c.side for c in sorted(curves, key=lambda c: c.apex)] == ["left", "right", "left"]
+
+
+def test_largest_curve_comes_first() -> None:
+    # A growing wave: the tangent runs through +a, -b, +c each steeper than the last.
+    tangent = np.radians((5 + 20 * DOWN / LENGTH) * np.cos(2 * np.pi * DOWN / LENGTH))
+    slope = np.tan(tangent)
+    x = np.concatenate([[0], np.cumsum((slope[1:] + slope[:-1]) / 2 * np.diff(DOWN))])
+    curves = scoliosis_curves(x, Z)
+    extrema = np.degrees([tangent[:60].max(), tangent.min(), tangent[-1]])
+    assert [c.cobb_deg for c in curves] == pytest.approx(
+        [extrema[2] - extrema[1], extrema[0] - extrema[1]], abs=0.5
+    )
+    assert [c.side for c in curves] == ["right", "left"]
+
+
+# Noise: white, per row, as a network's jitter; once as it is and once after the smoothing of `reconstruct`
+
+
+def as_it_is(x: Array) -> Array:
+    return x
+
+
+def smoothed(x: Array) -> Array:
+    columns = np.stack([x - 18, x, x + 18], axis=1)
+    return reconstruct(Curves(Z, columns, columns)).centreline[:, 0]
+
+
+@pytest.mark.parametrize("path", [as_it_is, smoothed])
+@pytest.mark.parametrize("sigma", [0.3, 0.5])
+def test_noise_makes_no_curve_of_a_straight_spine(path: Callable[[Array], Array], sigma: float) -> None:
+    rng = np.random.default_rng(7)
+    runs = [scoliosis_curves(path(DOWN * 0.05 + rng.normal(0, sigma, ROWS)), Z) for _ in range(200)]
+    assert sum(bool(curves) for curves in runs) <= 2
+
+
+@pytest.mark.parametrize("path", [as_it_is, smoothed])
+@pytest.mark.parametrize("cobb", [10.0, 35.0, 60.0])
+@pytest.mark.parametrize("halves", [1, 2])
+def test_noise_moves_the_angle_of_a_curve_by_less_than_two_degrees(
+    path: Callable[[Array], Array], cobb: float, halves: int
+) -> None:
+    rng = np.random.default_rng(8)
+    worst = []
+    for _ in range(100):
+        curves = scoliosis_curves(path(sine(cobb, halves) + rng.normal(0, 0.4, ROWS)), Z)
+        assert len(curves) >= halves
+        worst.append(max(abs(c.cobb_deg - cobb) for c in curves[:halves]))
+    assert np.percentile(worst, 90) < 2.0
+    assert np.mean(worst) < 1.2
+
+
+def test_noise_leaves_apex_and_side() -> None:
+    rng = np.random.default_rng(9)
+    for _ in range(50):
+        curve = scoliosis_curves(-arc(20) + rng.normal(0, 0.4, ROWS), Z)[0]
+        assert curve.side == "right"
+        assert abs(curve.apex - 104) < 10
+
+
+# Input of other shapes
+
+
+@pytest.mark.parametrize("points", [17, 60, 1000])
+def test_any_number_of_points(points: int) -> None:
+    down = np.linspace(0, LENGTH, points)
+    (curve,) = scoliosis_curves(sine(30, 1, down), -down)
+    assert curve.cobb_deg == pytest.approx(30, abs=0.5)
+    assert curve.apex == pytest.approx((points - 1) / 2, abs=points / 100 + 1)
+
+
+def test_uneven_rows_give_the_same_angle() -> None:
+    down = LENGTH * np.linspace(0, 1, ROWS) ** 1.5
+    curves = scoliosis_curves(sine(30, 2, down), -down)
+    assert [c.cobb_deg for c in curves] == pytest.approx([30, 30], abs=0.5)
+
+
+def test_points_go_top_to_bottom_even_where_z_grows_downwards() -> None:
+    assert scoliosis_curves(sine(30, 2), DOWN) == scoliosis_curves(sine(30, 2), Z)
+
+
+@pytest.mark.parametrize(
+    ("x", "z", "message"),
+    [
+        (np.zeros(20), np.zeros(19), "do not match"),
+        (np.zeros((20, 2)), np.zeros((20, 2)), "do not match"),
+        (np.zeros(7), -np.arange(7.0), "at least 8"),
+        (np.full(20, np.nan), -np.arange(20.0), "finite"),
+        (np.zeros(20), np.full(20, np.nan), "finite"),
+        (np.zeros(20), np.zeros(20), "monotonic"),
+        (np.zeros(20), -np.abs(np.arange(20.0) - 9), "monotonic"),
+    ],
+)
+def test_bad_input_is_an_error(x: Array, z: Array, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        scoliosis_curves(x, z)
+
+
+# A whole spine
+
+
+def sagittal_from_tangent(tangent_deg: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """y and z at even heights of a curve whose tangent is given over the fraction of its arc length."""
+    arc_length = np.linspace(0, LENGTH, 20001)
+    tangent = np.radians(tangent_deg(arc_length / LENGTH))
+    step = arc_length[1]
+    y = np.concatenate([[0], np.cumsum(np.sin((tangent[1:] + tangent[:-1]) / 2)) * step])
+    down = np.concatenate([[0], np.cumsum(np.cos((tangent[1:] + tangent[:-1]) / 2)) * step])
+    rows = np.linspace(0, down[-1], ROWS)
+    y_rows = np.interp(rows, down, y)
+    return y_rows - y_rows.mean(), -rows
+
+
+def healthy_tangent(fraction: Array) -> Array:
+    return np.asarray(6 + 19 * np.cos(1.55 * np.pi * fraction))
+
+
+def test_kyphosis_and_lordosis_between_their_levels() -> None:
+    y, z = sagittal_from_tangent(healthy_tangent)
+    measured = measure(spine_of(np.zeros(ROWS), y, z))
+    levels = [("T4", "top"), ("T12", "bottom"), ("L1", "top"), ("L5", "bottom")]
+    t4, t12, l1, l5 = (float(healthy_tangent(np.array(fraction_of(*level)))) for level in levels)  # type: ignore[arg-type]
+    assert t4 - t12 > 20 and l5 - l1 > 10
+    assert measured.kyphosis_t4_t12_deg == pytest.approx(t4 - t12, abs=0.5)
+    assert measured.lordosis_l1_l5_deg == pytest.approx(l5 - l1, abs=0.5)
+
+
+def test_normal_sagittal_curves_are_positive_and_mirrored_ones_negative() -> None:
+    # Thorax convex to posterior (larger y), lumbar spine convex to anterior.
+    y = 25 * np.sin(2 * np.pi * (DOWN - 40) / LENGTH)
+    normal, mirrored = measure(spine_of(np.zeros(ROWS), y)), measure(spine_of(np.zeros(ROWS), -y))
+    assert normal.kyphosis_t4_t12_deg > 15 and normal.lordosis_l1_l5_deg > 15
+    assert mirrored.kyphosis_t4_t12_deg == pytest.approx(-normal.kyphosis_t4_t12_deg)
+    assert mirrored.lordosis_l1_l5_deg == pytest.approx(-normal.lordosis_l1_l5_deg)
+
+
+def test_sagittal_noise_moves_kyphosis_little() -> None:
+    rng = np.random.default_rng(10)
+    y, z = sagittal_from_tangent(healthy_tangent)
+    clean = measure(spine_of(np.zeros(ROWS), y, z))
+    noisy = [measure(spine_of(np.zeros(ROWS), y + rng.normal(0, 0.4, ROWS), z)) for _ in range(60)]
+    assert np.std([m.kyphosis_t4_t12_deg - clean.kyphosis_t4_t12_deg for m in noisy]) < 0.5
+    assert np.std([m.lordosis_l1_l5_deg - clean.lordosis_l1_l5_deg for m in noisy]) < 2.0
+
+
+@pytest.mark.parametrize("azimuth", [0.0, 20.0, 45.0, 70.0, 110.0, 150.0, 179.0])
+@pytest.mark.parametrize("halves", [1, 2])
+def test_plane_of_a_planar_curve_turned_about_the_vertical(azimuth: float, halves: int) -> None:
+    bend, turn = sine(40, halves), np.radians(azimuth)
+    measured = measure(spine_of(bend * np.cos(turn), bend * np.sin(turn)))
+    difference = (measured.plane_of_maximal_curvature_deg - azimuth + 90) % 180 - 90
+    assert abs(difference) < 0.5
+    assert 0 <= measured.plane_of_maximal_curvature_deg < 180
+
+
+def test_plane_without_a_lateral_curve_is_sagittal() -> None:
+    y, z = sagittal_from_tangent(healthy_tangent)
+    assert measure(spine_of(np.zeros(ROWS), y, z)).plane_of_maximal_curvature_deg == pytest.approx(
+        90, abs=0.5
+    )
+
+
+def test_plane_belongs_to_the_region_of_the_largest_curve() -> None:
+    # Below, a bend of 25 degrees in the plane of 30; above, a greater one that is purely sagittal.
+    turn = np.radians(30)
+    lower = 22 * np.exp(-(((DOWN - 320) / 70) ** 2))
+    upper = 60 * np.exp(-(((DOWN - 90) / 70) ** 2))
+    measured = measure(spine_of(lower * np.cos(turn), lower * np.sin(turn) + upper))
+    assert measured.plane_of_maximal_curvature_deg == pytest.approx(30, abs=3)
+
+
+def test_measurements_of_a_whole_spine() -> None:
+    y, z = sagittal_from_tangent(healthy_tangent)
+    x = -25 * np.exp(-(((z + 150) / 80) ** 2))
+    spine = spine_of(x, y, z)
+    measured = measure(spine)
+    main = measured.scoliosis_curves[0]
+    alone = scoliosis_curves(x, z)
+    assert measured.posture == "supine"
+    assert len(alone) == len(measured.scoliosis_curves) == 3
+    assert measured.max_cobb_deg == main.cobb_deg == pytest.approx(alone[0].cobb_deg)
+    # Steepest at 80 / sqrt(2) mm from the apex: slope 25 / 80 * sqrt(2) * exp(-1/2).
+    assert main.cobb_deg == pytest.approx(2 * np.degrees(np.arctan(25 / 80 * np.sqrt(2 / np.e))), abs=1)
+    assert main.side == "right"
+    assert measured.centreline_length_mm == spine.length_mm == pytest.approx(LENGTH, rel=0.02)
+    assert measured.volume_ml == spine.volume_ml
+    assert measured.max_lateral_deviation_mm == pytest.approx(25, abs=1)
+
+
+def test_levels_of_a_curve_are_named_by_arc_length() -> None:
+    # Apex 160 mm down 460 mm, ends 53 mm above and below it.
+    x = 20 * np.exp(-(((DOWN - 160) / 75) ** 2))
+    main = measure(spine_of(x, np.zeros(ROWS))).scoliosis_curves[0]
+    assert (main.upper_end_level, main.apex_level, main.lower_end_level) == ("T6", "T8", "T10")
+
+
+def test_levels_follow_the_arc_and_not_the_height() -> None:
+    # Leaning 45 degrees in its upper half, the curve passes T9 where a plumb one passes T8.
+    lean = 60 * np.log(np.cosh((DOWN - LENGTH / 2) / 60)) / 2 - DOWN / 2
+    x = 20 * np.exp(-(((DOWN - 160) / 75) ** 2))
+    plumb, leaning = (measure(spine_of(x, y)).scoliosis_curves[0] for y in (0 * DOWN, lean))
+    assert plumb.apex == leaning.apex
+    assert (plumb.apex_level, leaning.apex_level) == ("T8", "T9")
+
+
+def test_lateral_deviation_is_from_the_line_between_the_ends() -> None:
+    x = sine(20, 1)
+    assert measure(spine_of(x, np.zeros(ROWS))).max_lateral_deviation_mm == pytest.approx(x.max(), abs=0.1)
+    tilted = measure(spine_of(DOWN * 0.1, np.zeros(ROWS)))
+    assert tilted.max_lateral_deviation_mm == pytest.approx(0, abs=1e-6)
+    assert tilted.max_cobb_deg == 0.0 and tilted.scoliosis_curves == ()
+
+
+def test_measuring_takes_less_than_5_ms() -> None:
+    spine = spine_of(sine(30, 2), sine(40, 2))
+    best = np.inf
+    for _ in range(20):
+        start = time.perf_counter()
+        measure(spine)
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.005
