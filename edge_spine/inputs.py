@@ -63,9 +63,7 @@ class ScanFile:
             Where `pixel_spacing` is not two plausible numbers.
         """
         if self.entry is not None:
-            return scan_from_bytes(
-                read_entry(self.path, self.entry), self.source, pixel_spacing=pixel_spacing
-            )
+            return scan_from_bytes(read_entry(self.path, self.entry), self.source, pixel_spacing=pixel_spacing)
         if _kind(self.path) is ImageKind.ZIP:
             # A zip is in the list itself only where it has nothing to offer: this raises why.
             dicom_entries(self.path)

@@ -159,9 +159,7 @@ def measure(spine: Spine) -> Measurements:
     down = _descent(spine.centreline[:, 2])
     fitted, slope = _fit(down, spine.centreline[:, :2])
     fraction = _arc_fraction(down, slope)
-    curves = tuple(
-        _with_levels(curve, fraction) for curve in _lateral_curves(down, fitted[:, 0], slope[:, 0])
-    )
+    curves = tuple(_with_levels(curve, fraction) for curve in _lateral_curves(down, fitted[:, 0], slope[:, 0]))
     region = slice(curves[0].upper_end, curves[0].lower_end + 1) if curves else slice(None)
     sagittal_deg = np.degrees(np.arctan(slope[:, 1]))
     t4, t12, l1, l5 = np.interp(
@@ -197,9 +195,7 @@ def _descent(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return down
 
 
-def _fit(
-    down: NDArray[np.float64], columns: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _fit(down: NDArray[np.float64], columns: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Smooth (N, C) columns over the descent; also their slopes, mm per mm of descent."""
     if not np.all(np.isfinite(columns)):
         raise ValueError("the centreline has values that are not finite numbers")

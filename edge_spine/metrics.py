@@ -97,9 +97,7 @@ def _overlap_area(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.
     return area
 
 
-def _chords(
-    sections: NDArray[np.float64], x: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _chords(sections: NDArray[np.float64], x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     centre_x, centre_y, half_width, half_depth = sections.T[:, :, np.newaxis]
     half_chord = half_depth * np.sqrt(np.maximum(1.0 - ((x - centre_x) / half_width) ** 2, 0.0))
     return centre_y - half_chord, centre_y + half_chord

@@ -135,17 +135,16 @@ def find_body(pixels: NDArray[np.float32], source: str) -> Body:
         "no-spine" where the image is empty or has no body.
     """
     pixels = np.ascontiguousarray(pixels, dtype=np.float32)
-    lowest, highest = float(pixels.min()), float(np.percentile(pixels, 99.5))
     frame = np.concatenate([pixels[:2].ravel(), pixels[:, :2].ravel(), pixels[:, -2:].ravel()])
     flags: list[str] = []
-    if highest > lowest and np.median(frame) > (lowest + float(pixels.max())) / 2:
-        frame = float(pixels.max()) - frame
-        pixels = float(pixels.max()) - pixels
-        highest = float(np.percentile(pixels, 99.5))
+    lowest, highest = float(pixels.min()), float(pixels.max())
+    if highest > lowest and np.median(frame) > (lowest + highest) / 2:
+        pixels, frame = highest - pixels, highest - frame
         flags.append("inverted")
+    bright = float(np.percentile(pixels, 99.5))
     background = float(np.median(frame))
     noise = 1.4826 * float(np.median(np.abs(frame - background)))
-    threshold = background + max(0.04 * (highest - background), 5 * noise)
+    threshold = background + max(0.04 * (bright - background), 5 * noise)
     smooth = cv2.GaussianBlur(pixels, (3, 3), 0)
     above = (smooth > threshold).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
@@ -189,7 +188,7 @@ def normalise(pixels: Image, mask: Mask) -> Image:
     stretched = np.clip((pixels - low) / max(float(high - low), 1e-6), 0, 1)
     least, most = 1 / (1 + np.exp(-2.5)), 1 / (1 + np.exp(-3.5))
     shown = (1 / (1 + np.exp(-(stretched + 2.5))) - least) / (most - least)
-    return shown.astype(np.float32)
+    return np.asarray(shown, dtype=np.float32)
 
 
 def crop_origin(

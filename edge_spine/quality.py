@@ -38,9 +38,7 @@ class Quality:
     flags: tuple[str, ...]
 
 
-def judge(
-    scan: Scan, prepared: Prepared, curves: Curves, spine: Spine, measurements: Measurements
-) -> Quality:
+def judge(scan: Scan, prepared: Prepared, curves: Curves, spine: Spine, measurements: Measurements) -> Quality:
     """Accept a result, with remarks, or refuse it.
 
     Raises
@@ -51,9 +49,7 @@ def judge(
     width = float(2 * spine.half_width.mean())
     depth = float(2 * spine.half_depth.mean())
     sagittal_range = float(np.ptp(spine.centreline[:, 1]))
-    roughness = max(
-        float(np.abs(np.diff(side[:, 1], n=2)).mean()) for side in (curves.coronal, curves.sagittal)
-    )
+    roughness = max(float(np.abs(np.diff(side[:, 1], n=2)).mean()) for side in (curves.coronal, curves.sagittal))
     limits = (
         ("mean vertebral width", width, *WIDTH_MM),
         ("mean vertebral depth", depth, *DEPTH_MM),

@@ -102,9 +102,7 @@ def scan_from_bytes(data: bytes, source: str, *, pixel_spacing: Sequence[float] 
     if not data:
         raise Refusal("unreadable", f"{source}: the file is empty; {ACCEPTED_FILES}")
     if len(data) > MAX_FILE_BYTES:
-        raise Refusal(
-            "too-large", f"{source}: the file is larger than {MAX_FILE_BYTES >> 20} MiB, the most accepted"
-        )
+        raise Refusal("too-large", f"{source}: the file is larger than {MAX_FILE_BYTES >> 20} MiB, the most accepted")
     kind = kind_of(data)
     if kind is ImageKind.DICOM:
         from edge_spine.reading.dicom import scan_from_dicom

@@ -85,9 +85,7 @@ def read_entry(path: Path, entry: str) -> bytes:
             with archive.open(info) as stream:
                 content = stream.read(MAX_ENTRY_BYTES + 1)
         if max(info.file_size, len(content)) > MAX_ENTRY_BYTES:
-            raise Refusal(
-                "too-large", f"{source}: larger than {MAX_ENTRY_BYTES >> 20} MiB, the most accepted in a zip"
-            )
+            raise Refusal("too-large", f"{source}: larger than {MAX_ENTRY_BYTES >> 20} MiB, the most accepted in a zip")
         return content
 
 

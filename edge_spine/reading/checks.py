@@ -72,9 +72,7 @@ def check_size(source: str, rows: int, columns: int) -> None:
     if rows < 1 or columns < 1:
         raise Refusal("unreadable", f"{found}; give an image with pixels")
     if rows < MIN_ROWS or columns < MIN_COLUMNS:
-        raise Refusal(
-            "too-small", f"{found}; at least {MIN_ROWS} rows and {MIN_COLUMNS} columns are accepted"
-        )
+        raise Refusal("too-small", f"{found}; at least {MIN_ROWS} rows and {MIN_COLUMNS} columns are accepted")
     if max(rows, columns) > MAX_SIDE or rows * columns > MAX_PIXELS:
         raise Refusal(
             "too-large",

@@ -94,9 +94,7 @@ def scan_from_npy(data: bytes, source: str, spacing: tuple[float, float] | None)
         }[version]
         shape, _, dtype = read_header(stream)
     except Exception as error:  # the header is a Python literal: its parser raises many types
-        raise Refusal(
-            "unreadable", f"{source}: damaged NPY file ({type(error).__name__}); {_ACCEPTED_NPY}"
-        ) from None
+        raise Refusal("unreadable", f"{source}: damaged NPY file ({type(error).__name__}); {_ACCEPTED_NPY}") from None
     if dtype.kind not in "uif" or len(shape) != 2:
         raise Refusal(
             "unreadable",
@@ -111,9 +109,7 @@ def scan_from_npy(data: bytes, source: str, spacing: tuple[float, float] | None)
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # as above
-        raise Refusal(
-            "unreadable", f"{source}: damaged NPY file ({type(error).__name__}); {_ACCEPTED_NPY}"
-        ) from None
+        raise Refusal("unreadable", f"{source}: damaged NPY file ({type(error).__name__}); {_ACCEPTED_NPY}") from None
     return _scan(array, source, checked)
 
 

@@ -32,8 +32,8 @@ _TRUNK = np.array(
         (0.000, 6, 20), (0.006, 34, 90), (0.020, 58, 150), (0.045, 75, 185), (0.070, 78, 190), (0.090, 73, 180),
         (0.108, 61, 150), (0.122, 56, 120), (0.136, 60, 122), (0.146, 88, 130), (0.154, 135, 150), (0.166, 176, 170),
         (0.185, 172, 195), (0.205, 162, 208), (0.250, 156, 218), (0.300, 153, 218), (0.340, 150, 212),
-        (0.370, 154, 208), (0.400, 166, 208), (0.430, 186, 212), (0.465, 199, 208), (0.498, 199, 190), (0.510, 150, 170),
-        (0.524, 60, 120), (0.530, 2, 60),
+        (0.370, 154, 208), (0.400, 166, 208), (0.430, 186, 212), (0.465, 199, 208), (0.498, 199, 190),
+        (0.510, 150, 170), (0.524, 60, 120), (0.530, 2, 60),
     ]
 )  # fmt: skip
 _LEG = np.array(
@@ -87,9 +87,7 @@ def bone_density(solids: Solids, framing: Framing) -> Image:
     return np.maximum(cv2.GaussianBlur(mean, (0, 0), 0.65), 0).astype(np.float32)
 
 
-def soft_tissue(
-    rng: np.random.Generator, person: Person, shape: SpineShape, framing: Framing
-) -> tuple[Image, Image]:
+def soft_tissue(rng: np.random.Generator, person: Person, shape: SpineShape, framing: Framing) -> tuple[Image, Image]:
     """Thickness of soft tissue and of air along the beam, mm, as two (rows, columns) images."""
     z, x = framing.grid()
     fraction = (person.crown_z - z[:, 0]) / person.extent_mm
@@ -131,7 +129,14 @@ def _air(rng: np.random.Generator, person: Person, shape: SpineShape, framing: F
         outer = np.interp(along, [0, 0.25, 0.6, 1.0], [58, 98, 118, 124]) * s
         away = np.abs(side * (x - middle) - (inner + outer) / 2) / ((outer - inner) / 2)
         floor = np.clip((1.0 - along - 0.10 * away**2) * 12, 0, 1) * np.clip(along * 10, 0, 1)
-        air += rng.uniform(60, 105) * s * np.maximum(1 - away**3, 0) ** (1 / 3) * floor * (fraction > 0.15) * (fraction < dome + 0.01)
+        air += (
+            rng.uniform(60, 105)
+            * s
+            * np.maximum(1 - away**3, 0) ** (1 / 3)
+            * floor
+            * (fraction > 0.15)
+            * (fraction < dome + 0.01)
+        )
     # windpipe from the neck to its fork, then the two main bronchi
     fork = float(shape.centre[FIRST_THORACIC + 4][2])
     high = float(shape.centre[1][2])
@@ -172,7 +177,9 @@ def scanner_images(
         organs += rng.uniform(0.3, 1.0) * most * _texture(rng, shape, grain_px)
     mass = np.maximum(tissue - air, 3.0)
     level = rng.normal(92, 7) * (mass / 190.0) ** rng.uniform(0.25, 0.42) * organs
-    trabeculae = 1 + rng.uniform(0.05, 0.14) * _texture(rng, shape, 2.2) + rng.uniform(0.02, 0.08) * _texture(rng, shape, 1.2)
+    trabeculae = (
+        1 + rng.uniform(0.05, 0.14) * _texture(rng, shape, 2.2) + rng.uniform(0.02, 0.08) * _texture(rng, shape, 1.2)
+    )
     gain = rng.uniform(62, 92)
     shown = level + gain * bone * trabeculae
     noise = (rng.uniform(0.5, 1.5) + rng.uniform(0.012, 0.03) * shown) * rng.standard_normal(shape, dtype=np.float32)

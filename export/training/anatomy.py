@@ -24,7 +24,30 @@ _CAGE_DEPTH = (75, 105, 135, 155, 168, 178, 186, 190, 190, 185, 180, 170)
 _RIB_DROP = (40, 62, 82, 98, 110, 120, 126, 130, 132, 130, 100, 66)
 _RIB_END_DEG = (118, 130, 138, 142, 144, 146, 146, 144, 140, 132, 100, 62)
 _PEDICLE_WIDTH = (5, 5, 5, 5.5, 6, 8, 6.5, 5.2, 4.6, 4.6, 5, 5.3, 5.6, 6, 6.6, 7.4, 7.6, 8, 8.6, 10, 12.5, 16)
-_PEDICLE_HEIGHT = (6, 6, 6, 6.5, 7, 9.5, 10.5, 11, 11.5, 11.5, 11.5, 11.5, 12, 13.5, 15, 16.5, 16, 15, 14.5, 14, 14, 14)
+_PEDICLE_HEIGHT = (
+    6,
+    6,
+    6,
+    6.5,
+    7,
+    9.5,
+    10.5,
+    11,
+    11.5,
+    11.5,
+    11.5,
+    11.5,
+    12,
+    13.5,
+    15,
+    16.5,
+    16,
+    15,
+    14.5,
+    14,
+    14,
+    14,
+)
 
 
 @dataclass(frozen=True)
@@ -108,9 +131,7 @@ def _vertebra(build: SolidBuilder, rng: np.random.Generator, shape: SpineShape, 
     lateral /= np.linalg.norm(lateral)
     back = np.cross(up, lateral)
     turn = np.radians(shape.rotation[level])
-    axes = np.stack(
-        [np.cos(turn) * lateral + np.sin(turn) * back, np.cos(turn) * back - np.sin(turn) * lateral, up]
-    )
+    axes = np.stack([np.cos(turn) * lateral + np.sin(turn) * back, np.cos(turn) * back - np.sin(turn) * lateral, up])
     origin = shape.centre[level]
 
     def at(x: float, y: float, z: float) -> Array:
@@ -254,7 +275,13 @@ def _shoulders_and_arms(build: SolidBuilder, rng: np.random.Generator, person: P
         wrist = np.array([side * 262 * s * person.arm_out + side * rng.normal(0, 8), y, person.z(0.467)])
         build.shell(head, (24, 24, 24), 1.2, 0.7, 0.17)
         t = np.linspace(0.04, 0.97, 9)[:, None]
-        build.tube(head + t * (elbow - head), np.interp(t[:, 0], [0, 0.16, 0.85, 1], [21, 11.5, 10.5, 17]), 0.8, 0.1, 3.4)
+        build.tube(
+            head + t * (elbow - head),
+            np.interp(t[:, 0], [0, 0.16, 0.85, 1], [21, 11.5, 10.5, 17]),
+            0.8,
+            0.1,
+            3.4,
+        )
         build.shell(elbow, (29, 17, 14), 2.0, 0.8, 0.25)
         for away, thick in ((10, 7.5), (-9, 7.0)):
             start, end = elbow + [side * away, 0, -12], wrist + [side * away * 1.3, 0, 0]
@@ -293,7 +320,11 @@ def _pelvis(build: SolidBuilder, rng: np.random.Generator, person: Person, shape
         build.tube(column, [15, 14, 19], 0.4, 0.16, 2.0)
         symphysis = np.array([x0 + side * 7, y - 55, float(person.z(0.494))])
         seat = np.array([x0 + side * 56 * broad, y + 5, float(person.z(0.512))])
-        for path in ([hip + [-side * 20, -25, 0], symphysis], [symphysis, seat], [seat, hip + [-side * 10, 10, -18]]):
+        for path in (
+            [hip + [-side * 20, -25, 0], symphysis],
+            [symphysis, seat],
+            [seat, hip + [-side * 10, 10, -18]],
+        ):
             a, b = path
             t = np.linspace(0, 1, 4)[:, None]
             build.tube(a + t * (b - a), 8.0 * s, 0.6, 0.16, 1.6)

@@ -193,7 +193,7 @@ def _render_shard(job: tuple[Path, int, int]) -> int:
     fields = ("crop", "curves", "thumbnail", "landmarks")
     beside = path.with_name(f"{path.stem}.part{os.getpid()}.npz")
     np.savez(beside, **{name: np.stack([getattr(sample, name) for sample in samples]) for name in fields})
-    os.replace(beside, path)
+    beside.replace(path)
     return count
 
 

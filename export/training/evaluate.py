@@ -32,7 +32,12 @@ from edge_spine.scan import Scan
 from export.training.dataset import EVALUATION_SEED
 from export.training.phantom import Phantom, Subject, make_phantom, make_subject
 
-CLASSES = (("below 10", 0.0, 10.0), ("10 to 25", 10.0, 25.0), ("25 to 40", 25.0, 40.0), ("above 40", 40.0, 180.0))
+CLASSES = (
+    ("below 10", 0.0, 10.0),
+    ("10 to 25", 10.0, 25.0),
+    ("25 to 40", 25.0, 40.0),
+    ("above 40", 40.0, 180.0),
+)
 FIGURES = (
     "coronal_mae_mm",
     "coronal_rmse_mm",

@@ -8,7 +8,6 @@ head, and to mark nothing on what is not an upright body.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import cv2
@@ -140,7 +139,7 @@ def write_onnx(network: LocaliserNetwork, path: Path) -> None:
         output_names=["heat"],
         dynamo=False,
     )
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def report(network: LocaliserNetwork, cache: Path, count: int = 500) -> None:

@@ -132,7 +132,11 @@ def dicom_file(phantom: Phantom, *, tissue: bool = False) -> Dataset:
     file.SOPClassUID, file.SOPInstanceUID = ComputedRadiographyImageStorage, uid
     file.StudyInstanceUID, file.SeriesInstanceUID = study, series
     file.StudyDate = file.StudyTime = file.AccessionNumber = file.ReferringPhysicianName = file.StudyID = ""
-    file.Modality, file.Manufacturer, file.ManufacturerModelName = "CR", "GE Healthcare", "Lunar iDXA (simulated)"
+    file.Modality, file.Manufacturer, file.ManufacturerModelName = (
+        "CR",
+        "GE Healthcare",
+        "Lunar iDXA (simulated)",
+    )
     file.PatientName, file.PatientID = "PHANTOM^SYNTHETIC", f"PHANTOM-{phantom.seed}"
     file.PatientBirthDate, file.PatientSex = "", "F" if phantom.person.female else "M"
     file.ImageComments = NOTE

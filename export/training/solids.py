@@ -103,9 +103,7 @@ def frame_along(direction: NDArray[Any]) -> NDArray[np.float64]:
     dx, dy, dz = direction
     flat = float(np.hypot(dx, dz))
     first = np.array([1.0, 0.0, 0.0]) if flat < 1e-6 else np.array([dz / flat, 0.0, -dx / flat])
-    second = np.array(
-        [dy * first[2] - dz * first[1], dz * first[0] - dx * first[2], dx * first[1] - dy * first[0]]
-    )
+    second = np.array([dy * first[2] - dz * first[1], dz * first[0] - dx * first[2], dx * first[1] - dy * first[0]])
     return np.stack([first, second, np.asarray(direction, dtype=np.float64)])
 
 
@@ -224,9 +222,7 @@ def _windows(
     return _Windows(first_row, first_column, width, width * height, coefficients)
 
 
-def _rays(
-    window: _Windows, part: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _rays(window: _Windows, part: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """List every (solid, row, column) of the windows of `part`; solids are numbered within it."""
     size = window.size[part]
     which = np.repeat(np.arange(len(part)), size)

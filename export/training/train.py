@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import queue
 import threading
 import time
@@ -32,8 +31,8 @@ from export.training.dataset import MARGIN, TRAINING_SEEDS, augment, load_shards
 
 SHAPES = 48
 # share of the time budget, image size, batch
-STAGES = ((0.36, 128, 32), (0.54, 160, 32), (1.0, 224, 24))
-PEAK_RATE, WARM_UP = 5e-4, 0.02
+STAGES = ((0.34, 128, 16), (0.52, 160, 16), (1.0, 224, 16))
+PEAK_RATE, WARM_UP = 4e-4, 0.01
 AVERAGING = 0.998
 
 
@@ -155,7 +154,7 @@ def write_weights(model: SpineRegressor, path: Path) -> None:
     state = {name: value.half() if value.is_floating_point() else value for name, value in plain.state_dict().items()}
     beside = path.with_name(path.name + ".part")
     save_file({name: value.contiguous() for name, value in state.items()}, beside)
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 class Run:
@@ -171,7 +170,7 @@ class Run:
         self.model.linear = ShapeHead(targets)
         self.model = self.model.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=PEAK_RATE, weight_decay=0.02)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=PEAK_RATE, weight_decay=0.02, fused=True)
         self.state_path = out / "state.pt"
         if self.state_path.exists():
             self._resume()
@@ -194,7 +193,7 @@ class Run:
         }
         beside = self.state_path.with_name("state.part")
         torch.save(state, beside)
-        os.replace(beside, self.state_path)
+        beside.replace(self.state_path)
         write_weights(self.average, self.out / "weights.safetensors")
 
     @property
@@ -250,7 +249,12 @@ def train(samples: Samples, validation: Path | None, out: Path, minutes: float, 
         done = run.progress >= 1.0
         if done or now - saved > every:
             run.save()
-            record = {"step": run.step, "elapsed_s": round(run.elapsed), "size": size, "phantoms": len(samples)}
+            record = {
+                "step": run.step,
+                "elapsed_s": round(run.elapsed),
+                "size": size,
+                "phantoms": len(samples),
+            }
             record["loss_px"] = round(float(np.mean(losses)), 4)
             if val is not None:
                 error = np.abs(predict(run.average, val[0], device) - val[1]) * CROP_SIZE

@@ -97,9 +97,7 @@ def test_nothing_found(tmp_path: Path) -> None:
         find_scans([])
 
 
-def test_a_folder_that_cannot_be_listed(
-    make_dicom: MakeDicom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_listed(make_dicom: MakeDicom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.dcm").write_bytes(make_dicom())
     (tmp_path / "locked").mkdir()
     scandir = os.scandir

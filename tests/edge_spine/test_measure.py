@@ -68,9 +68,7 @@ def test_tilt_and_place_change_neither_angle_nor_apex() -> None:
     turn = np.radians(8)
     x, z = arc(30), Z
     (upright,) = scoliosis_curves(x, z)
-    (tilted,) = scoliosis_curves(
-        500 + x * np.cos(turn) - z * np.sin(turn), -900 + x * np.sin(turn) + z * np.cos(turn)
-    )
+    (tilted,) = scoliosis_curves(500 + x * np.cos(turn) - z * np.sin(turn), -900 + x * np.sin(turn) + z * np.cos(turn))
     assert tilted.cobb_deg == pytest.approx(upright.cobb_deg, abs=0.3)
     assert tilted.ferguson_deg == pytest.approx(upright.ferguson_deg, abs=0.3)
     assert abs(tilted.apex - upright.apex) <= 1
@@ -112,9 +110,7 @@ def test_largest_curve_comes_first() -> None:
     x = np.concatenate([[0], np.cumsum((slope[1:] + slope[:-1]) / 2 * np.diff(DOWN))])
     curves = scoliosis_curves(x, Z)
     extrema = np.degrees([tangent[:60].max(), tangent.min(), tangent[-1]])
-    assert [c.cobb_deg for c in curves] == pytest.approx(
-        [extrema[2] - extrema[1], extrema[0] - extrema[1]], abs=0.5
-    )
+    assert [c.cobb_deg for c in curves] == pytest.approx([extrema[2] - extrema[1], extrema[0] - extrema[1]], abs=0.5)
     assert [c.side for c in curves] == ["right", "left"]
 
 
@@ -259,9 +255,7 @@ def test_plane_of_a_planar_curve_turned_about_the_vertical(azimuth: float, halve
 
 def test_plane_without_a_lateral_curve_is_sagittal() -> None:
     y, z = sagittal_from_tangent(healthy_tangent)
-    assert measure(spine_of(np.zeros(ROWS), y, z)).plane_of_maximal_curvature_deg == pytest.approx(
-        90, abs=0.5
-    )
+    assert measure(spine_of(np.zeros(ROWS), y, z)).plane_of_maximal_curvature_deg == pytest.approx(90, abs=0.5)
 
 
 def test_plane_belongs_to_the_region_of_the_largest_curve() -> None:

@@ -33,9 +33,7 @@ def wavy(rows: int = 209, top: float = 0.0) -> Spine:
 
 
 def lens_iou(radius: float, distance: float) -> float:
-    lens = 2 * radius**2 * np.arccos(distance / (2 * radius)) - distance / 2 * np.sqrt(
-        4 * radius**2 - distance**2
-    )
+    lens = 2 * radius**2 * np.arccos(distance / (2 * radius)) - distance / 2 * np.sqrt(4 * radius**2 - distance**2)
     return float(lens / (2 * np.pi * radius**2 - lens))
 
 

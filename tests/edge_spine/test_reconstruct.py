@@ -139,9 +139,7 @@ def test_borders_that_touch_or_cross_are_refused(name: str, what: str) -> None:
         curves = tube(*s_curve())
         values = getattr(curves, name)
         values[120, 2] = values[120, 0] + gap
-        with pytest.raises(
-            Refusal, match=f"{what} is not positive in 1 of 209 rows .first: row 120"
-        ) as refusal:
+        with pytest.raises(Refusal, match=f"{what} is not positive in 1 of 209 rows .first: row 120") as refusal:
             reconstruct(curves)
         assert refusal.value.code == "implausible-curves"
 

@@ -106,9 +106,7 @@ def test_path_may_be_text(real_bone: Path) -> None:
     assert read_scan(str(real_bone)).source == real_bone.name
 
 
-@pytest.mark.parametrize(
-    "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless]
-)
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless])
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "int16"])
 def test_accepted_syntaxes_keep_every_value(make_dicom: MakeDicom, syntax: str, kind: str) -> None:
     info = np.iinfo(kind)
@@ -152,16 +150,12 @@ def test_grey_colour_image_keeps_its_values(make_dicom: MakeDicom) -> None:
 def test_monochrome1_is_inverted_about_the_stored_range(make_dicom: MakeDicom) -> None:
     twelve = np.linspace(0, 4095, 480 * 160).round().astype(np.uint16).reshape(480, 160)
     for pixels, top, bits in ((BODY, 255, 8), (twelve, 4095, 12)):
-        data = make_dicom(
-            top - pixels, PhotometricInterpretation="MONOCHROME1", BitsStored=bits, HighBit=bits - 1
-        )
+        data = make_dicom(top - pixels, PhotometricInterpretation="MONOCHROME1", BitsStored=bits, HighBit=bits - 1)
         np.testing.assert_array_equal(scan_from_bytes(data, "file.dcm").pixels, pixels)
 
 
 def test_monochrome1_inversion_comes_after_the_rescale(make_dicom: MakeDicom) -> None:
-    data = make_dicom(
-        255 - BODY, PhotometricInterpretation="MONOCHROME1", RescaleSlope="0.5", RescaleIntercept="-10"
-    )
+    data = make_dicom(255 - BODY, PhotometricInterpretation="MONOCHROME1", RescaleSlope="0.5", RescaleIntercept="-10")
     np.testing.assert_allclose(scan_from_bytes(data, "file.dcm").pixels, BODY * 0.5 - 10, atol=1e-5)
 
 
@@ -223,14 +217,10 @@ def test_imager_pixel_spacing_is_not_used(make_dicom: MakeDicom) -> None:
 
 
 def test_exposed_area_of_other_makers_is_not_used(make_dicom: MakeDicom) -> None:
-    refused(
-        make_dicom(Manufacturer="HOLOGIC, Inc.", ManufacturerModelName="Horizon", Modality="OT"), "no-spacing"
-    )
+    refused(make_dicom(Manufacturer="HOLOGIC, Inc.", ManufacturerModelName="Horizon", Modality="OT"), "no-spacing")
 
 
-@pytest.mark.parametrize(
-    "spacing", [["0", "0"], ["-4", "4"], ["4", "1000"], ["nan", "4"], ["4"], ["1e400", "4"]]
-)
+@pytest.mark.parametrize("spacing", [["0", "0"], ["-4", "4"], ["4", "1000"], ["nan", "4"], ["4"], ["1e400", "4"]])
 def test_implausible_stored_spacing(make_dicom: MakeDicom, spacing: list[str]) -> None:
     def spoil(dataset: Dataset) -> None:
         with warnings.catch_warnings():
@@ -286,9 +276,7 @@ def test_every_frontal_orientation_is_put_right(
     assert scan.flags == flags
 
 
-@pytest.mark.parametrize(
-    "orientation", [None, "", ["L"], ["L", "R"], ["F", "H"], ["X", "F"], ["L", "F", "F"]]
-)
+@pytest.mark.parametrize("orientation", [None, "", ["L"], ["L", "R"], ["F", "H"], ["X", "F"], ["L", "F", "F"]])
 def test_unknown_orientation_is_flagged(make_dicom: MakeDicom, orientation: object) -> None:
     scan = scan_from_bytes(make_dicom(BODY, PatientOrientation=orientation), "file.dcm")
     np.testing.assert_array_equal(scan.pixels, BODY)
@@ -393,9 +381,7 @@ def test_real_compressed_files(name: str, syntax: str) -> None:
 
 def test_a_deflate_bomb_is_refused_before_it_is_inflated(make_dicom: MakeDicom) -> None:
     data = make_dicom()
-    head = edited(
-        data, lambda dataset: setattr(dataset.file_meta, "TransferSyntaxUID", ExplicitVRLittleEndian)
-    )
+    head = edited(data, lambda dataset: setattr(dataset.file_meta, "TransferSyntaxUID", ExplicitVRLittleEndian))
     start = 144 + struct.unpack("<I", head[140:144])[0]
     meta = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True).file_meta
     meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
@@ -461,9 +447,7 @@ def test_sizes(make_dicom: MakeDicom) -> None:
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
-def test_a_header_that_claims_more_pixels_than_there_are_allocates_nothing(
-    make_dicom: MakeDicom, syntax: str
-) -> None:
+def test_a_header_that_claims_more_pixels_than_there_are_allocates_nothing(make_dicom: MakeDicom, syntax: str) -> None:
     data = make_dicom(BODY, syntax=syntax)
 
     def claim(dataset: Dataset) -> None:
@@ -502,9 +486,7 @@ def test_deeply_nested_sequences(make_dicom: MakeDicom) -> None:
 # --- hostile and damaged files: a Scan or a Refusal, nothing else and nothing printed
 
 
-def test_damaged_copies_give_a_scan_or_a_refusal(
-    make_dicom: MakeDicom, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_damaged_copies_give_a_scan_or_a_refusal(make_dicom: MakeDicom, capfd: pytest.CaptureFixture[str]) -> None:
     rng = random.Random(20158)
     pixels = BODY[::4, ::2].copy()
     seeds = [

@@ -49,7 +49,7 @@ def test_sample_landmarks_lie_on_the_spine() -> None:
     assert middle == pytest.approx((CROP_SIZE - 1) / 2, abs=0.5)
     centre, top, bottom = sample.landmarks
     assert centre[0] == pytest.approx((top[0] + bottom[0]) / 2, abs=0.7)
-    assert sample.thumbnail[int(bottom[0]) - 3, int(round(bottom[1]))] > 100
+    assert sample.thumbnail[int(bottom[0]) - 3, round(float(bottom[1]))] > 100
 
 
 def test_render_makes_whole_shards_and_keeps_them(tmp_path: Path) -> None:

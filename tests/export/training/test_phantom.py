@@ -23,7 +23,7 @@ def phantoms() -> list[Phantom]:
 def test_the_spine_is_where_the_truth_says(phantoms: list[Phantom]) -> None:
     for phantom in phantoms:
         truth = phantom.truth()
-        row_mm, column_mm = phantom.framing.pixel_mm
+        row_mm = phantom.framing.pixel_mm[0]
         rows = np.round(-truth.z / row_mm).astype(int)
 
         def level(x: np.ndarray, rows: np.ndarray = rows, phantom: Phantom = phantom) -> float:

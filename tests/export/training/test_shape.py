@@ -57,7 +57,9 @@ def test_length_and_places(shapes: list[SpineShape]) -> None:
         assert len(shape.centre) == len(LEVELS)
 
 
-def test_severity_runs_from_none_to_severe_and_vertebrae_turn_to_the_convex_side(shapes: list[SpineShape]) -> None:
+def test_severity_runs_from_none_to_severe_and_vertebrae_turn_to_the_convex_side(
+    shapes: list[SpineShape],
+) -> None:
     ranges, turned = [], []
     for shape in shapes:
         step = np.diff(shape.centre[FIRST_THORACIC : LAST_LUMBAR + 1], axis=0)

@@ -77,9 +77,7 @@ def test_tilted_solids_agree_with_sampling_along_the_ray() -> None:
 
 def test_parts_add_up_and_a_shell_takes_its_inside_away() -> None:
     one, two = _random_solids(1, 5), _random_solids(2, 5)
-    both = Solids(
-        *(np.concatenate([getattr(one, name), getattr(two, name)]) for name in one.__dataclass_fields__)
-    )
+    both = Solids(*(np.concatenate([getattr(one, name), getattr(two, name)]) for name in one.__dataclass_fields__))
     images = [areal_density(solids, SHAPE, PIXEL, CORNER) for solids in (one, two, both)]
     np.testing.assert_allclose(images[0] + images[1], images[2], atol=1e-5)
     build = SolidBuilder()

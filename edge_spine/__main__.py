@@ -1,0 +1,10 @@
+"""``python -m edge_spine`` is the command ``edge-spine``."""
+
+from __future__ import annotations
+
+import sys
+
+from edge_spine.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,274 @@
+"""A model on disk: a folder whose manifest names every file with its size and SHA-256.
+
+Nothing is parsed before its hash is checked, and what is parsed are the very bytes that were
+checked. The hashes guard against damage and mix-ups; they are no signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from edge_spine.errors import BundleError
+
+MANIFEST = "manifest.json"
+SCHEMA = "edge-spine/bundle/1"
+# What a bundle may hold: never a pickle, never a TensorRT plan.
+ROLE_SUFFIXES = {"engine": ".onnx", "localiser": ".onnx", "references": ".npz"}
+_MANIFEST_LIMIT = 1 << 20
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TEXT_KEYS = ("name", "version", "architecture", "training", "licence")
+_TABLE_KEYS = ("preprocessing", "layout", "files", "calibration", "accuracy")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model bundle whose files have been checked against its manifest.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it lies.
+    manifest : Mapping
+        The parsed manifest.
+    sha256 : str
+        SHA-256 of the bytes of manifest.json, which names the whole content.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return str(self.manifest["name"])
+
+    @property
+    def version(self) -> str:
+        """Version of the model."""
+        return str(self.manifest["version"])
+
+    @property
+    def nominal_model_pixel_mm(self) -> float:
+        """A typical size of a crop pixel, to express pixel errors in millimetres."""
+        return float(self.manifest["preprocessing"]["nominal_model_pixel_mm"])
+
+    def file_with_role(self, role: str) -> str:
+        """Return the name of the one file with a role ("engine", "localiser", "references").
+
+        Raises
+        ------
+        BundleError
+            The bundle has no such file.
+        """
+        for name, entry in self.manifest["files"].items():
+            if entry["role"] == role:
+                return str(name)
+        raise BundleError(f"{_shown(self.folder)}: the bundle has no file with the role {role!r}")
+
+    def precision(self, name: str) -> str:
+        """Return the precision of a file as the manifest states it, such as "int8"."""
+        return str(self._entry(name)["precision"])
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a file, after their size and SHA-256 have been checked.
+
+        Raises
+        ------
+        BundleError
+            The manifest does not list the file, or the file is missing or differs from it.
+        """
+        entry = self._entry(name)
+        path = self.folder / name
+        size = _size(path)
+        if size != entry["size"]:
+            raise BundleError(f"{_shown(path)}: {size} bytes found, {entry['size']} expected by the manifest")
+        content = _read(path)
+        found = hashlib.sha256(content).hexdigest()
+        if found != entry["sha256"]:
+            raise BundleError(
+                f"{_shown(path)}: SHA-256 {found[:12]}... found, {entry['sha256'][:12]}... expected "
+                "by the manifest; the file is damaged or belongs to another bundle"
+            )
+        return content
+
+    def _entry(self, name: str) -> Mapping[str, Any]:
+        files: Mapping[str, Mapping[str, Any]] = self.manifest["files"]
+        if name not in files:
+            raise BundleError(f"{_shown(self.folder)}: the manifest lists no file {name!r}")
+        return files[name]
+
+
+def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
+    """Open a model bundle and check every file of it.
+
+    Parameters
+    ----------
+    folder : path, optional
+        The bundle; the one that comes with the package where it is not given.
+
+    Returns
+    -------
+    Bundle
+        With all hashes checked. `Bundle.read` checks again what it returns, so a file that is
+        exchanged later is noticed as well.
+
+    Raises
+    ------
+    BundleError
+        A file is missing, damaged or not listed as it should be; one line names it.
+    """
+    place = _packaged_bundle() if folder is None else Path(folder)
+    if not place.is_dir():
+        raise BundleError(f"{place}: no such model bundle; a folder with a {MANIFEST} is expected")
+    path = place / MANIFEST
+    if _size(path) > _MANIFEST_LIMIT:
+        raise BundleError(f"{_shown(path)}: larger than {_MANIFEST_LIMIT} bytes, this is no manifest")
+    content = _read(path)
+    bundle = Bundle(place, parse_manifest(content, _shown(path)), hashlib.sha256(content).hexdigest())
+    for name in bundle.manifest["files"]:
+        bundle.read(name)
+    return bundle
+
+
+def manifest_bytes(fields: Mapping[str, Any]) -> bytes:
+    """Return a manifest as it lies on disk, sealed with the SHA-256 of its own content.
+
+    The form is fixed (sorted keys, one indent, UTF-8, line feeds), so that every changed byte can
+    be noticed: it changes the content or leaves the form.
+
+    Parameters
+    ----------
+    fields : Mapping
+        The manifest; a present ``manifest_sha256`` is replaced.
+
+    Raises
+    ------
+    ValueError
+        A value is not JSON or not finite.
+    """
+    content = {key: value for key, value in fields.items() if key != "manifest_sha256"}
+    return _canonical({**content, "manifest_sha256": _seal(content)})
+
+
+def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
+    """Parse and validate a manifest.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    shown : str
+        How messages name it.
+
+    Raises
+    ------
+    BundleError
+        It is not a whole, valid manifest; one line says why.
+    """
+
+    def refuse(reason: str) -> NoReturn:
+        raise BundleError(f"{shown}: {reason}")
+
+    try:
+        manifest = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError):
+        refuse("not readable as JSON; the file is damaged")
+    if not isinstance(manifest, dict):
+        refuse("a JSON object is expected")
+    if manifest.get("schema") != SCHEMA:
+        refuse(f"schema {_brief(manifest.get('schema'))} found, {SCHEMA!r} expected")
+    for key in (*_TEXT_KEYS, *_TABLE_KEYS, "manifest_sha256"):
+        if key not in manifest:
+            refuse(f"the key {key!r} is missing")
+    for key in _TEXT_KEYS:
+        if not isinstance(manifest[key], str) or not manifest[key].strip():
+            refuse(f"{key!r} must be a text")
+    for key in _TABLE_KEYS:
+        if not isinstance(manifest[key], dict) or not manifest[key]:
+            refuse(f"{key!r} must be an object with content")
+    pixel = manifest["preprocessing"].get("nominal_model_pixel_mm")
+    if isinstance(pixel, bool) or not isinstance(pixel, (int, float)) or not 0 < pixel < 100:
+        refuse("'preprocessing' needs a 'nominal_model_pixel_mm' in millimetres")
+    for name, entry in manifest["files"].items():
+        problem = _entry_problem(name, entry)
+        if problem:
+            refuse(f"file {_brief(name)}: {problem}")
+    roles = [entry["role"] for entry in manifest["files"].values()]
+    for role in ROLE_SUFFIXES:
+        if roles.count(role) > 1:
+            refuse(f"{roles.count(role)} files have the role {role!r}, one is expected")
+    for role in ("engine", "references"):
+        if role not in roles:
+            refuse(f"no file has the role {role!r}")
+    sealed = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    try:
+        whole = manifest["manifest_sha256"] == _seal(sealed) and content == _canonical(manifest)
+    except ValueError:
+        whole = False
+    if not whole:
+        refuse("changed after it was written: its content does not match its manifest_sha256")
+    return manifest
+
+
+def _entry_problem(name: str, entry: object) -> str | None:
+    if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
+        return "a plain file name without folders is expected"
+    if not isinstance(entry, dict) or not {"sha256", "size", "role", "precision"} <= set(entry):
+        return "'sha256', 'size', 'role' and 'precision' are expected"
+    if not isinstance(entry["sha256"], str) or not _SHA256.fullmatch(entry["sha256"]):
+        return "'sha256' must be 64 lower-case hexadecimal digits"
+    if isinstance(entry["size"], bool) or not isinstance(entry["size"], int) or entry["size"] <= 0:
+        return "'size' must be a positive number of bytes"
+    if not isinstance(entry["role"], str) or entry["role"] not in ROLE_SUFFIXES:
+        return f"the role {_brief(entry['role'])} is none of {', '.join(ROLE_SUFFIXES)}"
+    if not isinstance(entry["precision"], str) or not entry["precision"]:
+        return "'precision' must be a text"
+    if not name.endswith(ROLE_SUFFIXES[entry["role"]]):
+        return f"a file with the role {entry['role']!r} must end in {ROLE_SUFFIXES[entry['role']]}"
+    return None
+
+
+def _canonical(manifest: Mapping[str, Any]) -> bytes:
+    text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode("utf-8")
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(content)).hexdigest()
+
+
+def _packaged_bundle() -> Path:
+    return Path(str(importlib.resources.files("edge_spine"))) / "models" / "spine"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise BundleError(f"{_shown(path)}: {error.strerror or 'cannot be read'}") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{_shown(path)}: {error.strerror or 'cannot be read'}") from None
+
+
+def _shown(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}" if path.parent.name else path.name
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

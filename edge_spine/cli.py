@@ -1,0 +1,363 @@
+"""The command ``edge-spine``: one line a scan on stdout, everything else on stderr, honest exit statuses.
+
+0: all scans done. 1: a scan was refused or failed, or the model or engine is not usable. 2: wrong usage or
+nothing to do. 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_spine import __version__
+from edge_spine.errors import EdgeSpineError, Refusal, UsageError
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineEstimator, SpineResult
+    from edge_spine.inputs import ScanFile
+
+DONE, PARTLY, USAGE, INTERRUPTED = 0, 1, 2, 130
+_DEMO_SCAN = "synthetic_whole_body.dcm"
+_BAR_WIDTH = 24
+_log = logging.getLogger("edge_spine.cli")
+
+
+@dataclass
+class Report:
+    """What became of one scan: the fields of a line of ``--json``."""
+
+    source: str
+    status: str = "failed"
+    code: str | None = None
+    message: str = ""
+    outputs: list[str] = field(default_factory=list)
+    timing_ms: dict[str, float] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """Return it as a line for people; `message` names the file already."""
+        code = f" ({self.code})" if self.code else ""
+        return f"{self.status}{code}: {self.message}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process where they are not given.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A file name that the terminal's encoding lacks must not end the run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else USAGE
+    try:
+        with _logging(arguments.verbosity):
+            status: int = arguments.verb(arguments)
+            sys.stdout.flush()
+            return status
+    except UsageError as error:
+        _complain(error)
+        return USAGE
+    except EdgeSpineError as error:
+        _complain(error)
+        return PARTLY
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read stdout has left; the interpreter must not try to flush to it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PARTLY
+
+
+def _parser() -> argparse.ArgumentParser:
+    from edge_spine.engines import ENGINES
+    from edge_spine.outputs import FORMATS
+
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("--model", metavar="DIR", type=Path, help="a model bundle (default: the packaged one)")
+    model.add_argument("--json", action="store_true", help="print JSON instead of text")
+    loud = model.add_mutually_exclusive_group()
+    loud.add_argument(
+        "-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="more on stderr"
+    )
+    loud.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="only errors")
+
+    engine = argparse.ArgumentParser(add_help=False)
+    engine.add_argument("--engine", choices=ENGINES, default="auto", help="default: the best that runs here")
+    engine.add_argument("--threads", metavar="N", type=_count, help="processor threads to use")
+
+    writing = argparse.ArgumentParser(add_help=False)
+    writing.add_argument("--out", metavar="DIR", type=Path, required=True, help="results go to DIR/<name>/")
+    writing.add_argument(
+        "--write",
+        metavar="LIST",
+        default=",".join(FORMATS),
+        help=f"what to write, of {', '.join(FORMATS)} (default: %(default)s)",
+    )
+
+    parser = argparse.ArgumentParser(
+        prog="edge-spine",
+        description="The 3D spine from one whole-body DXA scan. Research use only. Not for diagnosis.",
+        epilog="edge-spine VERB -h shows an example of each verb.",
+    )
+    parser.add_argument("--version", action="version", version=f"edge-spine {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    def verb(name: str, help_text: str, example: str, *parents: argparse.ArgumentParser) -> Any:
+        return verbs.add_parser(
+            name,
+            help=help_text,
+            description=help_text[0].upper() + help_text[1:] + ".",
+            epilog=f"example:\n  {example}",
+            parents=parents,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    run = verb(
+        "run",
+        "estimate the spine in scans",
+        "edge-spine run scan.dcm --out results",
+        writing,
+        engine,
+        model,
+    )
+    run.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="a DICOM, PNG or NPY file, a folder, or a UK Biobank field-20158 zip",
+    )
+    run.add_argument(
+        "--pixel-spacing",
+        metavar="ROW,COL",
+        type=_spacing,
+        help="mm between rows and between columns, for PNG and NPY",
+    )
+    run.set_defaults(verb=_run)
+
+    demo = verb(
+        "demo",
+        "estimate the spine in the bundled synthetic scan",
+        "edge-spine demo --out results",
+        writing,
+        engine,
+        model,
+    )
+    demo.set_defaults(verb=_demo, pixel_spacing=None)
+
+    check = verb(
+        "verify",
+        "compare the engine's output with the PyTorch reference",
+        "edge-spine verify --engine onnx-cpu",
+        engine,
+        model,
+    )
+    check.set_defaults(verb=_verify)
+
+    doctor = verb(
+        "doctor",
+        "tell what is installed, which engines run, and whether the model is whole",
+        "edge-spine doctor --json",
+        model,
+    )
+    doctor.set_defaults(verb=_doctor)
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} found, a whole number from 1 expected")
+    return int(text)
+
+
+def _spacing(text: str) -> tuple[float, float]:
+    try:
+        row, column = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} found, two numbers such as 2.4,2.4 expected") from None
+    return row, column
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from edge_spine.inputs import find_scans
+
+    return _run_scans(arguments, find_scans(arguments.inputs))
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from importlib.resources import as_file, files
+
+    from edge_spine.inputs import find_scans
+
+    with as_file(files("edge_spine").joinpath("data").joinpath(_DEMO_SCAN)) as path:
+        if not path.is_file():
+            raise EdgeSpineError(f"{path.name}: the bundled scan is missing; install edge-spine again")
+        return _run_scans(arguments, find_scans([path]))
+
+
+def _run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
+    from edge_spine.outputs import parse_formats
+    from edge_spine.reading.checks import check_given_spacing
+
+    formats = parse_formats(arguments.write)
+    check_given_spacing(arguments.pixel_spacing)
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise UsageError(f"--out {arguments.out.name}: this is a file, a folder is expected")
+    if arguments.threads is not None:
+        import cv2
+
+        cv2.setNumThreads(arguments.threads)
+    from edge_spine.estimator import SpineEstimator
+
+    started = time.perf_counter()
+    all_done = True
+    with SpineEstimator(arguments.engine, arguments.model, arguments.threads) as estimator:
+        _log.info("model loaded in %.0f ms", (time.perf_counter() - started) * 1000)
+        bar = _Bar(len(scans), hidden=arguments.verbosity < 0)
+        for number, scan_file in enumerate(scans):
+            bar.show(number, scan_file.source)
+            report = _process(estimator, scan_file, arguments, formats)
+            all_done &= report.status == "done"
+            bar.clear()
+            print(json.dumps(asdict(report)) if arguments.json else report.line(), flush=True)
+    return DONE if all_done else PARTLY
+
+
+def _process(
+    estimator: SpineEstimator, scan_file: ScanFile, arguments: argparse.Namespace, formats: Sequence[str]
+) -> Report:
+    """Take one scan from its file to its outputs; only an interruption gets out."""
+    from edge_spine.estimator import STAGES
+    from edge_spine.outputs import write_outputs
+
+    report = Report(scan_file.source, timing_ms=dict.fromkeys(STAGES, 0.0))
+    folder = arguments.out / scan_file.name
+    started = time.perf_counter()
+    try:
+        scan = scan_file.read(arguments.pixel_spacing)
+        report.timing_ms["read"] = (time.perf_counter() - started) * 1000
+        result = estimator(scan).with_timing(read=report.timing_ms["read"])
+        result, paths = write_outputs(result, folder, formats)
+    except Refusal as refusal:
+        report.status, report.code = "refused", refusal.code
+        named = refusal.message.startswith(scan_file.source)
+        report.message = refusal.message if named else f"{scan_file.source}: {refusal.message}"
+    except Exception as error:
+        what = type(error).__name__ + (f": {error.strerror}" if isinstance(error, OSError) else "")
+        report.message = f"{scan_file.source}: {what}; -v shows where"
+        # The exception's own words may hold what stands in the file: the places in the code do not.
+        _log.info("%s in\n%s", what, "".join(traceback.format_tb(error.__traceback__)).rstrip())
+    else:
+        report.status, report.message = "done", f"{scan_file.source}: {_summary(result)}; in {folder}"
+        report.outputs = [str(path) for path in paths]
+        report.timing_ms = dict(result.timing_ms)
+    if report.status != "done":
+        report.timing_ms["total"] = (time.perf_counter() - started) * 1000
+    report.timing_ms = {stage: round(value, 3) for stage, value in report.timing_ms.items()}
+    return report
+
+
+def _summary(result: SpineResult) -> str:
+    curves = result.measurements.scoliosis_curves
+    if curves:
+        largest = curves[0]
+        text = f"largest curve {largest.cobb_deg:.1f} degrees, convex {largest.side}, apex {largest.apex_level}"
+    else:
+        text = "no lateral curve"
+    if not result.quality.accepted:
+        text += ", quality not accepted"
+    return text + (f" ({', '.join(result.quality.flags)})" if result.quality.flags else "")
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from edge_spine.bundle import load_bundle
+    from edge_spine.engines import open_engine
+    from edge_spine.verification import verify
+
+    bundle = load_bundle(arguments.model)
+    with open_engine(bundle, arguments.engine, threads=arguments.threads) as engine:
+        verification = verify(bundle, engine)
+    print(json.dumps(verification.to_dict()) if arguments.json else verification.table())
+    return DONE if verification.passed else PARTLY
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from edge_spine.doctor import as_text, examine
+
+    findings = examine(arguments.model)
+    print(json.dumps(findings) if arguments.json else as_text(findings))
+    if findings["bundle"]["problem"]:
+        _complain(findings["bundle"]["problem"])
+    return DONE if findings["usable"] else PARTLY
+
+
+def _complain(what: object) -> None:
+    print(f"edge-spine: {what}", file=sys.stderr)
+
+
+@contextmanager
+def _logging(verbosity: int) -> Iterator[None]:
+    """Send our log to stderr, and keep what pydicom says away: it quotes values, which may name a patient."""
+    ours, theirs = logging.getLogger("edge_spine"), logging.getLogger("pydicom")
+    handler, silence = logging.StreamHandler(sys.stderr), logging.NullHandler()
+    handler.setFormatter(logging.Formatter("edge-spine: %(levelname)s: %(message)s"))
+    before = ours.level, theirs.propagate
+    ours.addHandler(handler)
+    theirs.addHandler(silence)
+    ours.setLevel({-1: logging.ERROR, 0: logging.WARNING, 1: logging.DEBUG}[verbosity])
+    theirs.propagate = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        ours.removeHandler(handler)
+        theirs.removeHandler(silence)
+        ours.level, theirs.propagate = before
+
+
+class _Bar:
+    """A progress bar on stderr, where that is a terminal and there is more than one scan."""
+
+    def __init__(self, count: int, *, hidden: bool) -> None:
+        self._count = count
+        self._shown = count > 1 and not hidden and sys.stderr.isatty()
+        self._length = 0
+
+    def show(self, done: int, name: str) -> None:
+        if not self._shown:
+            return
+        self.clear()
+        filled = _BAR_WIDTH * done // self._count
+        text = f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {done}/{self._count} {name[:30]}"
+        self._length = len(text)
+        print(f"\r{text}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Take the bar off its line, so that a result can stand there."""
+        if self._length:
+            print("\r" + " " * self._length + "\r", end="", file=sys.stderr, flush=True)
+            self._length = 0

@@ -1,0 +1,120 @@
+"""What is installed here, which engines run and why not, and whether the model is whole."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from edge_spine import __version__
+from edge_spine.bundle import Bundle, load_bundle
+from edge_spine.engines import engine_problems, open_engine
+from edge_spine.errors import BundleError, EngineUnavailable
+
+# What is looked for, and the distributions that can bring it.
+_PACKAGES = {
+    "numpy": ("numpy",),
+    "opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless"),
+    "pydicom": ("pydicom",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+    "pycuda": ("pycuda",),
+    "cuda-bindings": ("cuda-bindings",),
+}
+
+
+def examine(model: str | Path | None = None) -> dict[str, Any]:
+    """Look at this installation.
+
+    Parameters
+    ----------
+    model : path, optional
+        A model bundle; the one that comes with the package where it is not given.
+
+    Returns
+    -------
+    dict
+        Plain values for JSON: ``edge_spine``, ``python``, ``platform``, ``packages`` (name to "version" or
+        None), ``onnxruntime_providers``, ``engines`` (name to why it cannot run, or None where it can),
+        ``auto`` (the engine that is chosen, or None), ``bundle`` and ``usable``.
+    """
+    bundle, problem = _bundle(model)
+    problems = engine_problems()
+    auto = None
+    if bundle is not None:
+        # What a library claims and what loads can differ: only opening an engine shows that it runs.
+        for name in [name for name, why in problems.items() if why is None]:
+            problems[name], _ = _opening(bundle, name)
+        auto = _opening(bundle, "auto")[1]
+    return {
+        "edge_spine": __version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: _version(*distributions) for name, distributions in _PACKAGES.items()},
+        "onnxruntime_providers": _providers(),
+        "engines": problems,
+        "auto": auto,
+        "bundle": {
+            "name": bundle.name if bundle else None,
+            "version": bundle.version if bundle else None,
+            "sha256": bundle.sha256 if bundle else None,
+            "files": len(bundle.manifest["files"]) if bundle else 0,
+            "problem": problem,
+        },
+        "usable": bundle is not None and auto is not None,
+    }
+
+
+def as_text(findings: dict[str, Any]) -> str:
+    """Return what `examine` found, in words."""
+    rows = [
+        ("edge-spine", findings["edge_spine"]),
+        ("python", f"{findings['python']} on {findings['platform']}"),
+    ]
+    rows += [(name, version or "not installed") for name, version in findings["packages"].items()]
+    if findings["onnxruntime_providers"]:
+        rows.append(("providers", ", ".join(findings["onnxruntime_providers"])))
+    for name, why in findings["engines"].items():
+        rows.append((f"engine {name}", "runs" if why is None else why.removeprefix(f"{name}: ")))
+    rows.append(("engine auto", f"takes {findings['auto']}" if findings["auto"] else "finds no engine to take"))
+    bundle = findings["bundle"]
+    whole = f"{bundle['name']} {bundle['version']}, {bundle['files']} files, all hashes match"
+    rows.append(("model", bundle["problem"] or whole))
+    rows.append(("verdict", "ready" if findings["usable"] else "NOT READY"))
+    width = max(len(name) for name, _ in rows) + 2
+    return "\n".join(f"{name:{width}}{value}" for name, value in rows)
+
+
+def _bundle(model: str | Path | None) -> tuple[Bundle | None, str | None]:
+    try:
+        return load_bundle(model), None
+    except BundleError as error:
+        return None, str(error)
+
+
+def _opening(bundle: Bundle, engine: str) -> tuple[str | None, str | None]:
+    """Return why an engine does not open, and the name of the one that did."""
+    try:
+        with open_engine(bundle, engine) as opened:
+            return None, opened.name
+    except (EngineUnavailable, BundleError) as error:
+        return str(error), None
+
+
+def _version(*distributions: str) -> str | None:
+    found = []
+    for name in distributions:
+        try:
+            found.append(f"{metadata.version(name)} ({name})" if name != distributions[0] else metadata.version(name))
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found) or None
+
+
+def _providers() -> list[str]:
+    try:
+        import onnxruntime
+    except ImportError:
+        return []
+    return list(onnxruntime.get_available_providers())

@@ -1,0 +1,8 @@
+"""Inference engines: one file each behind the contract of `base`; `select` chooses."""
+
+from __future__ import annotations
+
+from edge_spine.engines.base import Engine
+from edge_spine.engines.select import ENGINES, engine_problems, open_engine
+
+__all__ = ["ENGINES", "Engine", "engine_problems", "open_engine"]

@@ -1,0 +1,80 @@
+"""The contract of an inference engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.errors import UsageError
+
+INPUT_NAME = "image"
+OUTPUT_NAME = "curves"
+INPUT_SHAPE = (1, 3, 224, 224)
+OUTPUT_SHAPE = (1, 1254)
+
+
+class Engine(ABC):
+    """A loaded network that turns prepared crops into curves; a context manager.
+
+    Attributes
+    ----------
+    name : str
+        As on the command line, such as "onnx-cpu".
+    precision : str
+        As the bundle's manifest states it, such as "int8".
+    """
+
+    name: str
+    precision: str
+
+    def infer(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network.
+
+        Parameters
+        ----------
+        tensor : ndarray
+            float32 (N, 3, 224, 224) in [0, 1]. The network takes one image at a time, so N images
+            are N runs.
+
+        Returns
+        -------
+        ndarray
+            float32 (N, 1254), crop pixels / 224.
+
+        Raises
+        ------
+        UsageError
+            The tensor has another type or shape, or the engine is closed.
+        """
+        if not isinstance(tensor, np.ndarray) or tensor.dtype != np.float32:
+            found = tensor.dtype if isinstance(tensor, np.ndarray) else type(tensor).__name__
+            raise UsageError(f"{self.name}: input {INPUT_NAME!r} is {found}, a float32 array is expected")
+        if tensor.ndim != 4 or tensor.shape[1:] != INPUT_SHAPE[1:] or tensor.shape[0] < 1:
+            raise UsageError(
+                f"{self.name}: input {INPUT_NAME!r} has the shape {tensor.shape}, "
+                f"(N, {', '.join(map(str, INPUT_SHAPE[1:]))}) is expected"
+            )
+        image = np.ascontiguousarray(tensor)
+        return np.concatenate([self._infer_one(image[i : i + 1]) for i in range(len(image))])
+
+    @abstractmethod
+    def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map one checked, contiguous (1, 3, 224, 224) image to (1, 1254)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what the engine holds; closing twice is harmless."""
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,151 @@
+"""ONNX Runtime on the processor or, with onnxruntime-gpu, on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE, Engine
+from edge_spine.errors import BundleError, EngineUnavailable, UsageError
+
+PROVIDERS = {"onnx-cpu": "CPUExecutionProvider", "onnx-cuda": "CUDAExecutionProvider"}
+_EXTRAS = {"onnx-cpu": "cpu", "onnx-cuda": "cuda"}
+_ERRORS_ONLY = 3
+
+
+class OnnxEngine(Engine):
+    """A session of ONNX Runtime.
+
+    Parameters
+    ----------
+    model : bytes or path
+        An ONNX file with the input "image" (1, 3, 224, 224) and the output "curves" (1, 1254),
+        both float32. Give verified bytes, as `Bundle.read` returns them, wherever there is a bundle.
+    provider : str
+        "onnx-cpu" or "onnx-cuda". It is never replaced by another.
+    precision : str
+        What the engine reports as its precision.
+    threads : int, optional
+        Threads inside an operator; ONNX Runtime takes the physical cores where it is not given.
+
+    Raises
+    ------
+    EngineUnavailable
+        ONNX Runtime is not installed or cannot use the provider here.
+    BundleError
+        ONNX Runtime cannot read the model, or it has other inputs or outputs.
+    UsageError
+        `threads` or `provider` makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: bytes | str | os.PathLike[str],
+        *,
+        provider: str = "onnx-cpu",
+        precision: str = "int8",
+        threads: int | None = None,
+    ) -> None:
+        if provider not in PROVIDERS:
+            raise UsageError(f"engine {provider!r} is none of {', '.join(PROVIDERS)}")
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise UsageError(f"threads is {threads!r}, a whole number from 1 is expected")
+        self.name = provider
+        self.precision = precision
+        runtime = _runtime(provider)
+        problem = provider_problem(provider)
+        if problem:
+            raise EngineUnavailable(problem)
+        content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        self._session: Any = _session(runtime, content, provider, threads)
+
+    def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._session is None:
+            raise UsageError(f"{self.name}: the engine is closed")
+        curves: NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: image})[0]
+        return curves
+
+    def close(self) -> None:
+        """Release the session."""
+        self._session = None
+
+
+def provider_problem(name: str) -> str | None:
+    """Return why "onnx-cpu" or "onnx-cuda" cannot run here, in one line, or None where it can."""
+    try:
+        runtime = _runtime(name)
+    except EngineUnavailable as error:
+        return str(error)
+    if PROVIDERS[name] not in runtime.get_available_providers():
+        return (
+            f"{name}: the installed onnxruntime {runtime.__version__} has no {PROVIDERS[name]}; "
+            f"install edge-spine[{_EXTRAS[name]}] in an environment without the other onnxruntime package"
+        )
+    if name == "onnx-cuda" and not _cuda_device_present():
+        return f"{name}: no NVIDIA driver with a usable GPU was found on this machine"
+    return None
+
+
+def _runtime(name: str) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineUnavailable(
+            f"{name}: onnxruntime cannot be imported ({_first_line(error)}); install edge-spine[{_EXTRAS[name]}]"
+        ) from None
+    onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+    # Official Windows builds report usage to the operating system's event tracing unless told not to.
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def _session(runtime: Any, content: bytes, provider: str, threads: int | None) -> Any:
+    options = runtime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.inter_op_num_threads = 1
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if provider == "onnx-cuda" and hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()
+    try:
+        session = runtime.InferenceSession(content, sess_options=options, providers=[PROVIDERS[provider]])
+    except Exception as error:  # ONNX Runtime raises types of its own that share no base class
+        raise BundleError(f"{provider}: the model cannot be loaded: {_first_line(error)}") from None
+    # ONNX Runtime falls back to the processor in silence where CUDA's libraries are missing.
+    if session.get_providers()[0] != PROVIDERS[provider]:
+        raise EngineUnavailable(
+            f"{provider}: onnxruntime {runtime.__version__} could not start {PROVIDERS[provider]}; "
+            "check that its CUDA and cuDNN libraries are installed"
+        )
+    session.disable_fallback()
+    found = [(end.name, tuple(end.shape), end.type) for end in (*session.get_inputs(), *session.get_outputs())]
+    wanted = [
+        (INPUT_NAME, INPUT_SHAPE, "tensor(float)"),
+        (OUTPUT_NAME, OUTPUT_SHAPE, "tensor(float)"),
+    ]
+    if found != wanted:
+        raise BundleError(f"{provider}: the model's inputs and outputs are {found}, {wanted} expected")
+    return session
+
+
+def _cuda_device_present() -> bool:
+    """Ask NVIDIA's driver itself, since onnxruntime-gpu lists CUDA on machines without a GPU too."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        count = ctypes.c_int(0)
+        return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    except (OSError, AttributeError):
+        return False
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,110 @@
+"""The forms in which a result is written, one file per format."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_spine.errors import UsageError
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineResult
+
+
+def _json(result: SpineResult) -> bytes:
+    from edge_spine.outputs.result_json import render
+
+    return render(result)
+
+
+def _ply(result: SpineResult) -> bytes:
+    from edge_spine.outputs.ply import render
+
+    return render(result)
+
+
+def _png(result: SpineResult) -> bytes:
+    from edge_spine.outputs.preview_png import render
+
+    return render(result)
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """One way to write a result: the name of its file and the function that fills it."""
+
+    filename: str
+    render: Callable[[SpineResult], bytes]
+
+
+FORMATS: dict[str, OutputFormat] = {
+    "json": OutputFormat("result.json", _json),
+    "ply": OutputFormat("spine.ply", _ply),
+    "png": OutputFormat("preview.png", _png),
+}
+
+
+def parse_formats(names: str) -> tuple[str, ...]:
+    """Read a list such as "json,png".
+
+    Returns
+    -------
+    tuple of str
+        Keys of `FORMATS`, each once, in the order of `FORMATS`.
+
+    Raises
+    ------
+    UsageError
+        The list is empty or names an unknown format.
+    """
+    wanted = {name.strip().lower() for name in names.split(",")} - {""}
+    unknown = sorted(wanted - set(FORMATS))
+    if unknown or not wanted:
+        found = ", ".join(map(repr, unknown)) or "no format"
+        raise UsageError(f"{found} is no output that can be written; known: {', '.join(FORMATS)}")
+    return tuple(name for name in FORMATS if name in wanted)
+
+
+def write_outputs(
+    result: SpineResult, folder: Path, formats: Sequence[str] = tuple(FORMATS)
+) -> tuple[SpineResult, list[Path]]:
+    """Write a result in several formats, so that every file appears whole.
+
+    Parameters
+    ----------
+    result : SpineResult
+        What the estimator returned.
+    folder : Path
+        Made where it does not exist; files in it with the same names are replaced.
+    formats : sequence of str
+        Keys of `FORMATS`.
+
+    Returns
+    -------
+    result : SpineResult
+        The same with the time that writing took. result.json is a part of what is written, so the
+        time in it holds the making of the other files only.
+    paths : list of Path
+        The written files.
+
+    Raises
+    ------
+    OSError
+        A file cannot be written.
+    """
+    from edge_spine.outputs.atomic import write_files
+
+    started = time.perf_counter()
+    contents = {FORMATS[name].filename: FORMATS[name].render(result) for name in formats if name != "json"}
+    if "json" in formats:
+        timed = result.with_timing(write=_elapsed_ms(started))
+        contents = {FORMATS["json"].filename: FORMATS["json"].render(timed), **contents}
+    paths = write_files(folder, contents)
+    return result.with_timing(write=_elapsed_ms(started)), paths
+
+
+def _elapsed_ms(started: float) -> float:
+    return (time.perf_counter() - started) * 1000.0

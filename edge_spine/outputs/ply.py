@@ -1,0 +1,34 @@
+"""The surface as binary PLY, the format that most mesh viewers read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineResult
+
+_FACE = np.dtype([("count", "u1"), ("vertices", "<i4", (3,))])
+
+
+def render(result: SpineResult) -> bytes:
+    """Return the closed surface of the spine as binary little-endian PLY, in mm in the LPS frame."""
+    vertices, faces = result.spine.mesh()
+    header = (
+        "ply\n"
+        "format binary_little_endian 1.0\n"
+        "comment edge-spine: millimetres, DICOM LPS (x to the left, y to posterior, z to the head)\n"
+        "comment Research use only. Not for diagnosis.\n"
+        f"element vertex {len(vertices)}\n"
+        "property float x\n"
+        "property float y\n"
+        "property float z\n"
+        f"element face {len(faces)}\n"
+        "property list uchar int vertex_indices\n"
+        "end_header\n"
+    )
+    packed = np.empty(len(faces), _FACE)
+    packed["count"] = 3
+    packed["vertices"] = faces
+    return header.encode("ascii") + vertices.astype("<f4").tobytes() + packed.tobytes()

@@ -1,0 +1,475 @@
+"""The preview: the scan with its curves, the inferred side view, the 3D spine and the numbers on a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.outputs.drawing import Box, Canvas, Colour, Image, MillimetreView, text_mask
+from edge_spine.outputs.shading import shade
+from edge_spine.preprocess import Body, find_body, resample
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineResult
+    from edge_spine.measure import LevelledCurve
+
+WIDTH, HEIGHT = 1600, 1000
+
+_BACKGROUND: Colour = (11, 13, 16)
+_CARD: Colour = (21, 24, 29)
+_GRID: Colour = (28, 32, 38)
+_RULE: Colour = (48, 54, 63)
+_TEXT: Colour = (232, 236, 241)
+_QUIET: Colour = (150, 159, 171)
+_BONE: Colour = (226, 217, 201)
+_BLACK: Colour = (0, 0, 0)
+# Okabe and Ito's palette, which people with any colour vision tell apart.
+_ORANGE: Colour = (230, 159, 0)
+_SKY: Colour = (86, 180, 233)
+_GREEN: Colour = (0, 158, 115)
+_YELLOW: Colour = (240, 228, 66)
+_VERMILLION: Colour = (213, 94, 0)
+_PURPLE: Colour = (204, 121, 167)
+_CORONAL = (_SKY, _YELLOW, _VERMILLION)
+_SAGITTAL = (_GREEN, _YELLOW, _PURPLE)
+
+_MARGIN, _GAP, _PAD = 24, 14, 14
+_TOP, _BOTTOM = 76, 946
+_TITLE_HEIGHT = 44
+_CAPTION_HEIGHT = 52
+_SCAN_WIDTH, _CORONAL_WIDTH, _SAGITTAL_WIDTH, _SURFACE_WIDTH = 280, 352, 256, 304
+# Smaller curves are within the error between repeated readings (MDC95 6.2 degrees) and get no lines.
+_DRAWN_FROM_DEG = 6.0
+_DRAWN_CURVES = 3
+_TANGENT_ROWS = 8
+_SURFACE_AZIMUTHS = (-38.0, 38.0)
+
+
+def render(result: SpineResult) -> bytes:
+    """Return the preview of a result as PNG, 1600 x 1000 pixels.
+
+    Raises
+    ------
+    RuntimeError
+        OpenCV cannot encode the picture.
+    """
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    # OpenCV 4.13 and later can be told one filter; trying all of them takes twice the time.
+    if hasattr(cv2, "IMWRITE_PNG_FILTER"):
+        options += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
+    done, encoded = cv2.imencode(".png", draw(result).image, options)
+    if not done:
+        raise RuntimeError("OpenCV could not encode the preview as PNG")
+    return encoded.tobytes()
+
+
+def draw(result: SpineResult) -> Canvas:
+    """Return the preview as a canvas, which knows where each text stands."""
+    canvas = Canvas(WIDTH, HEIGHT, _BACKGROUND)
+    _head_and_foot(canvas, result)
+    cards = _cards(canvas)
+    body = find_body(result.scan.pixels, result.scan.source)
+    view = _shared_view(result, cards)
+    _scan_panel(canvas, cards[0], result, body, view)
+    _coronal_panel(canvas, cards[1], result, body, view)
+    _sagittal_panel(canvas, cards[2], result, view)
+    _surface_panel(canvas, cards[3], result, view)
+    _numbers_panel(canvas, cards[4], result)
+    return canvas
+
+
+def _cards(canvas: Canvas) -> list[Box]:
+    widths = [_SCAN_WIDTH, _CORONAL_WIDTH, _SAGITTAL_WIDTH, _SURFACE_WIDTH]
+    widths.append(WIDTH - 2 * _MARGIN - sum(widths) - len(widths) * _GAP)
+    left, boxes = _MARGIN, []
+    for width in widths:
+        boxes.append(Box(left, _TOP, width, _BOTTOM - _TOP))
+        canvas.card(boxes[-1], _CARD)
+        left += width + _GAP
+    return boxes
+
+
+def _picture_box(card: Box) -> Box:
+    return Box(
+        card.x + _PAD,
+        card.y + _TITLE_HEIGHT,
+        card.width - 2 * _PAD,
+        card.height - _TITLE_HEIGHT - _CAPTION_HEIGHT,
+    )
+
+
+def _head_and_foot(canvas: Canvas, result: SpineResult) -> None:
+    name = canvas.text("edge-spine", _MARGIN, 48, 30, _TEXT, bold=True)
+    canvas.text("3D spine from one DXA scan", name.right + 16, 48, 19, _QUIET)
+    canvas.text(result.scan.source, WIDTH - _MARGIN, 48, 19, _TEXT, align="right", max_width=900)
+    canvas.text("Research use only. Not for diagnosis.", _MARGIN, 979, 19, _ORANGE, bold=True)
+    model = result.model
+    computed = sum(result.timing_ms[stage] for stage in ("preprocess", "infer", "reconstruct"))
+    canvas.text(
+        f"{model['name']} {model['version']},  {model['engine']} {model['precision']},  "
+        f"computed in {computed:.0f} ms,  model {model['sha256'][:12]}",
+        WIDTH - _MARGIN,
+        979,
+        16,
+        _QUIET,
+        align="right",
+        max_width=900,
+    )
+
+
+def _shared_view(result: SpineResult, cards: Sequence[Box]) -> MillimetreView:
+    """Return the scale and height that the coronal, sagittal and surface panels share."""
+    curves = result.curves
+    box = _picture_box(cards[1])
+    top, bottom = float(curves.z.max()) + 24, float(curves.z.min()) - 24
+    left, right = float(curves.coronal.min()), float(curves.coronal.max())
+    depth = float(np.ptp(curves.sagittal))
+    scale = min(
+        box.height / (top - bottom),
+        box.width / (right - left + 80),
+        _picture_box(cards[2]).width / (depth + 30),
+    )
+    top += (box.height / scale - (top - bottom)) / 2
+    return MillimetreView(box, (left + right) / 2 - box.width / scale / 2, top, scale)
+
+
+def _title(canvas: Canvas, card: Box, title: str, note: str = "") -> None:
+    box = canvas.text(title, card.x + _PAD, card.y + 29, 19, _TEXT, bold=True)
+    if note:
+        canvas.text(note, card.right - _PAD, card.y + 29, 15, _QUIET, align="right", max_width=card.right - box.right)
+
+
+def _legend(canvas: Canvas, card: Box, entries: Sequence[tuple[str, Colour]]) -> None:
+    baseline, dot = card.bottom - 20, 14
+    widths = [dot + text_mask(name, 14, False)[0].shape[1] for name, _ in entries]
+    space = min(20, (card.width - 2 * _PAD - sum(widths)) // (len(entries) - 1))
+    left = card.x + _PAD
+    for (name, colour), width in zip(entries, widths, strict=True):
+        canvas.dot((left + 4.5, baseline - 4.5), 4.5, colour)
+        canvas.text(name, left + dot, baseline, 14, _QUIET)
+        left += width + space
+
+
+def _scale_bar(canvas: Canvas, view: MillimetreView, length_mm: float = 100) -> None:
+    """Draw a bar in the lower left corner of a view."""
+    left, row = view.box.x + 12.0, view.box.bottom - 16.0
+    right = left + length_mm * view.px_per_mm
+    bar = np.array([[left, row - 4], [left, row + 4], [left, row], [right, row], [right, row - 4], [right, row + 4]])
+    for colour, width in ((_BLACK, 3.6), (_TEXT, 1.6)):
+        for start in range(0, len(bar), 2):
+            canvas.stroke(bar[start : start + 2], colour, width, view.box)
+    canvas.text(f"{length_mm:g} mm", round(left) + 1, round(row) - 10, 15, _TEXT, backing=_BLACK)
+
+
+def _corner_letters(canvas: Canvas, box: Box, left: str, right: str) -> None:
+    canvas.text(left, box.x + 12, box.y + 26, 20, _TEXT, bold=True, backing=_BLACK)
+    canvas.text(right, box.right - 12, box.y + 26, 20, _TEXT, bold=True, align="right", backing=_BLACK)
+
+
+def _picture(
+    view: MillimetreView,
+    pixels: NDArray[np.float32],
+    spacing_mm: tuple[float, float],
+    low: float,
+    high: float,
+) -> Image:
+    """Return what a view shows of a scan, black at `low` and white at `high`."""
+    window = np.clip((pixels - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    half_pixel = 0.5 / view.px_per_mm
+    origin = (-(view.top_mm - half_pixel) / spacing_mm[0], (view.left_mm + half_pixel) / spacing_mm[1])
+    shown = resample(window, spacing_mm, 1 / view.px_per_mm, origin, (view.box.height, view.box.width))
+    grey: Image = (shown * 255).astype(np.uint8)
+    return grey
+
+
+def _scan_view(box: Box, body: Body, result: SpineResult) -> MillimetreView:
+    """Return the view that shows body and curves as large as a box allows."""
+    row_mm, column_mm = result.scan.pixel_spacing_mm
+    columns = np.flatnonzero(body.mask.any(axis=0)) * column_mm
+    curves, margin = result.curves, 12.0
+    left = min(columns[0], float(curves.coronal.min())) - margin
+    right = max(columns[-1], float(curves.coronal.max())) + margin
+    top = max(-body.crown * row_mm, float(curves.z.max())) + margin
+    bottom = min(-body.toe * row_mm, float(curves.z.min())) - margin
+    scale = min(box.width / (right - left), box.height / (top - bottom))
+    return MillimetreView(
+        box,
+        (left + right) / 2 - box.width / scale / 2,
+        (top + bottom) / 2 + box.height / scale / 2,
+        scale,
+    )
+
+
+def _scan_panel(canvas: Canvas, card: Box, result: SpineResult, body: Body, shared: MillimetreView) -> None:
+    _title(canvas, card, "Scan")
+    box = _picture_box(card)
+    box = Box(box.x, box.y, box.width, box.height + _CAPTION_HEIGHT - _PAD)
+    view = _scan_view(box, body, result)
+    low, high = float(body.pixels.min()), float(np.percentile(body.pixels, 99.5))
+    canvas.paste(box, _picture(view, body.pixels, result.scan.pixel_spacing_mm, low, high))
+    _curve_lines(canvas, view, result.curves.coronal, result.curves.z, _CORONAL, 1.3)
+    zoom_right = shared.left_mm + shared.box.width / shared.px_per_mm
+    zoom_bottom = shared.top_mm - shared.box.height / shared.px_per_mm
+    frame = view.points(
+        [shared.left_mm, zoom_right, zoom_right, shared.left_mm, shared.left_mm],
+        [shared.top_mm, shared.top_mm, zoom_bottom, zoom_bottom, shared.top_mm],
+    )
+    canvas.hairlines([frame], _QUIET, box)
+    _corner_letters(canvas, box, "R", "L")
+    _scale_bar(canvas, view)
+
+
+def _curve_lines(
+    canvas: Canvas,
+    view: MillimetreView,
+    across: NDArray[np.float64],
+    z: NDArray[np.float64],
+    colours: Sequence[Colour],
+    width: float,
+) -> None:
+    for column, colour in enumerate(colours):
+        path = view.points(across[:, column], z)
+        canvas.stroke(path, _BLACK, width + 1.6, view.box)
+        canvas.stroke(path, colour, width, view.box)
+
+
+def _coronal_panel(canvas: Canvas, card: Box, result: SpineResult, body: Body, view: MillimetreView) -> None:
+    _title(canvas, card, "Coronal", "seen in the scan")
+    curves, pixels = result.curves, body.pixels
+    row_mm, column_mm = result.scan.pixel_spacing_mm
+    rows = np.clip(np.rint(-curves.z / row_mm).astype(int), 0, pixels.shape[0] - 1)
+    columns = np.clip(np.rint(curves.coronal / column_mm).astype(int), 0, pixels.shape[1] - 1)
+    margin = round(40 / column_mm)
+    around = pixels[rows.min() : rows.max() + 1, max(0, columns.min() - margin) : columns.max() + margin + 1]
+    low, high = np.percentile(around, (1, 99.9))
+    picture = _picture(view, pixels, result.scan.pixel_spacing_mm, float(low), float(high))
+    canvas.paste(view.box, picture)
+    _curve_lines(canvas, view, curves.coronal, curves.z, _CORONAL, 2.4)
+    _corner_letters(canvas, view.box, "R", "L")
+    _scale_bar(canvas, view)
+    _cobb_lines(canvas, view, result)
+    _legend(canvas, card, [("right border", _SKY), ("centre", _YELLOW), ("left border", _VERMILLION)])
+
+
+@dataclass(frozen=True)
+class _EndLine:
+    """The line through an end vertebra, perpendicular to the spine there."""
+
+    row: int
+    level: str
+    tilt_deg: float
+
+
+def _cobb_lines(canvas: Canvas, view: MillimetreView, result: SpineResult) -> None:
+    centre, half_width = result.spine.centreline, result.spine.half_width
+    drawn: list[_EndLine] = []
+    curves = [c for c in result.measurements.scoliosis_curves if c.cobb_deg >= _DRAWN_FROM_DEG]
+    for index, curve in enumerate(curves[:_DRAWN_CURVES]):
+        convex = -1 if curve.side == "right" else 1
+        for end in _end_lines(centre, curve):
+            # Curves that follow each other share an end vertebra: one line and one name are enough.
+            if any(abs(end.row - other.row) < _TANGENT_ROWS for other in drawn):
+                continue
+            drawn.append(end)
+            direction = np.array([math.cos(math.radians(end.tilt_deg)), math.sin(math.radians(end.tilt_deg))])
+            reach = half_width[end.row] + np.array([12.0, 30.0])
+            along = np.array([-convex * reach[1], convex * reach[0]])[:, np.newaxis] * direction
+            path = view.points(centre[end.row, 0] + along[:, 0], centre[end.row, 2] + along[:, 1])
+            canvas.stroke(path, _BLACK, 4.0, view.box)
+            canvas.stroke(path, _TEXT, 2.0, view.box)
+            tip = (path[0, 0] - convex * 8, path[0, 1] + 5)
+            _place(canvas, view.box, end.level, tip, 17, _TEXT, "left" if convex < 0 else "right")
+        apex = view.points(centre[curve.apex, 0], centre[curve.apex, 2])[0]
+        canvas.dot((apex[0], apex[1]), 6.5, _BLACK)
+        canvas.dot((apex[0], apex[1]), 5.0, _ORANGE if index == 0 else _TEXT)
+        beside = (apex[0] + convex * (half_width[curve.apex] * view.px_per_mm + 16), apex[1] + 8)
+        _place(
+            canvas,
+            view.box,
+            f"{curve.cobb_deg:.1f}°",
+            beside,
+            24 if index == 0 else 20,
+            _ORANGE if index == 0 else _TEXT,
+            "right" if convex < 0 else "left",
+            bold=True,
+        )
+
+
+def _end_lines(centre: NDArray[np.float64], curve: LevelledCurve) -> tuple[_EndLine, _EndLine]:
+    """Return the end lines, whose tilts (degrees, counter-clockwise) differ by the curve's Cobb angle."""
+    tilts = []
+    for row in (curve.upper_end, curve.lower_end):
+        near = centre[max(0, row - _TANGENT_ROWS) : row + _TANGENT_ROWS + 1]
+        tilts.append(-math.degrees(math.atan(np.polyfit(near[:, 2], near[:, 0], 1)[0])))
+    # The tangent near an end is a local estimate; the measured angle is what the lines have to show.
+    difference = math.copysign(curve.cobb_deg, tilts[1] - tilts[0])
+    middle = (tilts[0] + tilts[1]) / 2
+    return (
+        _EndLine(curve.upper_end, curve.upper_end_level, middle - difference / 2),
+        _EndLine(curve.lower_end, curve.lower_end_level, middle + difference / 2),
+    )
+
+
+def _place(
+    canvas: Canvas,
+    area: Box,
+    text: str,
+    at: tuple[float, float],
+    size: int,
+    colour: Colour,
+    align: str,
+    *,
+    bold: bool = False,
+) -> None:
+    """Write a label in an area, moved up or down as far as it has to be to stand free."""
+    x, wanted = round(float(at[0])), round(float(at[1]))
+    box = canvas.text_box(text, x, wanted, size, bold, align)
+    x += max(0, area.x + 6 - box.x) - max(0, box.right - (area.right - 6))
+    for step in sorted(range(-120, 121, 4), key=abs):
+        box = canvas.text_box(text, x, wanted + step, size, bold, align)
+        padded = Box(box.x - 4, box.y - 3, box.width + 8, box.height + 6)
+        if box.inside(area) and not any(padded.overlaps(other) for _, other in canvas.texts):
+            canvas.text(text, x, wanted + step, size, colour, bold=bold, align=align, backing=_BLACK)
+            return
+
+
+def _sagittal_panel(canvas: Canvas, card: Box, result: SpineResult, shared: MillimetreView) -> None:
+    _title(canvas, card, "Sagittal", "inferred, not seen")
+    curves, box = result.curves, _picture_box(card)
+    middle = float(curves.sagittal.max() + curves.sagittal.min()) / 2
+    view = MillimetreView(box, middle - box.width / shared.px_per_mm / 2, shared.top_mm, shared.px_per_mm)
+    canvas.fill(box, _BLACK)
+    bottom = view.top_mm - box.height / view.px_per_mm
+    right = view.left_mm + box.width / view.px_per_mm
+    grid = [view.points([view.left_mm, right], [z, z]) for z in np.arange(math.ceil(bottom / 50) * 50, view.top_mm, 50)]
+    canvas.hairlines(grid, _GRID, box)
+    outline = np.concatenate(
+        [view.points(curves.sagittal[:, 0], curves.z), view.points(curves.sagittal[::-1, 2], curves.z[::-1])]
+    )
+    canvas.area(outline, _BONE, 0.16, box)
+    _curve_lines(canvas, view, curves.sagittal, curves.z, _SAGITTAL, 2.4)
+    _corner_letters(canvas, box, "A", "P")
+    _scale_bar(canvas, view)
+    _legend(canvas, card, [("anterior", _GREEN), ("centre", _YELLOW), ("posterior", _PURPLE)])
+
+
+def _surface_panel(canvas: Canvas, card: Box, result: SpineResult, shared: MillimetreView) -> None:
+    _title(canvas, card, "3D surface", "inferred")
+    whole = _picture_box(card)
+    canvas.fill(whole, _BLACK)
+    width = whole.width // len(_SURFACE_AZIMUTHS)
+    spans = [_span_across(result, azimuth) for azimuth in _SURFACE_AZIMUTHS]
+    scale = min(shared.px_per_mm, *(width / (right - left + 8) for left, right in spans))
+    middle = shared.top_mm - whole.height / shared.px_per_mm / 2
+    z = middle - (np.arange(whole.height, dtype=np.float64) + 0.5 - whole.height / 2) / scale
+    columns = (np.arange(width, dtype=np.float64) + 0.5 - width / 2) / scale
+    tint = _largest_curve_tint(result, z)
+    names = ("from the right front", "from the left front")
+    for index, azimuth in enumerate(_SURFACE_AZIMUTHS):
+        brightness, coverage = shade(result.spine, azimuth, z, columns + sum(spans[index]) / 2)
+        lit = brightness[..., np.newaxis] * tint[:, np.newaxis, :] * coverage[..., np.newaxis]
+        picture = np.clip(lit[..., ::-1], 0, 255).astype(np.uint8)
+        box = Box(whole.x + index * width, whole.y, width, whole.height)
+        canvas.paste(box, picture)
+        canvas.text(names[index], box.x + width // 2, card.bottom - 20, 14, _QUIET, align="centre")
+
+
+def _span_across(result: SpineResult, azimuth_deg: float) -> tuple[float, float]:
+    """Return how far the spine reaches to a viewer's left and right of its mean, in mm."""
+    away = result.spine.centreline - result.spine.centreline.mean(axis=0)
+    cosine, sine = math.cos(math.radians(azimuth_deg)), math.sin(math.radians(azimuth_deg))
+    across = away[:, 0] * cosine + away[:, 1] * sine
+    reach = np.hypot(result.spine.half_width * cosine, result.spine.half_depth * sine)
+    return float((across - reach).min()), float((across + reach).max())
+
+
+def _largest_curve_tint(result: SpineResult, z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a colour (H, 3) for each height: bone, and orange along the largest curve."""
+    bone, accent = np.array(_BONE, float), np.array(_ORANGE, float)
+    curves = result.measurements.scoliosis_curves
+    if not curves or curves[0].cobb_deg < _DRAWN_FROM_DEG:
+        return np.tile(bone, (z.size, 1))
+    upper, lower = (result.spine.centreline[row, 2] for row in (curves[0].upper_end, curves[0].lower_end))
+    inside = np.clip(np.minimum(upper - z, z - lower) / 15 + 0.5, 0, 1)[:, np.newaxis]
+    mixed: NDArray[np.float64] = bone + 0.6 * inside * (accent - bone)
+    return mixed
+
+
+def _numbers_panel(canvas: Canvas, card: Box, result: SpineResult) -> None:
+    table = _Table(canvas, card)
+    measured = result.measurements
+    curves = measured.scoliosis_curves
+    _title(canvas, card, "Measurements", measured.posture)
+    table.y = card.y + 70
+    table.heading("LARGEST LATERAL CURVE (COBB)")
+    if curves:
+        largest = curves[0]
+        table.figure(f"{largest.cobb_deg:.1f}°", _ORANGE if largest.cobb_deg >= _DRAWN_FROM_DEG else _TEXT)
+        table.line(f"convex to the {largest.side}, apex {largest.apex_level}")
+        table.y += 6
+        table.row("Ends", f"{largest.upper_end_level} to {largest.lower_end_level}")
+        table.row("Ferguson", f"{largest.ferguson_deg:.1f}°")
+    else:
+        table.figure("none", _TEXT)
+        table.line("no curve that can be measured")
+    for curve in curves[1:3]:
+        table.row(f"Next: {curve.side}, apex {curve.apex_level}", f"{curve.cobb_deg:.1f}°")
+    table.row("Largest lateral deviation", f"{measured.max_lateral_deviation_mm:.1f} mm")
+    table.gap()
+    table.heading("INFERRED, NOT SEEN")
+    table.row("Kyphosis T4 to T12", f"{measured.kyphosis_t4_t12_deg:.1f}°")
+    table.row("Lordosis L1 to L5", f"{measured.lordosis_l1_l5_deg:.1f}°")
+    table.row("Plane of maximal curvature", f"{measured.plane_of_maximal_curvature_deg:.0f}°")
+    table.row("Length T1 to L5", f"{measured.centreline_length_mm:.0f} mm")
+    table.row("Volume", f"{measured.volume_ml:.0f} ml")
+    table.gap()
+    table.heading("QUALITY")
+    accepted = result.quality.accepted
+    canvas.dot((table.left + 6, table.y - 5), 6, _GREEN if accepted else _VERMILLION)
+    table.line("Accepted" if accepted else "Not accepted", indent=20)
+    flags = [flag.replace("-", " ") for flag in result.quality.flags]
+    shown = flags if len(flags) <= 5 else [*flags[:4], f"and {len(flags) - 4} more, see result.json"]
+    for flag in shown:
+        table.line(flag, colour=_QUIET, size=15, indent=20)
+    if not flags:
+        table.line("no flags", colour=_QUIET, size=15, indent=20)
+    notes = ("Lying down, curves measure less than", "on standing films. Levels are estimated.")
+    for index, note in enumerate(notes):
+        canvas.text(note, table.left, card.bottom - 37 + 20 * index, 15, _QUIET, max_width=table.right - table.left)
+
+
+class _Table:
+    """Rows of names and values between two edges, from the top down."""
+
+    def __init__(self, canvas: Canvas, card: Box) -> None:
+        self.canvas = canvas
+        self.left, self.right = card.x + _PAD + 2, card.right - _PAD - 2
+        self.y = card.y
+
+    def heading(self, text: str) -> None:
+        self.canvas.text(text, self.left, self.y, 13, _QUIET, bold=True, max_width=self.right - self.left)
+        self.canvas.rule(self.left, self.y + 9, self.right - self.left, _RULE)
+        self.y += 34
+
+    def figure(self, text: str, colour: Colour) -> None:
+        self.canvas.text(text, self.left - 3, self.y + 36, 64, colour, bold=True)
+        self.y += 72
+
+    def line(self, text: str, *, colour: Colour = _TEXT, size: int = 18, indent: int = 0) -> None:
+        width = self.right - self.left - indent
+        self.canvas.text(text, self.left + indent, self.y, size, colour, max_width=width)
+        self.y += size + 9
+
+    def row(self, name: str, value: str) -> None:
+        box = self.canvas.text(value, self.right, self.y, 18, _TEXT, bold=True, align="right")
+        self.canvas.text(name, self.left, self.y, 16, _QUIET, max_width=box.x - self.left - 8)
+        self.y += 28
+
+    def gap(self) -> None:
+        self.y += 20

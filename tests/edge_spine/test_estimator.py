@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+import edge_spine
+from edge_spine import SpineEstimator, read_scan
+from edge_spine.bundle import load_bundle
+from edge_spine.errors import BundleError, EngineUnavailable, Refusal, UsageError
+from edge_spine.outputs.result_json import schema
+from edge_spine.scan import Scan
+from tests.edge_spine.fake_result import phantom_pixels
+
+PACKAGE = Path(edge_spine.__file__).parent
+DEMO_SCAN = PACKAGE / "data" / "synthetic_whole_body.dcm"
+
+
+@pytest.fixture
+def phantom() -> Scan:
+    """A FAKE body of 1920 x 658 mm."""
+    return Scan(phantom_pixels(), (2.427, 2.419), "FAKE.npy", None, ("pixel-spacing-given",))
+
+
+# --- the walk, with the FAKE bundle
+
+
+def test_the_walk_ends_in_a_valid_result(fake_model: Path, phantom: Scan) -> None:
+    with SpineEstimator("onnx-cpu", fake_model, threads=1) as estimator:
+        result = estimator(phantom)
+    found = json.loads(result.to_json())
+    jsonschema.Draft202012Validator(schema()).validate(found)
+    assert found["scan"]["source"] == "FAKE.npy"
+    assert (found["scan"]["rows"], found["scan"]["columns"]) == phantom.pixels.shape
+    assert found["model"] == {
+        "name": "FAKE",
+        "version": "0",
+        "sha256": load_bundle(fake_model).sha256,
+        "engine": "onnx-cpu",
+        "precision": "float32",
+    }
+    assert "pixel-spacing-given" in found["quality"]["flags"]
+    timing = result.timing_ms
+    assert min(timing[stage] for stage in ("preprocess", "infer", "reconstruct")) > 0
+    assert timing["read"] == timing["write"] == 0
+    assert timing["total"] == pytest.approx(sum(timing.values()) - timing["total"])
+
+
+def test_the_curves_are_those_of_the_output_at_the_place_of_the_crop(fake_model: Path, phantom: Scan) -> None:
+    from tests.edge_spine.fake_bundle import fake_output
+
+    with SpineEstimator(model=fake_model) as estimator:
+        result = estimator(phantom)
+    prepared = result.prepared
+    expected = prepared.crop_origin_px[1] * 2.419 + (
+        fake_output().reshape(209, 6)[:, :3] * 224 * prepared.model_pixel_mm
+    )
+    np.testing.assert_allclose(result.curves.coronal, expected, atol=1e-3)
+    assert [curve.side for curve in result.measurements.scoliosis_curves[:2]].count("left") == 1
+
+
+def test_one_estimator_gives_the_same_for_the_same_scan(fake_model: Path, phantom: Scan) -> None:
+    with SpineEstimator(model=fake_model) as estimator:
+        first, second = estimator(phantom).to_dict(), estimator(phantom).to_dict()
+    first.pop("timing_ms"), second.pop("timing_ms")
+    assert first == second
+
+
+def test_curves_that_are_no_spine_are_refused(tmp_path: Path, phantom: Scan, fake_model: Path) -> None:
+    from tests.edge_spine.fake_bundle import fake_bundle, fake_output
+
+    crossed = fake_output().reshape(209, 6)[:, ::-1].reshape(-1)
+    with (
+        SpineEstimator(model=fake_bundle(tmp_path, crossed)) as estimator,
+        pytest.raises(Refusal) as caught,
+    ):
+        estimator(phantom)
+    assert caught.value.code == "implausible-curves"
+
+
+def test_an_empty_image_is_refused(fake_model: Path) -> None:
+    empty = Scan(np.zeros((480, 160), np.float32), (4.0, 4.0), "FAKE.npy", None)
+    with SpineEstimator(model=fake_model) as estimator, pytest.raises(Refusal) as caught:
+        estimator(empty)
+    assert caught.value.code == "no-spine"
+
+
+def test_a_damaged_bundle_is_refused(tmp_path: Path, fake_model: Path) -> None:
+    from tests.edge_spine.fake_bundle import fake_bundle
+
+    folder = fake_bundle(tmp_path)
+    network = folder / "model.fake.onnx"
+    content = bytearray(network.read_bytes())
+    content[len(content) // 2] ^= 1
+    network.write_bytes(content)
+    with pytest.raises(BundleError, match="SHA-256"):
+        SpineEstimator(model=folder)
+
+
+def test_an_engine_is_never_replaced_in_silence(fake_model: Path) -> None:
+    with pytest.raises(UsageError, match="onnx-gpu"):
+        SpineEstimator("onnx-gpu", fake_model)
+    with pytest.raises(EngineUnavailable):
+        SpineEstimator("tensorrt", fake_model)
+
+
+def test_the_estimator_cannot_be_used_after_closing(fake_model: Path, phantom: Scan) -> None:
+    with SpineEstimator(model=fake_model) as estimator:
+        pass
+    estimator.close()
+    with pytest.raises(UsageError, match="closed"):
+        estimator(phantom)
+
+
+# --- the real bundle
+
+
+@pytest.fixture(scope="module")
+def estimator() -> SpineEstimator:
+    if not (PACKAGE / "models" / "spine" / "manifest.json").is_file():
+        pytest.skip("the bundled model is not in this checkout yet (edge_spine/models/spine/manifest.json)")
+    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    return SpineEstimator()
+
+
+def test_the_bundled_scan_gives_a_plausible_spine(estimator: SpineEstimator) -> None:
+    if not DEMO_SCAN.is_file():
+        pytest.skip("the bundled scan is not in this checkout yet (edge_spine/data)")
+    result = estimator(read_scan(DEMO_SCAN))
+    jsonschema.Draft202012Validator(schema()).validate(json.loads(result.to_json()))
+    assert result.quality.accepted
+    assert 350 < result.measurements.centreline_length_mm < 600
+
+
+def test_the_real_scan_gives_its_own_spine(estimator: SpineEstimator, real_bone: Path) -> None:
+    result = estimator(read_scan(real_bone))
+    jsonschema.Draft202012Validator(schema()).validate(json.loads(result.to_json()))
+    # Read off the image by eye: the spine stands in columns 125 to 155 from row 140 to row 331.
+    columns = result.curves.coronal[:, 1] / result.scan.pixel_spacing_mm[1]
+    assert columns.min() > 125
+    assert columns.max() < 155
+    rows = -result.curves.z / result.scan.pixel_spacing_mm[0]
+    assert rows[0] == pytest.approx(140, abs=15)
+    assert rows[-1] == pytest.approx(331, abs=15)
+
+
+def test_the_real_soft_tissue_image_is_refused(estimator: SpineEstimator, real_tissue: Path) -> None:
+    with pytest.raises(Refusal) as caught:
+        estimator(read_scan(real_tissue))
+    assert caught.value.code == "soft-tissue-image"

@@ -1,0 +1,102 @@
+"""The localiser's geometry, and the real network on phantoms and on the real scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_spine import read_scan
+from edge_spine.bundle import load_bundle
+from edge_spine.errors import BundleError, Refusal
+from edge_spine.localise import INPUT_SHAPE, STRIDE, Localiser, read_heat_maps, thumbnail
+from edge_spine.preprocess import CROP_SIZE, prepare
+from edge_spine.scan import Scan
+
+
+@pytest.fixture(scope="module")
+def localiser() -> Localiser:
+    bundle = load_bundle(None)
+    return Localiser(bundle.read(bundle.file_with_role("localiser")))
+
+
+@pytest.mark.parametrize("spacing", [(2.4, 2.4), (0.9, 1.3), (9.0, 2.0), (13.0, 2.05)])
+def test_thumbnail_places_map_back_to_the_scan(spacing: tuple[float, float]) -> None:
+    rows, columns = int(1900 / spacing[0]), int(650 / spacing[1])
+    y, x = np.mgrid[:rows, :columns]
+    blob = np.exp(-(((y * spacing[0] - 700) ** 2 + (x * spacing[1] - 300) ** 2) / (2 * 30.0**2)))
+    small, origin, step = thumbnail(blob.astype(np.float32), spacing)
+    assert small.shape == INPUT_SHAPE
+    weight = small / small.sum()
+    rows_px, columns_px = np.mgrid[: INPUT_SHAPE[0], : INPUT_SHAPE[1]]
+    row = origin[0] + float((weight * rows_px).sum()) * step[0]
+    column = origin[1] + float((weight * columns_px).sum()) * step[1]
+    assert (row * spacing[0], column * spacing[1]) == pytest.approx((700, 300), abs=1.5)
+
+
+def test_a_scan_larger_than_the_thumbnail_is_cut_around_its_centre() -> None:
+    image = np.zeros((400, 300), dtype=np.float32)
+    image[199:201, 149:151] = 1
+    small, _, _ = thumbnail(image, (7.0, 7.0))
+    row, column = np.unravel_index(int(small.argmax()), small.shape)
+    assert abs(row - INPUT_SHAPE[0] // 2) <= 1 and abs(column - INPUT_SHAPE[1] // 2) <= 1
+
+
+def test_heat_maps_are_read_between_cells_and_spread_means_doubt() -> None:
+    rows, columns = np.mgrid[: INPUT_SHAPE[0] // STRIDE, : INPUT_SHAPE[1] // STRIDE]
+    sharp = -((rows - 30.3) ** 2 + (columns - 11.6) ** 2) / 2.0
+    points, confidence = read_heat_maps(np.stack([sharp] * 3).astype(np.float32))
+    assert points[0] == pytest.approx((30.3 * STRIDE + 1.5, 11.6 * STRIDE + 1.5), abs=0.5)
+    assert confidence > 0.9
+    _, doubt = read_heat_maps(np.stack([sharp, sharp, np.zeros_like(sharp)]).astype(np.float32))
+    assert doubt < 0.05
+
+
+def test_damaged_network_is_a_bundle_error() -> None:
+    with pytest.raises(BundleError):
+        Localiser(b"not a network")
+
+
+def _moved(scan: Scan, matrix: np.ndarray) -> Scan:
+    rows, columns = scan.pixels.shape
+    return Scan(cv2.warpAffine(scan.pixels, matrix, (columns, rows)), scan.pixel_spacing_mm, scan.source, None)
+
+
+def test_crop_of_the_real_scan_holds_the_spine_and_moves_with_it(real_bone: Path, localiser: Localiser) -> None:
+    scan = read_scan(real_bone)
+    prepared = prepare(scan, localiser)
+    centre = [o + (CROP_SIZE - 1) / 2 * prepared.model_pixel_mm / s for o, s in _pairs(prepared)]
+    # T1 top near row 139, L5 bottom near row 330, midline near column 141 (read off the image by eye)
+    assert centre == pytest.approx([234, 141], abs=7)
+    assert prepared.model_pixel_mm == pytest.approx(2.206, rel=0.01)
+    moved = prepare(_moved(scan, np.array([[1.0, 0, 6], [0, 1.0, -9]])), localiser)
+    shift = [(b - a) for (a, _), (b, _) in zip(_pairs(prepared), _pairs(moved), strict=True)]
+    assert shift == pytest.approx([-9, 6], abs=2.0)
+
+
+def _pairs(prepared: object) -> list[tuple[float, float]]:
+    return list(zip(prepared.crop_origin_px, prepared.pixel_spacing_mm, strict=True))  # type: ignore[attr-defined]
+
+
+def test_the_soft_tissue_image_is_refused_by_name(real_tissue: Path, localiser: Localiser) -> None:
+    with pytest.raises(Refusal) as refusal:
+        prepare(read_scan(real_tissue), localiser)
+    assert refusal.value.code == "soft-tissue-image"
+
+
+def test_what_is_not_an_upright_body_is_refused(real_bone: Path, localiser: Localiser) -> None:
+    scan = read_scan(real_bone)
+    upside_down = Scan(scan.pixels[::-1].copy(), scan.pixel_spacing_mm, "upside-down", None)
+    noise = np.random.default_rng(0).uniform(0, 250, (791, 272)).astype(np.float32)
+    legs = scan.pixels.copy()
+    legs[:420] = 0
+    for image in (
+        upside_down,
+        Scan(noise, scan.pixel_spacing_mm, "noise", None),
+        Scan(legs, scan.pixel_spacing_mm, "legs", None),
+    ):
+        with pytest.raises(Refusal) as refusal:
+            prepare(image, localiser)
+        assert refusal.value.code in ("no-spine", "soft-tissue-image", "not-whole-body")

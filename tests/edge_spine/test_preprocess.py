@@ -1,0 +1,110 @@
+"""Body, polarity, intensities and resampling, on real, synthetic and hostile images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_spine import read_scan
+from edge_spine.errors import Refusal
+from edge_spine.preprocess import (
+    CROP_SIZE,
+    as_tensor,
+    crop_origin,
+    find_body,
+    normalise,
+    resample,
+    skull_to_abdomen,
+)
+
+
+def _figure(rows: int = 300, columns: int = 120, value: float = 100.0) -> np.ndarray:
+    """A bright upright bar on a dark ground, rows 30 to 269, columns 40 to 79."""
+    image = np.zeros((rows, columns), dtype=np.float32)
+    image[30 : rows - 30, 40:80] = value
+    return image
+
+
+def test_body_edges_and_mask() -> None:
+    body = find_body(_figure(), "bar")
+    assert (body.crown, body.toe) == pytest.approx((29.5, 269.5), abs=1.01)
+    assert body.flags == ()
+    assert body.mask[150, 60] and not body.mask[150, 10]
+
+
+def test_inverted_image_is_put_right_and_flagged() -> None:
+    image = _figure()
+    body = find_body(255 - image, "negative")
+    assert "inverted" in body.flags
+    np.testing.assert_allclose(body.pixels - body.pixels.min(), image, atol=1e-4)
+
+
+def test_noise_in_the_background_does_not_stretch_the_body() -> None:
+    rng = np.random.default_rng(0)
+    noisy = _figure() + rng.normal(12, 2, (300, 120)).astype(np.float32)
+    body = find_body(noisy, "noisy")
+    assert (body.crown, body.toe) == pytest.approx((29.5, 269.5), abs=2)
+
+
+def test_body_that_touches_an_edge_is_flagged() -> None:
+    assert find_body(_figure()[:200], "feet").flags == ("feet-outside",)
+    assert find_body(_figure()[60:], "head").flags == ("head-outside",)
+
+
+@pytest.mark.parametrize("image", [np.zeros((200, 100)), np.full((200, 100), 7.0)])
+def test_an_empty_table_has_no_body(image: np.ndarray) -> None:
+    with pytest.raises(Refusal) as refusal:
+        find_body(image.astype(np.float32), "empty.png")
+    assert refusal.value.code == "no-spine" and "empty.png" in str(refusal.value)
+
+
+def test_normalised_real_scan_has_the_published_grey_levels(real_bone: Path) -> None:
+    scan = read_scan(real_bone)
+    body = find_body(scan.pixels, scan.source)
+    shown = normalise(body.pixels, body.mask)
+    assert shown.min() == 0 and shown.max() == pytest.approx(1)
+    spine = scan.pixels == 194
+    abdomen = scan.pixels == 92
+    assert np.median(shown[spine]) == pytest.approx(0.79, abs=0.03)
+    assert np.median(shown[abdomen]) == pytest.approx(0.23, abs=0.03)
+
+
+def test_normalising_undoes_gain_and_offset() -> None:
+    rng = np.random.default_rng(1)
+    pixels = rng.uniform(0, 200, (50, 50)).astype(np.float32)
+    mask = np.ones((50, 50), dtype=bool)
+    np.testing.assert_allclose(normalise(pixels, mask), normalise(pixels * 16 + 100, mask), atol=1e-5)
+
+
+def test_skull_ratio_tells_bone_from_soft_tissue(real_bone: Path, real_tissue: Path) -> None:
+    ratios = []
+    for path in (real_bone, real_tissue):
+        scan = read_scan(path)
+        body = find_body(scan.pixels, scan.source)
+        ratios.append(skull_to_abdomen(body, body.toe - body.crown))
+    assert ratios[0] > 1.8 and ratios[1] < 1.1
+
+
+@pytest.mark.parametrize("spacing", [(2.4, 2.4), (1.0, 2.0), (0.5, 0.5), (6.0, 2.0)])
+def test_resampling_keeps_places_in_millimetres(spacing: tuple[float, float]) -> None:
+    # a smooth blob at a known place (mm) must appear at the same place in the crop, whatever the spacing
+    rows, columns = int(1200 / spacing[0]), int(600 / spacing[1])
+    y, x = np.mgrid[:rows, :columns]
+    blob = np.exp(-(((y * spacing[0] - 640) ** 2 + (x * spacing[1] - 290) ** 2) / (2 * 18.0**2)))
+    origin = crop_origin((600 / spacing[0], 300 / spacing[1]), 2.2, spacing)
+    crop = resample(blob.astype(np.float32), spacing, 2.2, origin, CROP_SIZE)
+    rows_px, columns_px = np.mgrid[:CROP_SIZE, :CROP_SIZE]
+    weight = crop / crop.sum()
+    found = float((weight * rows_px).sum()), float((weight * columns_px).sum())
+    middle = (CROP_SIZE - 1) / 2
+    assert found == pytest.approx((middle + 40 / 2.2, middle - 10 / 2.2), abs=0.12)
+
+
+def test_tensor_has_three_equal_channels() -> None:
+    crop = np.random.default_rng(0).random((224, 224), dtype=np.float32)
+    tensor = as_tensor(crop)
+    assert tensor.shape == (1, 3, 224, 224) and tensor.dtype == np.float32
+    for channel in range(3):
+        np.testing.assert_array_equal(tensor[0, channel], crop)
