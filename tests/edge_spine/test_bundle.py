@@ -1,0 +1,185 @@
+"""A bundle is whole or refused: every file, every byte, before anything is parsed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_spine.bundle import load_bundle, manifest_bytes, parse_manifest
+from edge_spine.errors import BundleError
+from edge_spine.verification import compare, read_references, verify
+
+
+@pytest.fixture
+def folder(fake_model: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(fake_model, tmp_path / "bundle"))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(BundleError) as caught:
+        load_bundle(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def rewrite(folder: Path, change: Any) -> None:
+    """Change the manifest and seal it again, as someone who writes bundles would."""
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    change(manifest)
+    (folder / "manifest.json").write_bytes(manifest_bytes(manifest))
+
+
+def test_a_whole_bundle(folder: Path) -> None:
+    bundle = load_bundle(folder)
+    raw = (folder / "manifest.json").read_bytes()
+    assert (bundle.name, bundle.version, bundle.nominal_model_pixel_mm) == ("FAKE", "0", 2.2)
+    assert bundle.sha256 == hashlib.sha256(raw).hexdigest()
+    name = bundle.file_with_role("engine")
+    assert bundle.read(name) == (folder / name).read_bytes()
+    assert bundle.precision(name) == "float32"
+    crops, outputs = read_references(bundle)
+    assert crops.shape == (2, 224, 224) and outputs.shape == (2, 1254)
+
+
+@pytest.mark.parametrize("name", ["model.fake.onnx", "localiser.onnx", "references.npz"])
+@pytest.mark.parametrize("place", [0, 0.5, -1])
+def test_one_flipped_bit_in_a_file(folder: Path, name: str, place: float) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[int(place * len(content)) if place > 0 else int(place)] ^= 1
+    (folder / name).write_bytes(content)
+    message = refusal(folder)
+    assert name in message and hashlib.sha256(content).hexdigest()[:12] in message
+
+
+def test_every_byte_of_the_manifest_counts(folder: Path) -> None:
+    raw = (folder / "manifest.json").read_bytes()
+    assert parse_manifest(raw)["name"] == "FAKE"
+    for place in range(len(raw)):
+        for bit in (1, 0x20, 0x80):
+            changed = bytearray(raw)
+            changed[place] ^= bit
+            with pytest.raises(BundleError):
+                parse_manifest(bytes(changed))
+    for changed in (raw[:-1], raw + b"\n", raw.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + raw):
+        with pytest.raises(BundleError):
+            parse_manifest(changed)
+
+
+def test_missing_and_truncated_files(folder: Path) -> None:
+    name = "localiser.onnx"
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-1])
+    assert f"{len(content) - 1} bytes found, {len(content)} expected" in refusal(folder)
+    (folder / name).unlink()
+    assert name in refusal(folder)
+    (folder / "manifest.json").unlink()
+    assert "manifest.json" in refusal(folder)
+    assert "no such model bundle" in refusal(folder / "nowhere")
+
+
+def test_a_file_exchanged_after_loading_is_noticed(folder: Path) -> None:
+    bundle = load_bundle(folder)
+    name = bundle.file_with_role("engine")
+    content = bytearray((folder / name).read_bytes())
+    content[100] ^= 4
+    (folder / name).write_bytes(content)
+    with pytest.raises(BundleError, match="SHA-256"):
+        bundle.read(name)
+    with pytest.raises(BundleError, match="lists no file"):
+        bundle.read("manifest.json")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../model.onnx", "a/b.onnx", "a\\b.onnx", "C:evil.onnx", "/etc/x.onnx", ".hidden.onnx", "", "manifest.json"],
+)
+def test_names_stay_in_the_folder(folder: Path, name: str) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["files"][name] = manifest["files"].pop("localiser.onnx")
+
+    rewrite(folder, change)
+    assert "plain file name" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(schema="edge-spine/bundle/2"), "edge-spine/bundle/2"),
+        (lambda m: m.pop("training"), "'training' is missing"),
+        (lambda m: m.update(licence=" "), "'licence' must be a text"),
+        (lambda m: m.update(files={}), "'files' must be an object"),
+        (lambda m: m.update(preprocessing={"x": 1}), "nominal_model_pixel_mm"),
+        (lambda m: m["files"]["localiser.onnx"].pop("size"), "are expected"),
+        (lambda m: m["files"]["localiser.onnx"].update(size="7"), "'size' must"),
+        (lambda m: m["files"]["localiser.onnx"].update(size=True), "'size' must"),
+        (lambda m: m["files"]["localiser.onnx"].update(sha256="AB" * 32), "'sha256' must"),
+        (lambda m: m["files"]["localiser.onnx"].update(role="plan"), "'plan' is none of"),
+        (lambda m: m["files"]["localiser.onnx"].update(role=["engine"]), "is none of"),
+        (lambda m: m["files"]["localiser.onnx"].update(role="engine"), "2 files have the role 'engine'"),
+        (lambda m: m["files"].pop("references.npz"), "no file has the role 'references'"),
+        (lambda m: m["files"].update({"a.pkl": m["files"].pop("localiser.onnx")}), "must end in .onnx"),
+    ],
+)
+def test_a_manifest_that_is_wrong_is_named(folder: Path, change: Any, message: str) -> None:
+    rewrite(folder, change)
+    assert message in refusal(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b'{"schema": NaN}'])
+def test_files_that_are_no_manifest(folder: Path, content: bytes) -> None:
+    (folder / "manifest.json").write_bytes(content)
+    refusal(folder)
+
+
+def test_references_with_objects_are_refused(folder: Path) -> None:
+    np.savez(folder / "references.npz", inputs=np.array([{"a": 1}]), outputs=np.zeros((1, 1254), np.float32))
+    content = (folder / "references.npz").read_bytes()
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["files"]["references.npz"].update(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+
+    rewrite(folder, change)
+    with pytest.raises(BundleError, match="not an archive with the arrays"):
+        read_references(load_bundle(folder))
+
+
+def test_verify_measures_in_crop_pixels_and_millimetres(folder: Path) -> None:
+    from edge_spine.engines import open_engine
+
+    bundle = load_bundle(folder)
+    with open_engine(bundle, "onnx-cpu") as engine:
+        result = verify(bundle, engine)
+    assert result.passed and result.references == 2
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["deviations"][2]["part"] == "all"
+    expected = np.zeros((3, 1254), np.float32)
+    found = expected.reshape(3, 209, 6).copy()
+    found[..., 3:] += 0.4 / 224
+    both = compare(found.reshape(3, -1), expected, engine="e", precision="int8", model_pixel_mm=2.0)
+    coronal, sagittal, whole = both.deviations
+    assert coronal.max_px == 0
+    assert sagittal.mean_px == pytest.approx(0.4, abs=1e-4) and sagittal.mean_mm == pytest.approx(0.8, abs=1e-3)
+    assert whole.mean_px == pytest.approx(0.2, abs=1e-4) and both.passed
+    assert "passed" in both.table()
+
+
+@pytest.mark.parametrize("wrong", [0.3 / 224, np.nan, np.inf])
+def test_verification_is_missed(wrong: float) -> None:
+    expected = np.zeros((2, 1254), np.float32)
+    result = compare(expected + np.float32(wrong), expected, engine="e", precision="int8", model_pixel_mm=2.2)
+    assert not result.passed and "MISSED" in result.table()
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_few_far_values_miss_the_99th_percentile() -> None:
+    expected = np.zeros((1, 1254), np.float32)
+    found = expected.copy()
+    found[0, :20] = 2 / 224
+    result = compare(found, expected, engine="e", precision="int8", model_pixel_mm=2.2)
+    assert result.deviations[-1].mean_px < 0.25 and not result.passed

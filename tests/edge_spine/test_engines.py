@@ -1,0 +1,198 @@
+"""The engines' contract on the processor, and what an explicit choice means."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edge_spine.engines.onnx as onnx_engine
+from edge_spine.bundle import load_bundle
+from edge_spine.engines import ENGINES, engine_problems, open_engine
+from edge_spine.engines.onnx import OnnxEngine
+from edge_spine.errors import BundleError, EngineUnavailable, UsageError
+from edge_spine.verification import read_references
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGE = np.zeros((1, 3, 224, 224), np.float32)
+
+
+@pytest.fixture
+def bundle(fake_model: Path):
+    return load_bundle(fake_model)
+
+
+def has_cuda() -> bool:
+    return engine_problems()["onnx-cuda"] is None
+
+
+def test_every_name_opens_or_says_why(bundle) -> None:
+    assert ENGINES == ("auto", "onnx-cpu", "onnx-cuda", "tensorrt")
+    for name, problem in engine_problems().items():
+        if problem is None:
+            with open_engine(bundle, name) as engine:
+                assert engine.name == name
+        else:
+            assert problem.startswith(f"{name}: ") and "\n" not in problem
+            with pytest.raises(EngineUnavailable) as caught:
+                open_engine(bundle, name)
+            assert str(caught.value) == problem
+
+
+def test_infer_gives_the_networks_answer_for_each_image(bundle) -> None:
+    _, outputs = read_references(bundle)
+    with open_engine(bundle, "onnx-cpu", threads=1) as engine:
+        assert (engine.name, engine.precision) == ("onnx-cpu", "float32")
+        found = engine.infer(np.random.default_rng(0).random((3, 3, 224, 224), dtype=np.float32))
+    assert found.shape == (3, 1254) and found.dtype == np.float32
+    assert np.abs(found - outputs[0]).max() < 1e-6
+
+
+def test_images_that_are_not_contiguous_are_read_in_order(bundle) -> None:
+    with open_engine(bundle, "onnx-cpu") as engine:
+        view = np.broadcast_to(np.float32(0.5), (2, 3, 224, 224))[::-1]
+        assert engine.infer(view).shape == (2, 1254)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        IMAGE.astype(np.float64),
+        IMAGE[0],
+        IMAGE[:, :1],
+        np.zeros((1, 3, 112, 112), np.float32),
+        IMAGE[:0],
+        IMAGE.tolist(),
+    ],
+    ids=["float64", "no batch", "one channel", "small", "empty", "list"],
+)
+def test_wrong_input_is_refused_before_inference(bundle, tensor) -> None:
+    with open_engine(bundle, "onnx-cpu") as engine, pytest.raises(UsageError, match=r"^onnx-cpu: input 'image'"):
+        engine.infer(tensor)
+
+
+def test_a_closed_engine_says_so(bundle) -> None:
+    engine = open_engine(bundle, "onnx-cpu")
+    engine.close()
+    engine.close()
+    with pytest.raises(UsageError, match="closed"):
+        engine.infer(IMAGE)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
+def test_threads_must_make_sense(bundle, threads) -> None:
+    with pytest.raises(UsageError, match="whole number"):
+        open_engine(bundle, "onnx-cpu", threads=threads)
+
+
+def test_unknown_engines_are_wrong_usage(bundle) -> None:
+    with pytest.raises(UsageError, match="'onnx' is none of auto, "):
+        open_engine(bundle, "onnx")
+
+
+def test_a_damaged_model_is_one_line(tmp_path: Path, capfd) -> None:
+    for content in (b"", b"not a model", bytes(1000)):
+        with pytest.raises(BundleError) as caught:
+            OnnxEngine(content)
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_model_with_other_ends_is_refused(bundle) -> None:
+    with pytest.raises(BundleError, match="inputs and outputs are"):
+        OnnxEngine(bundle.read("localiser.onnx"))
+
+
+def test_auto_takes_the_processor_without_a_gpu(bundle, monkeypatch) -> None:
+    monkeypatch.setattr(onnx_engine, "_cuda_device_present", lambda: False)
+    with open_engine(bundle) as engine:
+        assert engine.name == "onnx-cpu"
+
+
+def test_a_provider_that_onnxruntime_replaces_is_an_error(bundle, monkeypatch) -> None:
+    """ONNX Runtime starts on the processor when CUDA's libraries fail to load; nobody asked for that."""
+    if has_cuda():
+        pytest.skip("CUDA works here, so nothing is replaced")
+    monkeypatch.setattr(onnx_engine, "provider_problem", lambda name: None)
+    with pytest.raises(EngineUnavailable, match="could not start CUDAExecutionProvider"):
+        open_engine(bundle, "onnx-cuda")
+    with open_engine(bundle, "auto") as engine:
+        assert engine.name == "onnx-cpu"
+
+
+def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+BLOCKER = """
+    import sys
+
+    class Blocked:
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] in NAMES:
+                raise ImportError(f"{name} is blocked")
+
+    sys.meta_path.insert(0, Blocked())
+"""
+
+
+def test_the_runtime_needs_neither_torch_nor_any_extra(fake_model: Path) -> None:
+    names = {"torch", "onnx", "pycuda", "tensorrt", "cuda", "safetensors", "jsonschema", "scipy", "PIL"}
+    result = run(
+        f"    NAMES = {names!r}\n"
+        + BLOCKER
+        + """
+    import importlib, pkgutil
+    import numpy as np
+    import edge_spine
+
+    for module in pkgutil.walk_packages(edge_spine.__path__, "edge_spine."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+    from edge_spine.bundle import load_bundle
+    from edge_spine.engines import open_engine
+
+    with open_engine(load_bundle(sys.argv[1]), "onnx-cpu") as engine:
+        print(engine.infer(np.zeros((1, 3, 224, 224), np.float32)).shape)
+    """,
+        str(fake_model),
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "(1, 1254)"
+    assert result.stderr == ""
+
+
+def test_without_onnxruntime_the_extra_is_named(fake_model: Path) -> None:
+    result = run(
+        "    NAMES = {'onnxruntime'}\n"
+        + BLOCKER
+        + """
+    import edge_spine.cli
+    from edge_spine.bundle import load_bundle
+    from edge_spine.engines import open_engine
+    from edge_spine.errors import EngineUnavailable
+
+    for name in ("auto", "onnx-cpu", "onnx-cuda"):
+        try:
+            open_engine(load_bundle(sys.argv[1]), name)
+        except EngineUnavailable as error:
+            print(error)
+    """,
+        str(fake_model),
+    )
+    assert result.returncode == 0, result.stderr
+    auto, cpu, cuda = result.stdout.splitlines()
+    assert auto.startswith("no engine can run here")
+    assert all("edge-spine[cpu]" in line for line in (auto, cpu)) and "edge-spine[cuda]" in cuda

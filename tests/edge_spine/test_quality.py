@@ -1,0 +1,84 @@
+"""The verdict: an adult's curves pass, with remarks; anything else is refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_spine.errors import Refusal
+from edge_spine.measure import measure
+from edge_spine.preprocess import Prepared
+from edge_spine.quality import Quality, judge
+from edge_spine.reconstruct import curves_from_output, reconstruct
+from edge_spine.scan import Scan
+
+PIXEL = 2.2
+
+
+def _prepared(**changes: Any) -> Prepared:
+    plain = Prepared(np.zeros((1, 3, 224, 224), np.float32), PIXEL, (120.0, 30.0), (2.4, 2.4), (), 0.95)
+    return replace(plain, **changes)
+
+
+def _verdict(
+    *,
+    width_mm: float = 38.0,
+    depth_mm: float = 30.0,
+    lean: float = 0.0,
+    bow_mm: float = 25.0,
+    shake_mm: float = 0.0,
+    shift_px: float = 0.0,
+    **changes: Any,
+) -> Quality:
+    """Judge a straight (or leaning) spine with one sagittal bow."""
+    row = np.linspace(-1, 1, 209)
+    rng = np.random.default_rng(0)
+    centre = 112 + shift_px + lean * row + shake_mm / PIXEL * rng.standard_normal(209)
+    bow = 112 + bow_mm / PIXEL * np.cos(np.pi * row)
+    half, deep = width_mm / PIXEL / 2, depth_mm / PIXEL / 2
+    output = np.stack([centre - half, centre, centre + half, bow - deep, bow, bow + deep], axis=1) / 224
+    prepared = _prepared(**changes)
+    curves = curves_from_output(output.astype(np.float32).ravel(), prepared)
+    spine = reconstruct(curves)
+    scan = Scan(np.zeros((791, 272), np.float32), (2.4, 2.4), "test.dcm", None, ("orientation-unknown",))
+    return judge(scan, prepared, curves, spine, measure(spine))
+
+
+def test_an_adult_spine_is_accepted_with_the_flags_of_its_scan() -> None:
+    verdict = _verdict(flags=("feet-outside",))
+    assert verdict == Quality(accepted=True, flags=("orientation-unknown", "feet-outside"))
+
+
+@pytest.mark.parametrize(
+    ("case", "word"),
+    [
+        ({"width_mm": 12.0}, "width"),
+        ({"width_mm": 90.0}, "width"),
+        ({"depth_mm": 9.0}, "depth"),
+        ({"depth_mm": 75.0}, "depth"),
+        ({"bow_mm": 90.0}, "antero-posterior"),
+        ({"shake_mm": 5.0}, "roughness"),
+        ({"model_pixel_mm": 0.9, "width_mm": 80.0, "depth_mm": 60.0}, "length"),
+    ],
+)
+def test_what_is_no_adult_spine_is_refused(case: dict[str, Any], word: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        _verdict(**case)
+    assert refusal.value.code == "implausible-curves"
+    assert word in str(refusal.value) and "test.dcm" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("case", "flag"),
+    [
+        ({"lean": 25.0}, "trunk-leans"),
+        ({"localiser_confidence": 0.45}, "low-confidence"),
+        ({"shift_px": 106.0}, "spine-leaves-crop"),
+    ],
+)
+def test_remarks(case: dict[str, Any], flag: str) -> None:
+    assert flag in _verdict(**case).flags
+    assert flag not in _verdict().flags

@@ -1,0 +1,97 @@
+"""A network with random weights that survives INT8, and a bundle made from it once."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from export.__main__ import main
+from export.regressor import SpineRegressor
+from export.verify import reference_outputs
+
+
+def soft_crops(count: int, seed: int) -> np.ndarray:
+    """Return uint8 (count, 224, 224) crops of soft blotches, some dark and some bright."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((count, 14, 14), dtype=np.float32) * np.linspace(0.3, 1, count)[:, None, None]
+    return np.stack([(cv2.resize(image, (224, 224)) * 255).round().astype(np.uint8) for image in coarse])
+
+
+@pytest.fixture(scope="session")
+def crops():
+    return SimpleNamespace(calibration=soft_crops(4, 1), references=soft_crops(4, 2))
+
+
+@pytest.fixture(scope="session")
+def regressor():
+    """Random weights whose signal is stronger than INT8's noise, as in a trained network.
+
+    Averaging (positive) kernels on the way down, weak residual branches, and batch norms measured once.
+    """
+    torch.manual_seed(3)
+    model = SpineRegressor().init_(torch.linspace(0.3, 0.7, 1254))
+    norms = [part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("downsample.0.weight", "model.0.weight")):
+                parameter.abs_()
+            elif name.endswith(("bn3.weight", "net.8.weight")):
+                parameter.uniform_(0.02, 0.1)
+        for norm in norms:
+            norm.momentum = 1.0
+        images = torch.from_numpy(soft_crops(4, 3)).float().div(255)[:, None].expand(-1, 3, -1, -1)
+        model.linear.weight *= 0.3
+        model.train()(images)
+        for norm in norms:
+            norm.running_var += norm.running_mean**2
+            norm.running_mean.zero_()
+    model.eval()
+    assert float(reference_outputs(model, soft_crops(3, 4)).std(axis=0).mean()) * 224 > 0.5
+    return model
+
+
+@pytest.fixture(scope="session")
+def weights_file(regressor, tmp_path_factory):
+    """The network as training leaves it: float16 safetensors."""
+    path = tmp_path_factory.mktemp("weights") / "spine.safetensors"
+    state = {
+        name: value.half() if value.is_floating_point() else value for name, value in regressor.state_dict().items()
+    }
+    save_file({name: value.contiguous() for name, value in state.items()}, path)
+    assert torch.float16 in {value.dtype for value in state.values()}
+    return path
+
+
+@pytest.fixture(scope="session")
+def card_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("card") / "card.json"
+    card = {
+        "name": "test-spine",
+        "version": "0.0.1",
+        "training": "Random weights; nothing was trained.",
+        "licence": "none",
+        "evaluation": {"count": 0},
+    }
+    path.write_text(json.dumps(card), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def exported(weights_file, card_file, crops, tmp_path_factory):
+    """`python -m export` once, from a checkpoint file to a bundle folder."""
+    folder = tmp_path_factory.mktemp("export")
+    archive = folder / "crops.npz"
+    np.savez(archive, crops=np.concatenate([crops.calibration, crops.references]))
+    localiser = folder / "finder.onnx"
+    localiser.write_bytes(b"stands for the localiser: the export does not read it")
+    out = folder / "bundle"
+    arguments = [str(weights_file), "--out", str(out), "--card", str(card_file)]
+    arguments += ["--calibration-crops", str(archive), "--reference-count", str(len(crops.references))]
+    status = main([*arguments, "--localiser", str(localiser)])
+    return SimpleNamespace(status=status, folder=out, archive=archive)

@@ -1,0 +1,105 @@
+"""Weights files: what is read, and what is refused in one line."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from export.checkpoint import CheckpointError, load_regressor
+
+
+def refusal(path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_regressor(path)
+    message = str(caught.value)
+    assert message.startswith(path.name) and "\n" not in message
+    return message
+
+
+def test_float16_safetensors_become_float32(regressor, weights_file):
+    loaded, source = load_regressor(weights_file)
+    assert not loaded.training
+    assert source.file == "spine.safetensors" and source.epoch is None and len(source.sha256) == 64
+    for name, value in regressor.state_dict().items():
+        found = loaded.state_dict()[name]
+        assert found.dtype == value.dtype
+        assert torch.allclose(found, value.half().to(value.dtype))
+
+
+@pytest.mark.parametrize("wrapper", [None, "model_state_dict", "state_dict", "model"])
+def test_pytorch_files_bare_or_wrapped(regressor, tmp_path, wrapper):
+    state = regressor.state_dict()
+    path = tmp_path / "epoch.pt"
+    torch.save(state if wrapper is None else {wrapper: state, "epoch": 12, "loss": 0.5}, path)
+    loaded, source = load_regressor(path)
+    assert source.epoch == (None if wrapper is None else 12)
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in state.items())
+
+
+def test_names_of_parallel_training_and_missing_step_counts(regressor, tmp_path):
+    state = {
+        f"module.{name}": value
+        for name, value in regressor.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    path = tmp_path / "parallel.pt"
+    torch.save(state, path)
+    loaded, _ = load_regressor(path)
+    assert torch.equal(loaded.linear.bias, regressor.linear.bias)
+
+
+def test_what_differs_is_named(regressor, tmp_path):
+    state = dict(regressor.state_dict())
+    path = tmp_path / "other.safetensors"
+
+    def saved(changed):
+        save_file({name: value.contiguous() for name, value in changed.items()}, path)
+        return refusal(path)
+
+    without = {name: value for name, value in state.items() if not name.startswith("linear.")}
+    assert "2 weights are missing, such as linear." in saved(without)
+    assert "1 are unknown, such as fc.weight" in saved({**state, "fc.weight": torch.zeros(2)})
+    message = saved({**state, "linear.bias": torch.zeros(1000)})
+    assert "linear.bias with (1000,) where (1254,) is expected" in message
+    broken = state["linear.bias"].clone()
+    broken[3] = float("nan")
+    assert "not finite, such as linear.bias" in saved({**state, "linear.bias": broken})
+
+
+class Harmful:
+    """Would create a file if it were ever unpickled."""
+
+    def __init__(self, path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("style", ["zip", "old", "pickle"])
+def test_pickled_code_is_never_run(tmp_path, style):
+    harm = tmp_path / "harm"
+    path = tmp_path / "model.pt"
+    if style == "pickle":
+        path.write_bytes(pickle.dumps(Harmful(harm)))
+    else:
+        torch.save(Harmful(harm), path, _use_new_zipfile_serialization=style == "zip")
+    assert "never loaded" in refusal(path)
+    assert not harm.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 not a zip", b"\x80\x02}q\x00", bytes(64)])
+def test_files_that_are_none(tmp_path, content):
+    path = tmp_path / "weights.bin"
+    path.write_bytes(content)
+    refusal(path)
+
+
+def test_no_file_and_no_weights(tmp_path):
+    assert "No such file" in refusal(tmp_path / "missing.pt")
+    path = tmp_path / "list.pt"
+    torch.save([torch.zeros(2)], path)
+    assert "a list without weights" in refusal(path)

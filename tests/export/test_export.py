@@ -1,0 +1,210 @@
+"""From weights to a bundle: one full-size export, its contents, and what must be refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from edge_spine.bundle import load_bundle
+from edge_spine.engines import open_engine
+from edge_spine.errors import BundleError, UsageError
+from edge_spine.verification import crop_tensor, read_references, verify
+from export.__main__ import main
+from export.checkpoint import load_regressor
+from export.onnx_graph import GraphError, check_graph, export_graph
+from export.package import _write, build_bundle, read_card
+from export.quantize import Recipe
+from export.verify import GateError, pass_gate, reference_outputs
+
+
+@pytest.fixture(scope="module")
+def bundle(exported):
+    assert exported.status == 0
+    return load_bundle(exported.folder)
+
+
+def test_the_bundle_says_what_it_is(bundle, weights_file):
+    manifest = bundle.manifest
+    assert (bundle.name, bundle.version) == ("test-spine", "0.0.1")
+    assert sorted(manifest["files"]) == ["localiser.onnx", "model.int8.onnx", "references.npz"]
+    assert manifest["training"] == "Random weights; nothing was trained."
+    assert manifest["checkpoint"]["file"] == weights_file.name
+    assert manifest["calibration"]["crops"] == 4
+    assert manifest["accuracy"]["passed"] is True
+    assert manifest["preprocessing"]["body_height_px"] == 832
+    assert sorted(path.name for path in bundle.folder.iterdir()) == sorted([*manifest["files"], "manifest.json"])
+    assert [path.name for path in bundle.folder.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_graph_is_int8_where_it_should_be(bundle):
+    graph = onnx.load_model_from_string(bundle.read("model.int8.onnx"))
+    assert [(opset.version) for opset in graph.opset_import if opset.domain in ("", "ai.onnx")] == [17]
+    weights = {tensor.name: tensor for tensor in graph.graph.initializer}
+    producers = {node.output[0]: node for node in graph.graph.node}
+    kinds = Counter()
+    for node in graph.graph.node:
+        if node.op_type == "Conv":
+            source = producers[node.input[1]]
+            assert source.op_type == "DequantizeLinear"
+            kinds[weights[source.input[0]].data_type] += 1
+            channels = weights[source.input[0]].dims[0]
+            assert list(weights[source.input[1]].dims) == [channels], "one scale per output channel"
+    assert kinds == {onnx.TensorProto.INT8: 62}
+    points = {weights[node.input[2]].data_type for node in graph.graph.node if node.op_type == "QuantizeLinear"}
+    assert points == {onnx.TensorProto.UINT8}
+    assert [node.op_type for node in graph.graph.node if "linear/Gemm" in node.name] == ["Gemm"]
+    assert not any(tensor.external_data for tensor in graph.graph.initializer)
+
+
+def test_int8_follows_the_network(bundle, weights_file, crops):
+    """Each crop moves the INT8 output as it moves PyTorch's: a constant would pass a loose tolerance."""
+    expected = reference_outputs(load_regressor(weights_file)[0], crops.references)
+    stored, outputs = read_references(bundle)
+    assert np.array_equal(stored, crops.references)
+    assert np.abs(outputs - expected).max() < 1e-5
+    with open_engine(bundle, "onnx-cpu") as engine:
+        found = np.concatenate([engine.infer(crop_tensor(crop)) for crop in crops.references])
+        result = verify(bundle, engine)
+    assert result.passed and result.references == len(crops.references)
+    moved, wanted = (values - values.mean(axis=0) for values in (found, expected))
+    assert np.corrcoef(moved.ravel(), wanted.ravel())[0, 1] > 0.9
+    assert result.deviations[-1].mean_px == pytest.approx(np.abs(found - expected).mean() * 224, rel=1e-3)
+
+
+def test_the_gate_refuses_a_network_that_strays(bundle, regressor, crops):
+    model = bundle.read("model.int8.onnx")
+    expected = reference_outputs(regressor, crops.references)
+    for shift in (np.float32(0.3 / 224), np.float32(np.nan)):
+        with pytest.raises(GateError, match=r"^no bundle written: int8 differs") as caught:
+            pass_gate(model, crops.references, expected + shift, precision="int8", model_pixel_mm=2.2)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_refused_bundle_leaves_the_old_one(exported, weights_file, card_file, monkeypatch, crops, tmp_path):
+    old = tmp_path / "bundle"
+    shutil.copytree(exported.folder, old)
+    before = (old / "manifest.json").read_bytes()
+
+    def strays(*_, **__):
+        raise GateError("no bundle written")
+
+    monkeypatch.setattr("export.package.pass_gate", strays)
+    monkeypatch.setattr("export.package.export_graph", lambda _: onnx.ModelProto())
+    monkeypatch.setattr("export.package.quantise", lambda *_: onnx.ModelProto())
+    regressor, source = load_regressor(weights_file)
+    with pytest.raises(GateError):
+        build_bundle(
+            regressor,
+            old,
+            card=read_card(card_file),
+            source=source,
+            calibration_crops=crops.calibration,
+            reference_crops=crops.references,
+            crops_from="blotches",
+        )
+    assert (old / "manifest.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_writing_replaces_a_bundle_as_a_whole(exported, tmp_path):
+    target = tmp_path / "bundle"
+    shutil.copytree(exported.folder, target)
+    manifest = (target / "manifest.json").read_bytes()
+    contents = {path.name: path.read_bytes() for path in target.iterdir() if path.name != "manifest.json"}
+    (target / "left-over.txt").write_text("of the old bundle")
+    _write(target, contents, manifest)
+    assert not (target / "left-over.txt").exists()
+    load_bundle(target)
+    with pytest.raises(BundleError):
+        _write(target, {**contents, "references.npz": b"other"}, manifest)
+    load_bundle(target)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_the_exported_graph_is_compared_with_the_network(regressor):
+    graph = export_graph(regressor)
+    assert check_graph(graph, regressor) < 1e-5
+    assert not [node for node in graph.graph.node if node.domain not in ("", "ai.onnx")]
+    bias = next(tensor for tensor in graph.graph.initializer if tensor.name == "linear.bias")
+    values = onnx.numpy_helper.to_array(bias).copy()
+    values[1000] += 0.01
+    bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+    with pytest.raises(GraphError, match="differs from PyTorch's by"):
+        check_graph(graph, regressor)
+
+
+@pytest.mark.parametrize(
+    ("extra", "status", "message"),
+    [
+        (["--method", "minmax", "--float-parts", "tail"], 2, "'tail'"),
+        (["--reference-count", "8"], 2, "8 crops, more than the 8 references"),
+        (["--calibration-crops", "missing.npz"], 2, "missing.npz: not an archive"),
+        (["--card", "missing.json"], 2, "missing.json: No such file"),
+        (["--localiser", "missing.onnx"], 2, "missing.onnx: No such file"),
+    ],
+)
+def test_wrong_usage_is_one_line(exported, weights_file, card_file, tmp_path, capsys, extra, status, message):
+    arguments = [str(weights_file), "--out", str(tmp_path / "out"), "--card", str(card_file)]
+    assert main([*arguments, "--calibration-crops", str(exported.archive), *extra]) == status
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_is_none_exits_1(exported, card_file, tmp_path, capsys):
+    wrong = tmp_path / "wrong.pt"
+    torch.save({"fc.weight": torch.zeros(2)}, wrong)
+    arguments = [str(wrong), "--out", str(tmp_path / "out"), "--card", str(card_file)]
+    assert main([*arguments, "--calibration-crops", str(exported.archive), "--reference-count", "2"]) == 1
+    assert "does not hold the weights" in capsys.readouterr().err
+
+
+def test_a_folder_with_other_things_is_never_replaced(exported, weights_file, card_file, tmp_path, capsys):
+    (tmp_path / "thesis.docx").write_text("precious")
+    arguments = [str(weights_file), "--out", str(tmp_path), "--card", str(card_file)]
+    assert main([*arguments, "--calibration-crops", str(exported.archive), "--reference-count", "4"]) == 2
+    assert "other things than a bundle" in capsys.readouterr().err
+    assert (tmp_path / "thesis.docx").read_text() == "precious"
+
+
+def test_shared_crops_are_refused(weights_file, card_file, crops, tmp_path):
+    regressor, source = load_regressor(weights_file)
+    with pytest.raises(UsageError, match="1 reference crops are in the calibration set too"):
+        build_bundle(
+            regressor,
+            tmp_path / "out",
+            card=read_card(card_file),
+            source=source,
+            calibration_crops=crops.calibration,
+            reference_crops=np.concatenate([crops.references, crops.calibration[:1]]),
+            crops_from="blotches",
+        )
+
+
+@pytest.mark.parametrize("change", [{"licence": ""}, {"training": None}, {"author": "x"}, {"evaluation": 3}])
+def test_a_card_with_gaps_is_refused(card_file, tmp_path, change):
+    path = tmp_path / "card.json"
+    path.write_text(json.dumps({**json.loads(card_file.read_text(encoding="utf-8")), **change}))
+    with pytest.raises(UsageError, match=r"^card\.json: "):
+        read_card(path)
+
+
+def test_recipes_name_what_exists():
+    with pytest.raises(ValueError, match="'best' is none of"):
+        Recipe(method="best")
+
+
+def test_bias_correction_takes_out_the_mean_error():
+    from export.bias_correction import rounded
+
+    kernel = np.random.default_rng(0).standard_normal((8, 4, 3, 3)).astype(np.float32)
+    kernel[3] = 0
+    scale = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / 127
+    error = np.abs(kernel - rounded(kernel))
+    assert (error <= scale / 2 + 1e-6).all() and error.max() > 0

@@ -1,0 +1,104 @@
+"""Evaluation: errors are zero for the truth, known for known shifts, and the baseline is what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_spine.preprocess import CROP_SIZE, CURVE_ROWS, Prepared
+from edge_spine.reconstruct import Curves, reconstruct
+from export.training.evaluate import (
+    VARIANTS,
+    compare,
+    crop_error_px,
+    interval,
+    mean_sagittal,
+    summary,
+    table,
+    true_curves,
+    vary,
+)
+from export.training.phantom import Phantom, make_phantom, make_subject
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    return make_phantom(10_000_001)
+
+
+def _truth(phantom: Phantom) -> Curves:
+    return true_curves(phantom, phantom.truth().z)
+
+
+def test_truth_has_no_error_and_a_shift_has_its_size(phantom: Phantom) -> None:
+    truth = _truth(phantom)
+    spine = reconstruct(truth)
+    none = compare(truth, spine, truth, spine)
+    assert all(none[name] == pytest.approx(0, abs=1e-9) for name in none if name != "iou3d")
+    assert none["iou3d"] == pytest.approx(1)
+    moved = Curves(truth.z, truth.coronal + 3.0, truth.sagittal)
+    row = compare(moved, reconstruct(moved), truth, spine)
+    assert row["coronal_mae_mm"] == pytest.approx(3) and row["coronal_rmse_mm"] == pytest.approx(3)
+    assert row["sagittal_mae_mm"] == 0
+    assert row["deviation3d_mm"] == pytest.approx(3, abs=0.01)
+    assert 0.75 < row["iou3d"] < 0.95 and row["cobb_mae_deg"] < 0.01
+
+
+def test_truth_of_the_phantom_and_truth_at_a_results_heights_agree(phantom: Phantom) -> None:
+    one, two = phantom.truth(), _truth(phantom)
+    np.testing.assert_allclose(one.coronal, two.coronal, atol=1e-9)
+    np.testing.assert_allclose(one.sagittal, two.sagittal, atol=1e-9)
+
+
+def test_baseline_is_the_mean_of_training_subjects() -> None:
+    few = mean_sagittal(20)
+    assert few.shape == (209, 3)
+    assert few[:, 1].mean() == pytest.approx(0, abs=1e-9)
+    subject = make_subject(3)
+    rows = (CURVE_ROWS - (CROP_SIZE - 1) / 2) * -subject.model_pixel_mm
+    own = subject.curves_at(rows)[:, 4] / subject.model_pixel_mm
+    # thoracic kyphosis: the mean spine's middle lies behind its upper end and behind the lumbar lordosis
+    assert few[70:110, 1].mean() > few[0, 1] + 5 and few[70:110, 1].mean() > few[150:180, 1].mean() + 5
+    assert np.abs(own - own.mean() - few[:, 1]).mean() > 0.2
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_say_where_their_crop_is(phantom: Phantom, variant: str) -> None:
+    scan, (row, column) = vary(phantom, variant)
+    pixels = 255 - scan.pixels if variant == "inverted" else scan.pixels
+    half = (CROP_SIZE - 1) / 2 * phantom.model_pixel_mm
+    centre = (round(row + half / scan.pixel_spacing_mm[0]), round(column + half / scan.pixel_spacing_mm[1]))
+    near = pixels[centre[0] - 4 : centre[0] + 5, centre[1] - 30 : centre[1] + 31]
+    spine = near[:, 18:43].mean()
+    assert spine > 1.25 * near[:, :8].mean() and spine > 1.25 * near[:, -8:].mean()
+    if variant == "feet cut":
+        assert scan.pixels.shape[0] < phantom.bone.shape[0]
+
+
+def test_crop_error_is_counted_in_true_crop_pixels() -> None:
+    prepared = Prepared(np.zeros((1, 3, 224, 224), np.float32), 2.2, (100.0, 50.0), (2.4, 2.4), (), 1.0)
+    assert crop_error_px(prepared, (100.0, 50.0), 2.2) == 0
+    assert crop_error_px(prepared, (100.0 - 4.4 / 2.4, 50.0 + 2.2 / 2.4), 2.2) == pytest.approx(2)
+
+
+def test_summary_and_table() -> None:
+    truth = dict.fromkeys(
+        (
+            "coronal_mae_mm",
+            "coronal_rmse_mm",
+            "sagittal_mae_mm",
+            "sagittal_rmse_mm",
+            "deviation3d_mm",
+            "iou3d",
+            "cobb_mae_deg",
+        ),
+        1.0,
+    )
+    rows = [dict(truth, iou3d=value) for value in (0.7, 0.9)]
+    group = summary(rows, [truth, truth])
+    assert group["count"] == 2 and group["iou3d"] == pytest.approx(0.8)
+    assert group["baseline"]["iou3d"] == 1.0
+    low, high = interval(np.array([0.7, 0.9] * 50))
+    assert 0.75 < low < 0.8 < high < 0.85
+    report = {**group, "refused": 0, "severity": {"below 10": {"count": 0}}, "crop_within_8_px": {"tilted": 0.5}}
+    assert "0.80 [" in table(report) and "tilted: 50.0 %" in table(report)
