@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.errors import EdgeSpineError, UsageError
+
+if TYPE_CHECKING:
+    from export.quantize import Recipe
 
 Crops = NDArray[np.uint8]
 CARD = Path(__file__).parent / "weights" / "spine.card.json"
@@ -54,10 +58,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NPZ",
         help="archive with 'crops', uint8 (N, 224, 224), in place of phantoms; the last are the references",
     )
-    parser.add_argument("--calibration-count", type=int, default=128, help="phantoms to calibrate with")
-    parser.add_argument("--calibration-seed", type=int, default=910_001)
+    parser.add_argument("--calibration-count", type=int, default=64, help="phantoms to calibrate with")
+    parser.add_argument("--calibration-seed", type=int, help="first phantom's seed")
     parser.add_argument("--reference-count", type=int, default=32, help="crops to compare on")
-    parser.add_argument("--reference-seed", type=int, default=920_001)
+    parser.add_argument("--reference-seed", type=int, help="first phantom's seed")
+    parser.add_argument("--no-bias-correction", action="store_true", help="keep the biases as trained")
     return parser
 
 
@@ -66,7 +71,8 @@ def _export(options: argparse.Namespace) -> None:
     from export.checkpoint import load_regressor
     from export.package import build_bundle, read_card
 
-    card = read_card(options.card)
+    card, recipe = read_card(options.card), _recipe(options)
+    localiser = _localiser(options.localiser)
     calibration, references, crops_from = _crops(options)
     regressor, source = load_regressor(options.checkpoint)
     bundle, verification = build_bundle(
@@ -77,18 +83,19 @@ def _export(options: argparse.Namespace) -> None:
         calibration_crops=calibration,
         reference_crops=references,
         crops_from=crops_from,
-        recipe=_recipe(options),
-        localiser=_localiser(options.localiser),
+        recipe=recipe,
+        localiser=localiser,
     )
     print(verification.table())
     size = sum(entry["size"] for entry in bundle.manifest["files"].values())
     print(f"{options.out}: {bundle.name} {bundle.version}, {size / 1e6:.1f} MB")
 
 
-def _recipe(options: argparse.Namespace):  # noqa: ANN202
+def _recipe(options: argparse.Namespace) -> Recipe:
     from export.quantize import Recipe
 
-    chosen = {name: value for name in ("method", "percentile") if (value := getattr(options, name)) is not None}
+    chosen: dict[str, Any] = {"bias_correction": not options.no_bias_correction}
+    chosen |= {name: value for name in ("method", "percentile") if (value := getattr(options, name)) is not None}
     if options.float_parts is not None:
         chosen["float_parts"] = tuple(part for part in options.float_parts.split(",") if part)
     try:
@@ -118,21 +125,24 @@ def _crops(options: argparse.Namespace) -> tuple[Crops, Crops, str]:
             )
         split = len(crops) - options.reference_count
         return crops[:split], crops[split:], f"crops given as {options.calibration_crops.name}"
-    if options.calibration_seed == options.reference_seed:
-        raise UsageError("--calibration-seed and --reference-seed must differ")
-    from export.training.dataset import calibration_crops
+    from export.training.dataset import CALIBRATION_SEED, REFERENCE_SEED, calibration_crops
 
+    first = CALIBRATION_SEED if options.calibration_seed is None else options.calibration_seed
+    other = REFERENCE_SEED if options.reference_seed is None else options.reference_seed
+    if first < other + options.reference_count and other < first + options.calibration_count:
+        raise UsageError(f"calibration and references would share phantoms: they start at {first} and {other}")
     return (
-        calibration_crops(options.calibration_count, options.calibration_seed),
-        calibration_crops(options.reference_count, options.reference_seed),
-        f"phantoms, seed {options.calibration_seed}; references seed {options.reference_seed}",
+        calibration_crops(options.calibration_count, first),
+        calibration_crops(options.reference_count, other),
+        f"phantoms, seeds from {first}; references from {other}",
     )
 
 
 def _crop_archive(path: Path) -> Crops:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return arrays["crops"]
+            crops: Crops = arrays["crops"]
+            return crops
     except Exception:  # a damaged archive makes zipfile and NumPy raise many types
         raise UsageError(f"{path.name}: not an archive with an array 'crops'") from None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,32 +89,6 @@ def load_regressor(path: str | os.PathLike[str]) -> tuple[SpineRegressor, Source
     return regressor.eval(), Source(path.name, hashlib.sha256(content).hexdigest(), epoch)
 
 
-def save_weights(regressor: SpineRegressor, path: str | os.PathLike[str]) -> None:
-    """Write the network's weights as a safetensors file in float16.
-
-    Parameters
-    ----------
-    regressor : SpineRegressor
-        Any precision; values beyond float16's range are refused.
-    path : path
-        The file, replaced as a whole once it is written.
-
-    Raises
-    ------
-    CheckpointError
-        A weight does not fit float16.
-    """
-    path = Path(path)
-    state = {name: value.detach() for name, value in regressor.state_dict().items() if _UNUSED not in name}
-    halves = {name: value.to(torch.float16).contiguous() for name, value in state.items()}
-    for name, value in halves.items():
-        if not bool(torch.isfinite(value).all()):
-            raise CheckpointError(f"{name} has values that are not finite in float16")
-    beside = path.with_name(path.name + ".part")
-    safetensors.torch.save_file(halves, beside)
-    beside.replace(path)
-
-
 def _tensors(path: Path, content: bytes) -> tuple[dict[str, Tensor], int | None]:
     if content[:2] == b"PK" or content[:1] == b"\x80":
         return _from_torch(path)
@@ -127,7 +102,9 @@ def _tensors(path: Path, content: bytes) -> tuple[dict[str, Tensor], int | None]
 
 def _from_torch(path: Path) -> tuple[dict[str, Tensor], int | None]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # torch.load raises whatever its reader, zip or pickle meets
         raise CheckpointError(
             f"{path.name}: damaged, or it holds pickled objects other than tensors, which are never loaded; "

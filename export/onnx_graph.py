@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -45,20 +46,19 @@ def export_graph(regressor: SpineRegressor) -> onnx.ModelProto:
         more than `GRAPH_TOLERANCE`.
     """
     regressor.eval()
-    stream = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         # The tracing exporter is announced as superseded, but the new one needs onnxscript and opset 18.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             regressor,
             (torch.rand(INPUT_SHAPE, generator=torch.Generator().manual_seed(0)),),
-            stream,
+            Path(folder) / "graph.onnx",
             input_names=[INPUT_NAME],
             output_names=[OUTPUT_NAME],
             opset_version=OPSET,
             dynamo=False,
         )
-    graph = onnx.load_model_from_string(stream.getvalue())
+        graph = onnx.load(Path(folder) / "graph.onnx")
     check_graph(graph, regressor)
     return graph
 
@@ -101,7 +101,6 @@ def check_graph(graph: onnx.ModelProto, regressor: SpineRegressor) -> float:
         largest = max(largest, float(np.abs(found - expected).max()))
     if not largest <= GRAPH_TOLERANCE:
         raise GraphError(
-            f"the ONNX graph's output differs from PyTorch's by {largest:.2g}, "
-            f"{GRAPH_TOLERANCE:.2g} is accepted"
+            f"the ONNX graph's output differs from PyTorch's by {largest:.2g}, {GRAPH_TOLERANCE:.2g} is accepted"
         )
     return largest

@@ -26,7 +26,7 @@ from edge_spine.verification import Verification
 from export.checkpoint import Source
 from export.onnx_graph import OPSET, export_graph
 from export.quantize import Recipe, quantise
-from export.regressor import COLUMNS, INPUT_SIZE, ROWS, SpineRegressor
+from export.regressor import INPUT_SIZE, ROWS, SpineRegressor
 from export.verify import pass_gate, reference_outputs
 
 MODEL_FILE = "model.int8.onnx"
@@ -34,16 +34,17 @@ LOCALISER_FILE = "localiser.onnx"
 REFERENCES_FILE = "references.npz"
 PRECISION = "int8"
 ARCHITECTURE = (
-    "ResNet50 trunk, three bottleneck transformer blocks (7 x 7 cells, four heads of 128, relative positions), "
-    "global average, linear to 1254 (Bourigault et al., MICCAI 2024)"
+    "ResNet50 trunk, three bottleneck transformer blocks (7 x 7 cells, four heads of 128, relative "
+    "positions), global average, linear to 1254 (Bourigault et al., MICCAI 2024)"
 )
+# One model pixel is the body's extent / 832; this is a person of 1.83 m.
+NOMINAL_MODEL_PIXEL_MM = 2.2
 PREPROCESSING = {
     "body_height_px": 832,
     "crop_px": INPUT_SIZE,
     "channels": "three equal",
     "range": [0, 1],
-    # One model pixel is the body's extent / 832; this is a person of 1.83 m.
-    "nominal_model_pixel_mm": 2.2,
+    "nominal_model_pixel_mm": NOMINAL_MODEL_PIXEL_MM,
 }
 LAYOUT = {
     "rows": ROWS,
@@ -159,20 +160,18 @@ def build_bundle(
     recipe = recipe or Recipe()
     _check_crops(calibration_crops, reference_crops)
     _check_target(target)
-    quantised = quantise(export_graph(regressor), calibration_crops, recipe).SerializeToString(
-        deterministic=True
-    )
+    quantised = quantise(export_graph(regressor), calibration_crops, recipe).SerializeToString(deterministic=True)
     expected = reference_outputs(regressor, reference_crops)
     verification = pass_gate(
         quantised,
         reference_crops,
         expected,
         precision=PRECISION,
-        model_pixel_mm=PREPROCESSING["nominal_model_pixel_mm"],
+        model_pixel_mm=NOMINAL_MODEL_PIXEL_MM,
     )
     contents = {
         MODEL_FILE: (quantised, "engine", PRECISION),
-        REFERENCES_FILE: (_archive(inputs=reference_crops, outputs=expected), "references", "float32"),
+        REFERENCES_FILE: (_archive(reference_crops, expected), "references", "float32"),
     }
     if localiser is not None:
         contents[LOCALISER_FILE] = (localiser, "localiser", "float32")
@@ -230,9 +229,9 @@ def _check_target(target: Path) -> None:
         raise UsageError(f"{target} holds other things than a bundle; give a new folder")
 
 
-def _archive(**arrays: NDArray[Any]) -> bytes:
+def _archive(inputs: NDArray[np.uint8], outputs: NDArray[np.float32]) -> bytes:
     stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)
+    np.savez_compressed(stream, inputs=inputs, outputs=outputs)
     return stream.getvalue()
 
 

@@ -6,6 +6,8 @@ convolutions; the symmetric form that TensorRT asks for leaves many of them in f
 
 from __future__ import annotations
 
+import contextlib
+import io
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edge_spine.engines.base import INPUT_NAME
 from edge_spine.verification import crop_tensor
+from export.bias_correction import correct_biases
 
 METHODS = {
     "minmax": CalibrationMethod.MinMax,
@@ -48,11 +51,14 @@ class Recipe:
         For "percentile": the share (%) of a tensor's values that its range must hold.
     float_parts : tuple of str
         Names out of `PARTS`.
+    bias_correction : bool
+        Whether the biases make up for the rounding of the weights, see `export.bias_correction`.
     """
 
-    method: str = "minmax"
-    percentile: float = 99.999
+    method: str = "percentile"
+    percentile: float = 99.99
     float_parts: tuple[str, ...] = ("attention", "head")
+    bias_correction: bool = True
 
     def __post_init__(self) -> None:
         """Refuse names that do not exist."""
@@ -81,32 +87,36 @@ def quantise(graph: onnx.ModelProto, crops: NDArray[np.uint8], recipe: Recipe) -
         The same inputs and outputs, with QuantizeLinear and DequantizeLinear pairs.
     """
     with tempfile.TemporaryDirectory() as folder:
-        plain, prepared, quantised = (
-            Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantised")
-        )
+        plain, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantised"))
         onnx.save(graph, plain)
         # All shapes are static, so that symbolic inference (and sympy) has nothing to add.
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-        ort_quantize_static(
-            prepared,
-            quantised,
-            CropReader(crops),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=_QUANTISED_OPERATORS,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=_float_nodes(onnx.load(prepared), recipe.float_parts),
-            calibrate_method=METHODS[recipe.method],
-            extra_options={
-                "ActivationSymmetric": False,
-                "WeightSymmetric": True,
-                "CalibTensorRangeSymmetric": False,
-                "CalibPercentile": recipe.percentile,
-                # One crop at a time: the histograms of all crops at once need tens of gigabytes.
-                "CalibStridedMinMax": 1,
-            },
-        )
+        ready = onnx.load(prepared)
+        if recipe.bias_correction:
+            ready = correct_biases(ready, crops)
+            onnx.save(ready, prepared)
+        # ONNX Runtime prints several lines for each crop.
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort_quantize_static(
+                prepared,
+                quantised,
+                CropReader(crops),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=_QUANTISED_OPERATORS,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=_float_nodes(ready, recipe.float_parts),
+                calibrate_method=METHODS[recipe.method],
+                extra_options={
+                    "ActivationSymmetric": False,
+                    "WeightSymmetric": True,
+                    "CalibTensorRangeSymmetric": False,
+                    "CalibPercentile": recipe.percentile,
+                    # One crop at a time: the histograms of all crops at once need tens of gigabytes.
+                    "CalibStridedMinMax": 1,
+                },
+            )
         result = onnx.load(quantised)
     onnx.checker.check_model(result)
     return result

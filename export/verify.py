@@ -71,14 +71,12 @@ def pass_gate(
     """
     with OnnxEngine(model, provider="onnx-cpu", precision=precision) as engine:
         found = np.concatenate([engine.infer(crop_tensor(crop)) for crop in crops])
-        result = compare(
-            found, expected, engine=engine.name, precision=precision, model_pixel_mm=model_pixel_mm
-        )
+        result = compare(found, expected, engine=engine.name, precision=precision, model_pixel_mm=model_pixel_mm)
     if not result.passed:
         whole = result.deviations[-1]
         raise GateError(
-            f"no bundle written: {precision} differs from PyTorch float32 by {whole.mean_px:.3f} px in the mean "
-            f"and {whole.p99_px:.3f} px at the 99th percentile over {len(crops)} crops, at most "
+            f"no bundle written: {precision} differs from PyTorch float32 by {whole.mean_px:.3f} px in the "
+            f"mean and {whole.p99_px:.3f} px at the 99th percentile over {len(crops)} crops, at most "
             f"{result.mean_tolerance_px} and {result.p99_tolerance_px} px are accepted; try another "
             "calibration method, more crops or more parts in float"
         )

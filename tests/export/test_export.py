@@ -16,6 +16,7 @@ from edge_spine.engines import open_engine
 from edge_spine.errors import BundleError, UsageError
 from edge_spine.verification import crop_tensor, read_references, verify
 from export.__main__ import main
+from export.bias_correction import correct_biases, rounded
 from export.checkpoint import load_regressor
 from export.onnx_graph import GraphError, check_graph, export_graph
 from export.package import _write, build_bundle, read_card
@@ -200,11 +201,26 @@ def test_recipes_name_what_exists():
         Recipe(method="best")
 
 
-def test_bias_correction_takes_out_the_mean_error():
-    from export.bias_correction import rounded
-
-    kernel = np.random.default_rng(0).standard_normal((8, 4, 3, 3)).astype(np.float32)
+def test_bias_correction_takes_out_the_mean_error(crops):
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((8, 3, 1, 1)).astype(np.float32)
     kernel[3] = 0
-    scale = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / 127
-    error = np.abs(kernel - rounded(kernel))
-    assert (error <= scale / 2 + 1e-6).all() and error.max() > 0
+    bias = rng.standard_normal(8).astype(np.float32)
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["image", "kernel", "bias"], ["out"], name="conv")],
+        "one convolution",
+        [info("image", onnx.TensorProto.FLOAT, (1, 3, 224, 224))],
+        [info("out", onnx.TensorProto.FLOAT, (1, 8, 224, 224))],
+        [onnx.numpy_helper.from_array(kernel, "kernel"), onnx.numpy_helper.from_array(bias, "bias")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    corrected = correct_biases(model, crops.calibration)
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in corrected.graph.initializer}
+    assert sorted(tensors) == ["conv.corrected_bias", "kernel"]
+    mean = crops.calibration.mean() / 255
+    wanted = kernel.sum(axis=(1, 2, 3)) * mean + bias
+    plain = rounded(kernel).sum(axis=(1, 2, 3)) * mean + bias
+    found = rounded(kernel).sum(axis=(1, 2, 3)) * mean + tensors["conv.corrected_bias"]
+    assert np.abs(plain - wanted).max() > 1e-3
+    assert np.abs(found - wanted).max() < 1e-5

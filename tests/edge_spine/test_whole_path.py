@@ -1,0 +1,168 @@
+"""The bundled model, for real: the real scan, the bundled scan with its truth, and what must be refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+from pydicom.data import get_testdata_file
+
+import edge_spine
+from edge_spine import SpineEstimator, SpineResult, read_scan
+from edge_spine.outputs.result_json import schema
+from export.training.evaluate import true_curves
+from export.training.phantom import make_subject
+
+PACKAGE = Path(edge_spine.__file__).parent
+DEMO_SCAN = PACKAGE / "data" / "synthetic_whole_body.dcm"
+DEMO_SEED = 40_000_024
+# the spine's midline in the real bone image, read off an enlarged view by eye: (row, column) in pixels
+MIDLINE = (
+    (142.5, 140.8),
+    (167.5, 141.2),
+    (192.5, 141.0),
+    (217.5, 140.5),
+    (237.5, 140.0),
+    (255.0, 139.7),
+    (285.0, 139.7),
+    (305.0, 139.0),
+    (328.0, 137.6),
+)
+
+
+@pytest.fixture(scope="module")
+def estimator() -> SpineEstimator:
+    return SpineEstimator(engine="onnx-cpu")
+
+
+def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edge_spine", *(str(argument) for argument in arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def _assert_watertight(result: SpineResult) -> None:
+    vertices, faces = result.spine.mesh()
+    edges = Counter((a, b) for face in faces.tolist() for a, b in zip(face, face[1:] + face[:1], strict=True))
+    assert max(edges.values()) == 1
+    assert all((b, a) in edges for a, b in edges)
+    corners = vertices[faces]
+    volume = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6
+    assert volume / 1000 == pytest.approx(result.measurements.volume_ml, rel=0.02)
+
+
+def test_the_real_scan_gives_its_spine(real_bone: Path, estimator: SpineEstimator) -> None:
+    scan = read_scan(real_bone)
+    result = estimator(scan)
+    jsonschema.Draft202012Validator(schema()).validate(json.loads(result.to_json()))
+    _assert_watertight(result)
+    rows, columns = np.array(MIDLINE).T
+    row_mm, column_mm = scan.pixel_spacing_mm
+    found = np.interp(rows * row_mm, -result.curves.z, result.curves.coronal[:, 1])
+    assert np.abs(found - columns * column_mm).mean() < 4.0
+    # vertebral widths at half maximum on this image run from 27 mm (T3) to 44 mm (L3)
+    width = result.curves.coronal[:, 2] - result.curves.coronal[:, 0]
+    assert 22 < width[20:40].mean() < 36 and 36 < width[160:190].mean() < 54
+    # a plausible supine adult
+    assert 10 < result.measurements.kyphosis_t4_t12_deg < 60
+    assert 0 < result.measurements.lordosis_l1_l5_deg < 65
+    assert 15 < np.ptp(result.curves.sagittal[:, 1]) < 90
+    assert result.measurements.max_cobb_deg < 20
+
+
+@pytest.mark.parametrize("change", ["inverted", "shifted", "feet cut"])
+def test_the_real_scan_as_others_would_store_it(real_bone: Path, estimator: SpineEstimator, change: str) -> None:
+    scan = read_scan(real_bone)
+    pixels, moved = scan.pixels, 0.0
+    if change == "inverted":
+        pixels = 255 - pixels
+    elif change == "shifted":
+        pixels = cv2.warpAffine(pixels, np.float32([[1, 0, 8], [0, 1, -10]]), pixels.shape[::-1])
+        moved = 8 * scan.pixel_spacing_mm[1]
+    else:
+        pixels = pixels[:640]
+    result = estimator(type(scan)(np.ascontiguousarray(pixels), scan.pixel_spacing_mm, scan.source, None))
+    rows, columns = np.array(MIDLINE[1:-1]).T
+    rows = rows - (10 if change == "shifted" else 0)
+    found = np.interp(rows * scan.pixel_spacing_mm[0], -result.curves.z, result.curves.coronal[:, 1])
+    assert np.abs(found - columns * scan.pixel_spacing_mm[1] - moved).mean() < 5.0
+    assert (change == "feet cut") == ("feet-outside" in result.quality.flags)
+
+
+def test_the_bundled_scan_is_near_its_truth(estimator: SpineEstimator) -> None:
+    result = estimator(read_scan(DEMO_SCAN))
+    truth = true_curves(make_subject(DEMO_SEED), result.curves.z)
+    assert np.abs(result.curves.coronal - truth.coronal).mean() < 3.0
+    assert np.abs(result.curves.sagittal - truth.sagittal).mean() < 9.0
+    assert result.measurements.scoliosis_curves[0].side == "right"
+    _assert_watertight(result)
+
+
+def test_runs_alike_twice(estimator: SpineEstimator) -> None:
+    one, two = (estimator(read_scan(DEMO_SCAN)).to_dict() for _ in range(2))
+    one["timing_ms"] = two["timing_ms"] = {}
+    assert one == two
+
+
+@pytest.mark.parametrize("verb", ["run", "demo", "verify", "doctor"])
+def test_one_flipped_byte_stops_every_verb(verb: str, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(PACKAGE / "models" / "spine", model)
+    graph = model / "model.int8.onnx"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    arguments = {
+        "run": ["run", DEMO_SCAN, "--out", tmp_path / "out"],
+        "demo": ["demo", "--out", tmp_path / "out"],
+        "verify": ["verify"],
+        "doctor": ["doctor"],
+    }[verb]
+    done = _run(*arguments, "--model", model)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    complaint = [line for line in (done.stderr + done.stdout).splitlines() if "model.int8.onnx" in line]
+    assert len(complaint) == 1 and "SHA-256" in complaint[0]
+    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+def test_bad_input_gets_a_line_and_its_code(tmp_path: Path, make_dicom: object) -> None:
+    whole = DEMO_SCAN.read_bytes()
+    files = {
+        "text.dcm": (b"this is no DICOM file", "unreadable"),
+        "empty.dcm": (b"", "unreadable"),
+        "truncated.dcm": (whole[: len(whole) // 2], "unreadable"),
+        "dot.dcm": (make_dicom(np.zeros((1, 1), np.uint8)), "too-small"),  # type: ignore[operator]
+        "chest.dcm": (
+            make_dicom(  # type: ignore[operator]
+                np.random.default_rng(0).integers(0, 255, (430, 350)).astype(np.uint8),
+                Modality="DX",
+                BodyPartExamined="CHEST",
+                ProtocolName="Chest PA",
+                Manufacturer="X",
+                ExposedArea=None,
+                PixelSpacing=[1.0, 1.0],
+            ),
+            "not-dxa",
+        ),
+        "ct.dcm": (Path(str(get_testdata_file("CT_small.dcm", download=False))).read_bytes(), "not-dxa"),
+    }
+    for name, (content, _) in files.items():
+        (tmp_path / name).write_bytes(content)
+    out = tmp_path / "out"
+    done = _run("run", *(tmp_path / name for name in files), DEMO_SCAN, "--out", out, "--json")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    found = {line["source"]: line["code"] for line in lines}
+    assert found == {name: code for name, (_, code) in files.items()} | {DEMO_SCAN.name: None}
+    assert all("\n" not in line["message"] and line["source"] in line["message"] for line in lines if line["code"])
+    assert sorted(folder.name for folder in out.iterdir()) == [DEMO_SCAN.stem]
+    (tmp_path / "nothing").mkdir()
+    assert _run("run", tmp_path / "nothing", "--out", out).returncode == 2
