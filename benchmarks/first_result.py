@@ -1,8 +1,8 @@
-"""How long from a cold start to a spine, how much memory, how large an install?
+"""Time from a cold start to a spine, peak memory, and size of an install.
 
-`python benchmarks/first_result.py [--runs 7] [--install] [--json FILE]` starts fresh processes on the bundled scan. Each
-one reads it, estimates the spine and writes result.json, spine.ply and preview.png, twice. `--install` also makes a
-virtual environment with the runtime and the CPU engine, and measures what that adds to an empty one.
+`python benchmarks/first_result.py [--runs 7] [--install] [--json FILE]` starts fresh processes on the bundled scan.
+Each reads it, estimates the spine and writes result.json, spine.ply and preview.png, four times over. `--install` also
+makes a virtual environment with the runtime and the CPU engine, and measures what that adds to an empty one.
 """
 
 from __future__ import annotations

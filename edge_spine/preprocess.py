@@ -15,15 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.errors import Refusal
+from edge_spine.layout import CANONICAL_ROWS, CROP_SIZE
 from edge_spine.localise import Landmarks, Localiser
 
 if TYPE_CHECKING:
     from edge_spine.scan import Scan
 
-CANONICAL_ROWS = 832
-CROP_SIZE = 224
-CURVE_ROWS: NDArray[np.float64] = 7.5 + np.arange(209.0)
 LOWEST_PERCENTILE, HIGHEST_PERCENTILE = 9.5, 99.9
+SIGMOID_SHIFT = 2.5
 # share of the crown-to-toe extent, mean of adults: T1 top to L5 bottom, and crown to L5 bottom
 _TRUNK_SHARE, _CROWN_TO_L5_SHARE = 0.2510, 0.4105
 _SOFT_TISSUE_RATIO = 1.35
@@ -186,8 +185,8 @@ def normalise(pixels: Image, mask: Mask) -> Image:
     """
     low, high = np.percentile(pixels[mask], [LOWEST_PERCENTILE, HIGHEST_PERCENTILE])
     stretched = np.clip((pixels - low) / max(float(high - low), 1e-6), 0, 1)
-    least, most = 1 / (1 + np.exp(-2.5)), 1 / (1 + np.exp(-3.5))
-    shown = (1 / (1 + np.exp(-(stretched + 2.5))) - least) / (most - least)
+    least, most = 1 / (1 + np.exp(-SIGMOID_SHIFT)), 1 / (1 + np.exp(-SIGMOID_SHIFT - 1))
+    shown = (1 / (1 + np.exp(-stretched - SIGMOID_SHIFT)) - least) / (most - least)
     return np.asarray(shown, dtype=np.float32)
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_spine.errors import Refusal
+from edge_spine.layout import CROP_SIZE
 from edge_spine.measure import Measurements
-from edge_spine.preprocess import CROP_SIZE, Prepared
+from edge_spine.preprocess import Prepared
 from edge_spine.reconstruct import Curves, Spine
 from edge_spine.scan import Scan
 

@@ -15,10 +15,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from edge_spine.errors import Refusal
+from edge_spine.layout import CROP_SIZE, CURVE_ROWS, ROWS
 
-ROWS = 209
-FIRST_CROP_ROW = 7.5
-CROP_SIZE = 224
 RING_POINTS = 48
 # 11 rows (about 24 mm) of a cubic halve the row-to-row jitter, and still follow the waists of the vertebrae.
 SMOOTHING_WINDOW = 11
@@ -174,9 +172,8 @@ def curves_from_output(output: ArrayLike, prepared: CropPlacement) -> Curves:
     crop_mm = values.reshape(ROWS, 6) * (CROP_SIZE * prepared.model_pixel_mm)
     origin_row, origin_column = prepared.crop_origin_px
     row_spacing, column_spacing = prepared.pixel_spacing_mm
-    crop_rows = FIRST_CROP_ROW + np.arange(ROWS, dtype=np.float64)
     return Curves(
-        z=-(origin_row * row_spacing + crop_rows * prepared.model_pixel_mm),
+        z=-(origin_row * row_spacing + CURVE_ROWS * prepared.model_pixel_mm),
         coronal=origin_column * column_spacing + crop_mm[:, :3],
         sagittal=crop_mm[:, 3:] - crop_mm[:, 4].mean(),
     )

@@ -15,6 +15,7 @@ from torch import nn
 from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 from edge_spine.errors import EdgeSpineError
 from export.regressor import INPUT_SIZE, SpineRegressor
+from export.thin_head import with_thin_head
 
 OPSET = 17
 # 0.02 of a crop pixel: above float32's rounding through 60 layers, far below any tolerance of a bundle.
@@ -37,7 +38,8 @@ def export_graph(regressor: SpineRegressor) -> onnx.ModelProto:
     -------
     onnx.ModelProto
         Input "image", float32 (1, 3, 224, 224); output "curves", float32 (1, 1254); batch norms
-        that follow a convolution are folded into it.
+        that follow a convolution are folded into it, and a last layer of low rank is split in two
+        (`export.thin_head`).
 
     Raises
     ------
@@ -50,7 +52,7 @@ def export_graph(regressor: SpineRegressor) -> onnx.ModelProto:
         # The tracing exporter is announced as superseded, but the new one needs onnxscript and opset 18.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            regressor,
+            with_thin_head(regressor).eval(),
             (torch.rand(INPUT_SHAPE, generator=torch.Generator().manual_seed(0)),),
             Path(folder) / "graph.onnx",
             input_names=[INPUT_NAME],

@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 from edge_spine.bundle import MANIFEST, SCHEMA, Bundle, load_bundle, manifest_bytes
 from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 from edge_spine.errors import UsageError
+from edge_spine.layout import CANONICAL_ROWS, CROP_SIZE, CURVE_ROWS, ROWS
+from edge_spine.preprocess import HIGHEST_PERCENTILE, LOWEST_PERCENTILE, SIGMOID_SHIFT
 from edge_spine.verification import Verification
 from export.checkpoint import Source
 from export.onnx_graph import OPSET, export_graph
 from export.quantize import Recipe, quantise
-from export.regressor import INPUT_SIZE, ROWS, SpineRegressor
+from export.regressor import SpineRegressor
 from export.verify import pass_gate, reference_outputs
 
 MODEL_FILE = "model.int8.onnx"
@@ -40,15 +42,17 @@ ARCHITECTURE = (
 # One model pixel is the body's extent / 832; this is a person of 1.83 m.
 NOMINAL_MODEL_PIXEL_MM = 2.2
 PREPROCESSING = {
-    "body_height_px": 832,
-    "crop_px": INPUT_SIZE,
+    "canonical_rows": CANONICAL_ROWS,
+    "crop_px": CROP_SIZE,
     "channels": "three equal",
     "range": [0, 1],
+    "clamp_percentiles_of_body": [LOWEST_PERCENTILE, HIGHEST_PERCENTILE],
+    "sigmoid_shift": SIGMOID_SHIFT,
     "nominal_model_pixel_mm": NOMINAL_MODEL_PIXEL_MM,
 }
 LAYOUT = {
     "rows": ROWS,
-    "first_row_px": 7.5,
+    "first_row_px": float(CURVE_ROWS[0]),
     "columns": [
         "coronal left",
         "coronal centre",

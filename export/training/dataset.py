@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from edge_spine.layout import CROP_SIZE, CURVE_ROWS
 from edge_spine.localise import thumbnail
-from edge_spine.preprocess import CROP_SIZE, CURVE_ROWS, find_body, normalise, resample
+from edge_spine.preprocess import find_body, normalise, resample
 from export.training.phantom import Phantom, make_phantom
 from export.training.shape import FIRST_THORACIC, LAST_LUMBAR
 

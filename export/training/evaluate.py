@@ -23,10 +23,11 @@ from tqdm import tqdm
 from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import Refusal
+from edge_spine.layout import CROP_SIZE, CURVE_ROWS
 from edge_spine.localise import Localiser
 from edge_spine.measure import measure
 from edge_spine.metrics import centreline_deviation, iou3d
-from edge_spine.preprocess import CROP_SIZE, CURVE_ROWS, Prepared, prepare
+from edge_spine.preprocess import Prepared, prepare
 from edge_spine.reconstruct import Curves, Spine, reconstruct
 from edge_spine.scan import Scan
 from export.training.dataset import EVALUATION_SEED

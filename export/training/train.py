@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from edge_spine.preprocess import CROP_SIZE
+from edge_spine.layout import CROP_SIZE
 from export.regressor import CHANNELS, OUTPUTS, SpineRegressor
 from export.training.dataset import MARGIN, TRAINING_SEEDS, augment, load_shards, target_of
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_spine.preprocess import CROP_SIZE, CURVE_ROWS, Prepared
+from edge_spine.layout import CROP_SIZE, CURVE_ROWS
+from edge_spine.preprocess import Prepared
 from edge_spine.reconstruct import Curves, reconstruct
 from export.training.evaluate import (
     VARIANTS,

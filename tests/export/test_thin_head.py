@@ -1,0 +1,48 @@
+"""A head of low rank becomes two thin layers with the same output; a full one stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from export.thin_head import with_thin_head
+
+
+class _Network(nn.Module):
+    """Stands in for the regressor: only its last layer matters here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear: Any = nn.Linear(2048, 1254)
+
+
+def test_low_rank_is_split_and_agrees_after_float16() -> None:
+    torch.manual_seed(0)
+    network = _Network()
+    with torch.no_grad():
+        network.linear.weight.copy_((torch.randn(1254, 40) @ torch.randn(40, 2048) * 1e-4).half().float())
+    thin: Any = with_thin_head(network)  # type: ignore[arg-type]
+    features = torch.rand(4, 2048)
+    assert thin.linear[0].weight.shape == (40, 2048)
+    assert sum(p.numel() for p in thin.parameters()) < 0.06 * sum(p.numel() for p in network.parameters())
+    expected = network.linear(features)
+    assert (thin.linear(features) - expected).abs().max() < 2e-3 * expected.abs().max()
+    assert network.linear.weight.shape == (1254, 2048)
+
+
+def test_full_rank_is_left_alone() -> None:
+    network = _Network()
+    assert with_thin_head(network) is network  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rank", [1, 128])
+def test_rank_is_found(rank: int) -> None:
+    torch.manual_seed(1)
+    network = _Network()
+    with torch.no_grad():
+        network.linear.weight.copy_(torch.randn(1254, rank) @ torch.randn(rank, 2048))
+    thin: Any = with_thin_head(network)  # type: ignore[arg-type]
+    assert thin.linear[0].out_features == rank
