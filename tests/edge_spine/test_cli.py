@@ -256,8 +256,6 @@ def test_a_damaged_bundle_is_one_clear_line(
     arguments = [verb, "--model", str(model)]
     arguments += [str(scan_file)] if verb == "run" else []
     arguments += ["--out", str(tmp_path / "out")] if verb in ("run", "demo") else []
-    if verb == "demo" and not (PACKAGE / "data" / "synthetic_whole_body.dcm").is_file():
-        pytest.skip("the bundled scan is not in this checkout yet (edge_spine/data)")
     assert cli.main(arguments) == 1
     shown = capsys.readouterr()
     (line,) = shown.err.splitlines()
@@ -448,15 +446,6 @@ def test_a_reader_that_leaves_early_causes_no_traceback(fake_model: Path) -> Non
 # --- the real bundle
 
 
-@pytest.fixture(scope="module")
-def real_bundle() -> None:
-    for part in ("models/spine/manifest.json", "data/synthetic_whole_body.dcm"):
-        if not (PACKAGE / part).is_file():
-            pytest.skip(f"edge_spine/{part} is not in this checkout yet")
-    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
-
-
-@pytest.mark.usefixtures("real_bundle")
 def test_the_demo_runs(tmp_path: Path) -> None:
     ended = command("demo", "--out", tmp_path, "--json")
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -466,13 +455,11 @@ def test_the_demo_runs(tmp_path: Path) -> None:
     assert all(Path(path).stat().st_size > 1000 for path in line["outputs"])
 
 
-@pytest.mark.usefixtures("real_bundle")
 def test_the_packaged_model_verifies_and_the_doctor_is_content() -> None:
     assert command("verify").returncode == 0
     assert command("doctor").returncode == 0
 
 
-@pytest.mark.usefixtures("real_bundle")
 def test_the_real_pair_one_done_one_refused(real_bone: Path, real_tissue: Path, tmp_path: Path) -> None:
     ended = command("run", real_bone, real_tissue, "--out", tmp_path, "--json")
     assert ended.returncode == 1

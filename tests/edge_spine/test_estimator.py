@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import edge_spine
-from edge_spine import SpineEstimator, read_scan
+from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import BundleError, EngineUnavailable, Refusal, UsageError
 from edge_spine.outputs.result_json import schema
@@ -113,41 +113,3 @@ def test_the_estimator_cannot_be_used_after_closing(fake_model: Path, phantom: S
     estimator.close()
     with pytest.raises(UsageError, match="closed"):
         estimator(phantom)
-
-
-# --- the real bundle
-
-
-@pytest.fixture(scope="module")
-def estimator() -> SpineEstimator:
-    if not (PACKAGE / "models" / "spine" / "manifest.json").is_file():
-        pytest.skip("the bundled model is not in this checkout yet (edge_spine/models/spine/manifest.json)")
-    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
-    return SpineEstimator()
-
-
-def test_the_bundled_scan_gives_a_plausible_spine(estimator: SpineEstimator) -> None:
-    if not DEMO_SCAN.is_file():
-        pytest.skip("the bundled scan is not in this checkout yet (edge_spine/data)")
-    result = estimator(read_scan(DEMO_SCAN))
-    jsonschema.Draft202012Validator(schema()).validate(json.loads(result.to_json()))
-    assert result.quality.accepted
-    assert 350 < result.measurements.centreline_length_mm < 600
-
-
-def test_the_real_scan_gives_its_own_spine(estimator: SpineEstimator, real_bone: Path) -> None:
-    result = estimator(read_scan(real_bone))
-    jsonschema.Draft202012Validator(schema()).validate(json.loads(result.to_json()))
-    # Read off the image by eye: the spine stands in columns 125 to 155 from row 140 to row 331.
-    columns = result.curves.coronal[:, 1] / result.scan.pixel_spacing_mm[1]
-    assert columns.min() > 125
-    assert columns.max() < 155
-    rows = -result.curves.z / result.scan.pixel_spacing_mm[0]
-    assert rows[0] == pytest.approx(140, abs=15)
-    assert rows[-1] == pytest.approx(331, abs=15)
-
-
-def test_the_real_soft_tissue_image_is_refused(estimator: SpineEstimator, real_tissue: Path) -> None:
-    with pytest.raises(Refusal) as caught:
-        estimator(read_scan(real_tissue))
-    assert caught.value.code == "soft-tissue-image"
