@@ -94,7 +94,11 @@ def thumbnail(
     step = (INPUT_PIXEL_MM / spacing_mm[0], INPUT_PIXEL_MM / spacing_mm[1])
     size = (max(1, round(shown.shape[0] / step[0])), max(1, round(shown.shape[1] / step[1])))
     step = (shown.shape[0] / size[0], shown.shape[1] / size[1])
-    reduced = cv2.resize(shown, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    # averaging is for shrinking only: OpenCV misplaces an axis that it enlarges that way
+    least = (min(size[0], shown.shape[0]), min(size[1], shown.shape[1]))
+    reduced = cv2.resize(shown, (least[1], least[0]), interpolation=cv2.INTER_AREA)
+    if least != size:
+        reduced = cv2.resize(reduced, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     offset = ((INPUT_SHAPE[0] - size[0]) // 2, (INPUT_SHAPE[1] - size[1]) // 2)
     small = np.zeros(INPUT_SHAPE, dtype=np.float32)
     to = [slice(max(0, o), min(n, o + s)) for o, n, s in zip(offset, INPUT_SHAPE, size, strict=True)]

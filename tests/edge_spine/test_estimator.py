@@ -7,16 +7,12 @@ import jsonschema
 import numpy as np
 import pytest
 
-import edge_spine
 from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import BundleError, EngineUnavailable, Refusal, UsageError
 from edge_spine.outputs.result_json import schema
 from edge_spine.scan import Scan
 from tests.edge_spine.fake_result import phantom_pixels
-
-PACKAGE = Path(edge_spine.__file__).parent
-DEMO_SCAN = PACKAGE / "data" / "synthetic_whole_body.dcm"
 
 
 @pytest.fixture

@@ -147,6 +147,7 @@ def test_bad_input_gets_a_line_and_its_code(tmp_path: Path, make_dicom: object) 
                 BodyPartExamined="CHEST",
                 ProtocolName="Chest PA",
                 Manufacturer="X",
+                ManufacturerModelName="Y",
                 ExposedArea=None,
                 PixelSpacing=[1.0, 1.0],
             ),

@@ -38,7 +38,7 @@ def test_the_bundle_says_what_it_is(bundle, weights_file):
     assert manifest["checkpoint"]["file"] == weights_file.name
     assert manifest["calibration"]["crops"] == 4
     assert manifest["accuracy"]["passed"] is True
-    assert manifest["preprocessing"]["body_height_px"] == 832
+    assert manifest["preprocessing"]["canonical_rows"] == 832
     assert sorted(path.name for path in bundle.folder.iterdir()) == sorted([*manifest["files"], "manifest.json"])
     assert [path.name for path in bundle.folder.parent.iterdir() if path.name.startswith(".")] == []
 
