@@ -111,6 +111,8 @@ def _session(runtime: Any, content: bytes, provider: str, threads: int | None) -
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.inter_op_num_threads = 1
+    # Threads that spin between inferences take the processor from everything that follows them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
     if provider == "onnx-cuda" and hasattr(runtime, "preload_dlls"):

@@ -59,7 +59,8 @@ def render(result: SpineResult) -> bytes:
     RuntimeError
         OpenCV cannot encode the picture.
     """
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    # the fastest form for a drawing with large even areas
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     # OpenCV 4.13 and later can be told one filter; trying all of them takes twice the time.
     if hasattr(cv2, "IMWRITE_PNG_FILTER"):
         options += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
@@ -211,8 +212,8 @@ def _scan_panel(canvas: Canvas, card: Box, result: SpineResult, body: Body, shar
     box = _picture_box(card)
     box = Box(box.x, box.y, box.width, box.height + _CAPTION_HEIGHT - _PAD)
     view = _scan_view(box, body, result)
-    low, high = float(body.pixels.min()), float(np.percentile(body.pixels, 99.5))
-    canvas.paste(box, _picture(view, body.pixels, result.scan.pixel_spacing_mm, low, high))
+    low = float(body.pixels.min())
+    canvas.paste(box, _picture(view, body.pixels, result.scan.pixel_spacing_mm, low, body.bright))
     _curve_lines(canvas, view, result.curves.coronal, result.curves.z, _CORONAL, 1.3)
     zoom_right = shared.left_mm + shared.box.width / shared.px_per_mm
     zoom_bottom = shared.top_mm - shared.box.height / shared.px_per_mm
@@ -373,8 +374,9 @@ def _surface_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Milli
     names = ("from the right front", "from the left front")
     for index, azimuth in enumerate(_SURFACE_AZIMUTHS):
         brightness, coverage = shade(result.spine, azimuth, z, columns + sum(spans[index]) / 2)
-        lit = brightness[..., np.newaxis] * tint[:, np.newaxis, :] * coverage[..., np.newaxis]
-        picture = np.clip(lit[..., ::-1], 0, 255).astype(np.uint8)
+        light = (brightness * coverage).astype(np.float32)
+        lit = light[..., np.newaxis] * tint[:, np.newaxis, ::-1].astype(np.float32)
+        picture = np.minimum(lit, 255).astype(np.uint8)
         box = Box(whole.x + index * width, whole.y, width, whole.height)
         canvas.paste(box, picture)
         canvas.text(names[index], box.x + width // 2, card.bottom - 20, 14, _QUIET, align="centre")
