@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from export.training.anatomy import Person
 from export.training.shape import FIRST_THORACIC, SpineShape
-from export.training.solids import Solids, areal_density
+from export.training.solids import Solids, areal_density, areal_density_torch
 
 Image = NDArray[np.float32]
 
@@ -74,15 +74,22 @@ def draw_framing(rng: np.random.Generator, person: Person) -> Framing:
     return Framing((ROWS, COLUMNS), PIXEL_MM, (person.crown_z + above, left))
 
 
-def bone_density(solids: Solids, framing: Framing) -> Image:
-    """Areal density of bone, g/cm2, each pixel the mean over its area, with the beam's slight blur."""
+def bone_density(solids: Solids, framing: Framing, device: str = "cpu") -> Image:
+    """Areal density of bone, g/cm2, each pixel the mean over its area, with the beam's slight blur.
+
+    NumPy integrates it on the processor, torch on any other `device`.
+    """
     rows, columns = framing.shape
     fine = (framing.pixel_mm[0] / _FINE, framing.pixel_mm[1] / _FINE)
     corner = (
         framing.top_left_mm[0] + framing.pixel_mm[0] / 2 - fine[0] / 2,
         framing.top_left_mm[1] - framing.pixel_mm[1] / 2 + fine[1] / 2,
     )
-    detailed = areal_density(solids, (rows * _FINE, columns * _FINE), fine, corner)
+    shape = (rows * _FINE, columns * _FINE)
+    if device == "cpu":
+        detailed = areal_density(solids, shape, fine, corner)
+    else:
+        detailed = areal_density_torch(solids, shape, fine, corner, device)
     mean = cv2.resize(detailed, (columns, rows), interpolation=cv2.INTER_AREA)
     return np.maximum(cv2.GaussianBlur(mean, (0, 0), 0.65), 0).astype(np.float32)
 

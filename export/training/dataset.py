@@ -187,10 +187,10 @@ def load_shards(
     return shards
 
 
-def _render_shard(job: tuple[Path, int, int]) -> int:
-    path, first, count = job
+def _render_shard(job: tuple[Path, int, int, str]) -> int:
+    path, first, count, device = job
     cv2.setNumThreads(1)
-    samples = [make_sample(make_phantom(first + k)) for k in range(count)]
+    samples = [make_sample(make_phantom(first + k, device)) for k in range(count)]
     fields = ("crop", "curves", "thumbnail", "landmarks")
     beside = path.with_name(f"{path.stem}.part{os.getpid()}.npz")
     np.savez(beside, **{name: np.stack([getattr(sample, name) for sample in samples]) for name in fields})
@@ -198,11 +198,11 @@ def _render_shard(job: tuple[Path, int, int]) -> int:
     return count
 
 
-def render(folder: Path, count: int, seed: int, workers: int) -> None:
+def render(folder: Path, count: int, seed: int, workers: int, device: str = "cpu") -> None:
     """Render phantoms `seed` to `seed + count` into shards, skipping those that are there."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
-        (shard_path(folder, first), first, min(SHARD, seed + count - first))
+        (shard_path(folder, first), first, min(SHARD, seed + count - first), device)
         for first in range(seed, seed + count, SHARD)
         if not shard_path(folder, first).exists()
     ]
@@ -220,8 +220,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--device", default="cpu", help="cpu (NumPy, default) or cuda (torch)")
     options = parser.parse_args(argv)
-    render(options.out, options.count, options.seed, options.workers)
+    render(options.out, options.count, options.seed, options.workers, options.device)
     return 0
 
 

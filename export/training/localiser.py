@@ -8,6 +8,7 @@ head, and to mark nothing on what is not an upright body.
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
 
 import cv2
@@ -130,15 +131,18 @@ def train(cache: Path, steps: int, batch: int = 32) -> LocaliserNetwork:
 def write_onnx(network: LocaliserNetwork, path: Path) -> None:
     """Write the network for OpenCV, atomically."""
     beside = path.with_name(path.name + ".part")
-    torch.onnx.export(
-        network,
-        (torch.zeros(1, 1, *INPUT_SHAPE),),
-        str(beside),
-        opset_version=13,
-        input_names=["thumbnail"],
-        output_names=["heat"],
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        # the tracing exporter is announced as superseded, but the new one needs onnxscript
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (torch.zeros(1, 1, *INPUT_SHAPE),),
+            str(beside),
+            opset_version=13,
+            input_names=["thumbnail"],
+            output_names=["heat"],
+            dynamo=False,
+        )
     beside.replace(path)
 
 

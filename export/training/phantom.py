@@ -103,12 +103,12 @@ def draw_subject(rng: np.random.Generator, seed: int) -> Subject:
     return Subject(seed, person, shape, draw_framing(rng, person))
 
 
-def make_phantom(seed: int) -> Phantom:
-    """Draw the subject that belongs to `seed`, and scan it."""
+def make_phantom(seed: int, device: str = "cpu") -> Phantom:
+    """Draw the subject that belongs to `seed`, and scan it; `device` integrates its bones."""
     rng = np.random.default_rng(seed)
     subject = draw_subject(rng, seed)
     person, shape, framing = subject.person, subject.shape, subject.framing
-    bone = bone_density(skeleton(rng, person, shape), framing)
+    bone = bone_density(skeleton(rng, person, shape), framing, device)
     tissue, air = soft_tissue(rng, person, shape, framing)
     return Phantom(seed, person, shape, framing, *scanner_images(rng, bone, tissue, air))
 

@@ -150,9 +150,9 @@ def areal_density_torch(
     shape: tuple[int, int],
     pixel_mm: tuple[float, float],
     top_left_mm: tuple[float, float],
-    device: str = "cuda",
-) -> Any:
-    """Do what `areal_density` does with torch on `device`; returns a (rows, columns) float32 tensor."""
+    device: str,
+) -> NDArray[np.float32]:
+    """Do what `areal_density` does, with torch on `device`."""
     import torch
 
     window = _windows(solids, shape, pixel_mm, top_left_mm)
@@ -161,7 +161,8 @@ def areal_density_torch(
     value = _paths(torch, coefficients, which, row, column)
     image = torch.zeros(shape[0] * shape[1], dtype=torch.float32, device=device)
     image.index_add_(0, row * shape[1] + column, value.to(torch.float32))
-    return image.reshape(shape) / 10.0
+    density: NDArray[np.float32] = (image.reshape(shape) / 10.0).cpu().numpy()
+    return density
 
 
 @dataclass(frozen=True)
