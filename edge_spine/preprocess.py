@@ -92,13 +92,10 @@ def prepare(scan: Scan, localiser: Localiser) -> Prepared:
     Raises
     ------
     Refusal
-        "soft-tissue-image", "not-whole-body" or "no-spine".
+        "soft-tissue-image" or "no-spine".
     """
     body = find_body(scan.pixels, scan.source)
-    extent_mm = (body.toe - body.crown) * scan.pixel_spacing_mm[0]
-    if "head-outside" not in body.flags and skull_to_abdomen(body, extent_mm / scan.pixel_spacing_mm[0]) < (
-        _SOFT_TISSUE_RATIO
-    ):
+    if "head-outside" not in body.flags and skull_to_abdomen(body) < _SOFT_TISSUE_RATIO:
         raise Refusal(
             "soft-tissue-image",
             f"{scan.source}: this is the soft-tissue image of the scan, which hardly shows the spine; "
@@ -165,8 +162,9 @@ def find_body(pixels: NDArray[np.float32], source: str) -> Body:
     return Body(pixels, mask, float(rows[0]) - 0.5, float(rows[-1]) + 0.5, bright, tuple(flags))
 
 
-def skull_to_abdomen(body: Body, extent_px: float) -> float:
+def skull_to_abdomen(body: Body) -> float:
     """Ratio of mean grey in the skull to that in the abdomen: about 2 on a bone image, 1 on a soft-tissue image."""
+    extent_px = body.toe - body.crown
 
     def mean(first: float, last: float) -> float:
         rows = slice(int(body.crown + first * extent_px), int(body.crown + last * extent_px) + 1)

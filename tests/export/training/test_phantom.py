@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_spine import read_scan
-from edge_spine.preprocess import find_body
+from edge_spine.preprocess import find_body, skull_to_abdomen
 from export.training.absorptiometry import bone_density
 from export.training.anatomy import skeleton
 from export.training.phantom import Phantom, main, make_phantom, make_subject
@@ -58,6 +58,14 @@ def test_grey_levels_are_the_scanners(phantoms: list[Phantom]) -> None:
         assert phantom.bone.dtype == np.uint8 and phantom.bone.shape == (791, 272)
         assert phantom.bone[0].max() == 0 and np.all(phantom.bone % 2 == 0)
         assert phantom.bone.max() == 252
+
+
+def test_bone_and_soft_tissue_images_are_told_apart(phantoms: list[Phantom]) -> None:
+    for phantom in phantoms:
+        ratios = [
+            skull_to_abdomen(find_body(image.astype(np.float32), "phantom")) for image in (phantom.bone, phantom.tissue)
+        ]
+        assert ratios[0] > 1.5 and ratios[1] < 1.2
 
 
 def test_same_seed_same_scan_and_subject() -> None:
