@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from export.quantize import Recipe
 
 Crops = NDArray[np.uint8]
-CARD = Path(__file__).parent / "weights" / "spine.card.json"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("checkpoint", type=Path, help="safetensors or PyTorch file with the weights")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write or replace")
-    parser.add_argument("--card", type=Path, default=CARD, help="JSON: name, version, training, licence")
+    parser.add_argument(
+        "--card", type=Path, help="JSON: name, version, training, licence (default: NAME.card.json beside NAME.*)"
+    )
     parser.add_argument("--localiser", type=Path, help="ONNX file of the spine localiser, to go with it")
     parser.add_argument("--method", choices=("minmax", "percentile", "entropy"), help="calibration method")
     parser.add_argument("--percentile", type=float, help="share of values a range must hold, in percent")
@@ -69,9 +70,10 @@ def _parser() -> argparse.ArgumentParser:
 def _export(options: argparse.Namespace) -> None:
     # PyTorch takes seconds to import: wrong usage should be said before.
     from export.checkpoint import load_regressor
-    from export.package import build_bundle, read_card
+    from export.package import build_bundle, find_card, read_card
 
-    card, recipe = read_card(options.card), _recipe(options)
+    card = find_card(options.checkpoint) if options.card is None else read_card(options.card)
+    recipe = _recipe(options)
     localiser = _localiser(options.localiser)
     calibration, references, crops_from = _crops(options)
     regressor, source = load_regressor(options.checkpoint)

@@ -115,6 +115,21 @@ def read_card(path: str | os.PathLike[str]) -> Card:
     return Card(**{key: fields[key] for key in texts}, evaluation=evaluation)
 
 
+def find_card(checkpoint: Path) -> Card:
+    """Read the card beside a checkpoint (`NAME.card.json`), or say that nothing is known about these weights.
+
+    Raises
+    ------
+    UsageError
+        The card there is damaged.
+    """
+    path = checkpoint.with_name(f"{checkpoint.stem}.card.json")
+    if path.is_file():
+        return read_card(path)
+    unknown = "Unknown: no card was given with these weights."
+    return Card(name=checkpoint.stem, version="0", training=unknown, licence="Unknown", evaluation={})
+
+
 def build_bundle(
     regressor: SpineRegressor,
     folder: str | os.PathLike[str],

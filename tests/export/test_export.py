@@ -19,7 +19,7 @@ from export.__main__ import main
 from export.bias_correction import correct_biases, rounded
 from export.checkpoint import load_regressor
 from export.onnx_graph import GraphError, check_graph, export_graph
-from export.package import _write, build_bundle, read_card
+from export.package import _write, build_bundle, find_card, read_card
 from export.quantize import Recipe
 from export.verify import GateError, pass_gate, reference_outputs
 
@@ -186,6 +186,14 @@ def test_shared_crops_are_refused(weights_file, card_file, crops, tmp_path):
             reference_crops=np.concatenate([crops.references, crops.calibration[:1]]),
             crops_from="blotches",
         )
+
+
+def test_only_the_card_beside_them_speaks_for_weights(card_file, tmp_path):
+    weights = tmp_path / "mine.safetensors"
+    nobody = find_card(weights)
+    assert (nobody.name, nobody.evaluation) == ("mine", {}) and nobody.training.startswith("Unknown")
+    (tmp_path / "mine.card.json").write_bytes(card_file.read_bytes())
+    assert find_card(weights) == read_card(card_file)
 
 
 @pytest.mark.parametrize("change", [{"licence": ""}, {"training": None}, {"author": "x"}, {"evaluation": 3}])
