@@ -18,7 +18,7 @@ Part = Literal["top", "centre", "bottom"]
 LEVELS: tuple[str, ...] = tuple(f"T{n}" for n in range(1, 13)) + tuple(f"L{n}" for n in range(1, 6))
 
 # Centre to centre, T1-T2 ... L4-L5: mean of 17 adults in supine CT.
-_CENTRE_PITCH_MM = np.array(
+CENTRE_PITCH_MM = np.array(
     [20.4, 20.8, 21.1, 21.7, 22.0, 22.9, 23.6, 24.1, 25.7, 27.7, 30.1, 31.9, 34.5, 35.7, 36.7, 36.1]
 )
 # Vertebral body height (posterior), T1 ... L5: Panjabi et al. 1991 and 1992.
@@ -28,7 +28,7 @@ _BODY_HEIGHT_MM = np.array(
 
 
 def _endplate_fractions() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    centre = _BODY_HEIGHT_MM[0] / 2 + np.concatenate([[0.0], np.cumsum(_CENTRE_PITCH_MM)])
+    centre = _BODY_HEIGHT_MM[0] / 2 + np.concatenate([[0.0], np.cumsum(CENTRE_PITCH_MM)])
     length = centre[-1] + _BODY_HEIGHT_MM[-1] / 2
     top, bottom = centre - _BODY_HEIGHT_MM / 2, centre + _BODY_HEIGHT_MM / 2
     return top / length, bottom / length

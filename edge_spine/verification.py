@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge_spine.bundle import Bundle
 from edge_spine.engines.base import INPUT_SHAPE, OUTPUT_SHAPE, Engine
 from edge_spine.errors import BundleError
+from edge_spine.preprocess import as_tensor
 
 MEAN_TOLERANCE_PX = 0.25
 P99_TOLERANCE_PX = 1.0
@@ -137,8 +138,7 @@ def read_references(bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.float
 
 def crop_tensor(crop: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return a stored crop, uint8 (224, 224), as the network's input, float32 (1, 3, 224, 224) in [0, 1]."""
-    scaled = crop.astype(np.float32) / np.float32(255)
-    return np.ascontiguousarray(np.broadcast_to(scaled, INPUT_SHAPE))
+    return as_tensor(crop.astype(np.float32) / np.float32(255))
 
 
 def compare(

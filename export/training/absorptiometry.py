@@ -154,11 +154,11 @@ def _air(rng: np.random.Generator, person: Person, shape: SpineShape, framing: F
     canvas = np.zeros(framing.shape, dtype=np.float32)
     for _ in range(int(rng.integers(4, 16))):
         row = int((framing.top_left_mm[0] - person.z(rng.uniform(0.28, 0.46))) / framing.pixel_mm[0])
-        column = int((person.axis_x(0) + rng.uniform(-125, 125) * s - framing.top_left_mm[1]) / framing.pixel_mm[1])
+        column = int((rng.uniform(-125, 125) * s - framing.top_left_mm[1]) / framing.pixel_mm[1])
         size = (int(rng.integers(2, 11)), int(rng.integers(1, 5)))
         cv2.ellipse(canvas, (column, row), size, rng.uniform(0, 180), 0, 360, float(rng.uniform(20, 130)), -1)
     stomach = (
-        int((person.axis_x(0) + 75 * s - framing.top_left_mm[1]) / framing.pixel_mm[1]),
+        int((75 * s - framing.top_left_mm[1]) / framing.pixel_mm[1]),
         int((framing.top_left_mm[0] - person.z(0.305)) / framing.pixel_mm[0]),
     )
     bubble = (int(rng.integers(5, 14)), int(rng.integers(4, 12)))

@@ -24,8 +24,7 @@ from edge_spine.preprocess import find_body, normalise, resample
 from export.training.phantom import Phantom, make_phantom
 from export.training.shape import FIRST_THORACIC, LAST_LUMBAR
 
-# one range of seeds for each use, so that nothing is ever judged on what it learnt from
-TRAINING_SEEDS = range(0, 10_000_000)
+# training takes the seeds below these, so that nothing is ever judged on what it learnt from
 EVALUATION_SEED = 10_000_000
 CALIBRATION_SEED = 20_000_000
 REFERENCE_SEED = 30_000_000
@@ -139,14 +138,12 @@ def augment(
     back = np.linalg.inv(matrix)
     rows = np.arange(WIDE) - middle - shift[1]
     target = np.empty((len(CURVE_ROWS), 6), dtype=np.float32)
-    for column in range(3):
-        x = curves[:, column] + MARGIN - middle - shift[0]
-        moved = back @ np.stack([x, rows])
-        target[:, column] = np.interp(CURVE_ROWS - _CENTRE, moved[1], moved[0] + _CENTRE)
-        if column == 1:
-            for sagittal in range(3, 6):
-                depth = curves[:, sagittal] * scale
-                target[:, sagittal] = np.interp(CURVE_ROWS - _CENTRE, moved[1], depth)
+    heights = CURVE_ROWS - _CENTRE
+    moved = [back @ np.stack([curves[:, column] + MARGIN - middle - shift[0], rows]) for column in range(3)]
+    for column, (x, row) in enumerate(moved):
+        target[:, column] = np.interp(heights, row, x + _CENTRE)
+    for column in range(3, 6):
+        target[:, column] = np.interp(heights, moved[1][1], curves[:, column] * scale)
     if rng.random() < 0.5:
         image = image[:, ::-1]
         target[:, :3] = (CROP_SIZE - 1) - target[:, 2::-1]

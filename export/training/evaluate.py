@@ -23,7 +23,7 @@ from tqdm import tqdm
 from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import Refusal
-from edge_spine.layout import CROP_SIZE, CURVE_ROWS
+from edge_spine.layout import CROP_SIZE, ROWS
 from edge_spine.localise import Localiser
 from edge_spine.measure import measure
 from edge_spine.metrics import centreline_deviation, iou3d
@@ -31,7 +31,7 @@ from edge_spine.preprocess import Prepared, prepare
 from edge_spine.reconstruct import Curves, Spine, reconstruct
 from edge_spine.scan import Scan
 from export.training.dataset import EVALUATION_SEED
-from export.training.phantom import Phantom, Subject, make_phantom, make_subject
+from export.training.phantom import Phantom, make_phantom, make_subject
 
 CLASSES = (
     ("below 10", 0.0, 10.0),
@@ -68,20 +68,13 @@ def scan_of(phantom: Phantom, pixels: NDArray[np.uint8] | None = None) -> Scan:
 
 def mean_sagittal(count: int = BASELINE_SUBJECTS) -> NDArray[np.float64]:
     """Mean sagittal curves (209, 3) of training subjects, crop pixels, centre column of mean 0."""
-    total = np.zeros((len(CURVE_ROWS), 3))
+    total = np.zeros((ROWS, 3))
     for seed in range(count):
         subject = make_subject(seed)
         pixel = subject.model_pixel_mm
-        curves = subject.curves_at((CURVE_ROWS - _CENTRE) * -pixel)[:, 3:] / pixel
+        curves = subject.curves_at(subject.row_heights_mm)[:, 3:] / pixel
         total += curves - curves[:, 1].mean()
     return total / count
-
-
-def true_curves(subject: Subject, z: NDArray[np.float64]) -> Curves:
-    """The true curves at a result's heights `z` (mm, anchored to the scan)."""
-    top, left = subject.framing.top_left_mm
-    curves = subject.curves_at(z + top)
-    return Curves(z=z, coronal=curves[:, :3] - left, sagittal=curves[:, 3:] - curves[:, 4].mean())
 
 
 def compare(curves: Curves, spine: Spine, truth: Curves, true_spine: Spine) -> Row:
@@ -107,7 +100,7 @@ def assess(estimator: SpineEstimator, phantom: Phantom, mean_curve: NDArray[np.f
         The runtime refuses the scan.
     """
     result = estimator(scan_of(phantom))
-    truth = true_curves(phantom, result.curves.z)
+    truth = phantom.truth(result.curves.z)
     true_spine = reconstruct(truth)
     guess = Curves(z=truth.z, coronal=truth.coronal, sagittal=mean_curve * phantom.model_pixel_mm)
     cobb = measure(true_spine).max_cobb_deg

@@ -47,6 +47,11 @@ class Subject:
         """Size of a canonical pixel for this person."""
         return self.person.extent_mm / CANONICAL_ROWS
 
+    @property
+    def row_heights_mm(self) -> NDArray[np.float64]:
+        """Heights of the 209 rows of the true crop, mm from the middle of T1-L5."""
+        return (CURVE_ROWS - (CROP_SIZE - 1) / 2) * -self.model_pixel_mm
+
     def crop_origin_px(self, margin: float = 0) -> tuple[float, float]:
         """Row and column, in scan pixels, of pixel (0, 0) of the true crop widened by `margin` crop pixels.
 
@@ -54,7 +59,7 @@ class Subject:
         between the outermost borders of its 209 rows at its centre column.
         """
         half = (CROP_SIZE - 1) / 2 + margin
-        borders = self.curves_at((CURVE_ROWS - (CROP_SIZE - 1) / 2) * -self.model_pixel_mm)
+        borders = self.curves_at(self.row_heights_mm)
         x = (borders[:, 0].min() + borders[:, 2].max()) / 2
         z = half * self.model_pixel_mm
         x -= half * self.model_pixel_mm
@@ -76,15 +81,18 @@ class Subject:
                 columns.append(np.interp(-z, -line[:, 2], border))
         return np.stack(columns, axis=1)
 
-    def truth(self) -> Curves:
-        """The six curves at the 209 rows of the true crop, mm, anchored to the scan like a result's."""
-        z = (CURVE_ROWS - (CROP_SIZE - 1) / 2) * -self.model_pixel_mm
-        curves = self.curves_at(z)
-        return Curves(
-            z=z - self.framing.top_left_mm[0],
-            coronal=curves[:, :3] - self.framing.top_left_mm[1],
-            sagittal=curves[:, 3:] - curves[:, 4].mean(),
-        )
+    def truth(self, z: NDArray[np.float64] | None = None) -> Curves:
+        """The six true curves, mm, anchored to the scan like a result's.
+
+        Parameters
+        ----------
+        z : (209,) array, optional
+            Heights of a result's rows; those of the true crop where it is not given.
+        """
+        top, left = self.framing.top_left_mm
+        anchored = self.row_heights_mm - top if z is None else z
+        curves = self.curves_at(anchored + top)
+        return Curves(z=anchored, coronal=curves[:, :3] - left, sagittal=curves[:, 3:] - curves[:, 4].mean())
 
 
 @dataclass(frozen=True)

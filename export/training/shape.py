@@ -13,23 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
+from edge_spine import levels
+
 Array = NDArray[np.float64]
 
-LEVELS = (
-    ("C3", "C4", "C5", "C6", "C7")
-    + tuple(f"T{i}" for i in range(1, 13))
-    + tuple(f"L{i}" for i in range(1, 6))
-    + ("S1", "S2", "S3", "S4", "S5")
-)
+LEVELS = ("C3", "C4", "C5", "C6", "C7", *levels.LEVELS, "S1", "S2", "S3", "S4", "S5")
 FIRST_THORACIC, LAST_LUMBAR = LEVELS.index("T1"), LEVELS.index("L5")
 
 # centre to centre along the arc, mm, from each level to the next
-_PITCH = np.array(
-    [15.5, 15.5, 16.0, 17.0, 18.5]
-    + [20.4, 20.8, 21.1, 21.7, 22.0, 22.9, 23.6, 24.1, 25.7, 27.7, 30.1]
-    + [31.9, 34.5, 35.7, 36.7, 36.1]
-    + [32.0, 26.0, 23.0, 20.0, 17.0, 15.0]
-)
+_PITCH = np.concatenate([[15.5, 15.5, 16.0, 17.0, 18.5], levels.CENTRE_PITCH_MM, [32.0, 26.0, 23.0, 20.0, 17.0, 15.0]])
 # disc below each level, mm (T12's lies above L1)
 _DISC = np.array(
     [4.5, 4.5, 4.5, 5.0, 5.0]
@@ -121,17 +113,17 @@ def draw_shape(rng: np.random.Generator, length_mm: float, size: float, lean_deg
     lean_deg : float
         Tilt of the whole trunk, degrees, positive moves the head to the patient's left.
     """
-    levels = len(LEVELS)
-    pitch = _PITCH * (1 + rng.normal(0, 0.025, levels) + rng.normal(0, 0.02) * np.linspace(-1, 1, levels))
-    disc = _DISC * np.clip(rng.normal(1.0, 0.12, levels), 0.5, 1.5)
-    narrowed = rng.random(levels) < rng.choice([0.0, 0.0, 0.1, 0.25])
-    disc = np.where(narrowed, disc * rng.uniform(0.35, 0.8, levels), disc)
+    count = len(LEVELS)
+    pitch = _PITCH * (1 + rng.normal(0, 0.025, count) + rng.normal(0, 0.02) * np.linspace(-1, 1, count))
+    disc = _DISC * np.clip(rng.normal(1.0, 0.12, count), 0.5, 1.5)
+    narrowed = rng.random(count) < rng.choice([0.0, 0.0, 0.1, 0.25])
+    disc = np.where(narrowed, disc * rng.uniform(0.35, 0.8, count), disc)
     inner = slice(FIRST_THORACIC, LAST_LUMBAR)
     arc = pitch[inner].sum() + (pitch[FIRST_THORACIC] - disc[FIRST_THORACIC]) / 2 + (pitch[LAST_LUMBAR] - 11) / 2
     pitch *= length_mm / arc
     disc *= length_mm / arc
-    width = _WIDTH * size * rng.normal(1.0, 0.04) * rng.normal(1.0, 0.015, levels)
-    depth = _DEPTH * size * rng.normal(1.0, 0.05) * rng.normal(1.0, 0.015, levels)
+    width = _WIDTH * size * rng.normal(1.0, 0.04) * rng.normal(1.0, 0.015, count)
+    depth = _DEPTH * size * rng.normal(1.0, 0.05) * rng.normal(1.0, 0.015, count)
     height = np.maximum(pitch - disc, 6.0)
     height[1:] = np.maximum((pitch[1:] + pitch[:-1]) / 2 - (disc[1:] + disc[:-1]) / 2, 6.0)
 
@@ -187,12 +179,12 @@ def _draw_sagittal(rng: np.random.Generator) -> Array:
 
 def _draw_coronal(rng: np.random.Generator, station: Array, between: Array) -> tuple[Array, Array]:
     """Draw the coronal tangent below each level and each level's axial rotation, degrees."""
-    levels = len(LEVELS)
+    count = len(LEVELS)
     apart = between[:, None] - between[None, :]
     wavy = np.exp(-(apart**2) / (2 * 70.0**2))
     spread = np.interp(between, [between[0], between[8], between[18], between[-1]], [3.0, 1.8, 1.8, 3.0])
-    tangent = rng.multivariate_normal(np.zeros(levels), wavy * np.outer(spread, spread), method="eigh")
-    rotation = rng.normal(0, 1.5) + rng.multivariate_normal(np.zeros(levels), 2.0 * wavy, method="eigh")
+    tangent = rng.multivariate_normal(np.zeros(count), wavy * np.outer(spread, spread), method="eigh")
+    rotation = rng.normal(0, 1.5) + rng.multivariate_normal(np.zeros(count), 2.0 * wavy, method="eigh")
     if rng.random() < 0.5:
         severity = rng.choice(4, p=[0.3, 0.4, 0.2, 0.1])
         low, high = ((4, 10), (10, 25), (25, 40), (40, 65))[severity]
@@ -202,7 +194,7 @@ def _draw_coronal(rng: np.random.Generator, station: Array, between: Array) -> t
         for order, place in enumerate(places):
             main = order == (1 if len(places) == 3 else 0)
             cobb = rng.uniform(low, high) * (1.0 if main else rng.uniform(0.4, 0.9))
-            apex = np.interp(place + rng.normal(0, 0.8), np.arange(levels), station)
+            apex = np.interp(place + rng.normal(0, 0.8), np.arange(count), station)
             reach = rng.uniform(3.0, 4.5) * 24.0 * (0.75 if len(places) > 1 else 1.0)
             bend = side * (-1) ** order
             # the derivative of a bump: the tangent swings once through the Cobb angle (0.8244 is half of sqrt(e)),

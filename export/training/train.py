@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from edge_spine.layout import CROP_SIZE
 from export.regressor import CHANNELS, OUTPUTS, SpineRegressor
-from export.training.dataset import MARGIN, TRAINING_SEEDS, augment, load_shards, target_of
+from export.training.dataset import MARGIN, augment, load_shards, target_of
 
 SHAPES = 48
 # share of the time budget, image size, batch
@@ -282,7 +282,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    samples = Samples(options.cache, seed=int(time.time()) % TRAINING_SEEDS.stop)
+    # not a fixed seed: a resumed run must not draw the same samples again
+    samples = Samples(options.cache, seed=time.time_ns())
     train(samples, options.validation, options.out, options.minutes, options.device, options.every)
     return 0
 

@@ -18,7 +18,6 @@ from pydicom.data import get_testdata_file
 import edge_spine
 from edge_spine import SpineEstimator, SpineResult, read_scan
 from edge_spine.outputs.result_json import schema
-from export.training.evaluate import true_curves
 from export.training.phantom import make_subject
 
 PACKAGE = Path(edge_spine.__file__).parent
@@ -98,7 +97,7 @@ def test_the_real_scan_as_others_would_store_it(real_bone: Path, estimator: Spin
 
 def test_the_bundled_scan_is_near_its_truth(estimator: SpineEstimator) -> None:
     result = estimator(read_scan(DEMO_SCAN))
-    truth = true_curves(make_subject(DEMO_SEED), result.curves.z)
+    truth = make_subject(DEMO_SEED).truth(result.curves.z)
     assert np.abs(result.curves.coronal - truth.coronal).mean() < 3.0
     assert np.abs(result.curves.sagittal - truth.sagittal).mean() < 9.0
     assert result.measurements.scoliosis_curves[0].side == "right"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_spine.layout import CROP_SIZE, CURVE_ROWS
+from edge_spine.layout import CROP_SIZE
 from edge_spine.preprocess import Prepared
 from edge_spine.reconstruct import Curves, reconstruct
 from export.training.evaluate import (
@@ -16,7 +16,6 @@ from export.training.evaluate import (
     mean_sagittal,
     summary,
     table,
-    true_curves,
     vary,
 )
 from export.training.phantom import Phantom, make_phantom, make_subject
@@ -28,7 +27,7 @@ def phantom() -> Phantom:
 
 
 def _truth(phantom: Phantom) -> Curves:
-    return true_curves(phantom, phantom.truth().z)
+    return phantom.truth(phantom.truth().z)
 
 
 def test_truth_has_no_error_and_a_shift_has_its_size(phantom: Phantom) -> None:
@@ -56,8 +55,7 @@ def test_baseline_is_the_mean_of_training_subjects() -> None:
     assert few.shape == (209, 3)
     assert few[:, 1].mean() == pytest.approx(0, abs=1e-9)
     subject = make_subject(3)
-    rows = (CURVE_ROWS - (CROP_SIZE - 1) / 2) * -subject.model_pixel_mm
-    own = subject.curves_at(rows)[:, 4] / subject.model_pixel_mm
+    own = subject.curves_at(subject.row_heights_mm)[:, 4] / subject.model_pixel_mm
     # thoracic kyphosis: the mean spine's middle lies behind its upper end and behind the lumbar lordosis
     assert few[70:110, 1].mean() > few[0, 1] + 5 and few[70:110, 1].mean() > few[150:180, 1].mean() + 5
     assert np.abs(own - own.mean() - few[:, 1]).mean() > 0.2
