@@ -233,12 +233,17 @@ class SpineRegressor(nn.Module):
     columns coronal left, centre, right, sagittal anterior, centre, posterior. Training may use
     another height and width that are multiples of 32, see `relative_table`; at 224 the network is
     exactly the published one.
+
+    Parameters
+    ----------
+    transformer : bool
+        False leaves the bottleneck transformer out: ResNet50 alone, as the paper compares it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, transformer: bool = True) -> None:
         super().__init__()
         self.model = resnet50_trunk()
-        self.layer = BottleStack()
+        self.layer: nn.Module = BottleStack() if transformer else nn.Identity()
         self.linear = nn.Linear(CHANNELS, OUTPUTS)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,14 +1,11 @@
-"""From a skeleton and a body to the two 8-bit images that a GE Lunar iDXA writes of a whole-body scan.
+"""What the beam meets on its way: bone areal density, and the thickness of soft tissue and of the air in it.
 
-Bone areal density comes from `solids`; soft tissue is a stack of superelliptic sections for each part of the body.
-The display adds a steep compression of soft-tissue thickness to bone areal density, as the scanner's bone image
-does (grey levels measured on a real one: abdomen 82-92, thigh 96, arm 71, lung with ribs 105, thoracic spine 195,
-skull 218, femoral cortex saturated at 252, background exactly 0, steps of two, adjacent-pixel noise about 2.7).
+Bone comes from `solids`; soft tissue is a stack of superelliptic sections for each part of the body. `scanner` forms
+the images: a steep compression of soft-tissue thickness is added to bone areal density, as on a bone image.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -16,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.training.anatomy import Person
+from export.training.scanner import Framing
 from export.training.shape import FIRST_THORACIC, SpineShape
 from export.training.solids import Solids, areal_density, areal_density_torch
 
 Image = NDArray[np.float32]
 
-ROWS, COLUMNS = 791, 272
-EXPOSED_AREA_MM = (658, 1920)  # width, height
-PIXEL_MM = (EXPOSED_AREA_MM[1] / ROWS, EXPOSED_AREA_MM[0] / COLUMNS)
 _FINE = 2  # bones are drawn at half the pixel pitch and averaged
 
 # fraction of the extent below the crown: half width, full depth, mm
@@ -52,30 +47,8 @@ _ARM = np.array(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Framing:
-    """How the body lies in the image: `top_left_mm` is (z, x) of the centre of the top-left pixel."""
-
-    shape: tuple[int, int]
-    pixel_mm: tuple[float, float]
-    top_left_mm: tuple[float, float]
-
-    def grid(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return z of the rows (rows, 1) and x of the columns (1, columns), mm."""
-        z = self.top_left_mm[0] - np.arange(self.shape[0]) * self.pixel_mm[0]
-        x = self.top_left_mm[1] + np.arange(self.shape[1]) * self.pixel_mm[1]
-        return z[:, None], x[None, :]
-
-
-def draw_framing(rng: np.random.Generator, person: Person) -> Framing:
-    """Place a person on the table as an operator would: about centred, head near the top."""
-    above = max(6.0, rng.normal((EXPOSED_AREA_MM[1] - person.extent_mm) / 2, 18))
-    left = -EXPOSED_AREA_MM[0] / 2 + rng.normal(0, 9)
-    return Framing((ROWS, COLUMNS), PIXEL_MM, (person.crown_z + above, left))
-
-
-def bone_density(solids: Solids, framing: Framing, device: str = "cpu") -> Image:
-    """Areal density of bone, g/cm2, each pixel the mean over its area, with the beam's slight blur.
+def bone_density(solids: Solids, framing: Framing, blur_px: float = 0.65, device: str = "cpu") -> Image:
+    """Areal density of bone, g/cm2, each pixel the mean over its area, blurred by the beam's spread.
 
     NumPy integrates it on the processor, torch on any other `device`.
     """
@@ -91,7 +64,7 @@ def bone_density(solids: Solids, framing: Framing, device: str = "cpu") -> Image
     else:
         detailed = areal_density_torch(solids, shape, fine, corner, device)
     mean = cv2.resize(detailed, (columns, rows), interpolation=cv2.INTER_AREA)
-    return np.maximum(cv2.GaussianBlur(mean, (0, 0), 0.65), 0).astype(np.float32)
+    return np.maximum(cv2.GaussianBlur(mean, (0, 0), blur_px), 0).astype(np.float32)
 
 
 def soft_tissue(rng: np.random.Generator, person: Person, shape: SpineShape, framing: Framing) -> tuple[Image, Image]:
@@ -117,10 +90,16 @@ def soft_tissue(rng: np.random.Generator, person: Person, shape: SpineShape, fra
         knee = side * (96 - 10 * np.clip((fraction - 0.5) / 0.2, 0, 1)) * s
         body = np.maximum(body, part(_LEG, knee, girth**0.6 * s, girth * s))
         place = np.interp(fraction, [0.142, 0.17, 0.25, 0.322, 0.467, 0.56], [150, 180, 218, 245, 262, 262])
-        out = np.interp(fraction, [0.142, 0.25, 0.322], [1.0, 1.0, person.arm_out])
+        out = np.interp(fraction, [0.142, 0.25, 0.322], [1.0, 1.0, person.arm_out[side > 0]])
         arm = part(_ARM, side * place * out * s + lean * (fraction < 0.25), girth**0.5 * s, girth**0.7 * s)
         body = np.maximum(body, arm)
-    return body, _air(rng, person, shape, framing)
+    if person.female and rng.random() < 0.8:
+        size, drop = rng.uniform(0.6, 1.3) * girth, rng.normal(0.222, 0.01)
+        for side in (-1, 1):
+            across = (x - side * 92 * s - lean[:, None]) / (62 * s * size**0.5)
+            along = (fraction[:, None] - drop) * person.extent_mm / (58 * s * size**0.5)
+            body = body + 42 * size * np.sqrt(np.maximum(1 - across**2 - along**2, 0)) * (body > 0)
+    return body.astype(np.float32), _air(rng, person, shape, framing)
 
 
 def _air(rng: np.random.Generator, person: Person, shape: SpineShape, framing: Framing) -> Image:
@@ -152,48 +131,23 @@ def _air(rng: np.random.Generator, person: Person, shape: SpineShape, framing: F
     tube = np.maximum(1 - ((x - middle - shift) / wide) ** 2, 0) ** 0.5
     air += 2.2 * rng.uniform(12, 20) * tube * np.clip((z - fork) / 20, 0, 1) * np.clip((high - z) / 15, 0, 1)
     canvas = np.zeros(framing.shape, dtype=np.float32)
-    for _ in range(int(rng.integers(4, 16))):
-        row = int((framing.top_left_mm[0] - person.z(rng.uniform(0.28, 0.46))) / framing.pixel_mm[0])
-        column = int((rng.uniform(-125, 125) * s - framing.top_left_mm[1]) / framing.pixel_mm[1])
-        size = (int(rng.integers(2, 11)), int(rng.integers(1, 5)))
-        cv2.ellipse(canvas, (column, row), size, rng.uniform(0, 180), 0, 360, float(rng.uniform(20, 130)), -1)
+    pitch = framing.pixel_mm
+    for _ in range(int(rng.integers(2, 16))):
+        # a loop of bowel: gas in a row of pockets
+        place = np.array([rng.uniform(-115, 115) * s, float(person.z(rng.uniform(0.29, 0.46)))])
+        heading, wide = rng.uniform(0, 2 * np.pi), float(np.exp(rng.uniform(1.0, 2.8)))
+        for _ in range(int(rng.integers(1, 9))):
+            heading += rng.normal(0, 0.5)
+            place += rng.uniform(0.8, 1.6) * wide * np.array([np.cos(heading), np.sin(heading)])
+            spot = (place[0] - framing.top_left_mm[1]) / pitch[1], (framing.top_left_mm[0] - place[1]) / pitch[0]
+            size = rng.uniform(0.6, 1.2, 2) * wide / (pitch[1], pitch[0])
+            axes = (max(1, round(size[0])), max(1, round(size[1])))
+            centre = (round(spot[0]), round(spot[1]))
+            cv2.ellipse(canvas, centre, axes, rng.uniform(0, 180), 0, 360, float(rng.uniform(15, 110)), -1)
     stomach = (
         int((75 * s - framing.top_left_mm[1]) / framing.pixel_mm[1]),
         int((framing.top_left_mm[0] - person.z(0.305)) / framing.pixel_mm[0]),
     )
-    bubble = (int(rng.integers(5, 14)), int(rng.integers(4, 12)))
+    bubble = (round(rng.uniform(12, 34) / pitch[1]), round(rng.uniform(10, 29) / pitch[0]))
     cv2.ellipse(canvas, stomach, bubble, 30.0, 0, 360, float(rng.uniform(0, 60)), -1)
-    return (air + cv2.GaussianBlur(canvas, (0, 0), 1.0)).astype(np.float32)
-
-
-def _texture(rng: np.random.Generator, shape: tuple[int, int], size_px: float) -> Image:
-    """Gaussian noise of unit spread and the given grain."""
-    small = (max(2, int(shape[0] / size_px)), max(2, int(shape[1] / size_px)))
-    grain = cv2.resize(rng.standard_normal(small, dtype=np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
-    return (grain / max(float(grain.std()), 1e-6)).astype(np.float32)
-
-
-def scanner_images(
-    rng: np.random.Generator, bone: Image, tissue: Image, air: Image
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Form the bone and the soft-tissue image, 8 bit, larger is denser, background exactly 0."""
-    shape = bone.shape
-    inside = tissue > rng.uniform(8, 16)
-    organs = np.ones(shape, dtype=np.float32)
-    for grain_px, most in ((22, 0.09), (9, 0.06), (4, 0.05), (2, 0.03)):
-        organs += rng.uniform(0.3, 1.0) * most * _texture(rng, shape, grain_px)
-    mass = np.maximum(tissue - air, 3.0)
-    level = rng.normal(92, 7) * (mass / 190.0) ** rng.uniform(0.25, 0.42) * organs
-    trabeculae = (
-        1 + rng.uniform(0.05, 0.14) * _texture(rng, shape, 2.2) + rng.uniform(0.02, 0.08) * _texture(rng, shape, 1.2)
-    )
-    gain = rng.uniform(62, 92)
-    shown = level + gain * bone * trabeculae
-    noise = (rng.uniform(0.5, 1.5) + rng.uniform(0.012, 0.03) * shown) * rng.standard_normal(shape, dtype=np.float32)
-    shown = shown + cv2.GaussianBlur(noise, (0, 0), 0.45) * 1.3
-    bone_image = np.where(inside, np.clip(np.round(shown / 2) * 2, 2, 252), 0).astype(np.uint8)
-
-    whole = rng.normal(232, 6) * (mass / 225.0) ** 0.62 * (1 + 0.03 * _texture(rng, shape, 16))
-    grain = (1.5 + 2.5 * np.minimum(bone, 2.0)) * rng.standard_normal(shape, dtype=np.float32)
-    tissue_image = np.where(inside, np.clip(np.round((whole + 4 * bone + grain) / 2) * 2, 2, 252), 0)
-    return bone_image, tissue_image.astype(np.uint8)
+    return (air + cv2.GaussianBlur(canvas, (0, 0), 0.7)).astype(np.float32)

@@ -68,8 +68,12 @@ class Person:
         Wider pelvis, narrower shoulders.
     lean_deg : float
         Tilt of the trunk's axis, degrees, positive moves the head to the patient's left.
-    arm_out : float
-        Spread of the arms, 1 as usual.
+    arm_out : (right, left)
+        Spread of each arm, 1 as usual.
+    facets : float
+        Factor on the density of facet joints, which arthrosis raises.
+    uneven : float
+        How much vertebrae differ in density.
     """
 
     extent_mm: float
@@ -78,7 +82,9 @@ class Person:
     bone: float
     female: bool
     lean_deg: float
-    arm_out: float
+    arm_out: tuple[float, float]
+    facets: float
+    uneven: float
 
     @property
     def scale(self) -> float:
@@ -101,19 +107,25 @@ def draw_person(rng: np.random.Generator) -> Person:
     return Person(
         extent_mm=extent,
         crown_z=extent * float(rng.normal(0.2845, 0.005)),
-        habitus=float(np.clip(np.exp(rng.normal(0.03, 0.15)), 0.75, 1.6)),
-        bone=float(np.clip(rng.normal(0.95 if female else 1.03, 0.14), 0.55, 1.45)),
+        habitus=float(np.clip(np.exp(rng.normal(0.04, 0.19)), 0.72, 1.8)),
+        bone=float(np.clip(rng.normal(0.95 if female else 1.03, 0.17), 0.5, 1.55)),
         female=female,
         lean_deg=float(rng.normal(0, 1.3)),
-        arm_out=float(np.clip(rng.normal(1.0, 0.06), 0.86, 1.12)),
+        arm_out=(_arm(rng), _arm(rng)),
+        facets=float(rng.choice([1.0, 1.0, 1.3, 1.7])),
+        uneven=float(rng.uniform(0.03, 0.14)),
     )
+
+
+def _arm(rng: np.random.Generator) -> float:
+    return float(np.clip(rng.normal(1.0, 0.07), 0.84, 1.2))
 
 
 def skeleton(rng: np.random.Generator, person: Person, shape: SpineShape) -> Solids:
     """Build every bone of one person."""
     build = SolidBuilder()
     for level in range(LEVELS.index("L5") + 1):
-        _vertebra(build, rng, shape, level)
+        _vertebra(build, rng, person, shape, level)
     _sacrum(build, rng, shape)
     _rib_cage(build, rng, person, shape)
     _shoulders_and_arms(build, rng, person, shape)
@@ -125,7 +137,7 @@ def skeleton(rng: np.random.Generator, person: Person, shape: SpineShape) -> Sol
     return solids
 
 
-def _vertebra(build: SolidBuilder, rng: np.random.Generator, shape: SpineShape, level: int) -> None:
+def _vertebra(build: SolidBuilder, rng: np.random.Generator, person: Person, shape: SpineShape, level: int) -> None:
     up = -shape.tangent[level]
     lateral = np.array([1.0, 0.0, 0.0]) - up[0] * up
     lateral /= np.linalg.norm(lateral)
@@ -139,7 +151,7 @@ def _vertebra(build: SolidBuilder, rng: np.random.Generator, shape: SpineShape, 
 
     width, depth, high = shape.width[level], shape.depth[level], shape.height[level]
     cervical, lumbar = level < FIRST_THORACIC, level >= LEVELS.index("L1")
-    uneven = rng.normal(1.0, 0.08, 8)
+    uneven = rng.normal(1.0, 0.08, 8) * float(np.clip(rng.normal(1.0, person.uneven), 0.6, 1.5))
 
     # body: marrow, a waisted cortical wall, and two endplates
     build.cylinder(origin, (width / 2, depth / 2, high / 2), 0.66 * uneven[0], axes)
@@ -147,8 +159,15 @@ def _vertebra(build: SolidBuilder, rng: np.random.Generator, shape: SpineShape, 
     waist = 1.8 if not cervical else 0.8
     for side in (-1, 1):
         build.ellipsoid(at(side * width / 2, 0, 0), (waist, depth * 0.45, high * 0.36), -0.22, axes)
-        plate = (width / 2 + 0.4, depth / 2 + 0.4, 0.8)
-        build.cylinder(at(0, 0, side * (high / 2 - 0.6)), plate, 0.34 * uneven[1 + (side > 0)], axes)
+        worn = float(shape.wear[level if side < 0 else max(level - 1, 0)])
+        plate = (width / 2 + 0.4, depth / 2 + 0.4, 0.8 + 1.2 * worn)
+        sclerosis = 0.34 * uneven[1 + (side > 0)] * rng.uniform(0.7, 1.3) * (1 + 1.2 * worn)
+        build.cylinder(at(0, 0, side * (high / 2 - 0.6)), plate, sclerosis, _tilted(axes, rng.normal(0, 2.0, 2)))
+        if worn > 0.2:
+            for beside in (-1, 1):
+                spur = rng.uniform((2, 4, 1.2), (6, 9, 3.0)) * worn**0.5
+                place = at(beside * (width / 2 + spur[0] * 0.5), rng.uniform(-0.3, 0.2) * depth, side * high / 2)
+                build.ellipsoid(place, spur, rng.uniform(0.4, 0.9), axes)
 
     # pedicles: rings seen end on
     wide, tall = _PEDICLE_WIDTH[level] * width / 42, _PEDICLE_HEIGHT[level] * high / 22
@@ -169,7 +188,9 @@ def _vertebra(build: SolidBuilder, rng: np.random.Generator, shape: SpineShape, 
         build.ellipsoid(lamina, (width * 0.18, 4.5, high * 0.5), 0.6, axes)
         for end, reach in ((1, 0.42), (-1, 0.40)):
             facet = at(side * width * reach * (0.9 if not lumbar else 0.85), behind - 2, end * high * 0.5)
-            build.ellipsoid(facet, (width * 0.10 + 1, 5.5, high * 0.28 + 1.5), 0.6 * uneven[5 + (end > 0)], axes)
+            build.ellipsoid(
+                facet, (width * 0.10 + 1, 5.5, high * 0.28 + 1.5), 0.6 * person.facets * uneven[5 + (end > 0)], axes
+            )
         root = at(side * width * 0.42, behind - 3, high * 0.12)
         far = 0.5 * width + (20 if lumbar else 3 if cervical else 17 - 0.6 * max(level - 8, 0))
         tip = at(side * far, behind + (0 if lumbar else 8), high * (0.12 if lumbar else 0.25))
@@ -191,6 +212,15 @@ def _vertebra(build: SolidBuilder, rng: np.random.Generator, shape: SpineShape, 
     build.ellipsoid(middle + along * long * 0.8, (3.6, high_half * 0.6, 4.0), 0.4, frame_along(along))
 
 
+def _tilted(axes: Array, degrees: Array) -> Array:
+    """Turn a frame about its first and its second axis: endplates are not quite parallel."""
+    third = axes[2] + np.radians(degrees[1]) * axes[0] + np.radians(degrees[0]) * axes[1]
+    third /= np.linalg.norm(third)
+    first = axes[0] - (axes[0] @ third) * third
+    first /= np.linalg.norm(first)
+    return np.stack([first, np.cross(third, first), third])
+
+
 def _sacrum(build: SolidBuilder, rng: np.random.Generator, shape: SpineShape) -> None:
     for k in range(5):
         level = LEVELS.index("S1") + k
@@ -210,7 +240,8 @@ def _rib_cage(build: SolidBuilder, rng: np.random.Generator, person: Person, sha
     s = person.scale
     broad = s * rng.normal(1.0, 0.045) * (0.95 if person.female else 1.0) * person.habitus**0.25
     deep = s * rng.normal(1.0, 0.06) * person.habitus**0.3
-    fall = s * rng.normal(1.0, 0.12)
+    fall = s * rng.normal(1.1, 0.15)
+    strength = rng.uniform(0.45, 1.1)
     middle = 0.0
     for k in range(12):
         level = FIRST_THORACIC + k
@@ -234,7 +265,7 @@ def _rib_cage(build: SolidBuilder, rng: np.random.Generator, person: Person, sha
             if k == 11:
                 points = points[: rng.integers(10, 19)]
             thick = rng.normal(1.0, 0.06) * (4.6 if k else 5.6) * s
-            build.tube(points, thick, 0.72 * rng.normal(1, 0.08), 0.13, 0.85)
+            build.tube(points, thick, 0.72 * strength * rng.normal(1, 0.08), 0.13 * strength, 0.85)
     upper = shape.centre[FIRST_THORACIC + 2]
     x0 = float(person.axis_x(upper[2])) * 0.5 + shape.centre[FIRST_THORACIC + 4][0] * 0.5
     y0 = upper[1] - 95 * deep
@@ -271,8 +302,9 @@ def _shoulders_and_arms(build: SolidBuilder, rng: np.random.Generator, person: P
         build.ellipsoid(glenoid + [side * 18, 6, 28], (15, 12, 6), 0.35)  # acromion
 
         head = np.array([lean + side * 178 * broad, y - 15, top - 28])
-        elbow = np.array([side * 247 * s * person.arm_out, y, person.z(0.322) + lift])
-        wrist = np.array([side * 262 * s * person.arm_out + side * rng.normal(0, 8), y, person.z(0.467)])
+        out = person.arm_out[side > 0]
+        elbow = np.array([side * 247 * s * out, y, person.z(0.322) + lift])
+        wrist = np.array([side * 262 * s * out + side * rng.normal(0, 8), y, person.z(0.467)])
         build.shell(head, (24, 24, 24), 1.2, 0.7, 0.17)
         t = np.linspace(0.04, 0.97, 9)[:, None]
         build.tube(
@@ -302,15 +334,16 @@ def _pelvis(build: SolidBuilder, rng: np.random.Generator, person: Person, shape
     x0 = float(last[0]) * 0.7 + float(person.axis_x(last[2])) * 0.3
     crest = float(last[2]) + rng.uniform(8, 34)
     y = float(last[1])
+    wide = rng.uniform(45, 60)
     for side in (-1, 1):
         wing = np.array([x0 + side * 90 * broad, y + 4, crest - 58 * s])
         tilt, flare = np.radians(side * rng.uniform(14, 24)), np.radians(side * 32)
         up = np.array([np.sin(tilt), 0.0, np.cos(tilt)])
         first = np.array([np.cos(flare) * np.cos(tilt), np.sin(flare), -np.cos(flare) * np.sin(tilt)])
         axes = np.stack([first, np.cross(up, first), up])
-        build.shell(wing, (47 * s, 7.0, 60 * s), 1.4, 0.55, 0.26, axes)
+        build.shell(wing, (wide * s, 7.0, 60 * s), 1.4, 0.55, 0.26, axes)
         angle = np.radians(np.linspace(-15, 195, 13))[:, None]
-        rim = wing + 45 * s * np.cos(angle) * axes[0] + 58 * s * np.sin(angle) * axes[2]
+        rim = wing + (wide - 2) * s * np.cos(angle) * axes[0] + 58 * s * np.sin(angle) * axes[2]
         build.tube(rim, 4.6, 0.55, 0.2, 1.2)
         joint = np.array([x0 + side * 52 * broad, y + 20, crest - 72 * s])
         build.ellipsoid(joint, (11, 20, 34 * s), 0.16)

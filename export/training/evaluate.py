@@ -55,7 +55,7 @@ _CENTRE = (CROP_SIZE - 1) / 2
 Row = dict[str, float]
 
 
-def scan_of(phantom: Phantom, pixels: NDArray[np.uint8] | None = None) -> Scan:
+def scan_of(phantom: Phantom, pixels: NDArray[Any] | None = None) -> Scan:
     """Give a phantom's bone image (or `pixels` in its place) as the runtime reads it."""
     shown = phantom.bone if pixels is None else pixels
     return Scan(
@@ -138,7 +138,7 @@ def vary(phantom: Phantom, variant: str) -> tuple[Scan, tuple[float, float]]:
         share = float(rng.uniform(0.62, 0.95))
         pixels = pixels[: int((phantom.framing.top_left_mm[0] - phantom.person.z(share)) / phantom.framing.pixel_mm[0])]
     elif variant == "inverted":
-        pixels = 255 - pixels
+        pixels = 2**phantom.scanner.bits - 1 - pixels
     return scan_of(phantom, pixels), (moved[1] - half[0], moved[0] - half[1])
 
 

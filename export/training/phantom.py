@@ -19,18 +19,14 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian,
 
 from edge_spine.layout import CANONICAL_ROWS, CROP_SIZE, CURVE_ROWS
 from edge_spine.reconstruct import Curves
-from export.training.absorptiometry import (
-    EXPOSED_AREA_MM,
-    Framing,
-    bone_density,
-    draw_framing,
-    scanner_images,
-    soft_tissue,
-)
+from export.training.absorptiometry import bone_density, soft_tissue
 from export.training.anatomy import Person, draw_person, skeleton
+from export.training.extras import carried
+from export.training.scanner import Framing, Scanner, Shown, draw_framing, draw_scanner, scanner_images
 from export.training.shape import SpineShape, draw_shape
 
 NOTE = "Synthetic phantom, not a person"
+TILE_ROWS, TILE_COLUMNS = 810, 274
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,7 @@ class Subject:
     seed: int
     person: Person
     shape: SpineShape
+    scanner: Scanner
     framing: Framing
 
     @property
@@ -97,33 +94,42 @@ class Subject:
 
 @dataclass(frozen=True)
 class Phantom(Subject):
-    """A subject and the scanner's two images, (rows, columns) uint8."""
+    """A subject and the scanner's two images, (rows, columns) uint8, or uint16 above 8 bits."""
 
-    bone: NDArray[np.uint8]
-    tissue: NDArray[np.uint8]
+    bone: Shown
+    tissue: Shown
 
 
-def draw_subject(rng: np.random.Generator, seed: int) -> Subject:
-    """Draw the person, the spine and their place on the table."""
+def draw_subject(rng: np.random.Generator, seed: int, scanner: Scanner | None = None) -> Subject:
+    """Draw the person, the spine, the scanner (or take the one given) and the person's place on its table."""
     person = draw_person(rng)
     length = person.extent_mm * 0.258 * float(rng.normal(1.0, 0.02))
     shape = draw_shape(rng, length, person.scale * float(rng.normal(1.0, 0.03)), person.lean_deg)
-    return Subject(seed, person, shape, draw_framing(rng, person))
+    drawn = draw_scanner(rng)
+    chosen = scanner or drawn
+    return Subject(seed, person, shape, chosen, draw_framing(rng, person, chosen))
 
 
-def make_phantom(seed: int, device: str = "cpu") -> Phantom:
-    """Draw the subject that belongs to `seed`, and scan it; `device` integrates its bones."""
+def make_phantom(seed: int, device: str = "cpu", scanner: Scanner | None = None) -> Phantom:
+    """Draw the subject that belongs to `seed`, and scan it; `device` integrates its bones.
+
+    A `scanner` in place of the drawn one scans the same person.
+    """
     rng = np.random.default_rng(seed)
-    subject = draw_subject(rng, seed)
+    subject = draw_subject(rng, seed, scanner)
     person, shape, framing = subject.person, subject.shape, subject.framing
-    bone = bone_density(skeleton(rng, person, shape), framing, device)
+    bone = bone_density(skeleton(rng, person, shape), framing, subject.scanner.blur_px, device)
+    things = carried(rng, person, shape)
+    if things is not None:
+        bone += bone_density(things, framing, subject.scanner.blur_px, device)
     tissue, air = soft_tissue(rng, person, shape, framing)
-    return Phantom(seed, person, shape, framing, *scanner_images(rng, bone, tissue, air))
+    images = scanner_images(rng, subject.scanner, framing, shape, bone, tissue, air)
+    return Phantom(seed, person, shape, subject.scanner, framing, *images)
 
 
-def make_subject(seed: int) -> Subject:
+def make_subject(seed: int, scanner: Scanner | None = None) -> Subject:
     """Draw the same subject as `make_phantom`, without the cost of its images."""
-    return draw_subject(np.random.default_rng(seed), seed)
+    return draw_subject(np.random.default_rng(seed), seed, scanner)
 
 
 def dicom_file(phantom: Phantom, *, tissue: bool = False) -> Dataset:
@@ -142,8 +148,8 @@ def dicom_file(phantom: Phantom, *, tissue: bool = False) -> Dataset:
     file.StudyDate = file.StudyTime = file.AccessionNumber = file.ReferringPhysicianName = file.StudyID = ""
     file.Modality, file.Manufacturer, file.ManufacturerModelName = (
         "CR",
-        "GE Healthcare",
-        "Lunar iDXA (simulated)",
+        "GE Healthcare" if phantom.scanner.window is None else "Simulated",
+        "Lunar iDXA (simulated)" if phantom.scanner.window is None else "Windowed display (simulated)",
     )
     file.PatientName, file.PatientID = "PHANTOM^SYNTHETIC", f"PHANTOM-{phantom.seed}"
     file.PatientBirthDate, file.PatientSex = "", "F" if phantom.person.female else "M"
@@ -151,11 +157,12 @@ def dicom_file(phantom: Phantom, *, tissue: bool = False) -> Dataset:
     file.ProtocolName, file.BodyPartExamined, file.ViewPosition = "Total Body", "", ""
     file.SeriesNumber, file.InstanceNumber = 1, 11 if tissue else 12
     file.PatientOrientation = ["L", "F"]
-    file.ExposedArea = list(EXPOSED_AREA_MM)
+    row_mm, column_mm = phantom.framing.pixel_mm
+    file.ExposedArea = [round(column_mm * pixels.shape[1]), round(row_mm * pixels.shape[0])]
     file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
     file.Rows, file.Columns = pixels.shape
-    file.BitsAllocated = file.BitsStored = 8
-    file.HighBit, file.PixelRepresentation = 7, 0
+    file.BitsAllocated, file.BitsStored = 8 * pixels.itemsize, phantom.scanner.bits
+    file.HighBit, file.PixelRepresentation = phantom.scanner.bits - 1, 0
     data = pixels.tobytes()
     file.PixelData = data + b"\0" * (len(data) % 2)
     return file
@@ -165,14 +172,23 @@ def contact_sheet(phantoms: list[Phantom], columns: int = 6) -> NDArray[np.uint8
     """Put bone images side by side with their true coronal curves beside each, as one BGR picture."""
     tiles = []
     for phantom in phantoms:
-        plain = cv2.cvtColor(phantom.bone, cv2.COLOR_GRAY2BGR)
+        grey = (phantom.bone >> (phantom.scanner.bits - 8)).astype(np.uint8)
+        plain = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
         drawn = plain.copy()
         truth = phantom.truth()
         row = -truth.z / phantom.framing.pixel_mm[0]
         for x in truth.coronal.T:
             points = np.stack([x / phantom.framing.pixel_mm[1], row], axis=1)
             cv2.polylines(drawn, [np.round(points * 16).astype(np.int32)], False, (80, 200, 255), 1, cv2.LINE_AA, 4)
-        tiles.append(np.hstack([plain, drawn]))
+        # anisotropic pixels are shown square, so that people keep their proportions
+        size = tuple(
+            round(n * mm / 2.42) for n, mm in zip(grey.shape[::-1], phantom.framing.pixel_mm[::-1], strict=True)
+        )
+        tile = np.zeros((TILE_ROWS, 2 * TILE_COLUMNS, 3), dtype=np.uint8)
+        for k, picture in enumerate((plain, drawn)):
+            fitted = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)[:TILE_ROWS, :TILE_COLUMNS]
+            tile[: fitted.shape[0], k * TILE_COLUMNS : k * TILE_COLUMNS + fitted.shape[1]] = fitted
+        tiles.append(tile)
     while len(tiles) % columns and len(tiles) > columns:
         tiles.append(np.zeros_like(tiles[0]))
     rows = [np.hstack(tiles[k : k + columns]) for k in range(0, len(tiles), columns)]

@@ -85,6 +85,8 @@ class SpineShape:
         Body size.
     pitch : (27,) array
         Distance to the next level.
+    wear : (27,) array
+        Degeneration of the disc below each level, 0 to 1.
     """
 
     line: Array
@@ -97,6 +99,7 @@ class SpineShape:
     width: Array
     depth: Array
     pitch: Array
+    wear: Array
 
 
 def draw_shape(rng: np.random.Generator, length_mm: float, size: float, lean_deg: float) -> SpineShape:
@@ -116,8 +119,9 @@ def draw_shape(rng: np.random.Generator, length_mm: float, size: float, lean_deg
     count = len(LEVELS)
     pitch = _PITCH * (1 + rng.normal(0, 0.025, count) + rng.normal(0, 0.02) * np.linspace(-1, 1, count))
     disc = _DISC * np.clip(rng.normal(1.0, 0.12, count), 0.5, 1.5)
-    narrowed = rng.random(count) < rng.choice([0.0, 0.0, 0.1, 0.25])
-    disc = np.where(narrowed, disc * rng.uniform(0.35, 0.8, count), disc)
+    narrowed = rng.random(count) < rng.choice([0.0, 0.0, 0.1, 0.3, 0.5])
+    wear = np.where(narrowed, rng.uniform(0.2, 0.7, count), 0.0)
+    disc = disc * (1 - wear)
     inner = slice(FIRST_THORACIC, LAST_LUMBAR)
     arc = pitch[inner].sum() + (pitch[FIRST_THORACIC] - disc[FIRST_THORACIC]) / 2 + (pitch[LAST_LUMBAR] - 11) / 2
     pitch *= length_mm / arc
@@ -163,6 +167,7 @@ def draw_shape(rng: np.random.Generator, length_mm: float, size: float, lean_deg
         width=width,
         depth=depth,
         pitch=pitch,
+        wear=wear,
     )
 
 

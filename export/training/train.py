@@ -2,8 +2,10 @@
 
 L1 loss on coordinates, as published. From scratch on a CPU, what makes it affordable is bfloat16, smaller images
 first, and a last layer that learns the main shapes of the curves (a principal-component basis, folded into the
-published linear layer when a checkpoint is written). Time is the budget: the learning rate falls to zero when
-`--minutes` are used up. Every few minutes the state is written; the same command goes on from it.
+published linear layer when a checkpoint is written). `--start` goes on from trained weights instead, with large
+images and a lower rate. Time is the budget: the learning rate falls to zero when `--minutes` are used up. Every few
+minutes the state is written, and the same command goes on from it; the averaged weights are kept where they are the
+best so far on held-out samples, and training ends early when they have not been for a while.
 """
 
 from __future__ import annotations
@@ -11,10 +13,12 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import platform
 import queue
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +30,43 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from edge_spine.layout import CROP_SIZE
+from export.checkpoint import load_regressor
 from export.regressor import CHANNELS, OUTPUTS, SpineRegressor
 from export.training.dataset import MARGIN, augment, load_shards, target_of
 
 SHAPES = 48
-# share of the time budget, image size, batch
-STAGES = ((0.34, 128, 16), (0.52, 160, 16), (1.0, 224, 16))
-PEAK_RATE, WARM_UP = 4e-4, 0.01
 AVERAGING = 0.998
+_COUNTERS = ("elapsed", "step", "images", "best", "worse")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the time budget is spent.
+
+    Attributes
+    ----------
+    stages : tuple of (share, size, batch)
+        Curriculum: until which share of the budget images of which size are drawn, how many a step.
+    peak_rate, warm_up : float
+        Highest learning rate, and the share of the budget in which it is reached; a cosine to zero follows.
+    patience : int
+        Checkpoints without a better held-out error after which training ends.
+    transformer : bool
+        False trains ResNet50 alone.
+    images : int, optional
+        Budget in images, in place of the run's minutes.
+    """
+
+    stages: tuple[tuple[float, int, int], ...]
+    peak_rate: float
+    warm_up: float = 0.01
+    patience: int = 8
+    transformer: bool = True
+    images: int | None = None
+
+
+FROM_SCRATCH = Plan(stages=((0.34, 128, 16), (0.52, 160, 16), (1.0, 224, 16)), peak_rate=4e-4)
+FROM_WEIGHTS = Plan(stages=((0.25, 160, 16), (1.0, 224, 16)), peak_rate=2e-4, warm_up=0.03)
 
 
 class ShapeHead(nn.Module):
@@ -62,6 +95,13 @@ class ShapeHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, 2048) to (N, 1254)."""
         return self.weights(features).float() @ self.basis + self.mean
+
+    @torch.no_grad()
+    def take(self, linear: nn.Linear) -> None:
+        """Set the weights so that the folded layer is as near to `linear` as the shapes allow."""
+        inverse = torch.linalg.pinv(self.basis.T.double())
+        self.weights.weight.copy_(inverse @ linear.weight.double())
+        self.weights.bias.copy_(inverse @ (linear.bias - self.mean).double())
 
     def folded(self) -> nn.Linear:
         """Return the same map as one linear layer."""
@@ -160,17 +200,25 @@ def write_weights(model: SpineRegressor, path: Path) -> None:
 class Run:
     """One training run: model, averaged model, optimiser, and the time used so far."""
 
-    def __init__(self, samples: Samples, out: Path, minutes: float, device: str) -> None:
-        self.samples, self.out, self.budget, self.device = samples, out, minutes * 60, device
-        self.elapsed, self.step = 0.0, 0
+    def __init__(
+        self, samples: Samples, out: Path, minutes: float, device: str, plan: Plan, start: Path | None = None
+    ) -> None:
+        self.samples, self.out, self.budget, self.device, self.plan = samples, out, minutes * 60, device, plan
+        self.elapsed, self.step, self.images = 0.0, 0, 0
+        self.best, self.worse = float("inf"), 0
         torch.manual_seed(0)
         _, targets = samples.batch(3000, 32)
-        self.model: Any = SpineRegressor()
-        self.model.init_()
-        self.model.linear = ShapeHead(targets)
+        self.model: Any = SpineRegressor(transformer=plan.transformer)
+        head = ShapeHead(targets)
+        if start is None:
+            self.model.init_()
+        else:
+            self.model, _ = load_regressor(start)
+            head.take(self.model.linear)
+        self.model.linear = head
         self.model = self.model.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=PEAK_RATE, weight_decay=0.02, fused=True)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=plan.peak_rate, weight_decay=0.02, fused=True)
         self.state_path = out / "state.pt"
         if self.state_path.exists():
             self._resume()
@@ -180,34 +228,44 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.elapsed, self.step = state["elapsed"], state["step"]
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
 
     def save(self) -> None:
-        """Write the state to resume from, and the averaged weights to export."""
+        """Write the state to resume from."""
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "elapsed": self.elapsed,
-            "step": self.step,
+            **{name: getattr(self, name) for name in _COUNTERS},
         }
         beside = self.state_path.with_name("state.part")
         torch.save(state, beside)
         beside.replace(self.state_path)
-        write_weights(self.average, self.out / "weights.safetensors")
+
+    def judge(self, error: float) -> bool:
+        """Keep the averaged weights if `error` is the lowest so far; False when patience has run out."""
+        if error < self.best:
+            self.best, self.worse = error, 0
+            write_weights(self.average, self.out / "weights.safetensors")
+        else:
+            self.worse += 1
+        return self.worse < self.plan.patience
 
     @property
     def progress(self) -> float:
-        """Share of the time budget that is used up."""
-        return min(self.elapsed / self.budget, 1.0)
+        """Share of the budget that is used up."""
+        used = self.images / self.plan.images if self.plan.images else self.elapsed / self.budget
+        return min(used, 1.0)
 
     def stage(self) -> tuple[int, int]:
         """Image size and batch of the present stage."""
-        return next((size, batch) for end, size, batch in STAGES if self.progress <= end)
+        return next((size, batch) for end, size, batch in self.plan.stages if self.progress <= end)
 
     def train_step(self, images: NDArray[np.uint8], targets: NDArray[np.float32]) -> float:
         """Take one step; returns the loss in crop pixels."""
-        rate = PEAK_RATE * min(self.progress / WARM_UP, 0.5 + 0.5 * np.cos(np.pi * self.progress))
+        rise, fall = self.progress / self.plan.warm_up, 0.5 + 0.5 * np.cos(np.pi * self.progress)
+        rate = self.plan.peak_rate * min(rise, fall)
         for group in self.optimiser.param_groups:
             group["lr"] = max(float(rate), 1e-6)
         self.model.train()
@@ -219,6 +277,7 @@ class Run:
         nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimiser.step()
         self.step += 1
+        self.images += len(images)
         if self.step % 4 == 0:
             self._follow(min(AVERAGING**4, (1 + self.step) / (40 + self.step)))
         return float(loss.detach())
@@ -232,15 +291,18 @@ class Run:
                 mean.copy_(value)
 
 
-def train(samples: Samples, validation: Path | None, out: Path, minutes: float, device: str, every: float) -> None:
-    """Train until the time budget is used up, resuming from `out` where it holds a state."""
-    run = Run(samples, out, minutes, device)
-    val = held_out(validation, 200) if validation else None
-    log = (out / "log.jsonl").open("a", encoding="utf-8")
+def train(run: Run, validation: tuple[Tensor, NDArray[np.float32]] | None, every: float) -> None:
+    """Train until the time budget is used up or nothing gets better.
+
+    Writes to the run's folder: the state every `every` seconds, `weights.safetensors` (the best averaged weights,
+    or the last without `validation`), one line a checkpoint in `log.jsonl`, and `run.json`, the record of the run.
+    """
+    log = run.out / "log.jsonl"
     bar = tqdm(total=round(run.budget), initial=round(run.elapsed), unit="s", disable=None)
     last = saved = time.monotonic()
     losses: list[float] = []
-    for images, targets, size in prefetch(samples, run.stage):
+    going = True
+    for images, targets, size in prefetch(run.samples, run.stage):
         losses.append(run.train_step(images, targets))
         now = time.monotonic()
         run.elapsed += now - last
@@ -248,24 +310,42 @@ def train(samples: Samples, validation: Path | None, out: Path, minutes: float, 
         last = now
         done = run.progress >= 1.0
         if done or now - saved > every:
+            entry = {"step": run.step, "elapsed_s": round(run.elapsed), "images": run.images, "size": size}
+            entry |= {"samples": len(run.samples), "loss_px": round(float(np.mean(losses)), 4)}
+            if validation is None:
+                write_weights(run.average, run.out / "weights.safetensors")
+            else:
+                error = np.abs(predict(run.average, validation[0], run.device) - validation[1]) * CROP_SIZE
+                entry["coronal_px"] = round(float(error[:, :, :3].mean()), 3)
+                entry["sagittal_px"] = round(float(error[:, :, 3:].mean()), 3)
+                # at small sizes the average is not yet of the kind that will be exported
+                going = (size < CROP_SIZE and not done) or run.judge(float(error.mean()))
             run.save()
-            record = {
-                "step": run.step,
-                "elapsed_s": round(run.elapsed),
-                "size": size,
-                "phantoms": len(samples),
-            }
-            record["loss_px"] = round(float(np.mean(losses)), 4)
-            if val is not None:
-                error = np.abs(predict(run.average, val[0], device) - val[1]) * CROP_SIZE
-                record["coronal_px"] = round(float(error[:, :, :3].mean()), 3)
-                record["sagittal_px"] = round(float(error[:, :, 3:].mean()), 3)
-            print(json.dumps(record), file=log, flush=True)
+            with log.open("a", encoding="utf-8") as lines:
+                print(json.dumps(entry), file=lines)
             losses.clear()
             saved = last = time.monotonic()
-        if done:
+        if done or not going:
             break
     bar.close()
+    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    (run.out / "run.json").write_text(json.dumps({**record(run), "log": entries}, indent=1), encoding="utf-8")
+
+
+def record(run: Run) -> dict[str, Any]:
+    """Return the settings and the hardware of a run."""
+    gpu = torch.cuda.get_device_name() if run.device == "cuda" else None
+    return {
+        "loss": "L1 on coordinates, all columns alike",
+        "optimiser": "AdamW, weight decay 0.02, cosine over the time budget, bfloat16",
+        "averaging": AVERAGING,
+        "principal_shapes": SHAPES,
+        **asdict(run.plan),
+        "minutes": run.budget / 60,
+        "hardware": gpu or f"{torch.get_num_threads()} threads, {platform.machine()}",
+        "torch": torch.__version__,
+        "best_held_out_px": None if run.best == float("inf") else round(run.best, 4),
+    }
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -274,6 +354,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, required=True, help="shards to learn from")
     parser.add_argument("--validation", type=Path, help="shards to report the error on while training")
     parser.add_argument("--out", type=Path, required=True, help="state, weights.safetensors and log.jsonl go here")
+    parser.add_argument("--start", type=Path, help="weights to go on from (default: from scratch)")
     parser.add_argument("--minutes", type=float, default=90, help="time budget over all resumes (default 90)")
     parser.add_argument("--every", type=float, default=300, help="seconds between checkpoints (default 300)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
@@ -284,7 +365,9 @@ def main(argv: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     # not a fixed seed: a resumed run must not draw the same samples again
     samples = Samples(options.cache, seed=time.time_ns())
-    train(samples, options.validation, options.out, options.minutes, options.device, options.every)
+    plan = FROM_SCRATCH if options.start is None else FROM_WEIGHTS
+    run = Run(samples, options.out, options.minutes, options.device, plan, options.start)
+    train(run, held_out(options.validation, 200) if options.validation else None, options.every)
     return 0
 
 

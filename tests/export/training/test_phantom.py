@@ -13,11 +13,12 @@ from edge_spine.preprocess import find_body, skull_to_abdomen
 from export.training.absorptiometry import bone_density
 from export.training.anatomy import skeleton
 from export.training.phantom import Phantom, main, make_phantom, make_subject
+from export.training.scanner import IDXA
 
 
 @pytest.fixture(scope="module")
 def phantoms() -> list[Phantom]:
-    return [make_phantom(seed) for seed in (101, 102, 103, 104)]
+    return [make_phantom(seed, scanner=IDXA) for seed in (101, 102, 103, 104)]
 
 
 def test_the_spine_is_where_the_truth_says(phantoms: list[Phantom]) -> None:
@@ -45,7 +46,7 @@ def test_measured_extent_is_the_persons(phantoms: list[Phantom]) -> None:
 
 
 def test_bone_adds_up_from_parts_of_a_skeleton() -> None:
-    subject = make_subject(7)
+    subject = make_subject(7, IDXA)
     solids = skeleton(np.random.default_rng(7), subject.person, subject.shape)
     assert 1000 < len(solids) < 4000
     density = bone_density(solids, subject.framing)

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from export.checkpoint import load_regressor
+from export.regressor import SpineRegressor
 from export.training.dataset import render
-from export.training.train import STAGES, Run, Samples, ShapeHead, held_out, main
+from export.training.train import (
+    FROM_SCRATCH,
+    FROM_WEIGHTS,
+    Plan,
+    Run,
+    Samples,
+    ShapeHead,
+    held_out,
+    main,
+    write_weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +44,36 @@ def test_shape_head_folds_into_one_linear_layer() -> None:
     torch.testing.assert_close(folded.bias.detach(), torch.from_numpy(targets.mean(axis=0)), atol=1e-5, rtol=0)
 
 
-def test_stages_cover_the_whole_budget_and_end_at_the_published_size() -> None:
-    ends = [end for end, _, _ in STAGES]
-    assert ends == sorted(ends) and ends[-1] == 1.0 and STAGES[-1][1] == 224
-    assert all(size % 32 == 0 for _, size, _ in STAGES)
+@pytest.mark.parametrize("plan", [FROM_SCRATCH, FROM_WEIGHTS])
+def test_stages_cover_the_whole_budget_and_end_at_the_published_size(plan: Plan) -> None:
+    ends = [end for end, _, _ in plan.stages]
+    assert ends == sorted(ends) and ends[-1] == 1.0 and plan.stages[-1][1] == 224
+    assert all(size % 32 == 0 for _, size, _ in plan.stages)
+
+
+def test_a_run_from_weights_starts_with_what_they_know(cache: Path, tmp_path: Path) -> None:
+    taught = SpineRegressor().init_().eval()
+    head = ShapeHead(Samples(cache, seed=1).batch(400, 32)[1])
+    nn.init.normal_(head.weights.weight, std=0.05)
+    taught.linear = head.folded()
+    write_weights(taught, tmp_path / "start.safetensors")
+    run = Run(Samples(cache, seed=2), tmp_path, 1.0, "cpu", FROM_WEIGHTS, tmp_path / "start.safetensors")
+    image = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        said, expected = run.model.eval()(image), taught(image)
+    assert float((said - expected).abs().mean()) < 0.1 * float((expected - expected.mean()).abs().mean())
+
+
+def test_the_best_weights_are_kept_and_patience_ends_training(cache: Path, tmp_path: Path) -> None:
+    run = Run(Samples(cache, seed=2), tmp_path, 1.0, "cpu", replace(FROM_SCRATCH, patience=2))
+    weights = tmp_path / "weights.safetensors"
+    assert run.judge(2.0)
+    best = weights.read_bytes()
+    with torch.no_grad():
+        run.average.linear.weights.bias.add_(1.0)
+    assert run.judge(3.0) and not run.judge(2.5)
+    assert weights.read_bytes() == best
+    assert run.judge(1.0) and weights.read_bytes() != best
 
 
 def test_batches_hold_drawn_phantoms(cache: Path) -> None:
@@ -63,7 +102,7 @@ def test_a_short_run_writes_weights_and_goes_on_where_it_stopped(cache: Path, tm
     regressor, _ = load_regressor(tmp_path / "weights.safetensors")
     assert torch.isfinite(regressor(torch.rand(1, 3, 224, 224))).all()
 
-    resumed = Run(Samples(cache, seed=2), tmp_path, 1.0, "cpu")
+    resumed = Run(Samples(cache, seed=2), tmp_path, 1.0, "cpu", FROM_SCRATCH)
     assert resumed.step == first["step"] and resumed.elapsed == first["elapsed"]
     for name, value in resumed.model.state_dict().items():
         assert torch.equal(value, first["model"][name]), name
