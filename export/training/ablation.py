@@ -1,7 +1,9 @@
 """What the transformer is worth: ResNet50 alone against ResNet50 with the bottleneck transformer, same budget.
 
-`python -m export.training.ablation --cache DIR --validation DIR --out DIR --images 50000` trains both from
-scratch on as many images of the same phantoms, as the paper's ablation compares them, and prints one table.
+`python -m export.training.ablation --cache DIR --validation DIR --out DIR --images 50000` trains both on as many
+images of the same phantoms and prints one table, as the paper's ablation does. The paper starts from ImageNet's
+weights; `--trunk WEIGHTS` starts both from the ResNet50 trunk of trained weights, and only the transformer and the
+last layer are new.
 """
 
 from __future__ import annotations
@@ -18,22 +20,32 @@ import torch
 from numpy.typing import NDArray
 
 from edge_spine.layout import CROP_SIZE
+from export.checkpoint import load_regressor
 from export.training.evaluate import interval
-from export.training.train import FROM_SCRATCH, Run, Samples, held_out, predict, train
+from export.training.train import FROM_SCRATCH, FROM_WEIGHTS, Run, Samples, held_out, predict, train
 
 VARIANTS = {"ResNet50": False, "ResNet50 + transformer": True}
 
 
 def compare(
-    cache: Path, validation: tuple[torch.Tensor, NDArray[np.float32]], out: Path, images: int, device: str
+    cache: Path,
+    validation: tuple[torch.Tensor, NDArray[np.float32]],
+    out: Path,
+    images: int,
+    device: str,
+    trunk: Path | None = None,
 ) -> dict[str, Any]:
     """Train both networks and measure them on held-out crops; returns one entry for each of `VARIANTS`."""
     report = {}
     for name, transformer in VARIANTS.items():
         folder = out / name.replace(" ", "").replace("+", "_").lower()
         folder.mkdir(parents=True, exist_ok=True)
-        plan = replace(FROM_SCRATCH, transformer=transformer, images=images, patience=images)
+        plan = replace(FROM_WEIGHTS if trunk else FROM_SCRATCH, transformer=transformer, images=images, patience=images)
         run = Run(Samples(cache, seed=0), folder, 0, device, plan)
+        if trunk and run.step == 0:
+            taught = load_regressor(trunk)[0].model.state_dict()
+            for model in (run.model, run.average):
+                model.model.load_state_dict(taught)
         train(run, validation, every=120)
         report[name] = measure(run, validation)
     return report
@@ -84,10 +96,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, required=True, help="shards to learn from")
     parser.add_argument("--validation", type=Path, required=True, help="shards to measure on")
     parser.add_argument("--out", type=Path, required=True, help="a folder for each network, and ablation.json")
+    parser.add_argument("--trunk", type=Path, help="weights whose trunk both start from (default: from scratch)")
     parser.add_argument("--images", type=int, default=50_000, help="budget of each network (default 50,000)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     options = parser.parse_args(argv)
-    report = compare(options.cache, held_out(options.validation, 250), options.out, options.images, options.device)
+    validation = held_out(options.validation, 250)
+    report = compare(options.cache, validation, options.out, options.images, options.device, options.trunk)
     print(table(report))
     (options.out / "ablation.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     return 0

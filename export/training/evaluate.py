@@ -1,4 +1,4 @@
-"""Measure a bundle on held-out phantoms: `python -m export.training.evaluate --count 500 --json evaluation.json`.
+"""Measure a bundle on held-out phantoms: `python -m export.training.evaluate --count 1000 --json evaluation.json`.
 
 Every scan takes the runtime's whole walk (body, localiser, crop, engine, reconstruction), and is compared with the
 phantom's truth at the heights of the result. The baseline is told the true coronal curves and answers every
@@ -231,7 +231,7 @@ def table(report: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Evaluate from the command line."""
     parser = argparse.ArgumentParser(prog="python -m export.training.evaluate", description=__doc__)
-    parser.add_argument("--count", type=int, default=500, help="phantoms of the evaluation seeds (default 500)")
+    parser.add_argument("--count", type=int, default=1000, help="phantoms of the evaluation seeds (default 1000)")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--model", type=Path, help="bundle folder (default: the bundled model)")
     parser.add_argument("--engine", default="auto")

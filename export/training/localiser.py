@@ -13,8 +13,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -103,16 +105,24 @@ def heat_targets(points: list[NDArray[np.float32] | None]) -> Tensor:
     return torch.from_numpy(heat)
 
 
-def train(cache: Path, steps: int, batch: int = 32) -> LocaliserNetwork:
-    """Train on the thumbnails of a folder of shards."""
+def read_onnx(path: Path) -> LocaliserNetwork:
+    """Read the weights of a file that `write_onnx` wrote."""
+    stored = {tensor.name: numpy_helper.to_array(tensor).copy() for tensor in onnx.load(path).graph.initializer}
+    network = LocaliserNetwork()
+    network.load_state_dict({name: torch.from_numpy(stored[name]) for name in network.state_dict()})
+    return network
+
+
+def train(cache: Path, steps: int, batch: int = 32, start: Path | None = None) -> LocaliserNetwork:
+    """Train on the thumbnails of a folder of shards, from scratch or, at a lower rate, from `start`."""
     shards = load_shards(cache, fields=("thumbnail", "landmarks")).values()
     thumbnails = np.concatenate([shard["thumbnail"] for shard in shards])
     landmarks = np.concatenate([shard["landmarks"] for shard in shards])
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
-    network = LocaliserNetwork()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-4)
-    plan = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
+    network, rate = (LocaliserNetwork(), 3e-3) if start is None else (read_onnx(start), 1e-3)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
+    plan = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
     bar = tqdm(range(steps), unit="step", disable=None)
     for _ in bar:
         drawn = [disturb(rng, thumbnails[k], landmarks[k]) for k in rng.integers(len(thumbnails), size=batch)]
@@ -173,10 +183,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m export.training.localiser", description=__doc__)
     parser.add_argument("--cache", type=Path, required=True, help="shards to learn from")
     parser.add_argument("--validation", type=Path, help="shards to report on")
+    parser.add_argument("--start", type=Path, help="localiser.onnx to go on from (default: from scratch)")
     parser.add_argument("--out", type=Path, required=True, help="localiser.onnx")
     parser.add_argument("--steps", type=int, default=2500)
     options = parser.parse_args(argv)
-    network = train(options.cache, options.steps)
+    network = train(options.cache, options.steps, start=options.start)
     write_onnx(network, options.out)
     if options.validation:
         report(network, options.validation)

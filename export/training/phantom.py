@@ -1,7 +1,8 @@
 """Synthetic whole-body absorptiometry scans of people who never were, with the truth about their spines.
 
 `python -m export.training.phantom --count 8 --seed 1 --out phantoms` writes, for each person, the bone and the
-soft-tissue image as DICOM files like those of a GE Lunar iDXA, the six true curves (mm) and a contact sheet.
+soft-tissue image as DICOM files like those of a GE Lunar iDXA (or of the scanner that was drawn), the six true curves
+(mm) and a contact sheet.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from edge_spine.reconstruct import Curves
 from export.training.absorptiometry import bone_density, soft_tissue
 from export.training.anatomy import Person, draw_person, skeleton
 from export.training.extras import carried
-from export.training.scanner import Framing, Scanner, Shown, draw_framing, draw_scanner, scanner_images
+from export.training.scanner import IDXA, Framing, Scanner, Shown, draw_framing, draw_scanner, scanner_images
 from export.training.shape import SpineShape, draw_shape
 
 NOTE = "Synthetic phantom, not a person"
@@ -201,11 +202,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=8, help="how many people (default 8)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the first; the next ones follow it")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--idxa", action="store_true", help="scan all of them on a plain iDXA, not on drawn scanners")
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
     shown: list[Phantom] = []
     for seed in range(options.seed, options.seed + options.count):
-        phantom = make_phantom(seed)
+        phantom = make_phantom(seed, scanner=IDXA if options.idxa else None)
         for kind in ("bone", "tissue"):
             path = options.out / f"phantom_{seed}_{kind}.dcm"
             dicom_file(phantom, tissue=kind == "tissue").save_as(path, enforce_file_format=True)

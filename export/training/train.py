@@ -17,7 +17,7 @@ import platform
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,19 +112,36 @@ class ShapeHead(nn.Module):
         return linear
 
 
-class Samples:
-    """Augmented batches from the shards of a folder; new shards are picked up as they appear."""
+Shards = dict[str, dict[str, NDArray[Any]]]
+# what happens to a wide crop, given its curves, before anything is drawn from it
+Change = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]]
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.rng = folder, np.random.default_rng(seed)
-        self.shards: dict[str, dict[str, NDArray[Any]]] = {}
+
+class Samples:
+    """Augmented batches from shards.
+
+    Parameters
+    ----------
+    source : Path or shards
+        A folder of shards, where new ones are picked up as they appear, or shards that are loaded already.
+    seed : int
+        Of the order and the augmentation.
+    change : callable, optional
+        Applied to every wide crop.
+    """
+
+    def __init__(self, source: Path | Shards, seed: int, change: Change | None = None) -> None:
+        self.rng, self.change = np.random.default_rng(seed), change
+        self.folder = source if isinstance(source, Path) else None
+        self.shards: Shards = {} if isinstance(source, Path) else source
         self.refresh()
         if not self.shards:
-            raise SystemExit(f"no shards in {folder}: run python -m export.training.dataset --out {folder} first")
+            raise SystemExit(f"no shards in {source}: run python -m export.training.dataset --out {source} first")
 
     def refresh(self) -> None:
         """Load shards that appeared since the last look."""
-        self.shards.update(load_shards(self.folder, frozenset(self.shards)))
+        if self.folder is not None:
+            self.shards.update(load_shards(self.folder, frozenset(self.shards)))
 
     def __len__(self) -> int:
         return sum(len(shard["crop"]) for shard in self.shards.values())
@@ -136,7 +153,10 @@ class Samples:
         images, targets = [], []
         for chosen in self.rng.choice(len(shards), count, p=weight / weight.sum()):
             row = int(self.rng.integers(len(shards[chosen]["crop"])))
-            image, target = augment(self.rng, shards[chosen]["crop"][row], shards[chosen]["curves"][row], size)
+            crop, curves = shards[chosen]["crop"][row], shards[chosen]["curves"][row]
+            if self.change is not None:
+                crop = self.change(crop, curves)
+            image, target = augment(self.rng, crop, curves, size)
             images.append(image)
             targets.append(target.ravel())
         return np.stack(images), np.stack(targets)
@@ -160,11 +180,14 @@ def prefetch(samples: Samples, stage: Any) -> Iterator[tuple[NDArray[np.uint8], 
         yield ready.get()
 
 
-def held_out(folder: Path, limit: int) -> tuple[Tensor, NDArray[np.float32]]:
-    """Return undistorted crops (N, 224, 224) uint8 and targets (N, 209, 6) of a folder of shards."""
-    shards = load_shards(folder).values()
-    crops = np.concatenate([shard["crop"] for shard in shards])[:limit, MARGIN:-MARGIN, MARGIN:-MARGIN]
+def held_out(source: Path | Shards, limit: int, change: Change | None = None) -> tuple[Tensor, NDArray[np.float32]]:
+    """Return undistorted crops (N, 224, 224) uint8 and targets (N, 209, 6) of shards, or of a folder of them."""
+    shards = (load_shards(source) if isinstance(source, Path) else source).values()
+    wide = np.concatenate([shard["crop"] for shard in shards])[:limit]
     curves = np.concatenate([shard["curves"] for shard in shards])[:limit]
+    if change is not None:
+        wide = np.stack([change(*pair) for pair in zip(wide, curves, strict=True)])
+    crops = wide[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
     first = MARGIN + 7
     between = (curves[:, first : first + 209] + curves[:, first + 1 : first + 210]) / 2
     return torch.from_numpy(np.ascontiguousarray(crops)), np.stack([target_of(c) for c in between])

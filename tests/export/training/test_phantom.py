@@ -77,9 +77,9 @@ def test_same_seed_same_scan_and_subject() -> None:
 
 
 def test_files_read_back_with_spacing_and_truth(tmp_path: Path) -> None:
-    assert main(["--count", "2", "--seed", "9", "--out", str(tmp_path)]) == 0
+    assert main(["--count", "2", "--seed", "9", "--idxa", "--out", str(tmp_path)]) == 0
     scan = read_scan(tmp_path / "phantom_9_bone.dcm")
-    phantom = make_phantom(9)
+    phantom = make_phantom(9, scanner=IDXA)
     np.testing.assert_array_equal(scan.pixels, phantom.bone)
     assert scan.pixel_spacing_mm == pytest.approx(phantom.framing.pixel_mm)
     record = json.loads((tmp_path / "phantom_10_truth.json").read_text(encoding="utf-8"))
