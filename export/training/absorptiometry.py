@@ -6,6 +6,7 @@ the images: a steep compression of soft-tissue thickness is added to bone areal 
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import cv2
@@ -27,13 +28,13 @@ _TRUNK = np.array(
         (0.000, 6, 20), (0.006, 34, 90), (0.020, 58, 150), (0.045, 75, 185), (0.070, 78, 190), (0.090, 73, 180),
         (0.108, 61, 150), (0.122, 56, 120), (0.136, 60, 122), (0.146, 88, 130), (0.154, 135, 150), (0.166, 176, 170),
         (0.185, 172, 195), (0.205, 162, 208), (0.250, 156, 218), (0.300, 153, 218), (0.340, 150, 212),
-        (0.370, 154, 208), (0.400, 166, 208), (0.430, 186, 212), (0.465, 199, 208), (0.498, 199, 190),
-        (0.510, 150, 170), (0.524, 60, 120), (0.530, 2, 60),
+        (0.370, 154, 208), (0.400, 166, 208), (0.430, 186, 212), (0.465, 199, 208), (0.498, 197, 190),
+        (0.510, 170, 175), (0.524, 60, 120), (0.530, 2, 60),
     ]
 )  # fmt: skip
 _LEG = np.array(
     [
-        (0.470, 96, 190), (0.520, 96, 178), (0.560, 88, 165), (0.620, 75, 148), (0.680, 61, 126), (0.712, 56, 118),
+        (0.470, 104, 190), (0.510, 103, 180), (0.560, 91, 165), (0.620, 75, 148), (0.680, 61, 126), (0.712, 56, 118),
         (0.750, 55, 112), (0.800, 57, 114), (0.850, 46, 92), (0.900, 34, 74), (0.925, 34, 76), (0.945, 40, 100),
         (0.970, 36, 62), (0.990, 26, 34), (1.000, 8, 15),
     ]
@@ -85,10 +86,15 @@ def soft_tissue(rng: np.random.Generator, person: Person, shape: SpineShape, fra
     table = _TRUNK.copy()
     table[11:20, 1] *= rng.normal(1.0, 0.04)
     table[14:18, 1] *= rng.normal(1.0, 0.05)
+    # muscle weakens the beam more than the fat around it
+    rind, muscle = rng.uniform(0.78, 0.96), rng.uniform(0.0, 0.3)
     body = part(table, lean, broad * hips * s, girth * s)
+    body += muscle * part(table, lean, rind * broad * hips * s, 0.85 * girth * s)
     for side in (-1, 1):
         knee = side * (96 - 10 * np.clip((fraction - 0.5) / 0.2, 0, 1)) * s
-        body = np.maximum(body, part(_LEG, knee, girth**0.6 * s, girth * s))
+        leg = part(_LEG, knee, girth**0.6 * s, girth * s)
+        leg += muscle * part(_LEG, knee, rind * girth**0.6 * s, 0.85 * girth * s)
+        body = np.maximum(body, leg)
         place = np.interp(fraction, [0.142, 0.17, 0.25, 0.322, 0.467, 0.56], [150, 180, 218, 245, 262, 262])
         out = np.interp(fraction, [0.142, 0.25, 0.322], [1.0, 1.0, person.arm_out[side > 0]])
         arm = part(_ARM, side * place * out * s + lean * (fraction < 0.25), girth**0.5 * s, girth**0.7 * s)
@@ -102,6 +108,30 @@ def soft_tissue(rng: np.random.Generator, person: Person, shape: SpineShape, fra
     return body.astype(np.float32), _air(rng, person, shape, framing)
 
 
+def _lung_vessels(rng: np.random.Generator, person: Person, framing: Framing, middle: NDArray[np.float64]) -> Image:
+    """Share of the lungs' air that vessels take, as branches that leave each hilum and thin out."""
+    canvas = np.zeros(framing.shape, dtype=np.float32)
+    top, left = framing.top_left_mm
+    row_mm, column_mm = framing.pixel_mm
+    most = float(rng.uniform(0.1, 0.75))
+    for side in (-1, 1):
+        for _ in range(int(rng.integers(20, 60))):
+            z = float(person.z(rng.normal(0.222, 0.022)))
+            row = int(np.clip((top - z) / row_mm, 0, framing.shape[0] - 1))
+            place = np.array([middle[row] + side * rng.uniform(26, 60), z])
+            heading, path = rng.normal(0, 1.1), [place]
+            for _ in range(int(rng.integers(3, 9))):
+                heading += rng.normal(0, 0.35)
+                place = place + rng.uniform(6, 13) * np.array([side * np.cos(heading), np.sin(heading)])
+                path.append(place)
+            points = (np.array(path) - [left, top]) / [column_mm, -row_mm]
+            for k, pair in enumerate(itertools.pairwise(points)):
+                ends = [tuple(int(v) for v in np.round(point * 16)) for point in pair]
+                shade = most * float(rng.uniform(0.4, 1.0)) * 0.85**k
+                cv2.line(canvas, ends[0], ends[1], shade, 2 if k < 2 and rng.random() < 0.5 else 1, cv2.LINE_8, 4)
+    return cv2.GaussianBlur(canvas, (0, 0), 0.5).astype(np.float32)
+
+
 def _air(rng: np.random.Generator, person: Person, shape: SpineShape, framing: Framing) -> Image:
     z, x = framing.grid()
     fraction = (person.crown_z - z) / person.extent_mm
@@ -111,7 +141,8 @@ def _air(rng: np.random.Generator, person: Person, shape: SpineShape, framing: F
     for side in (-1, 1):
         dome = rng.normal(0.288, 0.008) + (0.004 if side > 0 else 0.0)
         along = (fraction - 0.150) / (dome - 0.150)
-        inner = (22 + (26 * np.clip(along - 0.45, 0, 1) if side > 0 else 6 * along)) * s
+        # between the lungs: aorta, gullet and heart
+        inner = (rng.uniform(20, 34) + (26 * np.clip(along - 0.45, 0, 1) if side > 0 else 6 * along)) * s
         outer = np.interp(along, [0, 0.25, 0.6, 1.0], [58, 98, 118, 124]) * s
         away = np.abs(side * (x - middle) - (inner + outer) / 2) / ((outer - inner) / 2)
         floor = np.clip((1.0 - along - 0.10 * away**2) * 12, 0, 1) * np.clip(along * 10, 0, 1)
@@ -123,6 +154,7 @@ def _air(rng: np.random.Generator, person: Person, shape: SpineShape, framing: F
             * (fraction > 0.15)
             * (fraction < dome + 0.01)
         )
+    air *= 1 - _lung_vessels(rng, person, framing, middle[:, 0])
     # windpipe from the neck to its fork, then the two main bronchi
     fork = float(shape.centre[FIRST_THORACIC + 4][2])
     high = float(shape.centre[1][2])
@@ -132,10 +164,10 @@ def _air(rng: np.random.Generator, person: Person, shape: SpineShape, framing: F
     air += 2.2 * rng.uniform(12, 20) * tube * np.clip((z - fork) / 20, 0, 1) * np.clip((high - z) / 15, 0, 1)
     canvas = np.zeros(framing.shape, dtype=np.float32)
     pitch = framing.pixel_mm
-    for _ in range(int(rng.integers(2, 16))):
+    for _ in range(int(rng.integers(2, 26))):
         # a loop of bowel: gas in a row of pockets
         place = np.array([rng.uniform(-115, 115) * s, float(person.z(rng.uniform(0.29, 0.46)))])
-        heading, wide = rng.uniform(0, 2 * np.pi), float(np.exp(rng.uniform(1.0, 2.8)))
+        heading, wide = rng.uniform(0, 2 * np.pi), float(np.exp(rng.uniform(0.6, 2.8)))
         for _ in range(int(rng.integers(1, 9))):
             heading += rng.normal(0, 0.5)
             place += rng.uniform(0.8, 1.6) * wide * np.array([np.cos(heading), np.sin(heading)])

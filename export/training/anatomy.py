@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
 
 from export.training.shape import FIRST_THORACIC, LEVELS, SpineShape
 from export.training.solids import SolidBuilder, Solids, frame_along
@@ -74,6 +75,10 @@ class Person:
         Factor on the density of facet joints, which arthrosis raises.
     uneven : float
         How much vertebrae differ in density.
+    crisp : float
+        How far endplates, rings and processes stand out from the bodies, 1 as on a thin person's fine image.
+    joints : float
+        Mass of bone where ribs meet transverse processes, 0 to 1.
     """
 
     extent_mm: float
@@ -85,6 +90,8 @@ class Person:
     arm_out: tuple[float, float]
     facets: float
     uneven: float
+    crisp: float
+    joints: float
 
     @property
     def scale(self) -> float:
@@ -114,6 +121,8 @@ def draw_person(rng: np.random.Generator) -> Person:
         arm_out=(_arm(rng), _arm(rng)),
         facets=float(rng.choice([1.0, 1.0, 1.3, 1.7])),
         uneven=float(rng.uniform(0.03, 0.14)),
+        crisp=float(rng.uniform(0.0, 1.0)),
+        joints=float(rng.uniform(0, 1)),
     )
 
 
@@ -153,15 +162,22 @@ def _vertebra(build: SolidBuilder, rng: np.random.Generator, person: Person, sha
     cervical, lumbar = level < FIRST_THORACIC, level >= LEVELS.index("L1")
     uneven = rng.normal(1.0, 0.08, 8) * float(np.clip(rng.normal(1.0, person.uneven), 0.6, 1.5))
 
+    # the less a spine's details stand out, the more of its density is in the bodies
+    crisp = person.crisp if not cervical else 1.0
+    marrow = 0.16 + 0.07 * (1 - crisp)
     # body: marrow, a waisted cortical wall, and two endplates
     build.cylinder(origin, (width / 2, depth / 2, high / 2), 0.66 * uneven[0], axes)
-    build.cylinder(origin, (width / 2 - 0.9, depth / 2 - 0.9, high / 2), (0.16 - 0.66) * uneven[0], axes)
+    build.cylinder(origin, (width / 2 - 0.9, depth / 2 - 0.9, high / 2), (marrow - 0.66) * uneven[0], axes)
+    for _ in range(5):
+        # cancellous bone is not even
+        lump = rng.uniform(-0.5, 0.5, 3) * (width * 0.7, depth * 0.6, high * 0.7)
+        build.ellipsoid(at(*lump), rng.uniform(2.5, 6.5, 3), float(rng.normal(0, 0.11)), axes)
     waist = 1.8 if not cervical else 0.8
     for side in (-1, 1):
-        build.ellipsoid(at(side * width / 2, 0, 0), (waist, depth * 0.45, high * 0.36), -0.22, axes)
+        build.ellipsoid(at(side * width / 2, 0, 0), (waist, depth * 0.45, high * 0.36), -0.22 * crisp, axes)
         worn = float(shape.wear[level if side < 0 else max(level - 1, 0)])
         plate = (width / 2 + 0.4, depth / 2 + 0.4, 0.8 + 1.2 * worn)
-        sclerosis = 0.34 * uneven[1 + (side > 0)] * rng.uniform(0.7, 1.3) * (1 + 1.2 * worn)
+        sclerosis = 0.34 * uneven[1 + (side > 0)] * rng.uniform(0.7, 1.3) * (crisp + 1.2 * worn)
         build.cylinder(at(0, 0, side * (high / 2 - 0.6)), plate, sclerosis, _tilted(axes, rng.normal(0, 2.0, 2)))
         if worn > 0.2:
             for beside in (-1, 1):
@@ -178,18 +194,24 @@ def _vertebra(build: SolidBuilder, rng: np.random.Generator, person: Person, sha
     beam = np.stack([axes[0], axes[2], axes[1]])
     for side in (-1, 1):
         centre = at(side * beside, depth / 2 + length - 1, high * 0.17)
-        build.cylinder(centre, (wide / 2 + 0.8, tall / 2 + 0.8, length), 0.75, beam)
-        build.cylinder(centre, (wide / 2 - 0.8, tall / 2 - 0.8, length), -0.58, beam)
+        ring = 0.25 + 0.5 * crisp
+        build.cylinder(centre, (wide / 2 + 0.8, tall / 2 + 0.8, length), ring, beam)
+        build.cylinder(centre, (wide / 2 - 0.8, tall / 2 - 0.8, length), 0.17 - ring, beam)
 
     # arch behind the canal
     behind = depth / 2 + 2 * length
     for side in (-1, 1):
-        lamina = at(side * width * 0.2, behind + 2, -high * 0.16)
-        build.ellipsoid(lamina, (width * 0.18, 4.5, high * 0.5), 0.6, axes)
+        # where they overlap like tiles, they hide the discs
+        tiled = 1 - crisp if not lumbar else 0.0
+        lamina = at(side * width * 0.2, behind + 2, -high * (0.16 + 0.2 * tiled))
+        build.ellipsoid(lamina, (width * (0.18 + 0.05 * tiled), 4.5, high * (0.5 + 0.15 * tiled)), 0.6, axes)
         for end, reach in ((1, 0.42), (-1, 0.40)):
             facet = at(side * width * reach * (0.9 if not lumbar else 0.85), behind - 2, end * high * 0.5)
             build.ellipsoid(
-                facet, (width * 0.10 + 1, 5.5, high * 0.28 + 1.5), 0.6 * person.facets * uneven[5 + (end > 0)], axes
+                facet,
+                (width * 0.10 + 1, 5.5, high * 0.28 + 1.5),
+                (0.3 + 0.3 * crisp) * person.facets * uneven[5 + (end > 0)],
+                axes,
             )
         root = at(side * width * 0.42, behind - 3, high * 0.12)
         far = 0.5 * width + (20 if lumbar else 3 if cervical else 17 - 0.6 * max(level - 8, 0))
@@ -197,7 +219,7 @@ def _vertebra(build: SolidBuilder, rng: np.random.Generator, person: Person, sha
         for k, radius in ((0.15, 4.6), (0.5, 3.8), (0.85, 3.4)):
             across = frame_along((tip - root) / np.linalg.norm(tip - root))
             half = np.linalg.norm(tip - root) * 0.24
-            strength = 0.34 if not lumbar else 0.2
+            strength = 0.2 if lumbar else 0.34 + 0.25 * person.joints
             build.ellipsoid(root + k * (tip - root), (radius, radius, half), strength, across)
 
     # spinous process: a plate that points back and, in the chest, steeply down
@@ -264,6 +286,7 @@ def _rib_cage(build: SolidBuilder, rng: np.random.Generator, person: Person, sha
             points = np.concatenate([[head, neck], np.stack([x, y, z], axis=1)])
             if k == 11:
                 points = points[: rng.integers(10, 19)]
+            build.ellipsoid(neck + [side * 2, 3, 0], (7, 6, 6.5), 0.3 * person.joints)
             thick = rng.normal(1.0, 0.06) * (4.6 if k else 5.6) * s
             build.tube(points, thick, 0.72 * strength * rng.normal(1, 0.08), 0.13 * strength, 0.85)
     upper = shape.centre[FIRST_THORACIC + 2]
@@ -305,26 +328,79 @@ def _shoulders_and_arms(build: SolidBuilder, rng: np.random.Generator, person: P
         out = person.arm_out[side > 0]
         elbow = np.array([side * 247 * s * out, y, person.z(0.322) + lift])
         wrist = np.array([side * 262 * s * out + side * rng.normal(0, 8), y, person.z(0.467)])
-        build.shell(head, (24, 24, 24), 1.2, 0.7, 0.17)
-        t = np.linspace(0.04, 0.97, 9)[:, None]
-        build.tube(
-            head + t * (elbow - head),
-            np.interp(t[:, 0], [0, 0.16, 0.85, 1], [21, 11.5, 10.5, 17]),
-            0.8,
-            0.1,
-            3.4,
-        )
-        build.shell(elbow, (29, 17, 14), 2.0, 0.8, 0.25)
-        for away, thick in ((10, 7.5), (-9, 7.0)):
-            start, end = elbow + [side * away, 0, -12], wrist + [side * away * 1.3, 0, 0]
-            build.tube(start + t * (end - start), thick, 0.85, 0.1, 2.4)
-        build.ellipsoid(wrist + [0, 0, -14], (22, 12, 13), 0.3)
+        build.shell(head + [-side * 4, 0, 2], (23, 23, 23), 0.8, 0.5, 0.15)
+        _long_bone(build, head, elbow, _HUMERUS, 0.75)
+        build.ellipsoid(elbow + [-side * 24, 0, 8], (8, 8, 9), 0.4)
+        build.ellipsoid(elbow + [side * 2, 8, -2], (12, 10, 16), 0.45)
+        for away, profile in ((10, _RADIUS), (-8, _ULNA)):
+            start, end = elbow + [side * away, 0, -8], wrist + [side * away * 1.3, 0, 0]
+            _long_bone(build, start, end, profile, 0.8, bow=side * np.sign(away) * 5.0)
+        for carpal in range(7):
+            place = wrist + [(carpal % 4 - 1.5) * 10, 0, -9 - 11 * (carpal // 4)]
+            build.shell(place, (6.5, 7, 6.5), 1.0, 0.5, 0.2)
         for finger in range(5):
             fan = (finger - 2) * 11
             base = wrist + [fan * 0.7, 0, -26]
             tip = wrist + [fan * 1.3 - side * 12, 0, -165 * s + 14 * abs(finger - 2)]
             steps = np.linspace(0, 1, 4)[:, None]
             build.tube(base + steps * (tip - base), 4.2, 0.9, 0.2, 1.4)
+
+
+# share of the length, radius and wall of the shaft, mm
+_HUMERUS = np.array(
+    [
+        (0.0, 22, 0.8),
+        (0.06, 21, 1.0),
+        (0.16, 14, 2.2),
+        (0.4, 11.5, 3.8),
+        (0.75, 10.5, 3.6),
+        (0.9, 16, 1.8),
+        (1.0, 27, 0.8),
+    ]
+)
+_RADIUS = np.array([(0.0, 10, 1.0), (0.05, 8, 1.4), (0.12, 6.5, 2.0), (0.5, 7, 2.8), (0.85, 8, 1.8), (1.0, 14, 0.7)])
+_ULNA = np.array([(0.0, 12, 1.0), (0.1, 9.5, 1.8), (0.5, 7, 2.6), (0.9, 5.5, 1.6), (1.0, 8, 0.8)])
+_FEMUR = np.array(
+    [
+        (0.0, 22, 1.0),
+        (0.06, 19, 2.0),
+        (0.18, 15, 4.6),
+        (0.5, 14, 6.0),
+        (0.75, 15.5, 4.4),
+        (0.9, 24, 1.8),
+        (1.0, 38, 0.8),
+    ]
+)
+_TIBIA = np.array(
+    [
+        (0.0, 37, 0.8),
+        (0.05, 34, 1.0),
+        (0.14, 21, 2.2),
+        (0.35, 14.5, 4.8),
+        (0.75, 11.5, 4.4),
+        (0.92, 16, 1.6),
+        (1.0, 22, 0.8),
+    ]
+)
+_FIBULA = np.array([(0.0, 9, 0.8), (0.08, 6, 1.6), (0.5, 5, 2.2), (0.9, 6, 1.6), (1.0, 10, 0.8)])
+
+
+def _long_bone(
+    build: SolidBuilder,
+    start: Array,
+    end: Array,
+    profile: Array,
+    cortical: float,
+    *,
+    scale: float = 1.0,
+    bow: float = 0.0,
+) -> None:
+    """Draw a bone that flares and thins its wall towards both ends, `bow` mm off the straight line at its middle."""
+    share = np.linspace(0, 1, 25)
+    path = start + share[:, None] * (end - start)
+    path[:, 0] += bow * np.sin(np.pi * share)
+    radius, wall = (np.interp(share, profile[:, 0], profile[:, k]) for k in (1, 2))
+    build.tube(path, radius * scale, cortical, 0.1, wall * scale)
 
 
 def _pelvis(build: SolidBuilder, rng: np.random.Generator, person: Person, shape: SpineShape) -> None:
@@ -334,33 +410,55 @@ def _pelvis(build: SolidBuilder, rng: np.random.Generator, person: Person, shape
     x0 = float(last[0]) * 0.7 + float(person.axis_x(last[2])) * 0.3
     crest = float(last[2]) + rng.uniform(8, 34)
     y = float(last[1])
-    wide = rng.uniform(45, 60)
+    wide, flare = rng.uniform(0.9, 1.12), np.radians(rng.uniform(24, 40))
+    # outline of an iliac wing seen square on: away from its middle outwards and upwards, mm
+    outline = np.array([(-40, -34), (-50, 4), (-30, 40), (6, 58), (40, 50), (58, 22), (48, -12), (20, -48)])
     for side in (-1, 1):
-        wing = np.array([x0 + side * 90 * broad, y + 4, crest - 58 * s])
-        tilt, flare = np.radians(side * rng.uniform(14, 24)), np.radians(side * 32)
-        up = np.array([np.sin(tilt), 0.0, np.cos(tilt)])
-        first = np.array([np.cos(flare) * np.cos(tilt), np.sin(flare), -np.cos(flare) * np.sin(tilt)])
-        axes = np.stack([first, np.cross(up, first), up])
-        build.shell(wing, (wide * s, 7.0, 60 * s), 1.4, 0.55, 0.26, axes)
-        angle = np.radians(np.linspace(-15, 195, 13))[:, None]
-        rim = wing + (wide - 2) * s * np.cos(angle) * axes[0] + 58 * s * np.sin(angle) * axes[2]
-        build.tube(rim, 4.6, 0.55, 0.2, 1.2)
-        joint = np.array([x0 + side * 52 * broad, y + 20, crest - 72 * s])
-        build.ellipsoid(joint, (11, 20, 34 * s), 0.16)
+        middle = np.array([x0 + side * 86 * broad, y + 4, crest - 56 * s])
+        outwards = np.array([side * np.cos(flare), -np.sin(flare), 0.0])
+        up = np.array([side * 0.22, 0.1, 1.0]) / np.linalg.norm([0.22, 0.1, 1.0])
+
+        def on_wing(points: Array, middle: Array = middle, out: Array = outwards, up: Array = up) -> Array:
+            return middle + s * (wide * points[:, :1] * out + points[:, 1:] * up)
+
+        normal = np.cross(outwards, up)
+        normal /= np.linalg.norm(normal)
+        first = np.cross(up, normal)
+        plate = np.stack([first, normal, up])
+        # the blade is thin in its middle and thickens towards the crest, the joint and the hip
+        for (across, along), half, dense in (
+            ((2, 6), (46, 4, 48), 0.34), ((22, 18), (34, 4, 34), 0.24), ((-14, -4), (32, 5, 42), 0.24),
+            ((-30, -26), (20, 9, 30), 0.26), ((8, -30), (26, 8, 30), 0.24),
+        ):  # fmt: skip
+            place = on_wing(np.array([[across, along]]))[0]
+            build.ellipsoid(place, np.multiply(half, (s * wide, 1.0, s)), dense, plate)
+        rim = on_wing(_smooth(outline[1:7]))
+        build.tube(rim, np.linspace(4.0, 5.2, len(rim)), 0.42, 0.2, 1.2)
         hip = np.array([x0 + side * 88 * broad, y - 12, float(person.z(0.469))])
-        build.shell(hip + [side * 2, 0, 6], (31 * s, 28, 32 * s), 4.0, 0.42, 0.05)
-        column = np.array([joint, (joint + hip) / 2 + [0, 0, 6], hip + [0, 0, 14]])
-        build.tube(column, [15, 14, 19], 0.4, 0.16, 2.0)
-        symphysis = np.array([x0 + side * 7, y - 55, float(person.z(0.494))])
-        seat = np.array([x0 + side * 56 * broad, y + 5, float(person.z(0.512))])
-        for path in (
-            [hip + [-side * 20, -25, 0], symphysis],
-            [symphysis, seat],
-            [seat, hip + [-side * 10, 10, -18]],
-        ):
-            a, b = path
-            t = np.linspace(0, 1, 4)[:, None]
-            build.tube(a + t * (b - a), 8.0 * s, 0.6, 0.16, 1.6)
+        joint = on_wing(np.array([[-36.0, -34.0]]))[0]
+        t = np.linspace(0, 1, 8)[:, None]
+        column = joint + t * (hip + [-side * 6, 0, 22] - joint)
+        build.tube(column, np.linspace(13, 21, 8) * s, 0.34, 0.13, 2.0)
+        build.shell(hip + [-side * 3, 0, 7], (32 * s, 29, 31 * s), 3.0, 0.34, 0.05)
+        build.ellipsoid(hip + [-side * 24 * s, 4, 4], (9 * s, 22, 26 * s), 0.3)
+        symphysis = np.array([x0 + side * 8, y - 55, float(person.z(0.494))])
+        seat = np.array([x0 + side * 58 * broad, y + 5, float(person.z(0.512))])
+        hole = np.array(
+            [hip + [-side * 22, -20, -6], (hip + symphysis) / 2 + [0, -12, 12], symphysis + [side * 4, 0, 2],
+             symphysis + [side * 12, 4, -16 * s], (symphysis + seat) / 2 + [-side * 4, 0, -14 * s], seat,
+             seat + [side * 8, 8, 16 * s], hip + [-side * 6, 14, -24]]
+        )  # fmt: skip
+        ring = _smooth(hole)
+        build.tube(
+            ring, np.interp(np.linspace(0, 1, len(ring)), [0, 0.35, 0.6, 1], [12, 9, 12, 14]) * s, 0.42, 0.14, 1.3
+        )
+        build.ellipsoid(symphysis + [side * 2, 0, -6 * s], (7, 8, 17 * s), 0.3)
+
+
+def _smooth(points: Array) -> Array:
+    """Pass a smooth path of three times as many points through `points` (K, D)."""
+    place = np.arange(len(points))
+    return CubicSpline(place, points)(np.linspace(0, len(points) - 1, 3 * len(points)))
 
 
 def _legs(build: SolidBuilder, rng: np.random.Generator, person: Person) -> None:
@@ -371,22 +469,23 @@ def _legs(build: SolidBuilder, rng: np.random.Generator, person: Person) -> None
         trochanter = hip + np.array([side * 46 * s, 5, -16 * s])
         knee = np.array([side * 84 * s + spread, 0.0, float(person.z(0.708))])
         ankle = np.array([side * 90 * s + 1.5 * spread, 0.0, float(person.z(0.918))])
-        build.shell(hip, (23 * s, 23, 23 * s), 1.4, 0.7, 0.24)
-        t = np.linspace(0, 1, 5)[:, None]
-        build.tube(hip + t * (trochanter - hip), 15 * s, 0.7, 0.15, 2.0)
-        build.shell(trochanter, (17, 17, 24 * s), 1.6, 0.6, 0.18)
-        t = np.linspace(0.03, 0.96, 13)[:, None]
-        shaft = trochanter + [-side * 6, 0, -18]
-        thick = np.interp(t[:, 0], [0, 0.15, 0.8, 1.0], [22, 14.5, 15.5, 31]) * s
-        build.tube(shaft + t * (knee - shaft), thick, 0.8, 0.08, 5.0)
-        build.shell(knee + [0, 0, 8], (41 * s, 30, 22 * s), 1.5, 0.7, 0.26)
-        build.shell(knee + [0, 0, -32 * s], (38 * s, 26, 18 * s), 1.5, 0.7, 0.24)
-        shin = knee + np.array([-side * 2, 0, -42 * s])
-        thick = np.interp(t[:, 0], [0, 0.2, 0.9, 1.0], [32, 15, 12, 20]) * s
-        build.tube(shin + t * (ankle - shin), thick, 0.75, 0.08, 4.6)
-        thin = np.array([side * 30 * s, 12, 0])
-        build.tube(shin + thin + t * (ankle + [side * 24, 0, -8] - shin - thin), 5.5, 1.1, 0.2, 2.2)
-        build.shell(ankle + [0, 10, -26 * s], (22, 34, 24), 1.5, 0.7, 0.26)
+        build.shell(hip, (22 * s, 22, 22 * s), 0.8, 0.6, 0.2)
+        t = np.linspace(0, 1, 8)[:, None]
+        neck = hip + t * (trochanter + [-side * 10, 0, -2] - hip)
+        build.tube(neck, np.interp(t[:, 0], [0, 0.5, 1.0], [19, 15, 21]) * s, 0.6, 0.15, 2.0)
+        build.shell(trochanter + [side * 2, 0, 6], (13, 15, 17 * s), 0.8, 0.5, 0.18)
+        build.ellipsoid(trochanter + [-side * 24, 6, -34 * s], (8, 8, 11), 0.3)
+        _long_bone(build, trochanter + [-side * 8, 0, -8], knee + [0, 0, 2], _FEMUR, 0.8, scale=s)
+        for beside in (-1, 1):
+            build.shell(knee + [beside * 21 * s, 0, 12 * s], (20 * s, 28, 17 * s), 0.8, 0.6, 0.17)
+        build.ellipsoid(knee + [0, -25, 26 * s], (19, 8, 20), 0.3)  # kneecap
+        shin = knee + np.array([-side * 2, 0, -12 * s])
+        _long_bone(build, shin, ankle, _TIBIA, 0.75, scale=s)
+        thin = np.array([side * 30 * s, 12, -14])
+        _long_bone(build, shin + thin, ankle + [side * 24, 0, -12], _FIBULA, 0.9)
+        build.shell(ankle + [0, 0, -16 * s], (20, 24, 15), 1.0, 0.6, 0.22)
+        build.shell(ankle + [side * 4, 18, -34 * s], (17, 36, 18), 1.2, 0.6, 0.2)
+        build.shell(ankle + [0, -22, -40 * s], (24, 16, 13), 1.0, 0.6, 0.18)
         for toe in range(5):
             base = ankle + [(toe - 2) * 8 + side * 4, -30, -52 * s]
             tip = np.array([ankle[0] + (toe - 2) * 13 - side * rng.uniform(0, 22), -40, float(person.z(0.99))])

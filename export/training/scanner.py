@@ -91,7 +91,7 @@ class Framing:
 def draw_scanner(rng: np.random.Generator) -> Scanner:
     """Draw a make and the course of one scan: two in three are iDXA scans, one in three a windowed display."""
     varied: dict[str, Any] = {
-        "blur_px": float(rng.uniform(0.45, 1.0)),
+        "blur_px": float(rng.uniform(0.45, 1.25)),
         "inverted": bool(rng.random() < 0.06),
         "regions": bool(rng.random() < 0.12),
         "moved": int(rng.integers(1, 4)) if rng.random() < 0.08 else 0,
@@ -146,9 +146,14 @@ def scanner_images(
     """
     shape, pixel_mm = bone.shape, framing.pixel_mm
     inside = tissue > rng.uniform(8, 16)
-    organs = np.ones(shape, dtype=np.float32)
-    for grain_mm, most in ((53, 0.09), (22, 0.06), (10, 0.05), (5, 0.03)):
-        organs += rng.uniform(0.1, 1.0) * most * _texture(rng, shape, pixel_mm, grain_mm)
+    organs = np.zeros(shape, dtype=np.float32)
+    for grain_mm, most in ((53, 0.10), (22, 0.10), (10, 0.09), (5, 0.06)):
+        organs += rng.uniform(0.05, 1.0) * most * _texture(rng, shape, pixel_mm, grain_mm)
+    # bowels are less even than muscles
+    z = framing.grid()[0]
+    top, bottom = spine.centre[FIRST_THORACIC + 6][2], spine.centre[LAST_LUMBAR + 2][2]
+    belly = np.clip((top - z) / 40, 0, 1) * np.clip((z - bottom) / 40, 0, 1)
+    organs = 1 + organs * (0.4 + 0.6 * belly).astype(np.float32)
     mass = np.maximum(tissue - air, 3.0)
     level = rng.normal(92, 7) * (mass / 190.0) ** rng.uniform(0.25, 0.42) * organs
     trabeculae = (

@@ -118,6 +118,9 @@ def draw_shape(rng: np.random.Generator, length_mm: float, size: float, lean_deg
     """
     count = len(LEVELS)
     pitch = _PITCH * (1 + rng.normal(0, 0.025, count) + rng.normal(0, 0.02) * np.linspace(-1, 1, count))
+    # in some, vertebrae have sunk in
+    sunk = rng.random(count) < rng.choice([0.0, 0.0, 0.0, 0.05, 0.12])
+    pitch = pitch * np.where(sunk, rng.uniform(0.72, 0.92, count), 1.0)
     disc = _DISC * np.clip(rng.normal(1.0, 0.12, count), 0.5, 1.5)
     narrowed = rng.random(count) < rng.choice([0.0, 0.0, 0.1, 0.3, 0.5])
     wear = np.where(narrowed, rng.uniform(0.2, 0.7, count), 0.0)

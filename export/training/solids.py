@@ -68,13 +68,15 @@ class SolidBuilder:
         self.ellipsoid(centre, outer, cortical, axes)
         self.ellipsoid(centre, np.maximum(outer - wall, 0.3), inside - cortical, axes)
 
-    def tube(self, points: NDArray[Any], radii: Any, cortical: float, inside: float, wall: float) -> None:
-        """Add a bent hollow tube through `points` (K, 3) with a radius (mm) for each point or for all."""
+    def tube(self, points: NDArray[Any], radii: Any, cortical: float, inside: float, walls: Any) -> None:
+        """Add a bent hollow tube through `points` (K, 3) with a radius and a wall (mm) for each point or for all."""
         radius = np.broadcast_to(np.asarray(radii, dtype=np.float64), (len(points),))
+        thick = np.broadcast_to(np.asarray(walls, dtype=np.float64), (len(points),))
         step = np.diff(points, axis=0)
         length = np.linalg.norm(step, axis=1)
         middle = (points[1:] + points[:-1]) / 2
-        for centre, along, size, r in zip(middle, step, length, (radius[1:] + radius[:-1]) / 2, strict=True):
+        mean = (radius[1:] + radius[:-1]) / 2, (thick[1:] + thick[:-1]) / 2
+        for centre, along, size, r, wall in zip(middle, step, length, *mean, strict=True):
             if size < 1e-3:
                 continue
             axes = frame_along(along / size)

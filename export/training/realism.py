@@ -1,0 +1,124 @@
+"""Is a real scan one more draw of the phantoms? `python -m export.training.realism SCAN --count 200`.
+
+Brightness and texture of the spine and of what lies beside it, on the network's own input, are measured in the scan
+and in fresh phantoms; the table says at which percentile of the phantoms the scan falls. Places are found by the
+runtime, so any scan can be asked about.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from edge_spine import Scan, SpineEstimator, read_scan
+from edge_spine.errors import Refusal
+from edge_spine.layout import CROP_SIZE
+from edge_spine.preprocess import find_body, normalise, resample
+from export.training.evaluate import scan_of
+from export.training.phantom import make_phantom
+
+# phantoms that nothing else uses
+REALISM_SEED = 45_000_000
+# rows of the curves, and distance from the spine's centre in crop pixels
+REGIONS = {
+    "thoracic spine": (slice(30, 105), (-6, 7)),
+    "lumbar spine": (slice(140, 205), (-9, 10)),
+    "thoracic edge": (slice(30, 105), (6, 16)),
+    "lumbar edge": (slice(140, 205), (9, 22)),
+    "lung, right": (slice(30, 80), (-48, -18)),
+    "lung, left": (slice(30, 80), (18, 48)),
+    "abdomen, right": (slice(140, 190), (-48, -24)),
+    "abdomen, left": (slice(140, 190), (24, 48)),
+}
+# band-pass textures: between these blurs, crop pixels
+TEXTURES = {"grain": (0.0, 0.8), "fine": (0.8, 1.8), "middle": (1.8, 4.0), "coarse": (4.0, 9.0)}
+FIGURES = ("mean", "spread", *TEXTURES)
+
+
+def figures(estimator: SpineEstimator, scan: Scan) -> dict[str, float]:
+    """Brightness and texture of each region, levels of the network's input, keyed "region, figure".
+
+    Raises
+    ------
+    Refusal
+        The runtime refuses the scan.
+    """
+    result = estimator(scan)
+    body = find_body(scan.pixels, scan.source)
+    shown = normalise(body.pixels, body.mask)
+    pixel, origin = result.prepared.model_pixel_mm, result.prepared.crop_origin_px
+    crop = resample(shown, scan.pixel_spacing_mm, pixel, origin, CROP_SIZE)
+    centre = result.curves.coronal[:, 1] / pixel - origin[1] * scan.pixel_spacing_mm[1] / pixel
+    straight = _straightened(crop, centre)
+    blurred = {s: cv2.GaussianBlur(straight, (0, 0), s) if s else straight for pair in TEXTURES.values() for s in pair}
+    found = {}
+    middle = straight.shape[1] // 2
+    for region, (rows, (left, right)) in REGIONS.items():
+        window = rows, slice(middle + left, middle + right)
+        found[f"{region}, mean"] = float(straight[window].mean())
+        found[f"{region}, spread"] = float(straight[window].std())
+        for name, (low, high) in TEXTURES.items():
+            found[f"{region}, {name}"] = float((blurred[low] - blurred[high])[window].std())
+    return found
+
+
+def _straightened(crop: NDArray[np.float32], centre: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Shift each of the 209 rows so that the spine's centre lies in the middle column; (209, 121)."""
+    columns = centre[:, None] + np.arange(-60, 61)[None, :]
+    rows = np.broadcast_to(7.5 + np.arange(len(centre))[:, None], columns.shape)
+    return cv2.remap(crop, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_LINEAR)
+
+
+def percentiles(real: dict[str, float], phantoms: list[dict[str, float]]) -> dict[str, float]:
+    """Share of phantoms (percent) whose figure lies below the scan's."""
+    return {key: 100 * float(np.mean([phantom[key] < value for phantom in phantoms])) for key, value in real.items()}
+
+
+def table(places: dict[str, float]) -> str:
+    """Lay the percentiles out as Markdown."""
+    lines = ["| percentile among phantoms | " + " | ".join(FIGURES) + " |", "|---" * (len(FIGURES) + 1) + "|"]
+    for region in REGIONS:
+        cells = [f"{places[f'{region}, {figure}']:.0f}" for figure in FIGURES]
+        lines.append(f"| {region} | " + " | ".join(cells) + " |")
+    inside = np.mean([2.5 <= place <= 97.5 for place in places.values()])
+    lines.append(f"\n{100 * inside:.0f} % of {len(places)} figures within the phantoms' central 95 %")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Compare from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m export.training.realism", description=__doc__)
+    parser.add_argument("scan", type=Path, help="a real whole-body bone image")
+    parser.add_argument("--count", type=int, default=200, help="phantoms to compare with (default 200)")
+    parser.add_argument("--model", type=Path, help="bundle folder (default: the bundled model)")
+    parser.add_argument("--json", type=Path, help="write the percentiles here as well")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
+    options = parser.parse_args(argv)
+    phantoms = []
+    seeds = range(REALISM_SEED, REALISM_SEED + options.count)
+    with SpineEstimator(engine="auto", model=options.model) as estimator:
+        real = figures(estimator, read_scan(options.scan))
+        with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+            drawn = pool.imap(make_phantom, seeds, chunksize=4)
+            for phantom in tqdm(drawn, total=options.count, unit="phantom", disable=None):
+                try:
+                    phantoms.append(figures(estimator, scan_of(phantom)))
+                except Refusal:
+                    continue
+    places = percentiles(real, phantoms)
+    print(table(places))
+    if options.json:
+        options.json.write_text(json.dumps(places, indent=1), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
