@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from edge_spine.bands import BandCalibration, bands_problem, parsed_bands
 from edge_spine.errors import BundleError
 
 MANIFEST = "manifest.json"
@@ -61,6 +62,11 @@ class Bundle:
     def nominal_model_pixel_mm(self) -> float:
         """A typical size of a crop pixel, to express pixel errors in millimetres."""
         return float(self.manifest["preprocessing"]["nominal_model_pixel_mm"])
+
+    @property
+    def bands(self) -> BandCalibration | None:
+        """The calibrated 90 % bands of the centres, or None where the bundle has none."""
+        return parsed_bands(self.manifest["bands"]) if "bands" in self.manifest else None
 
     def file_with_role(self, role: str) -> str:
         """Return the name of the one file with a role ("engine", "localiser", "references").
@@ -199,6 +205,9 @@ def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
     pixel = manifest["preprocessing"].get("nominal_model_pixel_mm")
     if isinstance(pixel, bool) or not isinstance(pixel, (int, float)) or not 0 < pixel < 100:
         refuse("'preprocessing' needs a 'nominal_model_pixel_mm' in millimetres")
+    problem = bands_problem(manifest["bands"]) if "bands" in manifest else None
+    if problem:
+        refuse(f"'bands': {problem}")
     for name, entry in manifest["files"].items():
         problem = _entry_problem(name, entry)
         if problem:

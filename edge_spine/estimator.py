@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_spine.bands import Bands
 from edge_spine.bundle import load_bundle
 from edge_spine.engines import open_engine
 from edge_spine.engines.base import INPUT_SHAPE
@@ -55,6 +56,8 @@ class SpineResult:
     timing_ms : Mapping
         One time for each of `STAGES`; ``read`` and ``write`` are 0 until whoever reads or writes
         adds them with `with_timing`.
+    band_90 : Bands, optional
+        Half-widths (mm) of the 90 % band of each row's centre; None where the bundle has no calibration.
     """
 
     scan: Scan
@@ -65,6 +68,7 @@ class SpineResult:
     quality: Quality
     model: Mapping[str, str]
     timing_ms: Mapping[str, float]
+    band_90: Bands | None = None
 
     def with_timing(self, **stages: float) -> SpineResult:
         """Return the same result with other times (ms) for the named stages, and their new total."""
@@ -100,7 +104,10 @@ class SpineResult:
                 "z": _row(self.curves.z),
                 "coronal": dict(zip(("left", "centre", "right"), coronal, strict=True)),
                 "sagittal": dict(zip(("anterior", "centre", "posterior"), sagittal, strict=True)),
-                "band_90": {"coronal": None, "sagittal": None},
+                "band_90": {
+                    "coronal": None if self.band_90 is None else _row(self.band_90.coronal),
+                    "sagittal": None if self.band_90 is None else _row(self.band_90.sagittal),
+                },
             },
             "measurements": {
                 "posture": measured.posture,
@@ -162,6 +169,7 @@ class SpineEstimator:
         bundle = load_bundle(model)
         self._localiser = Localiser(bundle.read(bundle.file_with_role("localiser")))
         self._engine = open_engine(bundle, engine, threads=threads)
+        self._bands = bundle.bands
         self._model = {
             "name": bundle.name,
             "version": bundle.version,
@@ -210,6 +218,7 @@ class SpineEstimator:
             quality=quality,
             model=self._model,
             timing_ms=dict.fromkeys(STAGES, 0.0),
+            band_90=None if self._bands is None else self._bands.at(prepared.model_pixel_mm, measurements.max_cobb_deg),
         )
         preprocess, infer, rest = (float(step) for step in np.diff(times) * 1000.0)
         return result.with_timing(preprocess=preprocess, infer=infer, reconstruct=rest)

@@ -7,6 +7,7 @@ crop needs the true curve; here `localise` finds it, so that a scan nobody has a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,14 @@ LOWEST_PERCENTILE, HIGHEST_PERCENTILE = 9.5, 99.9
 SIGMOID_SHIFT = 2.5
 # share of the crown-to-toe extent, mean of adults: T1 top to L5 bottom, and crown to L5 bottom
 _TRUNK_SHARE, _CROWN_TO_L5_SHARE = 0.2510, 0.4105
-_SOFT_TISSUE_RATIO = 1.35
+_SOFT_TISSUE_RATIO = 1.3
 _MIN_CONFIDENCE = 0.35
+# T1 top to L5 bottom of adults, mm, and crown to T1 top as a share of it
+_TRUNK_MM, _HEAD_TO_TRUNK = (300.0, 620.0), (0.35, 1.0)
+# scanners' tables are at most about 700 mm wide, necks 150 mm; what of a body comes loose from it is small
+_MAX_WIDTH_MM, _MAX_NECK_MM, _MAX_SECOND_SHARE = 800.0, 220.0, 0.4
+# share of the trunk by which the crop's centre may miss the middle between T1 and L5
+_MAX_OFF_CENTRE = 0.15
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -74,6 +81,8 @@ class Body:
         Rows of the top and bottom edges of the body.
     bright : float
         Level that all but the brightest half per cent of the image stay below.
+    second_share : float
+        Area of the second largest thing in the image as a share of the body's.
     flags : tuple of str
         "inverted", "head-outside", "feet-outside".
     """
@@ -83,6 +92,7 @@ class Body:
     crown: float
     toe: float
     bright: float
+    second_share: float
     flags: tuple[str, ...]
 
 
@@ -92,18 +102,13 @@ def prepare(scan: Scan, localiser: Localiser) -> Prepared:
     Raises
     ------
     Refusal
-        "soft-tissue-image" or "no-spine".
+        "soft-tissue-image", "not-whole-body" or "no-spine".
     """
     body = find_body(scan.pixels, scan.source)
-    if "head-outside" not in body.flags and skull_to_abdomen(body) < _SOFT_TISSUE_RATIO:
-        raise Refusal(
-            "soft-tissue-image",
-            f"{scan.source}: this is the soft-tissue image of the scan, which hardly shows the spine; "
-            "give its bone image",
-        )
+    _check_body(scan, body)
     shown = normalise(body.pixels, body.mask)
     found = localiser(shown, scan.pixel_spacing_mm)
-    _check_landmarks(scan, found)
+    _check_landmarks(scan, body, found)
     extent_mm, flags = _extent(body, found, scan.pixel_spacing_mm)
     model_pixel = extent_mm / CANONICAL_ROWS
     origin = crop_origin(found.centre_px, model_pixel, scan.pixel_spacing_mm)
@@ -150,6 +155,7 @@ def find_body(pixels: NDArray[np.float32], source: str) -> Body:
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
     if highest <= lowest or count < 2:
         raise Refusal("no-spine", f"{source}: the image shows no body; a whole-body DXA bone image is needed")
+    areas = np.sort(stats[1:, cv2.CC_STAT_AREA])
     largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     mask = labels == largest
     rows = np.flatnonzero(mask.sum(axis=1) >= 2)
@@ -159,7 +165,8 @@ def find_body(pixels: NDArray[np.float32], source: str) -> Body:
         flags.append("head-outside")
     if rows[-1] >= pixels.shape[0] - 2:
         flags.append("feet-outside")
-    return Body(pixels, mask, float(rows[0]) - 0.5, float(rows[-1]) + 0.5, bright, tuple(flags))
+    second_share = float(areas[-2] / areas[-1]) if len(areas) > 1 else 0.0
+    return Body(pixels, mask, float(rows[0]) - 0.5, float(rows[-1]) + 0.5, bright, second_share, tuple(flags))
 
 
 def skull_to_abdomen(body: Body) -> float:
@@ -243,14 +250,88 @@ def as_tensor(crop: Image) -> Image:
     return np.ascontiguousarray(np.broadcast_to(crop, (1, 3, *crop.shape)), dtype=np.float32)
 
 
-def _check_landmarks(scan: Scan, found: Landmarks) -> None:
-    length = found.trunk_mm(scan.pixel_spacing_mm)
-    if found.confidence < _MIN_CONFIDENCE or not 250 < length < 640:
+def has_head_and_shoulders(body: Body) -> bool:
+    """Tell whether the outline narrows to a neck below its top and widens to twice that, as an upright person's does.
+
+    Distances from the first to the last column of the body: seen upside down, two ankles are no neck.
+    """
+    height = body.toe - body.crown
+    first, last = body.mask.argmax(axis=1), body.mask.shape[1] - 1 - body.mask[:, ::-1].argmax(axis=1)
+    span = np.asarray(last - first + 1)
+
+    def part(begin: float, end: float) -> NDArray[np.int64]:
+        rows = slice(int(body.crown + begin * height) + 1, int(body.crown + end * height) + 2)
+        return span[rows]
+
+    # wide enough for a scan that ends above the knees
+    head, neck, shoulders = part(0.03, 0.13), part(0.09, 0.21), part(0.15, 0.4)
+    return bool(neck.min() < 0.95 * head.max() and shoulders.max() > 2 * neck.min())
+
+
+def _check_body(scan: Scan, body: Body) -> None:
+    """Refuse what is no upright, single person, by outline and levels alone."""
+    columns = np.flatnonzero(body.mask.any(axis=0))
+    width = float(columns[-1] - columns[0] + 1) * scan.pixel_spacing_mm[1]
+    if width > _MAX_WIDTH_MM:
+        raise _not_whole_body(scan, f"what it shows is {width:.0f} mm wide, and a body at most {_MAX_WIDTH_MM:.0f}")
+    if body.second_share > _MAX_SECOND_SHARE:
+        raise _not_whole_body(scan, f"a second thing is {100 * body.second_share:.0f} % as large as the first")
+    if "head-outside" in body.flags:
+        # two rows below the edge, where cubic or lossy exports have settled
+        top = float(body.mask[int(body.crown + 0.5) + 2].sum()) * scan.pixel_spacing_mm[1]
+        if top > _MAX_NECK_MM:
+            raise _not_whole_body(
+                scan, f"at its upper edge the body is {top:.0f} mm wide, and a head or neck at most {_MAX_NECK_MM:.0f}"
+            )
+    elif (ratio := skull_to_abdomen(body)) < _SOFT_TISSUE_RATIO:
+        if not has_head_and_shoulders(body):
+            raise _not_whole_body(scan, "its outline has no head, neck and shoulders at the top")
+        raise Refusal(
+            "soft-tissue-image",
+            f"{scan.source}: the skull is only {ratio:.2f} times as bright as the abdomen (a bone image: over "
+            f"{_SOFT_TISSUE_RATIO:g}), as on a scan's soft-tissue image, which hardly shows the spine; "
+            "give its bone image",
+        )
+
+
+def _check_landmarks(scan: Scan, body: Body, found: Landmarks) -> None:
+    """Refuse landmarks that are unsure, or that no adult's could be."""
+    if found.confidence < _MIN_CONFIDENCE:
         raise Refusal(
             "no-spine",
-            f"{scan.source}: no spine was found (confidence {found.confidence:.2f}); "
-            "a whole-body, antero-posterior DXA bone image is needed",
+            f"{scan.source}: no spine was found (confidence {found.confidence:.2f}, expected {_MIN_CONFIDENCE:g} "
+            "or more); give a whole-body, antero-posterior DXA bone image",
         )
+    length = found.trunk_mm(scan.pixel_spacing_mm)
+    if not _TRUNK_MM[0] < length < _TRUNK_MM[1]:
+        raise _not_whole_body(
+            scan,
+            f"T1 to L5 would measure {length:.0f} mm, and an adult's {_TRUNK_MM[0]:.0f} to {_TRUNK_MM[1]:.0f} "
+            "(is the pixel spacing right?)",
+        )
+    head = (found.t1_top_px[0] - body.crown) * scan.pixel_spacing_mm[0] / length
+    if "head-outside" not in body.flags and not _HEAD_TO_TRUNK[0] < head < _HEAD_TO_TRUNK[1]:
+        raise _not_whole_body(
+            scan,
+            f"crown to T1 would be {head:.2f} of the length from T1 to L5, and is {_HEAD_TO_TRUNK[0]:g} to "
+            f"{_HEAD_TO_TRUNK[1]:g} of it",
+        )
+    middle = [(t1 + l5) / 2 for t1, l5 in zip(found.t1_top_px, found.l5_bottom_px, strict=True)]
+    off_mm = [(c - m) * mm for c, m, mm in zip(found.centre_px, middle, scan.pixel_spacing_mm, strict=True)]
+    off = math.hypot(*off_mm)
+    if off > _MAX_OFF_CENTRE * length:
+        raise Refusal(
+            "no-spine",
+            f"{scan.source}: no spine was found (its centre would lie {off:.0f} mm from the middle of T1 and L5, "
+            f"expected at most {_MAX_OFF_CENTRE * length:.0f}); give a whole-body, antero-posterior DXA bone image",
+        )
+
+
+def _not_whole_body(scan: Scan, found: str) -> Refusal:
+    return Refusal(
+        "not-whole-body",
+        f"{scan.source}: this is no whole body ({found}); give the DXA bone image of one whole person, head up",
+    )
 
 
 def _extent(body: Body, found: Landmarks, spacing_mm: tuple[float, float]) -> tuple[float, tuple[str, ...]]:

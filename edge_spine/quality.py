@@ -1,13 +1,15 @@
-"""May this result be shown? Limits outside which curves are no adult's spine, and remarks on those inside."""
+"""May this result be shown? Limits outside which curves are no adult's spine or follow none in the image; remarks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_spine.errors import Refusal
-from edge_spine.layout import CROP_SIZE
+from edge_spine.layout import CROP_SIZE, CURVE_ROWS
 from edge_spine.measure import Measurements
 from edge_spine.preprocess import Prepared
 from edge_spine.reconstruct import Curves, Spine
@@ -20,6 +22,10 @@ SAGITTAL_RANGE_MM = 140.0
 ROUGHNESS_MM = 3.0
 LEAN_DEG = 5.0
 SURE = 0.6
+# how much brighter the spine is than its surround, share of the normalised range: adults' 0.15 to 0.65
+LEAST_CONTRAST, CLEAR_CONTRAST = 0.06, 0.12
+# places across the spine, in vertebral widths from its centre: within it, and beyond its transverse processes
+_WITHIN, _BESIDE = np.linspace(-0.3, 0.3, 8), np.linspace(0.8, 1.3, 8)
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,8 @@ class Quality:
     accepted : bool
         The result may be shown; where it may not, `judge` raises instead.
     flags : tuple of str
-        What to know about it: the scan's and the preparation's flags, "low-confidence", "trunk-leans",
-        "spine-leaves-crop".
+        What to know about it: the scan's and the preparation's flags, "low-confidence", "spine-faint",
+        "trunk-leans", "spine-leaves-crop".
     """
 
     accepted: bool
@@ -45,7 +51,7 @@ def judge(scan: Scan, prepared: Prepared, curves: Curves, spine: Spine, measurem
     Raises
     ------
     Refusal
-        "implausible-curves": the curves cannot be an adult's spine.
+        "implausible-curves": the curves cannot be an adult's spine. "no-spine": the image shows none where they run.
     """
     width = float(2 * spine.half_width.mean())
     depth = float(2 * spine.half_depth.mean())
@@ -65,13 +71,55 @@ def judge(scan: Scan, prepared: Prepared, curves: Curves, spine: Spine, measurem
                 f"{scan.source}: the curves found are no adult spine ({name} {value:.1f} mm, "
                 f"expected {least:.0f} to {most:.0f}); a whole-body DXA bone image is needed",
             )
-    return Quality(accepted=True, flags=scan.flags + prepared.flags + _remarks(prepared, curves, spine))
+    contrast = spine_contrast(prepared, curves)
+    if contrast < LEAST_CONTRAST:
+        raise Refusal(
+            "no-spine",
+            f"{scan.source}: the image shows no spine where the curves run ({contrast:.2f} brighter than its surround, "
+            f"expected {LEAST_CONTRAST:g} or more); give a whole-body, antero-posterior DXA bone image",
+        )
+    return Quality(accepted=True, flags=scan.flags + prepared.flags + _remarks(prepared, curves, spine, contrast))
 
 
-def _remarks(prepared: Prepared, curves: Curves, spine: Spine) -> tuple[str, ...]:
+def spine_contrast(prepared: Prepared, curves: Curves) -> float:
+    """How much brighter the image is along the spine than on the darker-by-less of its two sides.
+
+    Each side counts by its mean over the rows, so that lungs, bowel gas or metal in a few of them decide nothing.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Its tensor is the image, normalised to [0, 1].
+    curves : Curves
+        Where the spine runs.
+
+    Returns
+    -------
+    float
+        Difference of the means, -1 to 1.
+    """
+    left_mm = prepared.crop_origin_px[1] * prepared.pixel_spacing_mm[1]
+    columns = (curves.coronal - left_mm) / prepared.model_pixel_mm
+    width = columns[:, 2:] - columns[:, :1]
+    within, left, right = (
+        _level(prepared.tensor[0, 0], columns[:, 1:2] + width * places) for places in (_WITHIN, -_BESIDE, _BESIDE)
+    )
+    return within - max(left, right)
+
+
+def _level(crop: NDArray[np.float32], columns: NDArray[np.float64]) -> float:
+    """Mean of the crop at (209, K) columns of the curves' rows."""
+    rows = np.broadcast_to(CURVE_ROWS[:, np.newaxis], columns.shape)
+    sampled = cv2.remap(crop, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_LINEAR)
+    return float(sampled.mean())
+
+
+def _remarks(prepared: Prepared, curves: Curves, spine: Spine, contrast: float) -> tuple[str, ...]:
     flags = []
     if prepared.localiser_confidence < SURE:
         flags.append("low-confidence")
+    if contrast < CLEAR_CONTRAST:
+        flags.append("spine-faint")
     top, bottom = spine.centreline[0], spine.centreline[-1]
     lean = np.degrees(np.arctan2(abs(top[0] - bottom[0]), abs(top[2] - bottom[2])))
     if lean > LEAN_DEG:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_spine.bundle import load_bundle
 from edge_spine.errors import EdgeSpineError, UsageError
 
 if TYPE_CHECKING:
@@ -41,15 +42,26 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m export",
-        description="Quantise a network to INT8, compare it with PyTorch float32, and write a model bundle.",
-        epilog="example: python -m export export/weights/spine.safetensors --out edge_spine/models/spine",
+        description="Quantise a network to INT8, compare it with PyTorch float32, and write a model bundle. "
+        "Its 90 % bands belong to one engine: a fresh bundle has none, and one that is replaced loses them, until "
+        "`python -m export.training.calibrate --model BUNDLE` adds them.",
+        epilog="example: python -m export export/weights/spine.safetensors --out edge_spine/models/spine; "
+        "the checkpoint of the published code: python -m export released.pt --layout released --out my_bundle",
     )
     parser.add_argument("checkpoint", type=Path, help="safetensors or PyTorch file with the weights")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write or replace")
     parser.add_argument(
         "--card", type=Path, help="JSON: name, version, training, licence (default: NAME.card.json beside NAME.*)"
     )
-    parser.add_argument("--localiser", type=Path, help="ONNX file of the spine localiser, to go with it")
+    parser.add_argument(
+        "--layout",
+        choices=("auto", "released", "own"),
+        default="auto",
+        help="what the checkpoint must be: the published code's PyTorch file, our safetensors, or either (auto)",
+    )
+    parser.add_argument(
+        "--localiser", type=Path, help="ONNX file of the spine localiser, to go with it (default: the bundled model's)"
+    )
     parser.add_argument("--method", choices=("minmax", "percentile", "entropy"), help="calibration method")
     parser.add_argument("--percentile", type=float, help="share of values a range must hold, in percent")
     parser.add_argument("--float-parts", metavar="LIST", help="parts kept in float32, comma separated")
@@ -75,8 +87,9 @@ def _export(options: argparse.Namespace) -> None:
     card = find_card(options.checkpoint) if options.card is None else read_card(options.card)
     recipe = _recipe(options)
     localiser = _localiser(options.localiser)
+    regressor, source = load_regressor(options.checkpoint, options.layout)
+    print(f"{source.file}: {source.found}", flush=True)
     calibration, references, crops_from = _crops(options)
-    regressor, source = load_regressor(options.checkpoint)
     bundle, verification = build_bundle(
         regressor,
         options.out,
@@ -106,9 +119,11 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         raise UsageError(str(error)) from None
 
 
-def _localiser(path: Path | None) -> bytes | None:
+def _localiser(path: Path | None) -> bytes:
     if path is None:
-        return None
+        # whoever brings weights alone wants a bundle that runs
+        bundled = load_bundle()
+        return bundled.read(bundled.file_with_role("localiser"))
     try:
         return path.read_bytes()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Read the weights of the network: our safetensors files, and the released or other PyTorch files.
+"""Read the weights of the network: our safetensors files, and PyTorch files as the published code saves them.
 
 A PyTorch file is a pickle, so it is opened with ``weights_only=True``: tensors and plain values
 only, never code.
@@ -7,11 +7,14 @@ only, never code.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import safetensors
 import safetensors.torch
@@ -24,6 +27,10 @@ from export.regressor import SpineRegressor
 # Where training scripts put the weights beside an epoch and an optimiser.
 _WRAPPERS = ("model_state_dict", "state_dict", "model", "net")
 _EPOCH = "epoch"
+# The published training script states the epoch in the file's name only: "epoch:12-loss_valid-points:0.017.pt".
+_NAMED_EPOCH = re.compile(r"epoch\W?(\d{1,9})")
+_KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+Layout = Literal["auto", "released", "own"]
 # Set by DataParallel around every name.
 _PARALLEL = "module."
 # Counts training steps; evaluation does not read it, and slim files leave it out.
@@ -45,22 +52,28 @@ class Source:
     sha256 : str
         Of the whole file.
     epoch : int or None
-        As the file states it.
+        As the file or its name states it.
+    found : str
+        What the file is, in words: layout, epoch, tensors, parameters and their type.
     """
 
     file: str
     sha256: str
     epoch: int | None
+    found: str
 
 
-def load_regressor(path: str | os.PathLike[str]) -> tuple[SpineRegressor, Source]:
+def load_regressor(path: str | os.PathLike[str], layout: Layout = "auto") -> tuple[SpineRegressor, Source]:
     """Build the network with the weights of a file.
 
     Parameters
     ----------
     path : path
-        A safetensors file or a PyTorch file, told apart by content; weights in float16, bfloat16
-        or float32, bare or under one of the usual keys with an epoch beside them.
+        A safetensors file or a PyTorch file, told apart by content; weights in floating point,
+        bare or under one of the usual keys with an epoch beside them.
+    layout : str
+        "released" demands a PyTorch file as the published code saves it, "own" a
+        safetensors file as `export.training` writes it, "auto" takes either.
 
     Returns
     -------
@@ -79,54 +92,77 @@ def load_regressor(path: str | os.PathLike[str]) -> tuple[SpineRegressor, Source
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path.name}: {error.strerror or 'cannot be read'}") from None
-    tensors, epoch = _tensors(path, content)
+    tensors, epoch, form = _tensors(path.name, content, layout)
     regressor = SpineRegressor()
     wanted = regressor.state_dict()
     _refuse_differences(path.name, tensors, wanted)
     regressor.load_state_dict(
         {name: tensors.get(name, value).to(value.dtype) for name, value in wanted.items()}, strict=True
     )
-    return regressor.eval(), Source(path.name, hashlib.sha256(content).hexdigest(), epoch)
+    kinds = sorted({str(value.dtype).removeprefix("torch.") for name, value in tensors.items() if _UNUSED not in name})
+    count = sum(parameter.numel() for parameter in regressor.parameters())
+    stated = "no epoch stated" if epoch is None else f"epoch {epoch}"
+    found = f"{form}, {stated}, {len(tensors)} tensors, {count:,} parameters, {' and '.join(kinds)}"
+    return regressor.eval(), Source(path.name, hashlib.sha256(content).hexdigest(), epoch, found)
 
 
-def _tensors(path: Path, content: bytes) -> tuple[dict[str, Tensor], int | None]:
+def _tensors(file: str, content: bytes, layout: Layout) -> tuple[dict[str, Tensor], int | None, str]:
     if content[:2] == b"PK" or content[:1] == b"\x80":
-        return _from_torch(path)
+        if layout == "own":
+            raise CheckpointError(f"{file}: a PyTorch file; --layout own expects safetensors")
+        return _from_torch(file, content)
+    if layout == "released" and content[8:9] == b"{":
+        raise CheckpointError(
+            f"{file}: a safetensors file; --layout released expects a PyTorch file, as the published code saves it"
+        )
     try:
-        return safetensors.torch.load(content), None
+        return safetensors.torch.load(content), None, "own layout (safetensors)"
     except (safetensors.SafetensorError, ValueError, KeyError):
         raise CheckpointError(
-            f"{path.name}: neither a safetensors nor a PyTorch file; the weights of SpineRegressor are expected"
+            f"{file}: neither a safetensors nor a PyTorch file; the weights of SpineRegressor are expected"
         ) from None
 
 
-def _from_torch(path: Path) -> tuple[dict[str, Tensor], int | None]:
+def _from_torch(file: str, content: bytes) -> tuple[dict[str, Tensor], int | None, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # torch.load raises whatever its reader, zip or pickle meets
         raise CheckpointError(
-            f"{path.name}: damaged, or it holds pickled objects other than tensors, which are never loaded; "
+            f"{file}: damaged, or it holds pickled objects other than tensors, which are never loaded; "
             "save model.state_dict() instead"
         ) from None
-    epoch = None
+    epoch, form = None, "a bare state dict"
     if isinstance(found, Mapping):
         stated = found.get(_EPOCH)
-        epoch = stated if isinstance(stated, int) else None
-        inner = [found[key] for key in _WRAPPERS if isinstance(found.get(key), Mapping)]
-        found = inner[0] if inner else found
+        epoch = stated if isinstance(stated, int) and not isinstance(stated, bool) else None
+        wrapper = next((key for key in _WRAPPERS if isinstance(found.get(key), Mapping)), None)
+        if wrapper is not None:
+            found, form = found[wrapper], f"a state dict under {wrapper!r}"
     if not isinstance(found, Mapping) or not any(isinstance(value, Tensor) for value in found.values()):
         raise CheckpointError(
-            f"{path.name}: a {type(found).__name__} without weights; a state dict is expected, bare or under "
+            f"{file}: a {type(found).__name__} without weights; a state dict is expected, bare or under "
             f"one of {', '.join(_WRAPPERS)}"
         )
-    return {
-        str(name).removeprefix(_PARALLEL): value for name, value in found.items() if isinstance(value, Tensor)
-    }, epoch
+    if epoch is None:
+        named = _NAMED_EPOCH.search(file)
+        epoch = int(named.group(1)) if named else None
+    weights = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    if any(name.startswith(_PARALLEL) for name in weights):
+        form += " of parallel training"
+    weights = {name.removeprefix(_PARALLEL): value for name, value in weights.items()}
+    return weights, epoch, f"released layout (PyTorch, {form})"
 
 
 def _refuse_differences(file: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    odd = [name for name, value in found.items() if not _is_plain(name, value)]
+    if odd:
+        # anything else could fail in ways of its own as soon as its shape or values are asked for
+        raise CheckpointError(
+            f"{file} does not hold the weights of SpineRegressor: {len(odd)} tensors are no dense floating-point "
+            f"arrays, such as {odd[0]} ({str(found[odd[0]].dtype).removeprefix('torch.')})"
+        )
     missing = [name for name in wanted if name not in found and _UNUSED not in name]
     unknown = [name for name in found if name not in wanted]
     shapes = [name for name in wanted if name in found and found[name].shape != wanted[name].shape]
@@ -147,3 +183,8 @@ def _refuse_differences(file: str, found: Mapping[str, Tensor], wanted: Mapping[
             differences.append(f"{len(broken)} have values that are not finite, such as {broken[0]}")
     if differences:
         raise CheckpointError(f"{file} does not hold the weights of SpineRegressor: {'; '.join(differences)}")
+
+
+def _is_plain(name: str, value: Tensor) -> bool:
+    kinds = (torch.int64, *_KINDS) if _UNUSED in name else _KINDS
+    return value.dtype in kinds and value.layout == torch.strided and not value.is_nested and value.device.type == "cpu"

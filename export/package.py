@@ -142,7 +142,7 @@ def build_bundle(
     recipe: Recipe | None = None,
     localiser: bytes | None = None,
 ) -> tuple[Bundle, Verification]:
-    """Quantise a network and write its bundle.
+    """Quantise a network and write its bundle, without bands: `export.training.calibrate` adds those of this engine.
 
     Parameters
     ----------

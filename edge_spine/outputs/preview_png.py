@@ -37,6 +37,8 @@ _YELLOW: Colour = (240, 228, 66)
 _VERMILLION: Colour = (213, 94, 0)
 _PURPLE: Colour = (204, 121, 167)
 _CORONAL = (_SKY, _YELLOW, _VERMILLION)
+_BAND: Colour = (92, 88, 32)
+_BAND_EDGE: Colour = (140, 133, 40)
 _SAGITTAL = (_GREEN, _YELLOW, _PURPLE)
 
 _MARGIN, _GAP, _PAD = 24, 14, 14
@@ -146,8 +148,13 @@ def _title(canvas: Canvas, card: Box, title: str, note: str = "") -> None:
         canvas.text(note, card.right - _PAD, card.y + 29, 15, _QUIET, align="right", max_width=card.right - box.right)
 
 
-def _legend(canvas: Canvas, card: Box, entries: Sequence[tuple[str, Colour]]) -> None:
-    baseline, dot = card.bottom - 20, 14
+def _caption_row(card: Box, result: SpineResult) -> int:
+    """Return the row on which captions stand: higher where a second line says how wide the bands are."""
+    return card.bottom - (20 if result.band_90 is None else 32)
+
+
+def _legend(canvas: Canvas, card: Box, baseline: int, entries: Sequence[tuple[str, Colour]]) -> None:
+    dot = 14
     widths = [dot + text_mask(name, 14, False)[0].shape[1] for name, _ in entries]
     space = min(20, (card.width - 2 * _PAD - sum(widths)) // (len(entries) - 1))
     left = card.x + _PAD
@@ -155,6 +162,23 @@ def _legend(canvas: Canvas, card: Box, entries: Sequence[tuple[str, Colour]]) ->
         canvas.dot((left + 4.5, baseline - 4.5), 4.5, colour)
         canvas.text(name, left + dot, baseline, 14, _QUIET)
         left += width + space
+
+
+def _band_note(canvas: Canvas, card: Box, half_mm: NDArray[np.float64], *, filled: bool) -> None:
+    """Say under a legend how wide the band of the centre is, beside a swatch of how it is drawn."""
+    left, baseline = card.x + _PAD, card.bottom - 11
+    note = f"90 % band: {half_mm.mean():.1f} mm either side"
+    canvas.fill(Box(left, baseline - 9, 9, 9), _BAND_EDGE if filled else _YELLOW)
+    canvas.fill(Box(left + 1, baseline - 9, 7, 9), _BAND if filled else _CARD)
+    left += 14
+    canvas.text(note, left, baseline, 14, _QUIET, max_width=card.right - _PAD - left)
+
+
+def _ribbon(
+    view: MillimetreView, centre: NDArray[np.float64], z: NDArray[np.float64], half_mm: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the outline of a band, down one side and up the other."""
+    return np.concatenate([view.points(centre - half_mm, z), view.points((centre + half_mm)[::-1], z[::-1])])
 
 
 def _scale_bar(canvas: Canvas, view: MillimetreView, length_mm: float = 100) -> None:
@@ -251,11 +275,21 @@ def _coronal_panel(canvas: Canvas, card: Box, result: SpineResult, body: Body, v
     low, high = np.percentile(around, (1, 99.9))
     picture = _picture(view, pixels, result.scan.pixel_spacing_mm, float(low), float(high))
     canvas.paste(view.box, picture)
+    if result.band_90 is not None:
+        # outlined only: this view is there to compare the curves with the scan
+        ribbon = _ribbon(view, curves.coronal[:, 1], curves.z, result.band_90.coronal)
+        canvas.hairlines(np.split(ribbon, 2), _YELLOW, view.box)
+        _band_note(canvas, card, result.band_90.coronal, filled=False)
     _curve_lines(canvas, view, curves.coronal, curves.z, _CORONAL, 2.4)
     _corner_letters(canvas, view.box, "R", "L")
     _scale_bar(canvas, view)
     _cobb_lines(canvas, view, result)
-    _legend(canvas, card, [("right border", _SKY), ("centre", _YELLOW), ("left border", _VERMILLION)])
+    _legend(
+        canvas,
+        card,
+        _caption_row(card, result),
+        [("right border", _SKY), ("centre", _YELLOW), ("left border", _VERMILLION)],
+    )
 
 
 @dataclass(frozen=True)
@@ -354,10 +388,17 @@ def _sagittal_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Mill
         [view.points(curves.sagittal[:, 0], curves.z), view.points(curves.sagittal[::-1, 2], curves.z[::-1])]
     )
     canvas.area(outline, _BONE, 0.16, box)
+    if result.band_90 is not None:
+        ribbon = _ribbon(view, curves.sagittal[:, 1], curves.z, result.band_90.sagittal)
+        canvas.area(ribbon, _BAND, 0.85, box)
+        canvas.hairlines(np.split(ribbon, 2), _BAND_EDGE, box)
+        _band_note(canvas, card, result.band_90.sagittal, filled=True)
     _curve_lines(canvas, view, curves.sagittal, curves.z, _SAGITTAL, 2.4)
     _corner_letters(canvas, box, "A", "P")
     _scale_bar(canvas, view)
-    _legend(canvas, card, [("anterior", _GREEN), ("centre", _YELLOW), ("posterior", _PURPLE)])
+    _legend(
+        canvas, card, _caption_row(card, result), [("anterior", _GREEN), ("centre", _YELLOW), ("posterior", _PURPLE)]
+    )
 
 
 def _surface_panel(canvas: Canvas, card: Box, result: SpineResult, shared: MillimetreView) -> None:
@@ -379,7 +420,7 @@ def _surface_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Milli
         picture = np.minimum(lit, 255).astype(np.uint8)
         box = Box(whole.x + index * width, whole.y, width, whole.height)
         canvas.paste(box, picture)
-        canvas.text(names[index], box.x + width // 2, card.bottom - 20, 14, _QUIET, align="centre")
+        canvas.text(names[index], box.x + width // 2, _caption_row(card, result), 14, _QUIET, align="centre")
 
 
 def _span_across(result: SpineResult, azimuth_deg: float) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from edge_spine.layout import CROP_SIZE, CURVE_ROWS
 from edge_spine.localise import thumbnail
-from edge_spine.preprocess import find_body, normalise, resample
+from edge_spine.preprocess import Body, find_body, normalise, resample
 from export.training.phantom import Phantom, make_phantom
 from export.training.shape import FIRST_THORACIC, LAST_LUMBAR
 
@@ -28,16 +29,18 @@ from export.training.shape import FIRST_THORACIC, LAST_LUMBAR
 EVALUATION_SEED = 10_000_000
 CALIBRATION_SEED = 20_000_000
 REFERENCE_SEED = 30_000_000
+BAND_SEED = 35_000_000
 
 MARGIN = 24
 WIDE = CROP_SIZE + 2 * MARGIN
 SHARD = 250
+FIELDS = ("crop", "curves", "thumbnail", "landmarks")
 _CENTRE = (CROP_SIZE - 1) / 2
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What training keeps of one phantom.
+    """What training keeps of one scan.
 
     Attributes
     ----------
@@ -58,21 +61,56 @@ class Sample:
     landmarks: NDArray[np.float32]
 
 
+@dataclass(frozen=True, eq=False)
+class SpineInScan:
+    """The truth about a spine in the frame of a scan.
+
+    Attributes
+    ----------
+    model_pixel_mm : float
+        A canonical pixel.
+    centre_px : (row, column)
+        Centre of the true crop, scan pixels: half way from the top of T1 to the bottom of L5, and half way between
+        the outermost borders of the 209 rows.
+    ends_px : two (row, column)
+        Top of T1 and bottom of L5, scan pixels.
+    curves_at : callable
+        Turns heights z (K,) into the six curves (K, 6), mm: z and x from the centre of the scan's top-left pixel,
+        y from any origin.
+    """
+
+    model_pixel_mm: float
+    centre_px: tuple[float, float]
+    ends_px: list[tuple[float, float]]
+    curves_at: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
 def make_sample(phantom: Phantom) -> Sample:
     """Cut a phantom's scan where the truth says, with the runtime's own steps."""
-    spacing = phantom.framing.pixel_mm
     body = find_body(phantom.bone.astype(np.float32), f"phantom {phantom.seed}")
+    top, left = phantom.framing.top_left_mm
+    first_mm = np.array([left, left, left, 0.0, 0.0, 0.0])
+    spine = SpineInScan(
+        phantom.model_pixel_mm,
+        phantom.crop_origin_px(-_CENTRE),
+        [_to_pixel(phantom, end) for end in trunk_ends(phantom)],
+        lambda z: phantom.curves_at(z + top) - first_mm,
+    )
+    return cut_sample(body, phantom.framing.pixel_mm, spine)
+
+
+def cut_sample(body: Body, spacing_mm: tuple[float, float], spine: SpineInScan) -> Sample:
+    """Cut a scan where the truth about its spine says, with the runtime's own steps."""
     shown = normalise(body.pixels, body.mask)
-    pixel = phantom.model_pixel_mm
-    origin = phantom.crop_origin_px(MARGIN)
-    crop = resample(shown, spacing, pixel, origin, WIDE)
-    z = (np.arange(WIDE) - MARGIN - _CENTRE) * -pixel
-    curves = phantom.curves_at(z)
-    first_x = phantom.framing.top_left_mm[1] + phantom.crop_origin_px()[1] * spacing[1]
-    curves[:, :3] -= first_x
-    small, start, step = thumbnail(shown, spacing)
-    points = [phantom.crop_origin_px(-_CENTRE)] + [_to_pixel(phantom, end) for end in trunk_ends(phantom)]
-    landmarks = [[(r - start[0]) / step[0], (c - start[1]) / step[1]] for r, c in points]
+    pixel, half = spine.model_pixel_mm, MARGIN + _CENTRE
+    row_mm, column_mm = spacing_mm
+    row, column = spine.centre_px
+    origin = (row - half * pixel / row_mm, column - half * pixel / column_mm)
+    crop = resample(shown, spacing_mm, pixel, origin, WIDE)
+    curves = spine.curves_at(-origin[0] * row_mm - np.arange(WIDE) * pixel)
+    curves[:, :3] -= column * column_mm - _CENTRE * pixel
+    small, start, step = thumbnail(shown, spacing_mm)
+    landmarks = [[(r - start[0]) / step[0], (c - start[1]) / step[1]] for r, c in (spine.centre_px, *spine.ends_px)]
     return Sample(
         crop=np.round(crop * 255).astype(np.uint8),
         curves=(curves / pixel).astype(np.float32),
@@ -184,14 +222,19 @@ def load_shards(
     return shards
 
 
+def write_shard(path: Path, samples: list[Sample], **more: NDArray[Any]) -> None:
+    """Write samples, and arrays of as many rows beside them, as one whole file or none."""
+    fields = {name: np.stack([getattr(sample, name) for sample in samples]) for name in FIELDS}
+    beside = path.with_name(f"{path.stem}.part{os.getpid()}.npz")
+    np.savez(beside, **fields, **more)
+    beside.replace(path)
+
+
 def _render_shard(job: tuple[Path, int, int, str]) -> int:
     path, first, count, device = job
     cv2.setNumThreads(1)
     samples = [make_sample(make_phantom(first + k, device)) for k in range(count)]
-    fields = ("crop", "curves", "thumbnail", "landmarks")
-    beside = path.with_name(f"{path.stem}.part{os.getpid()}.npz")
-    np.savez(beside, **{name: np.stack([getattr(sample, name) for sample in samples]) for name in fields})
-    beside.replace(path)
+    write_shard(path, samples)
     return count
 
 

@@ -3,6 +3,8 @@
 Every scan takes the runtime's whole walk (body, localiser, crop, engine, reconstruction), and is compared with the
 phantom's truth at the heights of the result. The baseline is told the true coronal curves and answers every
 sagittal question with the mean curve of training subjects; what a model is worth is its distance from that.
+Where the bundle has 90 % bands, how often they hold the truth is counted too: of all rows of all phantoms, so that
+a row's band is judged by itself, and of whole curves, which lie within all of their rows' bands less often.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_spine import SpineEstimator
+from edge_spine.bands import NOMINAL, VIEWS, Bands
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import Refusal
 from edge_spine.layout import CROP_SIZE, ROWS
@@ -50,6 +53,7 @@ FIGURES = (
 )
 VARIANTS = ("as scanned", "tilted", "shifted", "feet cut", "inverted")
 BASELINE_SUBJECTS = 1000
+BAND_TOLERANCE = 0.02
 _CENTRE = (CROP_SIZE - 1) / 2
 
 Row = dict[str, float]
@@ -91,8 +95,26 @@ def compare(curves: Curves, spine: Spine, truth: Curves, true_spine: Spine) -> R
     }
 
 
-def assess(estimator: SpineEstimator, phantom: Phantom, mean_curve: NDArray[np.float64]) -> tuple[Row, Row, float]:
-    """Return the model's row, the baseline's row, and the true largest Cobb angle.
+def centre_errors(curves: Curves, truth: Curves) -> NDArray[np.float64]:
+    """Absolute errors (2, 209) of the coronal and of the sagittal centre, mm, on the same heights."""
+    errors = [getattr(curves, view)[:, 1] - getattr(truth, view)[:, 1] for view in VIEWS]
+    return np.abs(np.stack(errors))
+
+
+def judge_bands(bands: Bands, error_mm: NDArray[np.float64]) -> Row:
+    """Share of rows whose band holds the truth, and mean half-width in mm, from `centre_errors`."""
+    row = {}
+    for view, error in zip(VIEWS, error_mm, strict=True):
+        half = getattr(bands, view)
+        row[f"{view}_coverage"] = float((error <= half).mean())
+        row[f"{view}_half_width_mm"] = float(half.mean())
+    return row
+
+
+def assess(
+    estimator: SpineEstimator, phantom: Phantom, mean_curve: NDArray[np.float64]
+) -> tuple[Row, Row, Row | None, float]:
+    """Return the model's row, the baseline's row, that of the bands where there are any, and the true Cobb angle.
 
     Raises
     ------
@@ -105,7 +127,10 @@ def assess(estimator: SpineEstimator, phantom: Phantom, mean_curve: NDArray[np.f
     guess = Curves(z=truth.z, coronal=truth.coronal, sagittal=mean_curve * phantom.model_pixel_mm)
     cobb = measure(true_spine).max_cobb_deg
     model = compare(result.curves, result.spine, truth, true_spine)
-    return model, compare(guess, reconstruct(guess), truth, true_spine), cobb
+    bands = None
+    if result.band_90 is not None:
+        bands = judge_bands(result.band_90, centre_errors(result.curves, truth))
+    return model, compare(guess, reconstruct(guess), truth, true_spine), bands, cobb
 
 
 def crop_error_px(prepared: Prepared, origin_px: tuple[float, float], model_pixel_mm: float) -> float:
@@ -161,8 +186,22 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
 
 
-def summary(rows: list[Row], baseline: list[Row]) -> dict[str, Any]:
-    """Means of a group, their 95 % intervals, and the baseline's means."""
+def band_summary(rows: list[Row]) -> dict[str, Any]:
+    """Coverage of a group's bands with its 95 % interval over phantoms, and their mean half-width, for each view."""
+    views = {}
+    for view in VIEWS:
+        coverage = np.array([row[f"{view}_coverage"] for row in rows])
+        views[view] = {
+            "coverage": float(coverage.mean()),
+            "interval_95": list(interval(coverage)),
+            "whole_curve_coverage": float((coverage == 1).mean()),
+            "half_width_mm": float(np.mean([row[f"{view}_half_width_mm"] for row in rows])),
+        }
+    return views
+
+
+def summary(rows: list[Row], baseline: list[Row], bands: list[Row] | None = None) -> dict[str, Any]:
+    """Means of a group, their 95 % intervals, the baseline's means, and the coverage of the bands (or None)."""
     if not rows:
         return {"count": 0}
     columns = {name: np.array([row[name] for row in rows]) for name in FIGURES}
@@ -172,13 +211,14 @@ def summary(rows: list[Row], baseline: list[Row]) -> dict[str, Any]:
         **means,
         "interval_95": {name: list(interval(values)) for name, values in columns.items()},
         "baseline": {name: float(np.mean([row[name] for row in baseline])) for name in FIGURES},
+        "band_90": band_summary(bands) if bands else None,
     }
 
 
 def evaluate(model: Path | None, phantoms: Iterable[Phantom], total: int, engine: str) -> dict[str, Any]:
     """Evaluate a bundle (None for the bundled one) on phantoms."""
     mean_curve = mean_sagittal()
-    rows, baseline, cobbs, refused = [], [], [], 0
+    rows, baseline, bands, cobbs, refused = [], [], [], [], 0
     crops: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     bundle = load_bundle(model)
     localiser = Localiser(bundle.read(bundle.file_with_role("localiser")))
@@ -187,19 +227,24 @@ def evaluate(model: Path | None, phantoms: Iterable[Phantom], total: int, engine
             for variant, error in localisation(localiser, phantom).items():
                 crops[variant].append(error)
             try:
-                row, base, cobb = assess(estimator, phantom, mean_curve)
+                row, base, band, cobb = assess(estimator, phantom, mean_curve)
             except Refusal:
                 refused += 1
                 continue
             rows.append(row)
             baseline.append(base)
+            if band is not None:
+                bands.append(band)
             cobbs.append(cobb)
     classes = {}
     for name, low, high in CLASSES:
         chosen = [k for k, cobb in enumerate(cobbs) if low <= cobb < high]
-        classes[name] = summary([rows[k] for k in chosen], [baseline[k] for k in chosen])
+        # a bundle has bands for all results or for none
+        classes[name] = summary(
+            [rows[k] for k in chosen], [baseline[k] for k in chosen], [bands[k] for k in chosen] if bands else None
+        )
     return {
-        **summary(rows, baseline),
+        **summary(rows, baseline, bands),
         "refused": refused,
         "severity": classes,
         "crop_within_8_px": {name: float(np.mean(np.array(errors) <= 8)) for name, errors in crops.items()},
@@ -222,10 +267,35 @@ def table(report: dict[str, Any]) -> str:
         lines.append(f"{figure:18}" + "".join(f"{cell:>22}" for cell in cells))
         cells = [f"{g['baseline'][figure]:.2f}" if g["count"] else "-" for _, g in heads]
         lines.append(f"{'  baseline':18}" + "".join(f"{cell:>22}" for cell in cells))
+    lines += _band_lines(heads) if report.get("band_90") else ["no 90 % bands: the bundle is not calibrated"]
     lines.append(f"refused: {report['refused']}")
     for variant, share in report["crop_within_8_px"].items():
         lines.append(f"crops within 8 pixels, {variant}: {100 * share:.1f} %")
     return "\n".join(lines)
+
+
+def _band_lines(heads: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    lines = []
+    for view in VIEWS:
+        cells: list[str] = []
+        whole: list[str] = []
+        widths: list[str] = []
+        for _, group in heads:
+            if group["count"] == 0:
+                for column in (cells, whole, widths):
+                    column.append("-")
+                continue
+            part = group["band_90"][view]
+            low, high = (100 * end for end in part["interval_95"])
+            cells.append(f"{100 * part['coverage']:.1f} [{low:.1f}, {high:.1f}]")
+            whole.append(f"{100 * part['whole_curve_coverage']:.1f}")
+            widths.append(f"{part['half_width_mm']:.2f}")
+        for name, values in ((f"{view} in band %", cells), ("  whole curve %", whole), ("  half-width mm", widths)):
+            lines.append(f"{name:18}" + "".join(f"{value:>22}" for value in values))
+    away = max(abs(heads[0][1]["band_90"][view]["coverage"] - NOMINAL) for view in VIEWS)
+    kept = "yes" if away <= BAND_TOLERANCE else "NO"
+    lines.append(f"bands within 2 points of 90 %: {kept} ({100 * away:.1f} away at most)")
+    return lines
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -335,14 +335,9 @@ def train(run: Run, validation: tuple[Tensor, NDArray[np.float32]] | None, every
         if done or now - saved > every:
             entry = {"step": run.step, "elapsed_s": round(run.elapsed), "images": run.images, "size": size}
             entry |= {"samples": len(run.samples), "loss_px": round(float(np.mean(losses)), 4)}
-            if validation is None:
-                write_weights(run.average, run.out / "weights.safetensors")
-            else:
-                error = np.abs(predict(run.average, validation[0], run.device) - validation[1]) * CROP_SIZE
-                entry["coronal_px"] = round(float(error[:, :, :3].mean()), 3)
-                entry["sagittal_px"] = round(float(error[:, :, 3:].mean()), 3)
-                # at small sizes the average is not yet of the kind that will be exported
-                going = (size < CROP_SIZE and not done) or run.judge(float(error.mean()))
+            # a network in training at a small size is not yet one for large images
+            if done or size == CROP_SIZE:
+                going = _check(run, validation, entry)
             run.save()
             with log.open("a", encoding="utf-8") as lines:
                 print(json.dumps(entry), file=lines)
@@ -353,6 +348,17 @@ def train(run: Run, validation: tuple[Tensor, NDArray[np.float32]] | None, every
     bar.close()
     entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     (run.out / "run.json").write_text(json.dumps({**record(run), "log": entries}, indent=1), encoding="utf-8")
+
+
+def _check(run: Run, validation: tuple[Tensor, NDArray[np.float32]] | None, entry: dict[str, Any]) -> bool:
+    """Measure the averaged network, keep its weights if they are the best, and say whether to go on."""
+    if validation is None:
+        write_weights(run.average, run.out / "weights.safetensors")
+        return True
+    error = np.abs(predict(run.average, validation[0], run.device) - validation[1]) * CROP_SIZE
+    entry["coronal_px"] = round(float(error[:, :, :3].mean()), 3)
+    entry["sagittal_px"] = round(float(error[:, :, 3:].mean()), 3)
+    return run.judge(float(error.mean()))
 
 
 def record(run: Run) -> dict[str, Any]:
@@ -374,7 +380,15 @@ def record(run: Run) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Train from the command line."""
     parser = argparse.ArgumentParser(prog="python -m export.training.train", description=__doc__)
-    parser.add_argument("--cache", type=Path, required=True, help="shards to learn from")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--cache", type=Path, help="shards to learn from")
+    source.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="DIR",
+        help="real pairs, as export.training.align writes them: learns from DIR/train, reports the error on "
+        "DIR/validation, and never reads DIR/test",
+    )
     parser.add_argument("--validation", type=Path, help="shards to report the error on while training")
     parser.add_argument("--out", type=Path, required=True, help="state, weights.safetensors and log.jsonl go here")
     parser.add_argument("--start", type=Path, help="weights to go on from (default: from scratch)")
@@ -385,6 +399,13 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.pairs is not None:
+        if options.validation is not None:
+            parser.error("--pairs brings its own validation split; leave --validation out")
+        options.cache, options.validation = options.pairs / "train", options.pairs / "validation"
+        for split in (options.cache, options.validation):
+            if not any(split.glob("shard_*.npz")):
+                raise SystemExit(f"no shards in {split}: python -m export.training.align makes them")
     options.out.mkdir(parents=True, exist_ok=True)
     # not a fixed seed: a resumed run must not draw the same samples again
     samples = Samples(options.cache, seed=time.time_ns())

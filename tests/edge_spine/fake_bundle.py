@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,8 +28,29 @@ def fake_output(lateral_px: float = 6.0) -> NDArray[np.float32]:
     return (np.stack(columns, axis=1) / 224).astype(np.float32).reshape(-1)
 
 
-def fake_bundle(folder: Path, output: NDArray[np.float32] | None = None) -> Path:
-    """Write the FAKE bundle; its localiser always points at the middle of a 1920 x 640 mm scan's trunk."""
+def fake_calibration(**changes: Any) -> dict[str, Any]:
+    """FAKE bands as they lie in a file: half a crop pixel coronal, one and a half sagittal, for a straight spine."""
+    return {
+        "schema": "edge-spine/bands/1",
+        "nominal": 0.9,
+        "unit": "crop pixels",
+        "coronal": [0.5] * 209,
+        "sagittal": [1.5] * 208 + [3],
+        "severity_deg": {"coronal": 30.0, "sagittal": 60.0},
+        "count": 9,
+        "calibrated_on": "nothing: invented",
+        "method": "none",
+        "weights_sha256": "a" * 64,
+        "localiser_sha256": "b" * 64,
+        **changes,
+    }
+
+
+def fake_bundle(folder: Path, output: NDArray[np.float32] | None = None, **more: Any) -> Path:
+    """Write the FAKE bundle; its localiser always points at the middle of a 1920 x 640 mm scan's trunk.
+
+    What else is given is put into the manifest.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     answer = fake_output() if output is None else output
     contents = {
@@ -60,6 +82,7 @@ def fake_bundle(folder: Path, output: NDArray[np.float32] | None = None) -> Path
         "accuracy": {"none": 0},
         "training": "None: a fake for tests.",
         "licence": "none",
+        **more,
     }
     (folder / "manifest.json").write_bytes(manifest_bytes(manifest))
     return folder

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_spine.bands import Bands
 from edge_spine.estimator import STAGES, SpineResult
 from edge_spine.measure import measure
 from edge_spine.reconstruct import Curves, reconstruct
@@ -46,6 +47,12 @@ def phantom_pixels() -> NDArray[np.float32]:
     row, column = np.mgrid[0 : pixels.shape[0], 0 : pixels.shape[1]]
     pixels[(row - 55) ** 2 + (column - 136) ** 2 < 32**2] = 250
     return pixels
+
+
+def fake_bands(*, coronal_mm: float = 1.2, sagittal_mm: float = 3.5) -> Bands:
+    """Invented bands, wider towards the ends."""
+    shape = 1 + 0.8 * np.linspace(-1, 1, 209) ** 2
+    return Bands(coronal=coronal_mm * shape, sagittal=sagittal_mm * shape)
 
 
 def fake_result(**changes: Any) -> SpineResult:

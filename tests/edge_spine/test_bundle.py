@@ -14,6 +14,7 @@ import pytest
 from edge_spine.bundle import load_bundle, manifest_bytes, parse_manifest
 from edge_spine.errors import BundleError
 from edge_spine.verification import compare, read_references, verify
+from tests.edge_spine.fake_bundle import fake_calibration
 
 
 @pytest.fixture
@@ -130,6 +131,49 @@ def test_names_stay_in_the_folder(folder: Path, name: str) -> None:
 def test_a_manifest_that_is_wrong_is_named(folder: Path, change: Any, message: str) -> None:
     rewrite(folder, change)
     assert message in refusal(folder)
+
+
+def test_bands_are_read_and_no_bundle_needs_them(folder: Path) -> None:
+    assert load_bundle(folder).bands is None
+    rewrite(folder, lambda m: m.update(bands=fake_calibration()))
+    bands = load_bundle(folder).bands
+    assert bands is not None
+    assert bands.coronal.tolist() == [0.5] * 209 and bands.sagittal.tolist() == [1.5] * 208 + [3]
+    straight, bent = bands.at(2.0, 0.0), bands.at(2.0, 30.0)
+    assert set(straight.coronal.tolist()) == {1.0} and set(bent.coronal.tolist()) == {2.0}
+    assert bent.sagittal[0] == pytest.approx(1.5 * 2 * 1.25) and bent.sagittal[-1] == pytest.approx(3 * 2 * 1.25)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nominal": 0.95}, "'nominal' must be 0.9"),
+        ({"schema": "edge-spine/bands/2"}, "'schema' must be"),
+        ({"unit": "mm"}, "'unit' must be"),
+        ({"coronal": [0.5] * 208}, "'coronal' must be 209 numbers"),
+        ({"coronal": "0" * 209}, "'coronal' must be 209 numbers"),
+        ({"sagittal": [0.5] * 208 + [0]}, "'sagittal' must be 209 numbers"),
+        ({"sagittal": [-1.5] * 209}, "'sagittal' must be 209 numbers"),
+        ({"sagittal": [True] * 209}, "'sagittal' must be 209 numbers"),
+        ({"sagittal": [10**400] * 209}, "'sagittal' must be 209 numbers"),
+        ({"sagittal": ["1"] * 209}, "'sagittal' must be 209 numbers"),
+        ({"severity_deg": {"coronal": 30.0}}, "'severity_deg' must be an object"),
+        ({"severity_deg": {"coronal": 30.0, "sagittal": 0}}, "'severity_deg' must be positive"),
+        ({"count": 0}, "'count' must be"),
+        ({"weights_sha256": " "}, "'weights_sha256' must be a text"),
+        ({"note": "more"}, "an object with"),
+    ],
+)
+def test_bands_that_are_wrong_are_refused(folder: Path, change: dict[str, Any], message: str) -> None:
+    rewrite(folder, lambda m: m.update(bands=fake_calibration(**change)))
+    refused = refusal(folder)
+    assert "'bands'" in refused and message in refused
+
+
+@pytest.mark.parametrize("bands", [None, [], 1, {}])
+def test_bands_must_be_an_object(folder: Path, bands: Any) -> None:
+    rewrite(folder, lambda m: m.update(bands=bands))
+    assert "'bands': an object" in refusal(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b'{"schema": NaN}'])

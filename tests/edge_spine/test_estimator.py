@@ -58,6 +58,28 @@ def test_the_curves_are_those_of_the_output_at_the_place_of_the_crop(fake_model:
     assert [curve.side for curve in result.measurements.scoliosis_curves[:2]].count("left") == 1
 
 
+def test_the_bands_of_the_bundle_become_millimetres_of_the_scan(tmp_path: Path, phantom: Scan) -> None:
+    from tests.edge_spine.fake_bundle import fake_bundle, fake_calibration
+
+    with SpineEstimator(model=fake_bundle(tmp_path, bands=fake_calibration())) as estimator:
+        result = estimator(phantom)
+    pixel, cobb = result.prepared.model_pixel_mm, result.measurements.max_cobb_deg
+    assert cobb > 5 and result.band_90 is not None
+    np.testing.assert_allclose(result.band_90.coronal, 0.5 * pixel * (1 + (cobb / 30) ** 2))
+    np.testing.assert_allclose(result.band_90.sagittal[:-1], 1.5 * pixel * (1 + (cobb / 60) ** 2))
+    found = json.loads(result.to_json())
+    jsonschema.Draft202012Validator(schema()).validate(found)
+    for view in ("coronal", "sagittal"):
+        np.testing.assert_allclose(found["curves"]["band_90"][view], getattr(result.band_90, view), atol=5.1e-4)
+
+
+def test_without_a_calibration_there_is_no_band(fake_model: Path, phantom: Scan) -> None:
+    with SpineEstimator(model=fake_model) as estimator:
+        result = estimator(phantom)
+    assert result.band_90 is None
+    assert result.to_dict()["curves"]["band_90"] == {"coronal": None, "sagittal": None}
+
+
 def test_one_estimator_gives_the_same_for_the_same_scan(fake_model: Path, phantom: Scan) -> None:
     with SpineEstimator(model=fake_model) as estimator:
         first, second = estimator(phantom).to_dict(), estimator(phantom).to_dict()

@@ -20,7 +20,7 @@ from edge_spine.outputs.drawing import Box, Canvas, MillimetreView, shorten, tex
 from edge_spine.outputs.result_json import SCHEMA, schema
 from edge_spine.outputs.shading import shade
 from edge_spine.reconstruct import Spine
-from tests.edge_spine.fake_result import fake_curves, fake_pixels, fake_result
+from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_pixels, fake_result
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,12 @@ def test_curves_keep_their_columns_and_three_decimals() -> None:
 
 
 def test_a_calibrated_band_is_valid_too(valid: jsonschema.Draft202012Validator) -> None:
-    found = fake_result().to_dict()
-    found["curves"]["band_90"] = {"coronal": [1.5] * 209, "sagittal": None}
+    bands = fake_bands()
+    found = fake_result(band_90=bands).to_dict()
+    valid.validate(found)
+    np.testing.assert_allclose(found["curves"]["band_90"]["coronal"], bands.coronal, atol=5.1e-4)
+    np.testing.assert_allclose(found["curves"]["band_90"]["sagittal"], bands.sagittal, atol=5.1e-4)
+    found["curves"]["band_90"]["coronal"] = None
     valid.validate(found)
 
 
@@ -77,6 +81,8 @@ def test_a_calibrated_band_is_valid_too(valid: jsonschema.Draft202012Validator) 
         (("curves", "z"), [0.0] * 208),
         (("curves", "coronal", "left"), [0.0] * 210),
         (("curves", "band_90", "coronal"), [-1.0] * 209),
+        (("curves", "band_90", "sagittal"), [1.0] * 208),
+        (("curves", "band_90", "sagittal"), [None] * 209),
         (("measurements", "posture"), "standing"),
         (("measurements", "max_cobb_deg"), -1.0),
         (("measurements", "scoliosis_curves", 0, "side"), "middle"),
@@ -213,6 +219,8 @@ PREVIEWS = {
     "small and anisotropic": {"pixels": fake_pixels(150, 109), "pixel_spacing_mm": (13.0, 6.0)},
     "large": {"pixels": fake_pixels(3164, 1088), "pixel_spacing_mm": (0.607, 0.605)},
     "at the edge": {"curves": fake_curves(middle_mm=20.0, top_mm=5.0)},
+    "bands": {"band_90": fake_bands()},
+    "wide bands": {"band_90": fake_bands(coronal_mm=11.0, sagittal_mm=88.0)},
 }
 
 
@@ -269,6 +277,25 @@ def test_the_centre_curve_is_drawn_on_the_coronal_view() -> None:
         x, y = view.points(result.curves.coronal[row, 1], result.curves.z[row])[0]
         drawn = canvas.image[int(y), int(x)][::-1].astype(int)
         assert np.abs(drawn - preview_png._YELLOW).max() < 40
+
+
+def test_the_band_is_drawn_around_the_sagittal_centre_and_named() -> None:
+    result = fake_result(band_90=fake_bands(sagittal_mm=6.0))
+    canvas, plain = preview_png.draw(result), preview_png.draw(replace(result, band_90=None))
+    texts = [text for text, _ in canvas.texts]
+    assert "90 % band: 1.5 mm either side" in texts and "90 % band: 7.6 mm either side" in texts
+    assert not any("band" in text for text, _ in plain.texts)
+    cards = preview_png._cards(Canvas(1600, 1000, (0, 0, 0)))
+    shared, box = preview_png._shared_view(result, cards), preview_png._picture_box(cards[2])
+    across, half = result.curves.sagittal, result.band_90.sagittal
+    middle = float(across.max() + across.min()) / 2
+    view = MillimetreView(box, middle - box.width / shared.px_per_mm / 2, shared.top_mm, shared.px_per_mm)
+    for row in (20, 100, 180):
+        for share, drawn in ((-0.8, True), (0.8, True), (-1.25, False), (1.25, False)):
+            x, y = view.points(across[row, 1] + share * half[row], result.curves.z[row])[0]
+            found = canvas.image[int(y), int(x)].astype(int)
+            without = plain.image[int(y), int(x)].astype(int)
+            assert (np.abs(found - without).max() > 20) == drawn, (row, share)
 
 
 @pytest.mark.parametrize("name", ["usual", "severe"])

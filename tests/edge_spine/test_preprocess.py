@@ -14,6 +14,7 @@ from edge_spine.preprocess import (
     as_tensor,
     crop_origin,
     find_body,
+    has_head_and_shoulders,
     normalise,
     resample,
     skull_to_abdomen,
@@ -108,3 +109,29 @@ def test_tensor_has_three_equal_channels() -> None:
     assert tensor.shape == (1, 3, 224, 224) and tensor.dtype == np.float32
     for channel in range(3):
         np.testing.assert_array_equal(tensor[0, channel], crop)
+
+
+def _person(rows: int = 400, columns: int = 140) -> np.ndarray:
+    """Head, neck, trunk with arms, two legs: boxes on a dark ground."""
+    image = np.zeros((rows, columns), dtype=np.float32)
+    for first, last, left, right in ((20, 62, 56, 84), (62, 75, 61, 79), (75, 200, 25, 115)):
+        image[first:last, left:right] = 100
+    for left in (40, 75):
+        image[200:380, left : left + 25] = 100
+    return image
+
+
+def test_only_an_upright_outline_has_head_and_shoulders() -> None:
+    person = _person()
+    assert has_head_and_shoulders(find_body(person, "person"))
+    assert has_head_and_shoulders(find_body(person[:, ::-1], "mirrored"))
+    assert has_head_and_shoulders(find_body(person[:300], "feet cut"))
+    for other in (person[::-1], np.where(np.arange(400)[:, None] < 200, 0, person), _figure()):
+        assert not has_head_and_shoulders(find_body(np.ascontiguousarray(other, dtype=np.float32), "other"))
+
+
+def test_the_second_thing_in_an_image_is_measured_by_the_first() -> None:
+    assert find_body(_person(), "alone").second_share == 0
+    pair = np.hstack([_person(), _person()[:, 20:120] * (np.arange(400)[:, None] < 200)])
+    share = find_body(pair.astype(np.float32), "pair").second_share
+    assert 0.4 < share < 0.8

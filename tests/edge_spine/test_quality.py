@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from edge_spine.errors import Refusal
+from edge_spine.layout import CROP_SIZE, CURVE_ROWS
 from edge_spine.measure import measure
 from edge_spine.preprocess import Prepared
-from edge_spine.quality import Quality, judge
+from edge_spine.quality import Quality, judge, spine_contrast
 from edge_spine.reconstruct import curves_from_output, reconstruct
 from edge_spine.scan import Scan
 
@@ -31,16 +32,24 @@ def _verdict(
     bow_mm: float = 25.0,
     shake_mm: float = 0.0,
     shift_px: float = 0.0,
+    brightness: float = 0.4,
+    one_side: float = 0.0,
     **changes: Any,
 ) -> Quality:
-    """Judge a straight (or leaning) spine with one sagittal bow."""
+    """Judge a straight (or leaning) spine with one sagittal bow, in a crop that shows it."""
     row = np.linspace(-1, 1, 209)
     rng = np.random.default_rng(0)
     centre = 112 + shift_px + lean * row + shake_mm / PIXEL * rng.standard_normal(209)
     bow = 112 + bow_mm / PIXEL * np.cos(np.pi * row)
     half, deep = width_mm / PIXEL / 2, depth_mm / PIXEL / 2
     output = np.stack([centre - half, centre, centre + half, bow - deep, bow, bow + deep], axis=1) / 224
-    prepared = _prepared(**changes)
+    crop = np.full((CROP_SIZE, CROP_SIZE), 0.3, np.float32)
+    column = np.arange(CROP_SIZE)
+    middle = np.interp(column, CURVE_ROWS, centre)[:, np.newaxis]
+    crop[column > middle] += one_side
+    crop[np.abs(column - middle) < half] = 0.3 + brightness
+    tensor = np.broadcast_to(crop, (1, 3, *crop.shape))
+    prepared = _prepared(tensor=tensor, **changes)
     curves = curves_from_output(output.astype(np.float32).ravel(), prepared)
     spine = reconstruct(curves)
     scan = Scan(np.zeros((791, 272), np.float32), (2.4, 2.4), "test.dcm", None, ("orientation-unknown",))
@@ -77,8 +86,35 @@ def test_what_is_no_adult_spine_is_refused(case: dict[str, Any], word: str) -> N
         ({"lean": 25.0}, "trunk-leans"),
         ({"localiser_confidence": 0.45}, "low-confidence"),
         ({"shift_px": 106.0}, "spine-leaves-crop"),
+        ({"brightness": 0.09}, "spine-faint"),
     ],
 )
 def test_remarks(case: dict[str, Any], flag: str) -> None:
     assert flag in _verdict(**case).flags
     assert flag not in _verdict().flags
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"brightness": 0.0},
+        {"brightness": -0.3},
+        # the edge of something bright is no spine
+        {"brightness": 0.4, "one_side": 0.4},
+    ],
+)
+def test_curves_that_follow_nothing_bright_are_refused(case: dict[str, Any]) -> None:
+    with pytest.raises(Refusal) as refusal:
+        _verdict(**case)
+    assert refusal.value.code == "no-spine"
+    assert "test.dcm" in str(refusal.value) and "expected" in str(refusal.value)
+
+
+def test_contrast_is_that_of_the_spine_with_the_brighter_side() -> None:
+    # a spine of 12 pixels in columns 106 to 118, level 0.8, between levels 0.1 and 0.3
+    crop = np.full((CROP_SIZE, CROP_SIZE), 0.1, np.float32)
+    crop[:, 112:] = 0.3
+    crop[:, 106:119] = 0.8
+    columns = np.tile([106.0, 112.0, 118.0, 106.0, 112.0, 118.0], (209, 1)) / CROP_SIZE
+    prepared = _prepared(tensor=np.broadcast_to(crop, (1, 3, *crop.shape)))
+    assert spine_contrast(prepared, curves_from_output(columns, prepared)) == pytest.approx(0.5, abs=0.02)

@@ -39,6 +39,49 @@ def test_pytorch_files_bare_or_wrapped(regressor, tmp_path, wrapper):
     assert all(torch.equal(loaded.state_dict()[name], value) for name, value in state.items())
 
 
+def test_what_was_found_is_said(regressor, weights_file, tmp_path):
+    count = sum(parameter.numel() for parameter in regressor.parameters())
+    state = regressor.state_dict()
+    end = f"{len(state)} tensors, {count:,} parameters"
+    assert load_regressor(weights_file)[1].found == f"own layout (safetensors), no epoch stated, {end}, float16"
+    path = tmp_path / "epoch:1999-loss_valid-points:0.0168.pt"
+    torch.save({name: value.bfloat16() if "linear" in name else value for name, value in state.items()}, path)
+    _, source = load_regressor(path, "released")
+    assert source.epoch == 1999
+    assert source.found == f"released layout (PyTorch, a bare state dict), epoch 1999, {end}, bfloat16 and float32"
+    for epoch in (True, "7", None):
+        torch.save({"state_dict": state, "epoch": epoch}, tmp_path / "odd.pt")
+        assert "no epoch stated" in load_regressor(tmp_path / "odd.pt")[1].found
+
+
+def test_a_layout_that_was_not_asked_for_is_refused(regressor, weights_file, tmp_path):
+    path = tmp_path / "mine.pt"
+    torch.save(regressor.state_dict(), path)
+    with pytest.raises(CheckpointError, match=r"^mine\.pt: a PyTorch file; --layout own expects safetensors$"):
+        load_regressor(path, "own")
+    with pytest.raises(CheckpointError, match=r"^spine\.safetensors: a safetensors file; --layout released expects"):
+        load_regressor(weights_file, "released")
+    assert load_regressor(weights_file, "own")[1].found == load_regressor(weights_file)[1].found
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda value: value.to(torch.int32),
+        lambda value: value.to(torch.complex64),
+        lambda value: value.to_sparse(),
+        lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+        lambda value: value.to("meta"),
+    ],
+    ids=["whole numbers", "complex", "sparse", "quantised", "meta"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_of_other_kinds_are_refused(regressor, tmp_path, odd):
+    path = tmp_path / "odd.pt"
+    torch.save({**regressor.state_dict(), "linear.bias": odd(regressor.linear.bias.detach())}, path)
+    refusal(path)
+
+
 def test_names_of_parallel_training_and_missing_step_counts(regressor, tmp_path):
     state = {
         f"module.{name}": value

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from edge_spine.layout import CROP_SIZE
+from edge_spine.bands import Bands
+from edge_spine.layout import CROP_SIZE, ROWS
 from edge_spine.preprocess import Prepared
 from edge_spine.reconstruct import Curves, reconstruct
 from export.training.evaluate import (
+    FIGURES,
     VARIANTS,
+    centre_errors,
     compare,
     crop_error_px,
     interval,
+    judge_bands,
     mean_sagittal,
     summary,
     table,
@@ -101,3 +107,43 @@ def test_summary_and_table() -> None:
     assert 0.75 < low < 0.8 < high < 0.85
     report = {**group, "refused": 0, "severity": {"below 10": {"count": 0}}, "crop_within_8_px": {"tilted": 0.5}}
     assert "0.80 [" in table(report) and "tilted: 50.0 %" in table(report)
+    assert report["band_90"] is None and "no 90 % bands" in table(report)
+
+
+def test_errors_of_the_centres_are_judged_by_their_bands(phantom: Phantom) -> None:
+    truth = _truth(phantom)
+    half = np.where(np.arange(ROWS) < 100, 1.0, 4.0)
+    moved = Curves(truth.z, truth.coronal + [9.0, 3.0, 9.0], truth.sagittal + [9.0, -0.5, 9.0])
+    error = centre_errors(moved, truth)
+    np.testing.assert_allclose(error, np.repeat([[3.0], [0.5]], ROWS, axis=1))
+    row = judge_bands(Bands(coronal=half, sagittal=half), error)
+    assert row["coronal_coverage"] == pytest.approx(109 / 209) and row["sagittal_coverage"] == 1
+    assert row["coronal_half_width_mm"] == pytest.approx(half.mean())
+
+
+def _group(*coverages: tuple[float, float]) -> dict[str, Any]:
+    row = dict.fromkeys(FIGURES, 1.0)
+    bands = [
+        {
+            "coronal_coverage": coronal,
+            "sagittal_coverage": sagittal,
+            "coronal_half_width_mm": 2.0,
+            "sagittal_half_width_mm": 7.0,
+        }
+        for coronal, sagittal in coverages
+    ]
+    return summary([row] * len(bands), [row] * len(bands), bands)
+
+
+def test_coverage_is_summed_up_for_all_and_for_each_class() -> None:
+    group = _group(*[(0.8, 1.0), (1.0, 0.82)] * 30)
+    coronal, sagittal = group["band_90"]["coronal"], group["band_90"]["sagittal"]
+    assert coronal["coverage"] == pytest.approx(0.9) and sagittal["coverage"] == pytest.approx(0.91)
+    assert 0.85 < coronal["interval_95"][0] < 0.9 < coronal["interval_95"][1] < 0.95
+    assert coronal["whole_curve_coverage"] == 0.5 and sagittal["half_width_mm"] == 7
+    report = {**group, "refused": 0, "severity": {"below 10": group, "above 40": {"count": 0}}, "crop_within_8_px": {}}
+    text = table(report)
+    assert "90.0 [" in text and "91.0 [" in text
+    assert "bands within 2 points of 90 %: yes (1.0 away at most)" in text
+    narrow = {**report, **_group((0.85, 0.9), (0.9, 0.9))}
+    assert "bands within 2 points of 90 %: NO (2.5 away at most)" in table(narrow)
