@@ -157,9 +157,10 @@ def main(argv: Iterable[str] | None = None) -> int:
     parser.add_argument(
         "--self-test", type=int, metavar="N", help="recover N known transforms of phantoms, print the errors, and end"
     )
+    parser.add_argument("--seed", type=int, default=1, help="of --self-test (default 1, which the method was tuned on)")
     options = parser.parse_args(None if argv is None else list(argv))
     if options.self_test:
-        errors = self_test(options.self_test)
+        errors = self_test(options.self_test, options.seed)
         print(summary(errors))
         return 0 if within_limits(errors) >= _LEAST_RECOVERED else 1
     try:

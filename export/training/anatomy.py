@@ -411,8 +411,8 @@ def _pelvis(build: SolidBuilder, rng: np.random.Generator, person: Person, shape
     crest = float(last[2]) + rng.uniform(8, 34)
     y = float(last[1])
     wide, flare = rng.uniform(0.9, 1.12), np.radians(rng.uniform(24, 40))
-    # outline of an iliac wing seen square on: away from its middle outwards and upwards, mm
-    outline = np.array([(-40, -34), (-50, 4), (-30, 40), (6, 58), (40, 50), (58, 22), (48, -12), (20, -48)])
+    # rim of an iliac wing seen square on: away from its middle outwards and upwards, mm
+    crown = np.array([(-50, 4), (-30, 40), (6, 58), (40, 50), (58, 22), (48, -12)])
     for side in (-1, 1):
         middle = np.array([x0 + side * 86 * broad, y + 4, crest - 56 * s])
         outwards = np.array([side * np.cos(flare), -np.sin(flare), 0.0])
@@ -432,7 +432,7 @@ def _pelvis(build: SolidBuilder, rng: np.random.Generator, person: Person, shape
         ):  # fmt: skip
             place = on_wing(np.array([[across, along]]))[0]
             build.ellipsoid(place, np.multiply(half, (s * wide, 1.0, s)), dense, plate)
-        rim = on_wing(_smooth(outline[1:7]))
+        rim = on_wing(_smooth(crown))
         build.tube(rim, np.linspace(4.0, 5.2, len(rim)), 0.42, 0.2, 1.2)
         hip = np.array([x0 + side * 88 * broad, y - 12, float(person.z(0.469))])
         joint = on_wing(np.array([[-36.0, -34.0]]))[0]
