@@ -22,7 +22,7 @@ from edge_spine.errors import BundleError
 MANIFEST = "manifest.json"
 SCHEMA = "edge-spine/bundle/1"
 # What a bundle may hold: never a pickle, never a TensorRT plan.
-ROLE_SUFFIXES = {"engine": ".onnx", "localiser": ".onnx", "references": ".npz"}
+ROLE_SUFFIXES = {"engine": ".onnx", "float": ".onnx", "localiser": ".onnx", "references": ".npz"}
 _MANIFEST_LIMIT = 1 << 20
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -68,8 +68,17 @@ class Bundle:
         """The calibrated 90 % bands of the centres, or None where the bundle has none."""
         return parsed_bands(self.manifest["bands"]) if "bands" in self.manifest else None
 
+    @property
+    def exact_readers(self) -> tuple[str, ...]:
+        """Nodes of TensorRT's INT8 form that read unquantised activations, see `edge_spine.engines.symmetric`."""
+        return tuple(self.manifest.get("forms", {}).get("int8-trt", {}).get("exact", ()))
+
+    def has_role(self, role: str) -> bool:
+        """Tell whether a file has a role."""
+        return any(entry["role"] == role for entry in self.manifest["files"].values())
+
     def file_with_role(self, role: str) -> str:
-        """Return the name of the one file with a role ("engine", "localiser", "references").
+        """Return the name of the one file with a role ("engine", "float", "localiser", "references").
 
         Raises
         ------
@@ -208,6 +217,9 @@ def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
     problem = bands_problem(manifest["bands"]) if "bands" in manifest else None
     if problem:
         refuse(f"'bands': {problem}")
+    problem = _forms_problem(manifest.get("forms", {}))
+    if problem:
+        refuse(f"'forms': {problem}")
     for name, entry in manifest["files"].items():
         problem = _entry_problem(name, entry)
         if problem:
@@ -227,6 +239,15 @@ def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
     if not whole:
         refuse("changed after it was written: its content does not match its manifest_sha256")
     return manifest
+
+
+def _forms_problem(forms: object) -> str | None:
+    if not isinstance(forms, dict) or not all(isinstance(form, dict) for form in forms.values()):
+        return "an object of objects is expected"
+    exact = forms.get("int8-trt", {}).get("exact", [])
+    if not isinstance(exact, list) or not all(isinstance(name, str) for name in exact):
+        return "'exact' must be a list of node names"
+    return None
 
 
 def _entry_problem(name: str, entry: object) -> str | None:

@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from edge_spine.engines import ENGINES
+    from edge_spine.engines import ENGINES, PRECISIONS
     from edge_spine.outputs import FORMATS
 
     model = argparse.ArgumentParser(add_help=False)
@@ -105,7 +105,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     loud.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="only errors")
 
-    engine = argparse.ArgumentParser(add_help=False)
+    exact = argparse.ArgumentParser(add_help=False)
+    exact.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="default: int8; fp16 and fp32 need a model with floats"
+    )
+
+    engine = argparse.ArgumentParser(add_help=False, parents=[exact])
     engine.add_argument("--engine", choices=ENGINES, default="auto", help="default: the best that runs here")
     engine.add_argument("--threads", metavar="N", type=_count, help="processor threads to use")
 
@@ -177,6 +182,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(verb=_verify)
 
+    build = verb(
+        "build",
+        "build TensorRT's plan for this machine's GPU, so that the first scan need not wait for it",
+        "edge-spine build",
+        exact,
+        model,
+    )
+    build.add_argument("--force", action="store_true", help="build even where a good plan is there")
+    build.set_defaults(verb=_build)
+
     doctor = verb(
         "doctor",
         "tell what is installed, which engines run, and whether the model is whole",
@@ -234,7 +249,9 @@ def _run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
 
     started = time.perf_counter()
     all_done = True
-    with SpineEstimator(arguments.engine, arguments.model, arguments.threads) as estimator:
+    with SpineEstimator(
+        arguments.engine, arguments.model, arguments.threads, precision=arguments.precision
+    ) as estimator:
         _log.info("model loaded in %.0f ms", (time.perf_counter() - started) * 1000)
         bar = _Bar(len(scans), hidden=arguments.verbosity < 0)
         for number, scan_file in enumerate(scans):
@@ -298,10 +315,24 @@ def _verify(arguments: argparse.Namespace) -> int:
     from edge_spine.verification import verify
 
     bundle = load_bundle(arguments.model)
-    with open_engine(bundle, arguments.engine, threads=arguments.threads) as engine:
+    with open_engine(bundle, arguments.engine, threads=arguments.threads, precision=arguments.precision) as engine:
         verification = verify(bundle, engine)
     print(json.dumps(verification.to_dict()) if arguments.json else verification.table())
     return DONE if verification.passed else PARTLY
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from edge_spine.bundle import load_bundle
+    from edge_spine.engines.forms import INT8, INT8_TENSORRT
+    from edge_spine.engines.tensorrt import ready_plan
+
+    form = INT8_TENSORRT if arguments.precision in ("auto", INT8) else arguments.precision
+    started = time.perf_counter()
+    plan = ready_plan(load_bundle(arguments.model), form, fresh=arguments.force)
+    seconds = time.perf_counter() - started
+    report = {"form": form, "bytes": len(plan), "seconds": round(seconds, 1)}
+    print(json.dumps(report) if arguments.json else f"{form}: a plan of {len(plan) / 1e6:.1f} MB after {seconds:.1f} s")
+    return DONE
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -10,15 +10,18 @@ from typing import Any
 from edge_spine import __version__
 from edge_spine.bundle import Bundle, load_bundle
 from edge_spine.engines import engine_problems, open_engine
+from edge_spine.engines.driver import NoGpu, find_gpu
 from edge_spine.errors import BundleError, EngineUnavailable
 
+_ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 # What is looked for, and the distributions that can bring it.
 _PACKAGES = {
     "numpy": ("numpy",),
     "opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless"),
     "pydicom": ("pydicom",),
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
-    "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+    "onnxruntime": _ONNX_RUNTIMES,
+    "onnx": ("onnx",),
+    "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
     "pycuda": ("pycuda",),
     "cuda-bindings": ("cuda-bindings",),
 }
@@ -36,30 +39,36 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
     -------
     dict
         Plain values for JSON: ``edge_spine``, ``python``, ``platform``, ``packages`` (name to "version" or
-        None), ``onnxruntime_providers``, ``engines`` (name to why it cannot run, or None where it can),
-        ``auto`` (the engine that is chosen, or None), ``bundle`` and ``usable``.
+        None), ``conflict`` (packages that overwrite each other, or None), ``onnxruntime_providers``, ``gpu`` (its
+        ``name``, ``compute_capability`` and the ``driver``'s CUDA version, or a ``problem``), ``plans`` (``folder``,
+        ``names`` or a ``problem``), ``engines`` (name to why it cannot run, or None where it can), ``auto`` (the
+        engine that is chosen, or None), ``bundle`` and ``usable``.
     """
     bundle, problem = _bundle(model)
     problems = engine_problems()
     auto = None
     if bundle is not None:
-        # What a library claims and what loads can differ: only opening an engine shows that it runs.
-        for name in [name for name, why in problems.items() if why is None]:
+        # What a library claims and what loads can differ: only opening an engine shows that it runs. TensorRT would
+        # build for minutes, and is taken at its word.
+        for name in [name for name, why in problems.items() if why is None and name != "tensorrt"]:
             problems[name], _ = _opening(bundle, name)
-        auto = _opening(bundle, "auto")[1]
+        auto = "tensorrt" if problems["tensorrt"] is None else _opening(bundle, "auto")[1]
     return {
         "edge_spine": __version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: _version(*distributions) for name, distributions in _PACKAGES.items()},
+        "conflict": _conflict(),
         "onnxruntime_providers": _providers(),
+        "gpu": _gpu(),
+        "plans": _plans(),
         "engines": problems,
         "auto": auto,
         "bundle": {
             "name": bundle.name if bundle else None,
             "version": bundle.version if bundle else None,
             "sha256": bundle.sha256 if bundle else None,
-            "files": len(bundle.manifest["files"]) if bundle else 0,
+            "files": {name: entry["sha256"] for name, entry in bundle.manifest["files"].items()} if bundle else {},
             "problem": problem,
         },
         "usable": bundle is not None and auto is not None,
@@ -75,12 +84,18 @@ def as_text(findings: dict[str, Any]) -> str:
     rows += [(name, version or "not installed") for name, version in findings["packages"].items()]
     if findings["onnxruntime_providers"]:
         rows.append(("providers", ", ".join(findings["onnxruntime_providers"])))
+    if findings["conflict"]:
+        rows.append(("conflict", findings["conflict"]))
+    gpu, plans = findings["gpu"], findings["plans"]
+    rows.append(("gpu", gpu.get("problem") or f"{gpu['name']}, sm {gpu['compute_capability']}, CUDA {gpu['driver']}"))
+    rows.append(("plans", plans.get("problem") or f"{', '.join(plans['names']) or 'none'}, in {plans['folder']}"))
     for name, why in findings["engines"].items():
         rows.append((f"engine {name}", "runs" if why is None else why.removeprefix(f"{name}: ")))
     rows.append(("engine auto", f"takes {findings['auto']}" if findings["auto"] else "finds no engine to take"))
     bundle = findings["bundle"]
-    whole = f"{bundle['name']} {bundle['version']}, {bundle['files']} files, all hashes match"
+    whole = f"{bundle['name']} {bundle['version']}, {len(bundle['files'])} files, all hashes match"
     rows.append(("model", bundle["problem"] or whole))
+    rows += [("", f"{name} {digest}") for name, digest in bundle["files"].items()]
     rows.append(("verdict", "ready" if findings["usable"] else "NOT READY"))
     width = max(len(name) for name, _ in rows) + 2
     return "\n".join(f"{name:{width}}{value}" for name, value in rows)
@@ -100,6 +115,34 @@ def _opening(bundle: Bundle, engine: str) -> tuple[str | None, str | None]:
             return None, opened.name
     except (EngineUnavailable, BundleError) as error:
         return str(error), None
+
+
+def _conflict() -> str | None:
+    """Notice the two packages of ONNX Runtime in one environment: the later one has overwritten the other."""
+    installed = [name for name in _ONNX_RUNTIMES if _version(name)]
+    if len(installed) < 2:
+        return None
+    names = " and ".join(installed)
+    return f"{names} are both installed and overwrite each other; uninstall both, then install the one you want"
+
+
+def _gpu() -> dict[str, str]:
+    try:
+        gpu = find_gpu()
+    except NoGpu as problem:
+        return {"problem": str(problem)}
+    return {"name": gpu.name, "compute_capability": gpu.compute_capability, "driver": gpu.driver}
+
+
+def _plans() -> dict[str, Any]:
+    from edge_spine.engines.plan_cache import PlanCache, default_folder
+
+    try:
+        folder = default_folder()
+        names = PlanCache(folder).plans() if folder.is_dir() else []
+    except EngineUnavailable as error:
+        return {"problem": str(error)}
+    return {"folder": str(folder), "names": names}
 
 
 def _version(*distributions: str) -> str | None:

@@ -156,6 +156,8 @@ class SpineEstimator:
         The folder of a model bundle; the one that comes with the package where it is not given.
     threads : int, optional
         Threads of the engine on the processor.
+    precision : str
+        One of `edge_spine.engines.PRECISIONS`.
 
     Raises
     ------
@@ -165,10 +167,16 @@ class SpineEstimator:
         The engine cannot run here.
     """
 
-    def __init__(self, engine: str = "auto", model: str | Path | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        engine: str = "auto",
+        model: str | Path | None = None,
+        threads: int | None = None,
+        precision: str = "auto",
+    ) -> None:
         bundle = load_bundle(model)
         self._localiser = Localiser(bundle.read(bundle.file_with_role("localiser")))
-        self._engine = open_engine(bundle, engine, threads=threads)
+        self._engine = open_engine(bundle, engine, threads=threads, precision=precision)
         self._bands = bundle.bands
         self._model = {
             "name": bundle.name,

@@ -12,12 +12,45 @@ from numpy.typing import NDArray
 
 from edge_spine.bundle import Bundle
 from edge_spine.engines.base import INPUT_SHAPE, OUTPUT_SHAPE, Engine
-from edge_spine.errors import BundleError
+from edge_spine.errors import BundleError, Refusal
+from edge_spine.layout import CROP_SIZE
+from edge_spine.measure import scoliosis_curves
+from edge_spine.metrics import centreline_deviation, iou3d
 from edge_spine.preprocess import as_tensor
+from edge_spine.reconstruct import Spine, curves_from_output, reconstruct
 
-MEAN_TOLERANCE_PX = 0.25
-P99_TOLERANCE_PX = 1.0
-_CROP_PX = INPUT_SHAPE[-1]
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a form may stray from PyTorch float32; None where a figure is not judged.
+
+    Attributes
+    ----------
+    mean_mm, p99_mm : float
+        Mean and 99th percentile of the absolute difference of the curves.
+    cobb_deg : float
+        Mean absolute difference of the largest curve-based Cobb angle.
+    """
+
+    mean_mm: float
+    p99_mm: float | None = None
+    cobb_deg: float | None = None
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        parts = [f"mean {self.mean_mm} mm"]
+        parts += [f"p99 {self.p99_mm} mm"] if self.p99_mm is not None else []
+        parts += [f"Cobb {self.cobb_deg} degrees"] if self.cobb_deg is not None else []
+        return ", ".join(parts)
+
+
+INTEGER_TOLERANCE = Tolerance(mean_mm=0.3, p99_mm=1.0, cobb_deg=0.5)
+FLOAT_TOLERANCE = Tolerance(mean_mm=0.05)
+
+
+def tolerance_of(precision: str) -> Tolerance:
+    """Return what is accepted of a precision, such as "int8" or "fp16"."""
+    return INTEGER_TOLERANCE if precision.startswith("int8") else FLOAT_TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -34,6 +67,23 @@ class Deviation:
 
 
 @dataclass(frozen=True)
+class ShapeDifference:
+    """Mean differences of what becomes of the curves.
+
+    Attributes
+    ----------
+    cobb_deg : float
+        Largest curve-based Cobb angle.
+    deviation3d_mm, iou3d : float
+        See `edge_spine.metrics`; the IoU of equal spines is 1.
+    """
+
+    cobb_deg: float
+    deviation3d_mm: float
+    iou3d: float
+
+
+@dataclass(frozen=True)
 class Verification:
     """Agreement of an engine with the PyTorch float32 reference.
 
@@ -44,29 +94,28 @@ class Verification:
     references : int
         Number of reference crops.
     deviations : tuple of Deviation
-        For "coronal", "sagittal" and "all" values; the tolerances apply to "all".
-    mean_tolerance_px, p99_tolerance_px : float
-        Largest accepted mean and 99th percentile, in crop pixels.
+        For "coronal", "sagittal" and "all" values; the tolerance applies to "all".
+    shape : ShapeDifference, optional
+        None where the reference's own answers make no spine (a network that was never trained).
+    tolerance : Tolerance
+        What is accepted of this precision.
     passed : bool
-        Whether both are met and every value is finite.
+        Whether it is met, every value is finite, and every reference that makes a spine still does.
     """
 
     engine: str
     precision: str
     references: int
     deviations: tuple[Deviation, ...]
-    mean_tolerance_px: float
-    p99_tolerance_px: float
+    shape: ShapeDifference | None
+    tolerance: Tolerance
     passed: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; a figure that is not finite becomes None."""
         table: dict[str, Any] = asdict(self)
-        for row in table["deviations"]:
-            for key, value in row.items():
-                if isinstance(value, float):
-                    row[key] = round(value, 5) if math.isfinite(value) else None
-        table["deviations"] = list(table["deviations"])
+        table["deviations"] = [_plain(row) for row in table["deviations"]]
+        table["shape"] = None if self.shape is None else _plain(table["shape"])
         return table
 
     def table(self) -> str:
@@ -78,14 +127,25 @@ class Verification:
         for row in self.deviations:
             figures = (row.mean_px, row.p99_px, row.max_px, row.mean_mm, row.p99_mm, row.max_mm)
             lines.append(f"{row.part:10}" + "".join(f"{figure:9.4f}" for figure in figures))
-        lines.append(
-            f"tolerance of all: mean {self.mean_tolerance_px} px, p99 {self.p99_tolerance_px} px: "
-            + ("passed" if self.passed else "MISSED")
-        )
+        lines.append(self._shape_line())
+        lines.append(f"tolerance of all: {self.tolerance}: " + ("passed" if self.passed else "MISSED"))
         return "\n".join(lines)
 
+    def _shape_line(self) -> str:
+        if self.shape is None:
+            return "spine     the references make no spine to compare"
+        cobb, deviation, iou = self.shape.cobb_deg, self.shape.deviation3d_mm, self.shape.iou3d
+        return f"spine     Cobb {cobb:.3f} degrees, 3D deviation {deviation:.4f} mm, IoU {iou:.4f}"
 
-def verify(bundle: Bundle, engine: Engine) -> Verification:
+
+def _plain(figures: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: (round(value, 5) if math.isfinite(value) else None) if isinstance(value, float) else value
+        for key, value in figures.items()
+    }
+
+
+def verify(bundle: Bundle, engine: Engine, count: int | None = None) -> Verification:
     """Run a bundle's references through an engine and compare.
 
     Parameters
@@ -94,6 +154,8 @@ def verify(bundle: Bundle, engine: Engine) -> Verification:
         Its references are the inputs and what PyTorch float32 made of them.
     engine : Engine
         Opened on the same bundle.
+    count : int, optional
+        How many references to run; all where it is not given.
 
     Raises
     ------
@@ -101,10 +163,10 @@ def verify(bundle: Bundle, engine: Engine) -> Verification:
         The references are not what a bundle should hold.
     """
     crops, expected = read_references(bundle)
-    found = np.concatenate([engine.infer(crop_tensor(crop)) for crop in crops])
+    found = np.concatenate([engine.infer(crop_tensor(crop)) for crop in crops[:count]])
     return compare(
         found,
-        expected,
+        expected[:count],
         engine=engine.name,
         precision=engine.precision,
         model_pixel_mm=bundle.nominal_model_pixel_mm,
@@ -142,14 +204,7 @@ def crop_tensor(crop: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def compare(
-    found: NDArray[np.float32],
-    expected: NDArray[np.float32],
-    *,
-    engine: str,
-    precision: str,
-    model_pixel_mm: float,
-    mean_tolerance_px: float = MEAN_TOLERANCE_PX,
-    p99_tolerance_px: float = P99_TOLERANCE_PX,
+    found: NDArray[np.float32], expected: NDArray[np.float32], *, engine: str, precision: str, model_pixel_mm: float
 ) -> Verification:
     """Compare two sets of outputs.
 
@@ -158,32 +213,71 @@ def compare(
     found, expected : ndarray
         (K, 1254), crop pixels / 224.
     engine, precision : str
-        Where `found` comes from.
+        Where `found` comes from; the precision decides what is accepted.
     model_pixel_mm : float
         Size of a crop pixel, for the figures in millimetres.
-    mean_tolerance_px, p99_tolerance_px : float
-        Largest accepted mean and 99th percentile of the absolute difference, in crop pixels.
-
-    Returns
-    -------
-    Verification
-        Not passed where any value is not finite.
     """
-    error = np.abs(found.astype(np.float64) - expected).reshape(len(found), -1, 6) * _CROP_PX
+    tolerance = tolerance_of(precision)
+    error = np.abs(found.astype(np.float64) - expected).reshape(len(found), -1, 6) * CROP_SIZE
     parts = {"coronal": error[..., :3], "sagittal": error[..., 3:], "all": error}
     rows = []
     for part, values in parts.items():
         with np.errstate(invalid="ignore"):
             figures = [float(values.mean()), float(np.percentile(values, 99)), float(values.max())]
         rows.append(Deviation(part, *figures, *(figure * model_pixel_mm for figure in figures)))
-    # A comparison with NaN is false, so an output that is not finite never passes.
-    passed = rows[-1].mean_px <= mean_tolerance_px and rows[-1].p99_px <= p99_tolerance_px
+    shape = _shape_difference(found, expected, _Placement(model_pixel_mm))
+    judged = [(rows[-1].mean_mm, tolerance.mean_mm), (rows[-1].p99_mm, tolerance.p99_mm)]
+    if shape is not None:
+        judged.append((shape.cobb_deg, tolerance.cobb_deg))
     return Verification(
         engine=engine,
         precision=precision,
         references=len(found),
         deviations=tuple(rows),
-        mean_tolerance_px=mean_tolerance_px,
-        p99_tolerance_px=p99_tolerance_px,
-        passed=passed,
+        shape=shape,
+        tolerance=tolerance,
+        # A comparison with NaN is false, so an output that is not finite never passes.
+        passed=all(most is None or value <= most for value, most in judged),
     )
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """A crop at the corner of a scan of its own pixels."""
+
+    model_pixel_mm: float
+    crop_origin_px: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def pixel_spacing_mm(self) -> tuple[float, float]:
+        return self.model_pixel_mm, self.model_pixel_mm
+
+
+def _shape_difference(
+    found: NDArray[np.float32], expected: NDArray[np.float32], placement: _Placement
+) -> ShapeDifference | None:
+    figures = []
+    for answer, reference in zip(found, expected, strict=True):
+        true = _spine(reference, placement)
+        if true is None:
+            continue
+        spine = _spine(answer, placement)
+        if spine is None:
+            # infinitely far, so that it is never accepted
+            figures.append((math.inf, math.inf, 0.0))
+            continue
+        cobb = abs(_largest_cobb(spine) - _largest_cobb(true))
+        figures.append((cobb, centreline_deviation(spine, true), iou3d(spine, true)))
+    return ShapeDifference(*(float(value) for value in np.mean(figures, axis=0))) if figures else None
+
+
+def _spine(output: NDArray[np.float32], placement: _Placement) -> Spine | None:
+    try:
+        return reconstruct(curves_from_output(output, placement))
+    except Refusal:
+        return None
+
+
+def _largest_cobb(spine: Spine) -> float:
+    curves = scoliosis_curves(spine.centreline[:, 0], spine.centreline[:, 2])
+    return curves[0].cobb_deg if curves else 0.0

@@ -62,6 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--localiser", type=Path, help="ONNX file of the spine localiser, to go with it (default: the bundled model's)"
     )
+    parser.add_argument(
+        "--forms",
+        choices=("all", "int8"),
+        default="all",
+        help="all adds a float16 file, for fp16 and fp32, twice the size of the INT8 one; TensorRT's INT8 form is "
+        "derived from the INT8 file and needs none (default: all)",
+    )
     parser.add_argument("--method", choices=("minmax", "percentile", "entropy"), help="calibration method")
     parser.add_argument("--percentile", type=float, help="share of values a range must hold, in percent")
     parser.add_argument("--float-parts", metavar="LIST", help="parts kept in float32, comma separated")
@@ -82,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 def _export(options: argparse.Namespace) -> None:
     # PyTorch takes seconds to import: wrong usage should be said before.
     from export.checkpoint import load_regressor
+    from export.forms import summary
     from export.package import build_bundle, find_card, read_card
 
     card = find_card(options.checkpoint) if options.card is None else read_card(options.card)
@@ -90,7 +98,7 @@ def _export(options: argparse.Namespace) -> None:
     regressor, source = load_regressor(options.checkpoint, options.layout)
     print(f"{source.file}: {source.found}", flush=True)
     calibration, references, crops_from = _crops(options)
-    bundle, verification = build_bundle(
+    bundle, verifications = build_bundle(
         regressor,
         options.out,
         card=card,
@@ -100,8 +108,9 @@ def _export(options: argparse.Namespace) -> None:
         crops_from=crops_from,
         recipe=recipe,
         localiser=localiser,
+        with_float=options.forms == "all",
     )
-    print(verification.table())
+    print(summary(verifications))
     size = sum(entry["size"] for entry in bundle.manifest["files"].values())
     print(f"{options.out}: {bundle.name} {bundle.version}, {size / 1e6:.1f} MB")
 

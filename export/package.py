@@ -21,17 +21,20 @@ from numpy.typing import NDArray
 
 from edge_spine.bundle import MANIFEST, SCHEMA, Bundle, load_bundle, manifest_bytes
 from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
+from edge_spine.engines.forms import FP16
 from edge_spine.errors import UsageError
 from edge_spine.layout import CANONICAL_ROWS, CROP_SIZE, CURVE_ROWS, ROWS
 from edge_spine.preprocess import HIGHEST_PERCENTILE, LOWEST_PERCENTILE, SIGMOID_SHIFT
 from edge_spine.verification import Verification
 from export.checkpoint import Source
+from export.forms import gated_forms, half_graph
 from export.onnx_graph import OPSET, export_graph
 from export.quantize import Recipe, quantise
 from export.regressor import SpineRegressor
 from export.verify import pass_gate, reference_outputs
 
 MODEL_FILE = "model.int8.onnx"
+FLOAT_FILE = "model.fp16.onnx"
 LOCALISER_FILE = "localiser.onnx"
 REFERENCES_FILE = "references.npz"
 PRECISION = "int8"
@@ -141,7 +144,8 @@ def build_bundle(
     crops_from: str,
     recipe: Recipe | None = None,
     localiser: bytes | None = None,
-) -> tuple[Bundle, Verification]:
+    with_float: bool = True,
+) -> tuple[Bundle, list[Verification]]:
     """Quantise a network and write its bundle, without bands: `export.training.calibrate` adds those of this engine.
 
     Parameters
@@ -160,18 +164,20 @@ def build_bundle(
         How to quantise; the default recipe where it is not given.
     localiser : bytes, optional
         The localiser's ONNX file.
+    with_float : bool
+        Whether the bundle gets a float16 file, twice the size of the INT8 one, for the forms fp16 and fp32.
 
     Returns
     -------
     bundle : Bundle
         The written bundle, loaded and checked.
-    verification : Verification
-        Its agreement with PyTorch float32, which the manifest holds too.
+    verifications : list of Verification
+        Agreement of every form with PyTorch float32, which the manifest holds too.
 
     Raises
     ------
     GraphError, GateError
-        The exported or the quantised network strays too far; nothing is written.
+        The exported network or one of its forms strays too far; nothing is written.
     UsageError
         The crops or the folder cannot be used.
     """
@@ -179,7 +185,9 @@ def build_bundle(
     recipe = recipe or Recipe()
     _check_crops(calibration_crops, reference_crops)
     _check_target(target)
-    quantised = quantise(export_graph(regressor), calibration_crops, recipe).SerializeToString(deterministic=True)
+    graph = export_graph(regressor)
+    quantised = quantise(graph, calibration_crops, recipe).SerializeToString(deterministic=True)
+    half = half_graph(graph).SerializeToString(deterministic=True) if with_float else None
     expected = reference_outputs(regressor, reference_crops)
     verification = pass_gate(
         quantised,
@@ -188,10 +196,13 @@ def build_bundle(
         precision=PRECISION,
         model_pixel_mm=NOMINAL_MODEL_PIXEL_MM,
     )
+    forms, others = gated_forms(quantised, half, reference_crops, expected, NOMINAL_MODEL_PIXEL_MM)
     contents = {
         MODEL_FILE: (quantised, "engine", PRECISION),
         REFERENCES_FILE: (_archive(reference_crops, expected), "references", "float32"),
     }
+    if half is not None:
+        contents[FLOAT_FILE] = (half, "float", FP16)
     if localiser is not None:
         contents[LOCALISER_FILE] = (localiser, "localiser", "float32")
     manifest = {
@@ -217,6 +228,7 @@ def build_bundle(
         },
         "calibration": {**asdict(recipe), "crops": len(calibration_crops), "crops_from": crops_from},
         "accuracy": {"reference": "PyTorch float32", **verification.to_dict()},
+        "forms": forms,
         "evaluation": card.evaluation,
         "training": card.training,
         "licence": card.licence,
@@ -228,7 +240,7 @@ def build_bundle(
         },
     }
     _write(target, {name: content for name, (content, _, _) in contents.items()}, manifest_bytes(manifest))
-    return load_bundle(target), verification
+    return load_bundle(target), [verification, *others]
 
 
 def _check_crops(calibration: NDArray[np.uint8], references: NDArray[np.uint8]) -> None:

@@ -67,17 +67,28 @@ def pass_gate(
     Raises
     ------
     GateError
-        The mean or the 99th percentile of the absolute difference is beyond the tolerance.
+        The difference is beyond the tolerance of this precision.
     """
     with OnnxEngine(model, provider="onnx-cpu", precision=precision) as engine:
         found = np.concatenate([engine.infer(crop_tensor(crop)) for crop in crops])
-        result = compare(found, expected, engine=engine.name, precision=precision, model_pixel_mm=model_pixel_mm)
+        name = engine.name
+    return check(compare(found, expected, engine=name, precision=precision, model_pixel_mm=model_pixel_mm))
+
+
+def check(result: Verification) -> Verification:
+    """Return a verification that is passed.
+
+    Raises
+    ------
+    GateError
+        It is not.
+    """
     if not result.passed:
         whole = result.deviations[-1]
+        cobb = "" if result.shape is None else f", Cobb angles by {result.shape.cobb_deg:.3f} degrees"
         raise GateError(
-            f"no bundle written: {precision} differs from PyTorch float32 by {whole.mean_px:.3f} px in the "
-            f"mean and {whole.p99_px:.3f} px at the 99th percentile over {len(crops)} crops, at most "
-            f"{result.mean_tolerance_px} and {result.p99_tolerance_px} px are accepted; try another "
-            "calibration method, more crops or more parts in float"
+            f"no bundle written: {result.precision} differs from PyTorch float32 by {whole.mean_mm:.3f} mm in the mean "
+            f"and {whole.p99_mm:.3f} mm at the 99th percentile over {result.references} crops{cobb}; accepted are "
+            f"{result.tolerance}; try another calibration method, more crops or more parts in float"
         )
     return result

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+import platform
 
 from edge_spine.bundle import Bundle
 from edge_spine.engines.base import Engine
+from edge_spine.engines.forms import FP16, INT8, INT8_TENSORRT, form_graph
 from edge_spine.errors import EngineUnavailable, UsageError
 
 ENGINES = ("auto", "onnx-cpu", "onnx-cuda", "tensorrt")
-_AUTO_ORDER = ("onnx-cuda", "onnx-cpu")
+PRECISIONS = ("auto", "int8", "fp16", "fp32")
+_AUTO_ORDER = ("tensorrt", "onnx-cuda", "onnx-cpu")
+_CHECKED_REFERENCES = 2
+# OpenCV's number of AVX-512 VNNI, which its Python module does not name
+_OPENCV_VNNI = 23
 _log = logging.getLogger(__name__)
 
 
-def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = None) -> Engine:
+def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = None, precision: str = "auto") -> Engine:
     """Load a bundle's network into an engine.
 
     Parameters
@@ -21,10 +27,13 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
     bundle : Bundle
         From `load_bundle`; the network is read through it, so its hash is checked again.
     engine : str
-        One of `ENGINES`. "auto" takes the best that runs here: a GPU through ONNX Runtime, else
-        the processor. Any other is taken or refused.
+        One of `ENGINES`. "auto" takes the first that runs here of TensorRT, a GPU through ONNX Runtime, and the
+        processor, and logs which and why. Any other is taken or refused.
     threads : int, optional
         Threads inside an operator on the processor.
+    precision : str
+        One of `PRECISIONS`. "auto" is INT8, but float16 for "onnx-cuda" where the bundle has it, since ONNX Runtime
+        has no INT8 convolutions on a GPU.
 
     Returns
     -------
@@ -38,37 +47,83 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
     BundleError
         The network is damaged.
     UsageError
-        There is no engine of this name.
+        There is no engine or precision of this name, or the bundle lacks the precision.
     """
     if engine not in ENGINES:
         raise UsageError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
     if engine != "auto":
-        return _open(bundle, engine, threads)
-    problems = engine_problems()
+        return _open(bundle, engine, threads, precision)
+    passed_over: list[str] = []
     for name in _AUTO_ORDER:
-        if problems[name] is None:
+        problem = engine_problem(name)
+        if problem is None:
             try:
-                return _open(bundle, name, threads)
+                opened = _open(bundle, name, threads, precision)
             except EngineUnavailable as error:
-                _log.warning("%s", error)
-    raise EngineUnavailable(f"no engine can run here; {problems['onnx-cpu']}")
+                problem = str(error)
+                _log.warning("%s", problem)
+            else:
+                _log.info("auto takes %s (%s)%s", name, opened.precision, "".join(f"; {why}" for why in passed_over))
+                return opened
+        passed_over.append(problem)
+    raise EngineUnavailable(f"no engine can run here; {passed_over[-1]}")
+
+
+def engine_problem(name: str) -> str | None:
+    """Return why an engine cannot run here, in one line, or None where it can."""
+    if name == "tensorrt":
+        from edge_spine.engines.tensorrt import tensorrt_problem
+
+        return tensorrt_problem()
+    from edge_spine.engines.onnx import provider_problem
+
+    return provider_problem(name)
 
 
 def engine_problems() -> dict[str, str | None]:
-    """Return for each engine except "auto" why it cannot run here, or None where it can."""
-    from edge_spine.engines.onnx import PROVIDERS, provider_problem
-
-    problems = {name: provider_problem(name) for name in PROVIDERS}
-    return {**problems, "tensorrt": _NO_TENSORRT}
+    """Return `engine_problem` of each engine except "auto"."""
+    return {name: engine_problem(name) for name in ENGINES if name != "auto"}
 
 
-_NO_TENSORRT = "tensorrt: this version of edge-spine has no TensorRT engine yet; use auto, onnx-cuda or onnx-cpu"
-
-
-def _open(bundle: Bundle, name: str, threads: int | None) -> Engine:
+def _open(bundle: Bundle, name: str, threads: int | None, precision: str) -> Engine:
     if name == "tensorrt":
-        raise EngineUnavailable(_NO_TENSORRT)
-    from edge_spine.engines.onnx import OnnxEngine
+        from edge_spine.engines.tensorrt import TensorRTEngine, ready_plan
 
-    file = bundle.file_with_role("engine")
-    return OnnxEngine(bundle.read(file), provider=name, precision=bundle.precision(file), threads=threads)
+        form = INT8_TENSORRT if precision in ("auto", INT8) else precision
+        return TensorRTEngine(ready_plan(bundle, form), precision=form.removesuffix("-trt"))
+    from edge_spine.engines.onnx import OnnxEngine, provider_problem
+
+    problem = provider_problem(name)
+    if problem:
+        raise EngineUnavailable(problem)
+    if precision == "auto":
+        precision = FP16 if name == "onnx-cuda" and bundle.has_role("float") else INT8
+    model = form_graph(bundle, precision)
+    # the manifest knows what the engine file really is
+    shown = bundle.precision(bundle.file_with_role("engine")) if precision == INT8 else precision
+    engine = OnnxEngine(model, provider=name, precision=shown, threads=threads)
+    if name == "onnx-cpu" and shown == INT8 and _may_saturate() and not _agrees(bundle, engine):
+        engine.close()
+        _log.warning("onnx-cpu: this processor cuts off INT8 sums; computing them exactly, which is slower")
+        engine = OnnxEngine(model, provider=name, precision=shown, threads=threads, exact_integers=True)
+        if not _agrees(bundle, engine):
+            engine.close()
+            raise EngineUnavailable("onnx-cpu: INT8 gives wrong results on this processor; edge-spine verify shows it")
+    return engine
+
+
+def _may_saturate() -> bool:
+    """Tell whether the processor may add INT8 products in 16 bits: x86 where VNNI is not known to be there."""
+    import cv2
+
+    x86 = platform.machine().lower() in ("x86_64", "amd64", "x86", "i386", "i686")
+    return x86 and not cv2.checkHardwareSupport(_OPENCV_VNNI)
+
+
+def _agrees(bundle: Bundle, engine: Engine) -> bool:
+    """Tell whether an engine gives what the bundle's first references expect."""
+    from edge_spine.verification import verify
+
+    return verify(bundle, engine, _CHECKED_REFERENCES).passed

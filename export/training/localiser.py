@@ -56,7 +56,7 @@ def disturb(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Draw a training sample: a thumbnail (288, 112) in [0, 1] and its landmarks (3, 2), None where there are none."""
     negative = rng.random() < _NEGATIVES
-    turn, scale = float(np.clip(rng.normal(0, 4), -14, 14)), float(rng.uniform(0.84, 1.18))
+    turn, scale = float(np.clip(rng.normal(0, 6), -15, 15)), float(rng.uniform(0.84, 1.18))
     shift = rng.uniform((-14, -45), (14, 45))
     if negative:
         turn, scale = turn + float(rng.choice([180, 90, 270])), float(rng.uniform(0.5, 3.0))

@@ -24,7 +24,7 @@ from edge_spine.scan import Scan
 from tests.edge_spine.fake_result import fake_curves, fake_result, phantom_pixels
 
 PACKAGE = Path(edge_spine.__file__).parent
-VERBS = ("run", "demo", "verify", "doctor")
+VERBS = ("run", "demo", "verify", "build", "doctor")
 PATIENT = "SECRET^NAME"
 SPACING = "2.427,2.419"
 STAGES = {"read", "preprocess", "infer", "reconstruct", "write", "total"}
@@ -58,7 +58,7 @@ def scan_file(tmp_path: Path) -> Path:
 class FakeEstimator:
     """FAKE: answers by the name of the scan, so that every ending can be tested without a model."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         pass
 
     def __enter__(self) -> FakeEstimator:
@@ -408,7 +408,10 @@ def test_doctor_tells_what_is_here(fake_model: Path, capsys: pytest.CaptureFixtu
     assert found["packages"]["numpy"].startswith(np.__version__)
     assert "CPUExecutionProvider" in found["onnxruntime_providers"]
     manifest = (fake_model / "manifest.json").read_bytes()
-    assert found["bundle"]["files"] == len(parse_manifest(manifest)["files"])
+    files = parse_manifest(manifest)["files"]
+    assert found["bundle"]["files"] == {name: entry["sha256"] for name, entry in files.items()}
+    assert found["gpu"].get("problem") or found["gpu"]["name"]
+    assert found["conflict"] is None and found["plans"]
     assert cli.main(["doctor", "--model", str(fake_model)]) == 0
     shown = capsys.readouterr().out
     assert "all hashes match" in shown

@@ -17,7 +17,7 @@ from edge_spine.engines.onnx import OnnxEngine
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
 from edge_spine.verification import read_references
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 IMAGE = np.zeros((1, 3, 224, 224), np.float32)
 
 
@@ -108,7 +108,7 @@ def test_a_model_with_other_ends_is_refused(bundle) -> None:
 
 
 def test_auto_takes_the_processor_without_a_gpu(bundle, monkeypatch) -> None:
-    monkeypatch.setattr(onnx_engine, "_cuda_device_present", lambda: False)
+    monkeypatch.setattr(onnx_engine, "gpu_problem", lambda: "no GPU")
     with open_engine(bundle) as engine:
         assert engine.name == "onnx-cpu"
 

@@ -1,0 +1,192 @@
+"""Parse an ONNX graph with TensorRT and build a plan from it; one code for TensorRT 8.6, 10, 11 and TensorRT-RTX.
+
+What a version can do is asked of its module's attributes, never read from its version's text.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
+from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT
+from edge_spine.errors import BundleError, EngineUnavailable
+
+WORKSPACE_BYTES = 1 << 30
+# cuDNN and cuBLAS cost hundreds of megabytes of memory at run time and serve no layer of this network
+_LIBRARY_TACTICS = ("CUDNN", "CUBLAS", "CUBLAS_LT")
+_log = logging.getLogger(__name__)
+
+
+def import_tensorrt() -> ModuleType:
+    """Import TensorRT, or TensorRT-RTX where only that is installed.
+
+    Raises
+    ------
+    EngineUnavailable
+        Neither can be imported.
+    """
+    problems = []
+    for name in ("tensorrt", "tensorrt_rtx"):
+        try:
+            return __import__(name)
+        except ImportError as error:
+            problems.append(str(error).splitlines()[0] if str(error) else name)
+    raise EngineUnavailable(f"tensorrt: it cannot be imported ({problems[0]}); install edge-spine[tensorrt]")
+
+
+def strongly_typed(trt: Any) -> bool:
+    """Tell whether precision is taken from the graph's own types, as from TensorRT 10.12 on.
+
+    10.3 has the flag but was not yet complete: `SAME_COMPUTE_CAPABILITY` came with the versions that are.
+    """
+    if not hasattr(trt.BuilderFlag, "FP16"):
+        return True
+    levels = getattr(trt, "HardwareCompatibilityLevel", None)
+    return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED") and hasattr(levels, "SAME_COMPUTE_CAPABILITY")
+
+
+def options_text(trt: Any, form: str) -> str:
+    """Return the builder's options in one line, for a plan's sidecar."""
+    typing = "strongly typed" if strongly_typed(trt) else f"flags {' '.join(_precision_flags(form)) or 'none'}"
+    return f"{typing}, workspace {WORKSPACE_BYTES >> 20} MiB, no cuDNN, no cuBLAS"
+
+
+def build_plan(
+    trt: Any, model: bytes, form: str, *, timing_cache: bytes = b"", progress: Callable[[str], None] | None = None
+) -> tuple[bytes, bytes]:
+    """Build a plan for the GPU of this machine.
+
+    Parameters
+    ----------
+    trt : module
+        From `import_tensorrt`.
+    model : bytes
+        ONNX graph of `form`, see `edge_spine.engines.forms`.
+    form : str
+        "int8-trt", "fp16" or "fp32".
+    timing_cache : bytes
+        From an earlier build; empty where there is none.
+    progress : callable, optional
+        Takes a line of text now and then.
+
+    Returns
+    -------
+    plan, timing_cache : bytes
+
+    Raises
+    ------
+    BundleError
+        TensorRT refuses the graph.
+    EngineUnavailable
+        TensorRT cannot build here.
+    """
+    logger = make_logger(trt)
+    try:
+        builder = trt.Builder(logger)
+    except (TypeError, RuntimeError):
+        raise EngineUnavailable("tensorrt: its builder does not start on this machine") from None
+    network = builder.create_network(_network_flags(trt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(model):
+        errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+        raise BundleError(f"tensorrt: the parser refuses the {form} graph: {(errors or ['no reason given'])[0]}")
+    _check_ends(network, form)
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+    if not strongly_typed(trt):
+        for flag in _precision_flags(form):
+            config.set_flag(getattr(trt.BuilderFlag, flag))
+    _leave_out_libraries(trt, config)
+    cache = _use_timing_cache(trt, config, timing_cache)
+    if progress is not None and hasattr(trt, "IProgressMonitor"):
+        config.progress_monitor = _progress_monitor(trt, progress)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineUnavailable(f"tensorrt: no plan could be built for {form}; -v shows what TensorRT says")
+    return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
+
+
+def make_logger(trt: Any) -> Any:
+    """Return a TensorRT logger that writes to ours: its errors and warnings only with -v."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                _log.info("tensorrt: %s", message)
+            elif severity == trt.ILogger.Severity.WARNING:
+                _log.debug("tensorrt: %s", message)
+
+    return Logger()
+
+
+def terminal_progress(text: str) -> None:
+    """Show a line on stderr in place of the one before, where stderr is a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _precision_flags(form: str) -> tuple[str, ...]:
+    return {INT8_TENSORRT: ("INT8", "FP16"), FP16: ("FP16",), FP32: ()}[form]
+
+
+def _network_flags(trt: Any) -> int:
+    flags = trt.NetworkDefinitionCreationFlag
+    if strongly_typed(trt):
+        return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
+    return 1 << int(flags.EXPLICIT_BATCH) if hasattr(flags, "EXPLICIT_BATCH") else 0
+
+
+def _check_ends(network: Any, form: str) -> None:
+    ends = [network.get_input(index) for index in range(network.num_inputs)]
+    ends += [network.get_output(index) for index in range(network.num_outputs)]
+    found = [(end.name, tuple(end.shape)) for end in ends]
+    wanted = [(INPUT_NAME, INPUT_SHAPE), (OUTPUT_NAME, OUTPUT_SHAPE)]
+    if found != wanted:
+        raise BundleError(f"tensorrt: the inputs and outputs of the {form} graph are {found}, {wanted} expected")
+
+
+def _leave_out_libraries(trt: Any, config: Any) -> None:
+    sources = getattr(trt, "TacticSource", None)
+    if sources is None:
+        return
+    left_out = sum(1 << int(getattr(sources, name)) for name in _LIBRARY_TACTICS if hasattr(sources, name))
+    config.set_tactic_sources(config.get_tactic_sources() & ~left_out)
+
+
+def _use_timing_cache(trt: Any, config: Any, content: bytes) -> Any:
+    if trt.__name__ == "tensorrt_rtx" or not hasattr(config, "create_timing_cache"):
+        return None
+    cache = config.create_timing_cache(content)
+    # a cache of another GPU or version is refused here, and an empty one taken instead
+    if content and not config.set_timing_cache(cache, False):
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
+    elif not content:
+        config.set_timing_cache(cache, False)
+    return cache
+
+
+def _progress_monitor(trt: Any, progress: Callable[[str], None]) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self.steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            progress(f"building: {phase_name}, {step + 1} of {self.steps.get(phase_name, 0)}")
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            self.steps.pop(phase_name, None)
+
+    return Monitor()

@@ -1,0 +1,203 @@
+"""Everything that touches PyCUDA: one network's buffers and stream on the GPU's primary context.
+
+The primary context is the one that TensorRT's own runtime uses. It is pushed for each call and popped after it, so
+that any thread may call, and PyCUDA never finds a context on its stack when the process ends, which would abort it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.errors import EngineUnavailable, UsageError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class CudaSession:
+    """Page-locked host buffers, device buffers at fixed addresses, and one stream.
+
+    Parameters
+    ----------
+    inputs, outputs : mapping of str to shape
+        Tensors by name; all float32.
+    zero_copy : bool
+        Let the GPU read and write host memory itself; on a Jetson both are the same memory.
+
+    Raises
+    ------
+    EngineUnavailable
+        PyCUDA is not installed or finds no usable driver.
+    """
+
+    def __init__(self, inputs: Shapes, outputs: Shapes, *, zero_copy: bool = False) -> None:
+        self._driver = import_pycuda()
+        self._lock = threading.RLock()
+        self._closed = False
+        self._outputs = tuple(outputs)
+        self._inputs = tuple(inputs)
+        self._zero_copy = zero_copy
+        self._driver.init()
+        self._context = self._driver.Device(0).retain_primary_context()
+        with self.current():
+            self.stream: Any = self._driver.Stream()
+            self.host: dict[str, NDArray[np.float32]] = {}
+            self._device: dict[str, Any] = {}
+            for name, shape in {**inputs, **outputs}.items():
+                self._allocate(name, shape)
+            self._graph: _Graph | None = None
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the context current in this thread, and no longer than needed; one thread at a time.
+
+        Raises
+        ------
+        UsageError
+            The session is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise UsageError("tensorrt: the engine is closed")
+            self._context.push()
+            try:
+                yield
+            finally:
+                self._driver.Context.pop()
+
+    def address(self, name: str) -> int:
+        """Return where the GPU finds a tensor."""
+        return int(self._device[name])
+
+    def run(self, enqueue: Any) -> None:
+        """Copy the inputs over, call `enqueue(stream handle)` or replay what it recorded, and fetch the outputs.
+
+        Parameters
+        ----------
+        enqueue : callable
+            Puts the network's work on a stream and returns whether that succeeded.
+        """
+        with self.current():
+            if self._graph is not None:
+                self._graph.launch(self.stream.handle)
+            else:
+                self._enqueue(enqueue)
+            self.stream.synchronize()
+
+    def record(self, enqueue: Any) -> bool:
+        """Record the copies and the network's work as a CUDA graph, which `run` replays from then on.
+
+        PyCUDA has no graphs: cuda-bindings does it where it is installed. The work must have run once before.
+
+        Returns
+        -------
+        bool
+            False where it is not installed or the work cannot be recorded.
+        """
+        with self.current():
+            self._graph = _Graph.record(self.stream.handle, lambda: self._enqueue(enqueue))
+        return self._graph is not None
+
+    def close(self) -> None:
+        """Give everything back; closing twice is harmless."""
+        with self._lock:
+            if self._closed:
+                return
+            with self.current():
+                self.stream.synchronize()
+                if self._graph is not None:
+                    self._graph.close()
+                # freed here, while their context is current: a later garbage collection would find none
+                if not self._zero_copy:
+                    for buffer in self._device.values():
+                        buffer.free()
+                self._device.clear()
+                self.host.clear()
+                self._graph = self.stream = None
+            self._closed = True
+            self._context.detach()
+
+    def _allocate(self, name: str, shape: tuple[int, ...]) -> None:
+        if self._zero_copy:
+            flags = self._driver.host_alloc_flags.DEVICEMAP
+            host: Any = self._driver.pagelocked_zeros(shape, np.float32, mem_flags=flags)
+            self.host[name], self._device[name] = host, host.base.get_device_pointer()
+        else:
+            self.host[name] = self._driver.pagelocked_zeros(shape, np.float32)
+            self._device[name] = self._driver.mem_alloc(self.host[name].nbytes)
+
+    def _enqueue(self, enqueue: Any) -> None:
+        if not self._zero_copy:
+            for name in self._inputs:
+                self._driver.memcpy_htod_async(self._device[name], self.host[name], self.stream)
+        if not enqueue(self.stream.handle):
+            raise RuntimeError("the network could not be started on the GPU")
+        if not self._zero_copy:
+            for name in self._outputs:
+                self._driver.memcpy_dtoh_async(self.host[name], self._device[name], self.stream)
+
+
+class _Graph:
+    """A recorded CUDA graph."""
+
+    def __init__(self, bindings: Any, graph: Any, executable: Any) -> None:
+        self._bindings, self._recorded, self._executable = bindings, graph, executable
+
+    @classmethod
+    def record(cls, stream: int, work: Any) -> _Graph | None:
+        try:
+            from cuda.bindings import driver as bindings
+        except ImportError:
+            return None
+        mode = bindings.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        try:
+            if _failed(bindings.cuStreamBeginCapture(stream, mode)):
+                return None
+        except Exception:  # bindings of another CUDA than the driver's raise types of their own
+            return None
+        try:
+            work()
+        except Exception:  # PyCUDA raises many types; whatever it is, plain work still runs
+            bindings.cuStreamEndCapture(stream)
+            return None
+        status = bindings.cuStreamEndCapture(stream)
+        if _failed(status):
+            return None
+        made = bindings.cuGraphInstantiate(status[1], 0)
+        if _failed(made):
+            bindings.cuGraphDestroy(status[1])
+            return None
+        return cls(bindings, status[1], made[1])
+
+    def launch(self, stream: int) -> None:
+        if _failed(self._bindings.cuGraphLaunch(self._executable, stream)):
+            raise RuntimeError("the recorded network could not be started on the GPU")
+
+    def close(self) -> None:
+        self._bindings.cuGraphExecDestroy(self._executable)
+        self._bindings.cuGraphDestroy(self._recorded)
+
+
+def import_pycuda() -> Any:
+    """Import PyCUDA's driver module, and nothing that makes a context by itself.
+
+    Raises
+    ------
+    EngineUnavailable
+        It is not installed, or the driver that it was built for is not there.
+    """
+    try:
+        import pycuda.driver as driver
+    except ImportError as error:
+        why = str(error).splitlines()[0] if str(error) else "ImportError"
+        raise EngineUnavailable(f"tensorrt: PyCUDA cannot be imported ({why}); install edge-spine[tensorrt]") from None
+    return driver
+
+
+def _failed(status: tuple[Any, ...]) -> bool:
+    return int(status[0]) != 0

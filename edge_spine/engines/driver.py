@@ -1,0 +1,96 @@
+"""NVIDIA's driver, asked directly: whether there is one, and which GPU it has.
+
+It comes before anything else that touches CUDA. Without a usable driver some versions of TensorRT end the process
+with a segmentation fault as soon as a runtime is made, which no `except` can catch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+# numbers of cuda.h's CUdevice_attribute
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR, _INTEGRATED = 75, 76, 18
+_NAME_LENGTH = 256
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The first GPU.
+
+    Attributes
+    ----------
+    name : str
+        As the driver calls it.
+    compute_capability : str
+        Such as "8.7".
+    driver : str
+        The newest CUDA version that the driver supports, such as "12.6".
+    integrated : bool
+        Whether it shares the memory of the processor, as on a Jetson.
+    """
+
+    name: str
+    compute_capability: str
+    driver: str
+    integrated: bool
+
+
+class NoGpu(Exception):
+    """There is no usable GPU; the message says in a few words what was found."""
+
+
+def find_gpu() -> Gpu:
+    """Return the first GPU.
+
+    Raises
+    ------
+    NoGpu
+        There is no driver, it does not start, or it has no GPU.
+    """
+    try:
+        driver: Any = ctypes.CDLL(_LIBRARY)
+    except OSError:
+        raise NoGpu("no NVIDIA driver was found on this machine") from None
+    _ask(driver, "cuInit", 0)
+    if _number(driver, "cuDeviceGetCount") < 1:
+        raise NoGpu("the NVIDIA driver has no GPU")
+    device = _number(driver, "cuDeviceGet", 0)
+    name = ctypes.create_string_buffer(_NAME_LENGTH)
+    _ask(driver, "cuDeviceGetName", name, _NAME_LENGTH, device)
+    version = _number(driver, "cuDriverGetVersion")
+    attributes = (_CAPABILITY_MAJOR, _CAPABILITY_MINOR, _INTEGRATED)
+    major, minor, integrated = (_number(driver, "cuDeviceGetAttribute", which, device) for which in attributes)
+    return Gpu(
+        name=name.value.decode("utf-8", "replace"),
+        compute_capability=f"{major}.{minor}",
+        driver=f"{version // 1000}.{version % 1000 // 10}",
+        integrated=bool(integrated),
+    )
+
+
+def gpu_problem() -> str | None:
+    """Return why no GPU can be used, or None where one can."""
+    try:
+        find_gpu()
+    except NoGpu as problem:
+        return str(problem)
+    return None
+
+
+def _number(driver: Any, function: str, *arguments: Any) -> int:
+    value = ctypes.c_int(0)
+    _ask(driver, function, ctypes.byref(value), *arguments)
+    return value.value
+
+
+def _ask(driver: Any, function: str, *arguments: Any) -> None:
+    try:
+        status = getattr(driver, function)(*arguments)
+    except AttributeError:
+        raise NoGpu(f"the NVIDIA driver is too old: it has no {function}") from None
+    if status != 0:
+        raise NoGpu(f"the NVIDIA driver does not work: {function} returned {status}")

@@ -1,0 +1,178 @@
+"""TensorRT on an NVIDIA GPU: a plan built on this machine, run through PyCUDA."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.bundle import Bundle
+from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE, Engine
+from edge_spine.engines.build_plan import build_plan, import_tensorrt, make_logger, options_text, terminal_progress
+from edge_spine.engines.cuda import CudaSession, import_pycuda
+from edge_spine.engines.driver import Gpu, NoGpu, find_gpu, gpu_problem
+from edge_spine.engines.forms import INT8_TENSORRT, form_graph
+from edge_spine.engines.plan_cache import PlanCache
+from edge_spine.errors import EngineUnavailable
+
+NAME = "tensorrt"
+_TIMING_CACHE = "timing.cache"
+
+
+def tensorrt_problem() -> str | None:
+    """Return why TensorRT cannot run here, in one line, or None where it can."""
+    # the driver comes first: without one, TensorRT may end the process
+    problem = gpu_problem()
+    if problem:
+        return f"{NAME}: {problem}"
+    try:
+        import_tensorrt()
+        import_pycuda()
+        PlanCache()
+    except EngineUnavailable as error:
+        return str(error)
+    return None
+
+
+def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False) -> bytes:
+    """Return the plan of a bundle's form for this machine, from the cache or built now.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Its verified graph is what a plan is built from, and what its sidecar is checked against.
+    form : str
+        "int8-trt", "fp16" or "fp32".
+    fresh : bool
+        Build even where the cache has one.
+
+    Raises
+    ------
+    EngineUnavailable
+        There is no usable GPU, a package is missing, or the build fails.
+    BundleError, UsageError
+        See `edge_spine.engines.forms.form_graph` and `build_plan`.
+    """
+    try:
+        gpu = find_gpu()
+    except NoGpu as problem:
+        raise EngineUnavailable(f"{NAME}: {problem}") from None
+    trt = import_tensorrt()
+    cache = PlanCache()
+    model = form_graph(bundle, form)
+    name, identity = plan_name(bundle, form, gpu), plan_identity(trt, model, form, gpu)
+
+    def build() -> bytes:
+        timing = cache.private_bytes(_TIMING_CACHE)
+        plan, timing = build_plan(trt, model, form, timing_cache=timing, progress=terminal_progress)
+        if timing:
+            cache.keep_private(_TIMING_CACHE, timing)
+        return plan
+
+    return cache.load_or_build(name, identity, build, fresh=fresh)
+
+
+def plan_name(bundle: Bundle, form: str, gpu: Gpu) -> str:
+    """Return what a plan is called on disk: the model, the form and the kind of GPU."""
+    return re.sub(r"[^A-Za-z0-9-]+", "-", f"{bundle.name}-{bundle.sha256[:12]}-{form}-{gpu.name}")[:120]
+
+
+def plan_identity(trt: Any, model: bytes, form: str, gpu: Gpu) -> dict[str, str]:
+    """Return everything that a plan depends on, in words."""
+    return {
+        "tensorrt": f"{trt.__name__} {trt.__version__}",
+        "gpu": gpu.name,
+        "compute capability": gpu.compute_capability,
+        "driver": gpu.driver,
+        "system": f"{platform.system()} {platform.machine()}",
+        "graph": hashlib.sha256(model).hexdigest(),
+        "options": options_text(trt, form),
+    }
+
+
+class TensorRTEngine(Engine):
+    """A plan on the GPU: fixed buffers, one stream, and a recorded CUDA graph where cuda-bindings is installed.
+
+    Parameters
+    ----------
+    plan : bytes
+        From `ready_plan`: never bytes of unknown origin, which would be as good as running a program.
+    precision : str
+        What the engine reports as its precision.
+    zero_copy : bool, optional
+        See `CudaSession`; only where it is asked for.
+
+    Raises
+    ------
+    EngineUnavailable
+        There is no usable GPU, a package is missing, or TensorRT cannot load the plan.
+    """
+
+    name = NAME
+
+    def __init__(self, plan: bytes, *, precision: str = "int8", zero_copy: bool = False) -> None:
+        self.precision = precision
+        problem = gpu_problem()
+        if problem:
+            raise EngineUnavailable(f"{NAME}: {problem}")
+        trt = import_tensorrt()
+        self._session = CudaSession({INPUT_NAME: INPUT_SHAPE}, {OUTPUT_NAME: OUTPUT_SHAPE}, zero_copy=zero_copy)
+        self._parts: list[Any] = []
+        # whatever happens first, close, garbage collection or the end of the process, does it, once
+        self._finalizer = weakref.finalize(self, _shut_down, self._session, self._parts)
+        try:
+            with self._session.current():
+                self._load(trt, plan)
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, trt: Any, plan: bytes) -> None:
+        # no names of their own: a traceback would keep the objects alive after their context
+        parts = self._parts
+        parts.append(make_logger(trt))
+        parts.append(trt.Runtime(parts[-1]))
+        parts.append(parts[-1].deserialize_cuda_engine(plan))
+        if parts[-1] is None:
+            raise EngineUnavailable(f"{NAME}: the plan cannot be loaded; edge-spine build --force makes a new one")
+        for tensor in (INPUT_NAME, OUTPUT_NAME):
+            if parts[-1].get_tensor_dtype(tensor) != trt.DataType.FLOAT:
+                raise EngineUnavailable(f"{NAME}: the plan's tensor {tensor!r} is not float32")
+        parts.append(parts[-1].create_execution_context())
+        if parts[-1] is None:
+            raise EngineUnavailable(f"{NAME}: the GPU has not enough free memory for this network")
+        for tensor in (INPUT_NAME, OUTPUT_NAME):
+            parts[-1].set_tensor_address(tensor, self._session.address(tensor))
+
+    def _enqueue(self, stream: int) -> bool:
+        return bool(self._parts[-1].execute_async_v3(stream))
+
+    def _start(self) -> None:
+        # work must have run once before it can be recorded
+        self._session.run(self._enqueue)
+        self.graph = self._session.record(self._enqueue)
+
+    def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        with self._session.current():
+            self._session.host[INPUT_NAME][...] = image
+            self._session.run(self._enqueue)
+            curves: NDArray[np.float32] = self._session.host[OUTPUT_NAME].copy()
+            return curves
+
+    def close(self) -> None:
+        """Give back the plan, its buffers and the context."""
+        self._finalizer()
+
+
+def _shut_down(session: CudaSession, parts: list[Any]) -> None:
+    with session.current():
+        # an execution context before its engine, that before its runtime
+        while parts:
+            parts.pop()
+    session.close()

@@ -1,0 +1,66 @@
+"""NVIDIA's driver. Where there is none, it is played by a FAKE: only the order and reading of its calls is tested."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edge_spine.engines import driver
+from edge_spine.engines.driver import Gpu, NoGpu, find_gpu, gpu_problem
+
+
+class FakeDriver:
+    """FAKE libcuda with one Orin."""
+
+    def __init__(self, **status: int) -> None:
+        self.status, self.devices = status, 1
+
+    def __getattr__(self, name: str) -> Any:
+        numbers = {"cuDeviceGetCount": self.devices, "cuDeviceGet": 0, "cuDriverGetVersion": 12060}
+
+        def call(*arguments: Any) -> int:
+            if self.status.get(name, 0):
+                return self.status[name]
+            if name == "cuDeviceGetName":
+                arguments[0].value = b"Orin"
+            elif name == "cuDeviceGetAttribute":
+                arguments[0]._obj.value = {75: 8, 76: 7, 18: 1}[arguments[1]]
+            elif name in numbers:
+                arguments[0]._obj.value = numbers[name]
+            return 0
+
+        return call
+
+
+def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver.ctypes, "CDLL", lambda _: FakeDriver())
+    assert find_gpu() == Gpu(name="Orin", compute_capability="8.7", driver="12.6", integrated=True)
+    assert gpu_problem() is None
+
+
+@pytest.mark.parametrize(
+    ("fake", "message"),
+    [
+        (FakeDriver(cuInit=100), "cuInit returned 100"),
+        (FakeDriver(cuDeviceGetCount=3), "cuDeviceGetCount returned 3"),
+        (FakeDriver(cuDeviceGetAttribute=1), "cuDeviceGetAttribute returned 1"),
+        (object(), "too old: it has no cuInit"),
+    ],
+)
+def test_a_driver_that_does_not_work_is_said(monkeypatch: pytest.MonkeyPatch, fake: Any, message: str) -> None:
+    monkeypatch.setattr(driver.ctypes, "CDLL", lambda _: fake)
+    assert message in str(gpu_problem())
+
+
+def test_a_driver_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeDriver()
+    fake.devices = 0
+    monkeypatch.setattr(driver.ctypes, "CDLL", lambda _: fake)
+    with pytest.raises(NoGpu, match="has no GPU"):
+        find_gpu()
+
+
+def test_no_driver_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_LIBRARY", "libcuda-that-nobody-has.so.1")
+    assert gpu_problem() == "no NVIDIA driver was found on this machine"

@@ -1,0 +1,387 @@
+"""The TensorRT engine. Without a GPU, PyCUDA and TensorRT are played by FAKES that write down the order of calls; the
+tests marked `gpu` run the real ones where a GPU is."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_spine.bundle import load_bundle
+from edge_spine.engines import build_plan, open_engine, tensorrt
+from edge_spine.engines.driver import Gpu, gpu_problem
+from edge_spine.errors import EngineUnavailable, UsageError
+from edge_spine.verification import read_references, verify
+
+ROOT = Path(__file__).resolve().parents[3]
+GPU = Gpu(name="FAKE GPU", compute_capability="8.7", driver="12.6", integrated=True)
+IMAGE = np.full((1, 3, 224, 224), 0.25, np.float32)
+needs_gpu = pytest.mark.skipif(gpu_problem() is not None, reason="no GPU on this machine")
+no_gpu = pytest.mark.skipif(gpu_problem() is None, reason="there is a GPU on this machine")
+
+
+class FakeCuda(ModuleType):
+    """FAKE pycuda.driver: host memory for a GPU, and a context stack for each thread, checked at every call."""
+
+    def __init__(self) -> None:
+        super().__init__("pycuda.driver")
+        self.said: list[str] = []
+        self.stacks = threading.local()
+        self.live: set[int] = set()
+        self.host_alloc_flags = SimpleNamespace(DEVICEMAP=2)
+        self.Context = SimpleNamespace(pop=lambda: self._pop())
+        self.Stream = lambda: self._made("stream", handle=7, synchronize=lambda: self._need("synchronize"))
+
+    def init(self) -> None:
+        self.said.append("init")
+
+    def Device(self, number: int) -> Any:
+        context = SimpleNamespace(push=self._push, detach=lambda: self.said.append("detach"))
+        return SimpleNamespace(retain_primary_context=lambda: context)
+
+    def pagelocked_zeros(self, shape: tuple[int, ...], dtype: Any, mem_flags: int = 0) -> Any:
+        self._need("host")
+        base = np.zeros(int(np.prod(shape)), dtype).view(FakeHost)
+        return base.reshape(shape)
+
+    def mem_alloc(self, size: int) -> Any:
+        self._need("alloc")
+        number = len(self.live) + 100
+        self.live.add(number)
+        return FakeBuffer(self, number)
+
+    def memcpy_htod_async(self, *_: Any) -> None:
+        self._need("to device")
+
+    def memcpy_dtoh_async(self, *_: Any) -> None:
+        self._need("to host")
+
+    @property
+    def depth(self) -> int:
+        return getattr(self.stacks, "depth", 0)
+
+    def _push(self) -> None:
+        assert "detach" not in self.said, "pushed after it was given back"
+        self.stacks.depth = self.depth + 1
+
+    def _pop(self) -> None:
+        assert self.depth > 0
+        self.stacks.depth = self.depth - 1
+
+    def _need(self, what: str) -> None:
+        assert self.depth > 0, f"{what} without a context"
+        self.said.append(what)
+
+    def _made(self, what: str, **more: Any) -> Any:
+        self._need(what)
+        return SimpleNamespace(**more)
+
+
+class FakeHost(np.ndarray):
+    def get_device_pointer(self) -> int:
+        return 55
+
+
+class FakeBuffer:
+    def __init__(self, cuda: FakeCuda, number: int) -> None:
+        self.cuda, self.number = cuda, number
+
+    def __int__(self) -> int:
+        return self.number
+
+    def free(self) -> None:
+        self.cuda._need("free")
+        self.cuda.live.discard(self.number)
+
+
+def fake_tensorrt(cuda: FakeCuda, *, loads: bool = True, starts: bool = True) -> Any:
+    """FAKE TensorRT: an engine that answers with the address of its output."""
+
+    class Part:
+        def __init__(self, name: str, **more: Any) -> None:
+            self.name = name
+            self.__dict__.update(more)
+
+        def __del__(self) -> None:
+            assert cuda.depth > 0, f"{self.name} destroyed without a context"
+            cuda.said.append(f"destroyed {self.name}")
+
+    def enqueue(stream: int) -> bool:
+        cuda._need(f"enqueue on {stream}")
+        return starts
+
+    def context() -> Any:
+        address = lambda name, value: cuda.said.append(f"address {name} {value}")  # noqa: E731
+        return Part("context", set_tensor_address=address, execute_async_v3=enqueue)
+
+    def engine(plan: bytes) -> Any:
+        if not loads:
+            return None
+        return Part("engine", create_execution_context=context, get_tensor_dtype=lambda name: "float32")
+
+    class Logger:
+        Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2)
+
+    return SimpleNamespace(
+        ILogger=Logger,
+        DataType=SimpleNamespace(FLOAT="float32"),
+        Runtime=lambda logger: Part("runtime", deserialize_cuda_engine=engine),
+    )
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    fake = FakeCuda()
+    package = ModuleType("pycuda")
+    package.driver = fake  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pycuda", package)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", fake)
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    monkeypatch.setattr(tensorrt, "gpu_problem", lambda: None)
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: fake_tensorrt(fake))
+    return fake
+
+
+ENDING = ["synchronize", "free", "free", "detach"]
+
+
+def test_an_inference_copies_runs_and_fetches_on_one_stream(cuda: FakeCuda) -> None:
+    with tensorrt.TensorRTEngine(b"FAKE plan") as engine:
+        assert (engine.name, engine.precision, engine.graph) == ("tensorrt", "int8", False)
+        assert cuda.said[-4:] == ["to device", "enqueue on 7", "to host", "synchronize"]
+        cuda.said.clear()
+        engine._session.host["curves"][...] = 3
+        assert engine.infer(np.repeat(IMAGE, 2, axis=0)).shape == (2, 1254)
+        assert cuda.said == ["to device", "enqueue on 7", "to host", "synchronize"] * 2
+        assert (engine._session.host["image"] == 0.25).all()
+    assert cuda.depth == 0
+
+
+def test_closing_gives_back_in_order_and_only_once(cuda: FakeCuda) -> None:
+    engine = tensorrt.TensorRTEngine(b"FAKE plan")
+    cuda.said.clear()
+    engine.close()
+    engine.close()
+    parts = ["destroyed context", "destroyed engine", "destroyed runtime"]
+    assert cuda.said == [*parts, *ENDING]
+    assert cuda.live == set() and cuda.depth == 0
+    with pytest.raises(UsageError, match="closed"):
+        engine.infer(IMAGE)
+
+
+def test_an_engine_that_is_forgotten_is_given_back(cuda: FakeCuda) -> None:
+    engine = tensorrt.TensorRTEngine(b"FAKE plan")
+    del engine
+    gc.collect()
+    assert cuda.said[-1] == "detach" and cuda.live == set() and cuda.depth == 0
+
+
+def test_any_thread_may_infer_and_close(cuda: FakeCuda) -> None:
+    engine = tensorrt.TensorRTEngine(b"FAKE plan")
+    problems: list[BaseException] = []
+
+    def work(close: bool) -> None:
+        try:
+            engine.infer(IMAGE)
+            if close:
+                engine.close()
+        except BaseException as problem:
+            problems.append(problem)
+
+    for close in (False, False, True):
+        thread = threading.Thread(target=work, args=(close,))
+        thread.start()
+        thread.join()
+    assert problems == [] and cuda.said[-1] == "detach"
+
+
+def test_shared_memory_is_not_copied(cuda: FakeCuda) -> None:
+    with tensorrt.TensorRTEngine(b"FAKE plan", zero_copy=True) as engine:
+        assert "address image 55" in cuda.said
+        cuda.said.clear()
+        engine.infer(IMAGE)
+        assert cuda.said == ["enqueue on 7", "synchronize"]
+    assert "free" not in cuda.said and cuda.said[-1] == "detach"
+
+
+@pytest.mark.parametrize("how", ["loads", "starts"])
+def test_a_plan_that_fails_leaves_nothing_behind(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: fake_tensorrt(cuda, **{how: False}))
+    with pytest.raises((EngineUnavailable, RuntimeError)):
+        tensorrt.TensorRTEngine(b"FAKE plan")
+    assert cuda.said[-1] == "detach" and cuda.live == set() and cuda.depth == 0
+
+
+def test_a_recorded_graph_is_replayed(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAKE cuda-bindings: one capture round, then launches alone."""
+
+    def say(name: str, *answer: Any) -> Any:
+        return lambda *_: (cuda.said.append(name), (0, *answer))[1]
+
+    bindings = SimpleNamespace(
+        CUstreamCaptureMode=SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1),
+        cuStreamBeginCapture=say("begin"),
+        cuStreamEndCapture=say("end", "graph"),
+        cuGraphInstantiate=say("instantiate", "executable"),
+        cuGraphLaunch=say("launch"),
+        cuGraphExecDestroy=say("destroyed executable"),
+        cuGraphDestroy=say("destroyed graph"),
+    )
+    packages = ModuleType("cuda"), ModuleType("cuda.bindings")
+    packages[1].driver = bindings  # type: ignore[attr-defined]
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package.__name__, package)
+    engine = tensorrt.TensorRTEngine(b"FAKE plan")
+    assert engine.graph
+    recorded = ["begin", "to device", "enqueue on 7", "to host", "end", "instantiate"]
+    assert cuda.said[-6:] == recorded
+    cuda.said.clear()
+    engine.infer(IMAGE)
+    assert cuda.said == ["launch", "synchronize"]
+    engine.close()
+    assert "destroyed executable" in cuda.said and cuda.said[-1] == "detach"
+
+
+# --- plans
+
+
+class FakeTrt:
+    """FAKE TensorRT module for what is asked of a version."""
+
+    __name__, __version__ = "tensorrt", "10.3.0"
+
+    def __init__(self, *, flags: tuple[str, ...], network: tuple[str, ...], levels: tuple[str, ...]) -> None:
+        self.BuilderFlag = SimpleNamespace(**dict.fromkeys(flags, 1))
+        self.NetworkDefinitionCreationFlag = SimpleNamespace(**{name: n for n, name in enumerate(network)})
+        self.HardwareCompatibilityLevel = SimpleNamespace(**dict.fromkeys(levels, 1))
+
+
+VERSIONS = {
+    "8.6": FakeTrt(flags=("FP16", "INT8"), network=("EXPLICIT_BATCH",), levels=("NONE", "AMPERE_PLUS")),
+    "10.3": FakeTrt(flags=("FP16", "INT8"), network=("EXPLICIT_BATCH", "STRONGLY_TYPED"), levels=("NONE",)),
+    "10.13": FakeTrt(
+        flags=("FP16", "INT8"),
+        network=("EXPLICIT_BATCH", "STRONGLY_TYPED"),
+        levels=("NONE", "SAME_COMPUTE_CAPABILITY"),
+    ),
+    "11.4": FakeTrt(flags=("TF32",), network=("STRONGLY_TYPED",), levels=("SAME_COMPUTE_CAPABILITY",)),
+}
+
+
+@pytest.mark.parametrize(
+    ("version", "typed", "flags"), [("8.6", False, 1), ("10.3", False, 1), ("10.13", True, 2), ("11.4", True, 1)]
+)
+def test_what_a_version_can_do_is_asked_of_its_attributes(version: str, typed: bool, flags: int) -> None:
+    trt = VERSIONS[version]
+    assert build_plan.strongly_typed(trt) is typed
+    assert build_plan._network_flags(trt) == flags
+    assert ("strongly typed" in build_plan.options_text(trt, "int8-trt")) is typed
+
+
+def test_a_plans_identity_names_all_it_depends_on() -> None:
+    identity = tensorrt.plan_identity(VERSIONS["10.3"], b"graph", "int8-trt", GPU)
+    assert identity["tensorrt"] == "tensorrt 10.3.0" and identity["gpu"] == "FAKE GPU"
+    assert identity["options"].startswith("flags INT8 FP16") and len(identity["graph"]) == 64
+    assert sorted(identity) == ["compute capability", "driver", "gpu", "graph", "options", "system", "tensorrt"]
+    name = tensorrt.plan_name(load_bundle(), "int8-trt", GPU)
+    assert name.endswith("-int8-trt-FAKE-GPU") and "/" not in name and " " not in name
+
+
+def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A FAKE GPU and a FAKE builder around the real cache and the real derived graph."""
+    pytest.importorskip("filelock")
+    built: list[str] = []
+
+    def fake_build(trt: Any, model: bytes, form: str, **_: Any) -> tuple[bytes, bytes]:
+        built.append(form)
+        return b"FAKE plan of " + model[:4], b"FAKE timings"
+
+    monkeypatch.setenv("EDGE_SPINE_CACHE", str(tmp_path / "plans"))
+    monkeypatch.setattr(tensorrt, "find_gpu", lambda: GPU)
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["10.3"])
+    monkeypatch.setattr(tensorrt, "build_plan", fake_build)
+    bundle = load_bundle()
+    first = tensorrt.ready_plan(bundle)
+    assert tensorrt.ready_plan(bundle) == first and built == ["int8-trt"]
+    assert tensorrt.ready_plan(bundle, fresh=True) == first and len(built) == 2
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["11.4"])
+    tensorrt.ready_plan(bundle)
+    assert len(built) == 3
+
+
+# --- machines without a GPU
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edge_spine", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@no_gpu
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("build",),
+        ("build", "--precision", "fp16"),
+        ("verify", "--engine", "tensorrt"),
+        ("demo", "--engine", "tensorrt"),
+    ],
+)
+def test_without_a_driver_it_is_one_clear_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    more = ("--out", tmp_path) if arguments[0] == "demo" else ()
+    ended = command(*arguments, *more)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("edge-spine: tensorrt: ") and ended.stderr.count("\n") == 1
+    assert "driver" in ended.stderr and "Traceback" not in ended.stderr
+
+
+@no_gpu
+def test_auto_runs_on_the_processor_and_says_why(tmp_path: Path) -> None:
+    ended = command("demo", "--out", tmp_path, "-v")
+    assert ended.returncode == 0
+    (line,) = [line for line in ended.stderr.splitlines() if "auto takes" in line]
+    assert "auto takes onnx-cpu (int8); tensorrt: " in line and "onnx-cuda: " in line
+
+
+# --- machines with a GPU
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_the_real_engine_builds_agrees_and_closes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EDGE_SPINE_CACHE", str(tmp_path / "plans"))
+    bundle = load_bundle()
+    with open_engine(bundle, "tensorrt") as engine:
+        assert verify(bundle, engine).passed
+        crops, _ = read_references(bundle)
+        image = np.repeat(crops[0][None, None].astype(np.float32) / 255, 3, axis=1)
+        assert np.array_equal(engine.infer(image), engine.infer(image))
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("ending", ["engine.close()", "del engine", "pass", "thread"])
+def test_the_real_engine_ends_in_every_order(ending: str) -> None:
+    code = "pass" if ending == "thread" else ending
+    if ending == "thread":
+        code = "import threading; t = threading.Thread(target=engine.close); t.start(); t.join()"
+    program = (
+        "from edge_spine.bundle import load_bundle\n"
+        "from edge_spine.engines import open_engine\n"
+        f"engine = open_engine(load_bundle(), 'tensorrt')\n{code}\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=600, check=False)
+    assert ended.returncode == 0, ended.stderr
