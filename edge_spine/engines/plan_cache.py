@@ -95,14 +95,14 @@ class PlanCache:
             whole = fields["schema"] == _SCHEMA
         except (ValueError, KeyError, TypeError, RecursionError):
             return None, "its sidecar is damaged"
-        if not whole or not hmac.compare_digest(seal, self._seal(_unsealed(stored, plan_name, plan_seal))):
+        if not whole or not _same(seal, self._seal(_unsealed(stored, plan_name, plan_seal))):
             return None, "its sidecar was not written by this user on this machine, or was changed since"
         changed = [key for key in sorted({*stored, *identity}) if stored.get(key) != identity.get(key)]
         if changed:
             words = [f"{key} was {stored.get(key, 'unknown')}, is {identity.get(key, 'unknown')}" for key in changed]
             return None, "; ".join(words)
         plan = _read(self.folder / plan_name) if Path(plan_name).name == plan_name else None
-        if plan is None or not hmac.compare_digest(plan_seal, self._seal(plan)):
+        if plan is None or not _same(plan_seal, self._seal(plan)):
             return None, "the plan is missing or was changed"
         return plan, ""
 
@@ -163,6 +163,11 @@ def default_folder() -> Path:
 def _unsealed(identity: dict[str, Any], plan: str, plan_seal: str) -> bytes:
     fields = {"schema": _SCHEMA, "identity": identity, "plan": plan, "plan_seal": plan_seal}
     return json.dumps(fields, sort_keys=True).encode("utf-8")
+
+
+def _same(seal: str, other: str) -> bool:
+    # as bytes: the function takes no text beyond ASCII
+    return hmac.compare_digest(seal.encode("utf-8", "replace"), other.encode("ascii"))
 
 
 def _not_private(path: Path) -> str | None:

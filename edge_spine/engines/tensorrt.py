@@ -70,6 +70,7 @@ def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False
     def build() -> bytes:
         timing = cache.private_bytes(_TIMING_CACHE)
         plan, timing = build_plan(trt, model, form, timing_cache=timing, progress=terminal_progress)
+        terminal_progress("")
         if timing:
             cache.keep_private(_TIMING_CACHE, timing)
         return plan

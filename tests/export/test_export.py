@@ -40,11 +40,13 @@ def bundle(exported):
 def test_the_bundle_says_what_it_is(bundle, weights_file):
     manifest = bundle.manifest
     assert (bundle.name, bundle.version) == ("test-spine", "0.0.1")
-    assert sorted(manifest["files"]) == ["localiser.onnx", "model.int8.onnx", "references.npz"]
+    assert sorted(manifest["files"]) == ["localiser.onnx", "model.fp16.onnx", "model.int8.onnx", "references.npz"]
     assert manifest["training"] == "Random weights; nothing was trained."
     assert manifest["checkpoint"]["file"] == weights_file.name
     assert manifest["calibration"]["crops"] == 4
     assert manifest["accuracy"]["passed"] is True
+    assert sorted(manifest["forms"]) == ["fp16", "fp32", "int8-trt"]
+    assert all(form["accuracy"]["passed"] for form in manifest["forms"].values())
     assert manifest["preprocessing"]["canonical_rows"] == 832
     assert sorted(path.name for path in bundle.folder.iterdir()) == sorted([*manifest["files"], "manifest.json"])
     assert [path.name for path in bundle.folder.parent.iterdir() if path.name.startswith(".")] == []
@@ -105,6 +107,7 @@ def test_a_refused_bundle_leaves_the_old_one(exported, weights_file, card_file, 
     monkeypatch.setattr("export.package.pass_gate", strays)
     monkeypatch.setattr("export.package.export_graph", lambda _: onnx.ModelProto())
     monkeypatch.setattr("export.package.quantise", lambda *_: onnx.ModelProto())
+    monkeypatch.setattr("export.package.half_graph", lambda _: onnx.ModelProto())
     regressor, source = load_regressor(weights_file)
     with pytest.raises(GateError):
         build_bundle(

@@ -7,15 +7,16 @@ import sys
 import textwrap
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 import edge_spine.engines.onnx as onnx_engine
-from edge_spine.bundle import load_bundle
-from edge_spine.engines import ENGINES, engine_problems, open_engine
+from edge_spine.bundle import load_bundle, manifest_bytes, parse_manifest
+from edge_spine.engines import ENGINES, PRECISIONS, engine_problems, open_engine, select
 from edge_spine.engines.onnx import OnnxEngine
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
-from edge_spine.verification import read_references
+from edge_spine.verification import read_references, verify
 
 ROOT = Path(__file__).resolve().parents[3]
 IMAGE = np.zeros((1, 3, 224, 224), np.float32)
@@ -196,3 +197,83 @@ def test_without_onnxruntime_the_extra_is_named(fake_model: Path) -> None:
     auto, cpu, cuda = result.stdout.splitlines()
     assert auto.startswith("no engine can run here")
     assert all("edge-spine[cpu]" in line for line in (auto, cpu)) and "edge-spine[cuda]" in cuda
+
+
+# --- processors without VNNI
+
+
+class SaturatingEngine(OnnxEngine):
+    """FAKE processor that cuts off INT8 sums unless told to be exact; the rest is the real engine."""
+
+    cures: bool = True
+
+    def __init__(self, *arguments, exact_integers: bool = False, **more) -> None:
+        super().__init__(*arguments, exact_integers=exact_integers, **more)
+        self.exact = exact_integers and self.cures
+
+    def _infer_one(self, image):
+        return super()._infer_one(image) + np.float32(0 if self.exact else 0.01)
+
+
+@pytest.fixture
+def int8_bundle(fake_model: Path):
+    """The FAKE bundle, whose manifest calls its engine INT8."""
+    manifest = parse_manifest((fake_model / "manifest.json").read_bytes())
+    manifest["files"]["model.fake.onnx"]["precision"] = "int8"
+    (fake_model / "manifest.json").write_bytes(manifest_bytes(manifest))
+    return load_bundle(fake_model)
+
+
+def test_a_processor_that_saturates_computes_exactly(int8_bundle, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(onnx_engine, "OnnxEngine", SaturatingEngine)
+    monkeypatch.setattr(select, "_may_saturate", lambda: True)
+    with open_engine(int8_bundle, "onnx-cpu") as engine:
+        assert engine.exact and verify(int8_bundle, engine).passed
+    assert "computing them exactly" in caplog.text
+
+
+def test_a_processor_that_stays_wrong_is_refused(int8_bundle, monkeypatch) -> None:
+    monkeypatch.setattr(SaturatingEngine, "cures", False)
+    monkeypatch.setattr(onnx_engine, "OnnxEngine", SaturatingEngine)
+    monkeypatch.setattr(select, "_may_saturate", lambda: True)
+    with pytest.raises(EngineUnavailable, match="INT8 gives wrong results on this processor"):
+        open_engine(int8_bundle, "onnx-cpu")
+
+
+def test_a_processor_with_vnni_is_not_asked(int8_bundle, monkeypatch) -> None:
+    monkeypatch.setattr(onnx_engine, "OnnxEngine", SaturatingEngine)
+    monkeypatch.setattr(select, "_may_saturate", lambda: False)
+    with open_engine(int8_bundle, "onnx-cpu") as engine:
+        assert not engine.exact
+
+
+def test_exact_sums_give_the_packaged_models_answers() -> None:
+    """The real session with the real model: where VNNI is, both ways agree to rounding."""
+    bundle = load_bundle()
+    crops, _ = read_references(bundle)
+    image = np.repeat(crops[0][None, None].astype(np.float32) / 255, 3, axis=1)
+    answers = []
+    for exact in (False, True):
+        with OnnxEngine(bundle.read("model.int8.onnx"), exact_integers=exact) as engine:
+            answers.append(engine.infer(image))
+    assert np.abs(answers[0] - answers[1]).max() * 224 < 0.5
+
+
+@pytest.mark.parametrize(("machine", "vnni", "asked"), [("x86_64", True, False), ("AMD64", False, True)])
+def test_only_x86_without_vnni_may_saturate(monkeypatch, machine: str, vnni: bool, asked: bool) -> None:
+    monkeypatch.setattr(select.platform, "machine", lambda: machine)
+    monkeypatch.setattr(cv2, "checkHardwareSupport", lambda feature: vnni)
+    assert select._may_saturate() is asked
+    monkeypatch.setattr(select.platform, "machine", lambda: "aarch64")
+    assert not select._may_saturate()
+
+
+# --- precisions
+
+
+def test_precisions_are_taken_or_refused(bundle) -> None:
+    assert PRECISIONS == ("auto", "int8", "fp16", "fp32")
+    with pytest.raises(UsageError, match="'int4' is none of auto, "):
+        open_engine(bundle, precision="int4")
+    with pytest.raises(UsageError, match="no float file"):
+        open_engine(bundle, "onnx-cpu", precision="fp16")

@@ -73,6 +73,7 @@ def edits() -> list[dict[str, object]]:
         {"schema": "edge-spine/plan/2"},
         {"identity": None},
         {"seal": None},
+        {"seal": "\u00e9\ud800"},
     ]
 
 

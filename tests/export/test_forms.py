@@ -1,0 +1,119 @@
+"""The forms beside the INT8 file, on the packaged network: how they are gated, and what stays in higher precision."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import numpy as np
+import onnx
+import pytest
+
+from edge_spine.bundle import load_bundle
+from edge_spine.engines.forms import INT8, INT8_TENSORRT, form_graph, widened
+from edge_spine.engines.symmetric import quantised_readers, symmetric_graph
+from edge_spine.verification import compare, read_references
+from export import forms, sensitivity
+from export.forms import answers, choose_exact, gated_forms, half_graph, strain, summary
+from export.verify import GateError
+
+COUNT = 3
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return load_bundle()
+
+
+@pytest.fixture(scope="module")
+def model(bundle) -> bytes:
+    return form_graph(bundle, INT8)
+
+
+@pytest.fixture(scope="module")
+def references(bundle):
+    return tuple(part[:COUNT] for part in read_references(bundle))
+
+
+@pytest.fixture(scope="module")
+def plain(model) -> onnx.ModelProto:
+    """The INT8 network's weights as a float32 graph."""
+    return onnx.load_model_from_string(symmetric_graph(model, quantised_readers(symmetric_graph(model))))
+
+
+@pytest.fixture
+def judge(references):
+    return partial(compare, expected=references[1], engine="onnx graph", precision=INT8_TENSORRT, model_pixel_mm=2.2)
+
+
+@pytest.fixture
+def few(model, monkeypatch) -> list[str]:
+    """The first and two late readers: the table of all of them takes minutes."""
+    names = [quantised_readers(symmetric_graph(model))[place] for place in (0, -2, -1)]
+    monkeypatch.setattr(forms, "quantised_readers", lambda graph: names)
+    return names
+
+
+def test_half_keeps_its_ends_and_halves_its_weights(plain, references) -> None:
+    half = half_graph(plain)
+    onnx.checker.check_model(half, full_check=True)
+    ends = [end.type.tensor_type.elem_type for end in (*half.graph.input, *half.graph.output)]
+    assert ends == [onnx.TensorProto.FLOAT] * 2
+    assert half.ByteSize() < 0.52 * plain.ByteSize()
+    crops = references[0][:1]
+    single = answers(plain.SerializeToString(), crops)
+    assert 0 < np.abs(answers(half.SerializeToString(), crops) - single).max() * 224 < 0.2
+    assert np.abs(answers(widened(half.SerializeToString()), crops) - single).max() * 224 < 0.1
+
+
+def test_nothing_is_left_out_where_all_is_well(model, references, judge, few, monkeypatch) -> None:
+    monkeypatch.setattr(forms, "ROOM", 10.0)
+    exact, found = choose_exact(model, references[0], judge)
+    assert exact == [] and strain(found) < 10
+
+
+def test_what_costs_most_is_left_out_first(model, references, judge, few, monkeypatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(forms, "ROOM", 0.0)
+    monkeypatch.setattr(forms, "MOST_EXACT", 1)
+    exact, found = choose_exact(model, references[0], judge, said.append)
+    assert len(said) == 3 and len(exact) == 1
+    table = {name: strain(judge(answers(symmetric_graph(model, [name]), references[0]))) for name in few}
+    assert exact == [min(table, key=table.__getitem__)]
+    assert strain(found) == pytest.approx(min(table.values()))
+
+
+def test_a_form_that_strays_is_refused(model, references, few) -> None:
+    crops, expected = references
+    with pytest.raises(GateError, match=r"^no bundle written: int8-trt differs from PyTorch float32 by .* Cobb"):
+        gated_forms(model, None, crops, expected + np.float32(0.3 / 224), 2.2)
+
+
+def test_every_form_has_its_line_and_its_place(model, plain, references, monkeypatch) -> None:
+    """The reference is the float32 graph here, so that float16 and float32 are judged by what they are made from."""
+    crops, _ = references
+    monkeypatch.setattr(forms, "ROOM", 10.0)
+    expected = answers(plain.SerializeToString(), crops)
+    found, verifications = gated_forms(model, half_graph(plain).SerializeToString(), crops, expected, 2.2)
+    assert [row.precision for row in verifications] == ["int8-trt", "fp16", "fp32"] == list(found)
+    assert [form["derived"] for form in found.values()] == [True, False, True]
+    assert all(form["accuracy"]["passed"] for form in found.values())
+    lines = summary(verifications).splitlines()
+    assert len(lines) == 4 and all(line.endswith("passed") for line in lines[1:])
+    strays = half_graph(plain)
+    for tensor in strays.graph.initializer:
+        if tensor.name == "linear.1.bias":
+            values = onnx.numpy_helper.to_array(tensor) + np.float16(0.1 / 224)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    with pytest.raises(GateError, match=r"^no bundle written: fp16 differs"):
+        gated_forms(model, strays.SerializeToString(), crops, expected, 2.2)
+
+
+def test_the_table_is_printed_by_one_command(few, tmp_path, capsys) -> None:
+    report = tmp_path / "sensitivity.json"
+    assert sensitivity.main(["--count", "1", "--json", str(report)]) == 0
+    shown = capsys.readouterr().out
+    assert "all quantised" in shown and all(name in shown for name in few)
+    figures = json.loads(report.read_text(encoding="utf-8"))
+    assert sorted(figures["without"]) == sorted(few)
+    assert figures["all quantised"]["references"] == 1
