@@ -53,7 +53,7 @@ status=0
 python -m edge_spine doctor --json > "$out/doctor.json" || status=1
 python -m edge_spine build "${model[@]}" || status=1
 python -m edge_spine verify --engine tensorrt "${model[@]}" || status=1
-python -m pytest -m gpu -q tests/edge_spine > "$out/tests.txt" 2>&1 || status=1
+python -m pytest -m gpu -q tests/edge_spine/engines/test_tensorrt.py > "$out/tests.txt" 2>&1 || status=1
 tail -n 3 "$out/tests.txt"
 python benchmarks/engines.py "${model[@]}" --json "$out/engines.json" || status=1
 exit $status
