@@ -158,7 +158,9 @@ def vary(phantom: Phantom, variant: str) -> tuple[Scan, tuple[float, float]]:
     centre = np.array(phantom.crop_origin_px()) + half
     moved = matrix @ np.array([centre[1], centre[0], 1.0])
     if variant in ("tilted", "shifted"):
-        pixels = cv2.warpAffine(pixels, matrix, (columns, rows), flags=cv2.INTER_LINEAR)
+        # what comes into view beside the scan is the scanner's background
+        background = 2**phantom.scanner.bits - 1 if phantom.scanner.inverted else 0
+        pixels = cv2.warpAffine(pixels, matrix, (columns, rows), flags=cv2.INTER_LINEAR, borderValue=background)
     elif variant == "feet cut":
         share = float(rng.uniform(0.62, 0.95))
         pixels = pixels[: int((phantom.framing.top_left_mm[0] - phantom.person.z(share)) / phantom.framing.pixel_mm[0])]

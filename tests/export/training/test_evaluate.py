@@ -80,6 +80,15 @@ def test_variants_say_where_their_crop_is(phantom: Phantom, variant: str) -> Non
         assert scan.pixels.shape[0] < phantom.bone.shape[0]
 
 
+def test_what_comes_into_view_is_the_scanners_background() -> None:
+    """An inverted scan that is turned must not get black corners, which no scanner draws."""
+    inverted = make_phantom(10_000_028)
+    assert inverted.scanner.inverted
+    scan, _ = vary(inverted, "tilted")
+    corners = scan.pixels[[0, 0, -1, -1], [0, -1, 0, -1]]
+    assert (corners == 2**inverted.scanner.bits - 1).all()
+
+
 def test_crop_error_is_counted_in_true_crop_pixels() -> None:
     prepared = Prepared(np.zeros((1, 3, 224, 224), np.float32), 2.2, (100.0, 50.0), (2.4, 2.4), (), 1.0)
     assert crop_error_px(prepared, (100.0, 50.0), 2.2) == 0
