@@ -3,7 +3,10 @@ tests marked `gpu` run the real ones where a GPU is."""
 
 from __future__ import annotations
 
+import ast
 import gc
+import operator
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +19,7 @@ import pytest
 
 from edge_spine.bundle import load_bundle
 from edge_spine.engines import build_plan, open_engine, tensorrt
+from edge_spine.engines import cuda as cuda_module
 from edge_spine.engines.driver import Gpu, gpu_problem
 from edge_spine.errors import EngineUnavailable, UsageError
 from edge_spine.verification import read_references, verify
@@ -247,6 +251,33 @@ def test_a_recorded_graph_is_replayed(cuda: FakeCuda, monkeypatch: pytest.Monkey
     assert cuda.said == ["launch", "synchronize"]
     engine.close()
     assert "destroyed executable" in cuda.said and cuda.said[-1] == "detach"
+
+
+def test_the_real_pycuda_has_every_name_that_is_used() -> None:
+    """PyCUDA carries no types to check against: its names are looked up where it can be imported."""
+    driver = pytest.importorskip("pycuda.driver", reason="PyCUDA needs an NVIDIA driver", exc_type=ImportError)
+    tree = ast.parse(Path(cuda_module.__file__).read_text(encoding="utf-8"))
+    chains = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    used = sorted(
+        chain.removeprefix("self._driver.") for chain in chains if re.fullmatch(r"self\._driver(\.\w+)+", chain)
+    )
+    assert {"Device", "Stream", "mem_alloc", "pagelocked_zeros", "memcpy_htod_async", "Context.pop"} <= set(used)
+    for name in used:
+        assert operator.attrgetter(name)(driver) is not None, name
+    for owner, names in (("Device", ["retain_primary_context"]), ("Context", ["push", "pop", "detach"])):
+        assert all(hasattr(getattr(driver, owner), name) for name in names)
+    assert all(hasattr(driver.Stream, name) for name in ("handle", "synchronize"))
+    assert hasattr(driver.DeviceAllocation, "free") and hasattr(driver.PagelockedHostAllocation, "get_device_pointer")
+
+
+def test_the_real_bindings_have_every_name_that_is_used() -> None:
+    """cuda-bindings can be imported without a GPU."""
+    bindings = pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
+    source = Path(cuda_module.__file__).read_text(encoding="utf-8")
+    used = set(re.findall(r"bindings\.(cu\w+)\(", source))
+    assert len(used) == 6 and all(callable(getattr(bindings, name)) for name in used)
+    assert bindings.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL is not None
+    assert int(bindings.CUresult.CUDA_SUCCESS) == 0
 
 
 # --- plans
