@@ -56,7 +56,7 @@ def compare(cache: Path, validation: Path, start: Path, out: Path, images: int, 
     mean = np.concatenate([samples.batch(500, 32)[1] for _ in range(2)]).mean(axis=0).reshape(1, 209, 6)
     answers = {
         "spine masked": predict(run.average, masked[0], device),
-        "whole image": predict(trained, whole[0], device),
+        "whole image": predict(trained, whole[0], device, bfloat16=False),
         "mean curve": np.broadcast_to(mean, whole[1].shape),
     }
     report: dict[str, Any] = {"images": images, "phantoms": len(whole[1])}

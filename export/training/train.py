@@ -193,11 +193,16 @@ def held_out(source: Path | Shards, limit: int, change: Change | None = None) ->
     return torch.from_numpy(np.ascontiguousarray(crops)), np.stack([target_of(c) for c in between])
 
 
-def predict(model: nn.Module, crops: Tensor, device: str, batch: int = 25) -> NDArray[np.float32]:
-    """Run (N, 224, 224) uint8 crops through a model; returns (N, 209, 6)."""
+def predict(
+    model: nn.Module, crops: Tensor, device: str, batch: int = 25, *, bfloat16: bool = True
+) -> NDArray[np.float32]:
+    """Run (N, 224, 224) uint8 crops through a model; returns (N, 209, 6).
+
+    In bfloat16 a last layer that is no `ShapeHead` would round its coordinates to half a pixel.
+    """
     model.eval()
     outputs = []
-    with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16):
+    with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=bfloat16):
         for part in crops.split(batch):
             outputs.append(model(as_images(part, device)).float().cpu().numpy())
     return np.concatenate(outputs).reshape(-1, 209, 6)

@@ -149,7 +149,8 @@ BLOCKER = """
 
 
 def test_the_runtime_needs_neither_torch_nor_any_extra(fake_model: Path) -> None:
-    names = {"torch", "onnx", "pycuda", "tensorrt", "cuda", "safetensors", "jsonschema", "scipy", "PIL"}
+    names = {"torch", "onnx", "pycuda", "tensorrt", "tensorrt_rtx", "cuda", "filelock", "platformdirs", "google"}
+    names |= {"safetensors", "jsonschema", "scipy", "PIL"}
     result = run(
         f"    NAMES = {names!r}\n"
         + BLOCKER
