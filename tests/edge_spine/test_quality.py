@@ -84,9 +84,9 @@ def test_what_is_no_adult_spine_is_refused(case: dict[str, Any], word: str) -> N
     ("case", "flag"),
     [
         ({"lean": 25.0}, "trunk-leans"),
-        ({"localiser_confidence": 0.45}, "low-confidence"),
+        ({"localiser_confidence": 0.85}, "low-confidence"),
         ({"shift_px": 106.0}, "spine-leaves-crop"),
-        ({"brightness": 0.09}, "spine-faint"),
+        ({"brightness": 0.12}, "spine-faint"),
     ],
 )
 def test_remarks(case: dict[str, Any], flag: str) -> None:
@@ -98,6 +98,7 @@ def test_remarks(case: dict[str, Any], flag: str) -> None:
     "case",
     [
         {"brightness": 0.0},
+        {"brightness": 0.09},
         {"brightness": -0.3},
         # the edge of something bright is no spine
         {"brightness": 0.4, "one_side": 0.4},

@@ -51,6 +51,15 @@ def test_what_is_no_whole_body_bone_image_is_refused(kind: str, phantom: Phantom
     assert "give" in message or "needed" in message or "accepted" in message
 
 
+@pytest.mark.parametrize(
+    ("seed", "answer"), [(50_000_007, "no-spine"), (50_000_037, "no-spine"), (50_000_053, FLAGGED)]
+)
+def test_noise_with_a_bright_middle_is_no_spine(seed: int, answer: str, estimator: SpineEstimator) -> None:
+    """Noise in a body's outline that happens to be brighter along the middle; an earlier limit let it pass."""
+    picture = REFUSED["pink noise in a body's outline"](make_phantom(seed), np.random.default_rng([seed, 1]))
+    assert answer_to(estimator, from_png(picture, "noise.png")) == answer
+
+
 @pytest.mark.parametrize("kind", TAKEN)
 @pytest.mark.parametrize("seed", range(SEED, SEED + 6))
 def test_phantoms_are_accepted(kind: str, seed: int, estimator: SpineEstimator) -> None:
