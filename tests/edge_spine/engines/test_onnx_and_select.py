@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -217,12 +218,14 @@ class SaturatingEngine(OnnxEngine):
 
 
 @pytest.fixture
-def int8_bundle(fake_model: Path):
-    """The FAKE bundle, whose manifest calls its engine INT8."""
-    manifest = parse_manifest((fake_model / "manifest.json").read_bytes())
+def int8_bundle(fake_model: Path, tmp_path: Path):
+    """A copy of the FAKE bundle, whose manifest calls its engine INT8."""
+    folder = tmp_path / "int8"
+    shutil.copytree(fake_model, folder)
+    manifest = parse_manifest((folder / "manifest.json").read_bytes())
     manifest["files"]["model.fake.onnx"]["precision"] = "int8"
-    (fake_model / "manifest.json").write_bytes(manifest_bytes(manifest))
-    return load_bundle(fake_model)
+    (folder / "manifest.json").write_bytes(manifest_bytes(manifest))
+    return load_bundle(folder)
 
 
 def test_a_processor_that_saturates_computes_exactly(int8_bundle, monkeypatch, caplog) -> None:
