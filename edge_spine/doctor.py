@@ -141,7 +141,7 @@ def _plans() -> dict[str, Any]:
         folder = default_folder()
         names = PlanCache(folder).plans() if folder.is_dir() else []
     except EngineUnavailable as error:
-        return {"problem": str(error)}
+        return {"problem": str(error).removeprefix("tensorrt: ")}
     return {"folder": str(folder), "names": names}
 
 
