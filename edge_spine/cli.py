@@ -323,10 +323,10 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _build(arguments: argparse.Namespace) -> int:
     from edge_spine.bundle import load_bundle
-    from edge_spine.engines.forms import INT8, INT8_TENSORRT
+    from edge_spine.engines.forms import tensorrt_form
     from edge_spine.engines.tensorrt import ready_plan
 
-    form = INT8_TENSORRT if arguments.precision in ("auto", INT8) else arguments.precision
+    form = tensorrt_form(arguments.precision)
     started = time.perf_counter()
     plan = ready_plan(load_bundle(arguments.model), form, fresh=arguments.force)
     seconds = time.perf_counter() - started

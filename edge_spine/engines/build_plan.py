@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
+from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE, first_line
 from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT
 from edge_spine.errors import BundleError, EngineUnavailable
 
@@ -34,7 +34,7 @@ def import_tensorrt() -> ModuleType:
         try:
             return __import__(name)
         except ImportError as error:
-            problems.append(str(error).splitlines()[0] if str(error) else name)
+            problems.append(first_line(error))
     raise EngineUnavailable(f"tensorrt: it cannot be imported ({problems[0]}); install edge-spine[tensorrt]")
 
 

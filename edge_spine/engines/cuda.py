@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_spine.engines.base import first_line
 from edge_spine.errors import EngineUnavailable, UsageError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -194,8 +195,9 @@ def import_pycuda() -> Any:
     try:
         import pycuda.driver as driver
     except ImportError as error:
-        why = str(error).splitlines()[0] if str(error) else "ImportError"
-        raise EngineUnavailable(f"tensorrt: PyCUDA cannot be imported ({why}); install edge-spine[tensorrt]") from None
+        raise EngineUnavailable(
+            f"tensorrt: PyCUDA cannot be imported ({first_line(error)}); install edge-spine[tensorrt]"
+        ) from None
     return driver
 
 

@@ -19,6 +19,11 @@ from edge_spine.errors import UsageError
 INT8, INT8_TENSORRT, FP16, FP32 = FORMS = ("int8", "int8-trt", "fp16", "fp32")
 
 
+def tensorrt_form(precision: str) -> str:
+    """Return the form that TensorRT runs for a precision; INT8 for "auto"."""
+    return INT8_TENSORRT if precision in ("auto", INT8) else precision
+
+
 def form_graph(bundle: Bundle, form: str) -> bytes:
     """Return the ONNX graph of a form, from verified files of a bundle.
 

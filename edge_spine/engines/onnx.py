@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE, Engine
+from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE, Engine, first_line
 from edge_spine.engines.driver import gpu_problem
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
 
@@ -100,7 +100,7 @@ def _runtime(name: str) -> Any:
         import onnxruntime
     except ImportError as error:
         raise EngineUnavailable(
-            f"{name}: onnxruntime cannot be imported ({_first_line(error)}); install edge-spine[{_EXTRAS[name]}]"
+            f"{name}: onnxruntime cannot be imported ({first_line(error)}); install edge-spine[{_EXTRAS[name]}]"
         ) from None
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
     # Official Windows builds report usage to the operating system's event tracing unless told not to.
@@ -125,7 +125,7 @@ def _session(runtime: Any, content: bytes, provider: str, threads: int | None, e
     try:
         session = runtime.InferenceSession(content, sess_options=options, providers=[PROVIDERS[provider]])
     except Exception as error:  # ONNX Runtime raises types of its own that share no base class
-        raise BundleError(f"{provider}: the model cannot be loaded: {_first_line(error)}") from None
+        raise BundleError(f"{provider}: the model cannot be loaded: {first_line(error)}") from None
     # ONNX Runtime falls back to the processor in silence where CUDA's libraries are missing.
     if session.get_providers()[0] != PROVIDERS[provider]:
         raise EngineUnavailable(
@@ -141,8 +141,3 @@ def _session(runtime: Any, content: bytes, provider: str, threads: int | None, e
     if found != wanted:
         raise BundleError(f"{provider}: the model's inputs and outputs are {found}, {wanted} expected")
     return session
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -7,7 +7,7 @@ import platform
 
 from edge_spine.bundle import Bundle
 from edge_spine.engines.base import Engine
-from edge_spine.engines.forms import FP16, INT8, INT8_TENSORRT, form_graph
+from edge_spine.engines.forms import FP16, INT8, form_graph, tensorrt_form
 from edge_spine.errors import EngineUnavailable, UsageError
 
 ENGINES = ("auto", "onnx-cpu", "onnx-cuda", "tensorrt")
@@ -91,7 +91,7 @@ def _open(bundle: Bundle, name: str, threads: int | None, precision: str) -> Eng
     if name == "tensorrt":
         from edge_spine.engines.tensorrt import TensorRTEngine, ready_plan
 
-        form = INT8_TENSORRT if precision in ("auto", INT8) else precision
+        form = tensorrt_form(precision)
         return TensorRTEngine(ready_plan(bundle, form), precision=form.removesuffix("-trt"))
     from edge_spine.engines.onnx import OnnxEngine, provider_problem
 
