@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,10 @@ from numpy.typing import NDArray
 from edge_spine.errors import Refusal
 from edge_spine.reading.checks import MAX_FILE_BYTES, check_given_spacing, printable
 from edge_spine.reading.kinds import ImageKind, kind_of
+from edge_spine.reading.orientation import Turn
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 ACCEPTED_FILES = "give a whole-body DXA image as DICOM, PNG or NPY"
 
@@ -47,6 +52,8 @@ class Scan:
     source: str
     sop_instance_uid: str | None
     flags: tuple[str, ...] = ()
+    turn: Turn = field(default_factory=Turn)
+    header: Dataset | None = field(default=None, repr=False)
 
 
 def read_scan(path: str | os.PathLike[str], *, pixel_spacing: Sequence[float] | None = None) -> Scan:

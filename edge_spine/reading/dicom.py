@@ -88,6 +88,8 @@ def _read(data: bytes, source: str, given_spacing: tuple[float, float] | None) -
         source=source,
         sop_instance_uid=_sop_instance_uid(header),
         flags=turn.flags + spacing_flags,
+        turn=turn,
+        header=header,
     )
 
 

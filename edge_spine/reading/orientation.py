@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from edge_spine.errors import Refusal
 
@@ -40,6 +41,28 @@ class Turn:
         if self.flip_columns:
             turned = turned[:, ::-1]
         return turned[::-1] if self.flip_rows else turned
+
+    def stored_points(self, points: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
+        """Find points of the turned image in the stored one.
+
+        Parameters
+        ----------
+        points : (N, 2) array
+            Column and row in the turned image; 0, 0 is the centre of its first pixel.
+        shape : tuple of int
+            Rows and columns of the turned image.
+
+        Returns
+        -------
+        ndarray of float64, (N, 2)
+            Column and row in the stored image, from the centre of its first pixel.
+        """
+        column, row = np.asarray(points, dtype=np.float64).T
+        if self.flip_columns:
+            column = shape[1] - 1 - column
+        if self.flip_rows:
+            row = shape[0] - 1 - row
+        return np.column_stack((row, column) if self.transpose else (column, row))
 
 
 def turn_from_patient_orientation(source: str, patient_orientation: Any) -> Turn:

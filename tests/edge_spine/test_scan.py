@@ -274,6 +274,9 @@ def test_every_frontal_orientation_is_put_right(
     assert scan.pixels.flags.c_contiguous
     assert scan.pixel_spacing_mm == (4.0, 4.5)
     assert scan.flags == flags
+    points = np.array([[0, 0], [159, 479], [30, 200]])
+    columns, rows = scan.turn.stored_points(points, scan.pixels.shape).astype(int).T
+    np.testing.assert_array_equal(stored[rows, columns], BODY[points[:, 1], points[:, 0]])
 
 
 @pytest.mark.parametrize("orientation", [None, "", ["L"], ["L", "R"], ["F", "H"], ["X", "F"], ["L", "F", "F"]])
