@@ -13,42 +13,26 @@ import logging
 import os
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_spine import __version__
-from edge_spine.errors import EdgeSpineError, Refusal, UsageError
+from edge_spine.errors import EdgeSpineError, UsageError
+from edge_spine.processing import Report, process
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineEstimator, SpineResult
     from edge_spine.inputs import ScanFile
 
 DONE, PARTLY, USAGE, INTERRUPTED = 0, 1, 2, 130
 _DEMO_SCAN = "synthetic_whole_body.dcm"
 _BAR_WIDTH = 24
 _log = logging.getLogger("edge_spine.cli")
-
-
-@dataclass
-class Report:
-    """What became of one scan: the fields of a line of ``--json``."""
-
-    source: str
-    status: str = "failed"
-    code: str | None = None
-    message: str = ""
-    outputs: list[str] = field(default_factory=list)
-    timing_ms: dict[str, float] = field(default_factory=dict)
-
-    def line(self) -> str:
-        """Return it as a line for people; `message` names the file already."""
-        code = f" ({self.code})" if self.code else ""
-        return f"{self.status}{code}: {self.message}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,16 +78,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from edge_spine.engines import ENGINES, PRECISIONS
-    from edge_spine.outputs import FORMATS
+    from edge_spine.outputs import DEFAULT_FORMATS, FORMATS
 
-    model = argparse.ArgumentParser(add_help=False)
-    model.add_argument("--model", metavar="DIR", type=Path, help="a model bundle (default: the packaged one)")
-    model.add_argument("--json", action="store_true", help="print JSON instead of text")
-    loud = model.add_mutually_exclusive_group()
+    talk = argparse.ArgumentParser(add_help=False)
+    talk.add_argument("--json", action="store_true", help="print JSON instead of text")
+    loud = talk.add_mutually_exclusive_group()
     loud.add_argument(
         "-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="more on stderr"
     )
     loud.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="only errors")
+
+    model = argparse.ArgumentParser(add_help=False, parents=[talk])
+    model.add_argument("--model", metavar="DIR", type=Path, help="a model bundle (default: the packaged one)")
 
     exact = argparse.ArgumentParser(add_help=False)
     exact.add_argument(
@@ -116,12 +102,17 @@ def _parser() -> argparse.ArgumentParser:
 
     writing = argparse.ArgumentParser(add_help=False)
     writing.add_argument("--out", metavar="DIR", type=Path, required=True, help="results go to DIR/<name>/")
-    writing.add_argument(
-        "--write",
-        metavar="LIST",
-        default=",".join(FORMATS),
-        help=f"what to write, of {', '.join(FORMATS)} (default: %(default)s)",
-    )
+    formats: dict[str, Any] = {
+        "metavar": "LIST",
+        "default": ",".join(DEFAULT_FORMATS),
+        "help": f"what to write, of {', '.join(FORMATS)} (default: %(default)s)",
+    }
+    spacing: dict[str, Any] = {
+        "metavar": "ROW,COL",
+        "type": _spacing,
+        "help": "mm between rows and between columns, for PNG and NPY",
+    }
+    writing.add_argument("--write", **formats)
 
     parser = argparse.ArgumentParser(
         prog="edge-spine",
@@ -155,12 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         help="a DICOM, PNG or NPY file, a folder, or a UK Biobank field-20158 zip",
     )
-    run.add_argument(
-        "--pixel-spacing",
-        metavar="ROW,COL",
-        type=_spacing,
-        help="mm between rows and between columns, for PNG and NPY",
-    )
+    run.add_argument("--pixel-spacing", **spacing)
     run.set_defaults(verb=_run)
 
     demo = verb(
@@ -172,6 +158,30 @@ def _parser() -> argparse.ArgumentParser:
         model,
     )
     demo.set_defaults(verb=_demo, pixel_spacing=None)
+
+    node = verb(
+        "node",
+        "serve as a DICOM node: scans in by C-STORE, results out by C-STORE",
+        "edge-spine node --config node.toml",
+        talk,
+    )
+    node.add_argument("--config", metavar="FILE", type=Path, required=True, help="see edge_spine/node/README.md")
+    node.set_defaults(verb=_node)
+
+    watch = verb(
+        "watch",
+        "estimate the spine in scans as they appear in a folder",
+        "edge-spine watch incoming results",
+        engine,
+        model,
+    )
+    watch.add_argument("folder", metavar="IN", type=Path, help="scans appear here; when done they move to IN/done")
+    watch.add_argument("out", metavar="OUT", type=Path, help="results go to OUT/<name>-<hash>/")
+    watch.add_argument("--write", **formats)
+    watch.add_argument("--pixel-spacing", **spacing)
+    watch.add_argument("--poll", metavar="SECONDS", type=_seconds, default=2.0, help="default: %(default)g")
+    watch.add_argument("--once", action="store_true", help="end when nothing is left to do")
+    watch.set_defaults(verb=_watch)
 
     check = verb(
         "verify",
@@ -208,6 +218,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.01 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} found, seconds from 0.01 to 3600 expected")
+    return seconds
+
+
 def _spacing(text: str) -> tuple[float, float]:
     try:
         row, column = (float(part) for part in text.split(","))
@@ -234,7 +254,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
-    from edge_spine.outputs import parse_formats
+    from edge_spine.outputs import parse_formats, write_outputs
     from edge_spine.reading.checks import check_given_spacing
 
     formats = parse_formats(arguments.write)
@@ -256,57 +276,80 @@ def _run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
         bar = _Bar(len(scans), hidden=arguments.verbosity < 0)
         for number, scan_file in enumerate(scans):
             bar.show(number, scan_file.source)
-            report = _process(estimator, scan_file, arguments, formats)
+            folder = arguments.out / scan_file.name
+            report = process(
+                scan_file.source,
+                estimator,
+                partial(scan_file.read, arguments.pixel_spacing),
+                partial(write_outputs, folder=folder, formats=formats),
+                folder,
+            )
             all_done &= report.status == "done"
             bar.clear()
-            print(json.dumps(asdict(report)) if arguments.json else report.line(), flush=True)
+            _print(arguments, report)
     return DONE if all_done else PARTLY
 
 
-def _process(
-    estimator: SpineEstimator, scan_file: ScanFile, arguments: argparse.Namespace, formats: Sequence[str]
-) -> Report:
-    """Take one scan from its file to its outputs; only an interruption gets out."""
-    from edge_spine.estimator import STAGES
-    from edge_spine.outputs import write_outputs
+def _node(arguments: argparse.Namespace) -> int:
+    _need("node", "pynetdicom", "highdicom", "prometheus_client", "filelock")
+    from edge_spine.node.config import load_config
+    from edge_spine.node.service import Node
+    from edge_spine.node.signals import until_signal
 
-    report = Report(scan_file.source, timing_ms=dict.fromkeys(STAGES, 0.0))
-    folder = arguments.out / scan_file.name
-    started = time.perf_counter()
-    try:
-        scan = scan_file.read(arguments.pixel_spacing)
-        report.timing_ms["read"] = (time.perf_counter() - started) * 1000
-        result = estimator(scan).with_timing(read=report.timing_ms["read"])
-        result, paths = write_outputs(result, folder, formats)
-    except Refusal as refusal:
-        report.status, report.code = "refused", refusal.code
-        named = refusal.message.startswith(scan_file.source)
-        report.message = refusal.message if named else f"{scan_file.source}: {refusal.message}"
-    except Exception as error:
-        what = type(error).__name__ + (f": {error.strerror}" if isinstance(error, OSError) else "")
-        report.message = f"{scan_file.source}: {what}; -v shows where"
-        # The exception's own words may hold what stands in the file: the places in the code do not.
-        _log.info("%s in\n%s", what, "".join(traceback.format_tb(error.__traceback__)).rstrip())
-    else:
-        report.status, report.message = "done", f"{scan_file.source}: {_summary(result)}; in {folder}"
-        report.outputs = [str(path) for path in paths]
-        report.timing_ms = dict(result.timing_ms)
-    if report.status != "done":
-        report.timing_ms["total"] = (time.perf_counter() - started) * 1000
-    report.timing_ms = {stage: round(value, 3) for stage, value in report.timing_ms.items()}
-    return report
+    config = load_config(arguments.config)
+    with Node(config, partial(_print, arguments)) as node, until_signal(node.end) as was_interrupted:
+        where = config.destination
+        _log.warning(
+            "%s listens on %s:%d; results go to %s at %s:%d",
+            config.ae_title,
+            config.host,
+            config.port,
+            where.ae_title,
+            where.host,
+            where.port,
+        )
+        node.run()
+        return INTERRUPTED if was_interrupted() else DONE
 
 
-def _summary(result: SpineResult) -> str:
-    curves = result.measurements.scoliosis_curves
-    if curves:
-        largest = curves[0]
-        text = f"largest curve {largest.cobb_deg:.1f} degrees, convex {largest.side}, apex {largest.apex_level}"
-    else:
-        text = "no lateral curve"
-    if not result.quality.accepted:
-        text += ", quality not accepted"
-    return text + (f" ({', '.join(result.quality.flags)})" if result.quality.flags else "")
+def _watch(arguments: argparse.Namespace) -> int:
+    _need("node", "filelock")
+    from edge_spine.estimator import SpineEstimator
+    from edge_spine.node.signals import until_signal
+    from edge_spine.node.watch import WatchFolder
+    from edge_spine.outputs import parse_formats
+    from edge_spine.reading.checks import check_given_spacing
+
+    formats, spacing = parse_formats(arguments.write), check_given_spacing(arguments.pixel_spacing)
+    all_done = True
+
+    def show(report: Report) -> None:
+        nonlocal all_done
+        all_done &= report.status == "done"
+        _print(arguments, report)
+
+    with (
+        SpineEstimator(
+            arguments.engine, arguments.model, arguments.threads, precision=arguments.precision
+        ) as estimator,
+        WatchFolder(arguments.folder, arguments.out, estimator, formats, spacing, show) as watch,
+        until_signal(watch.end) as was_interrupted,
+    ):
+        watch.run(poll_s=arguments.poll, once=arguments.once)
+        if was_interrupted():
+            return INTERRUPTED
+        return DONE if all_done or not arguments.once else PARTLY
+
+
+def _print(arguments: argparse.Namespace, report: Report) -> None:
+    print(json.dumps(asdict(report)) if arguments.json else report.line(), flush=True)
+
+
+def _need(extra: str, *modules: str) -> None:
+    """Stop before anything else where a verb's packages are missing."""
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise UsageError(f"{', '.join(missing)} not installed; add it with: pip install 'edge-spine[{extra}]'")
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -351,23 +394,27 @@ def _complain(what: object) -> None:
 
 @contextmanager
 def _logging(verbosity: int) -> Iterator[None]:
-    """Send our log to stderr, and keep what pydicom says away: it quotes values, which may name a patient."""
-    ours, theirs = logging.getLogger("edge_spine"), logging.getLogger("pydicom")
+    """Send our log to stderr, and keep the DICOM packages' away: they quote values, which may name a patient."""
+    ours = logging.getLogger("edge_spine")
+    theirs = [logging.getLogger(name) for name in ("pydicom", "pynetdicom", "highdicom")]
     handler, silence = logging.StreamHandler(sys.stderr), logging.NullHandler()
     handler.setFormatter(logging.Formatter("edge-spine: %(levelname)s: %(message)s"))
-    before = ours.level, theirs.propagate
+    before = ours.level, [logger.propagate for logger in theirs]
     ours.addHandler(handler)
-    theirs.addHandler(silence)
     ours.setLevel({-1: logging.ERROR, 0: logging.WARNING, 1: logging.DEBUG}[verbosity])
-    theirs.propagate = False
+    for logger in theirs:
+        logger.addHandler(silence)
+        logger.propagate = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         ours.removeHandler(handler)
-        theirs.removeHandler(silence)
-        ours.level, theirs.propagate = before
+        ours.level = before[0]
+        for logger, propagate in zip(theirs, before[1], strict=True):
+            logger.removeHandler(silence)
+            logger.propagate = propagate
 
 
 class _Bar:

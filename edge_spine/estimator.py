@@ -189,6 +189,11 @@ class SpineEstimator:
         self._localiser(np.zeros(LOCALISER_SHAPE, np.float32), (LOCALISER_PIXEL_MM, LOCALISER_PIXEL_MM))
         self._engine.infer(np.zeros(INPUT_SHAPE, np.float32))
 
+    @property
+    def model(self) -> Mapping[str, str]:
+        """What `SpineResult.model` says of every result."""
+        return self._model
+
     def __call__(self, scan: Scan) -> SpineResult:
         """Estimate the spine of one scan.
 

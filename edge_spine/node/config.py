@@ -1,0 +1,288 @@
+"""node.toml: what the node is called, who may send to it, and where results go."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydicom.uid import Comprehensive3DSRStorage, EncapsulatedSTLStorage, SecondaryCaptureImageStorage
+
+from edge_spine.engines import ENGINES, PRECISIONS
+from edge_spine.errors import UsageError
+from edge_spine.node.outbox import Backoff
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+# What can be sent, and the SOP class that each is sent as.
+RESULTS = {"sr": Comprehensive3DSRStorage, "sc": SecondaryCaptureImageStorage, "stl": EncapsulatedSTLStorage}
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who may send: an AE title, from an address or network."""
+
+    ae_title: str
+    network: Network
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where results go."""
+
+    ae_title: str
+    host: str
+    port: int
+    tls: bool = False
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Our certificate and key, and the authority that signs the peers' ones (PEM files)."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """Everything in node.toml.
+
+    Attributes
+    ----------
+    ae_title, host, port : str, str, int
+        Of the node.
+    spool : Path
+        The folder in which everything waits.
+    peers : tuple of Peer
+        Who may send.
+    destination : Destination
+        Where results go.
+    results : tuple of str
+        Which results, of `RESULTS`.
+    tls : Tls or None
+        Mutual TLS 1.2 or newer for whoever connects, and for a destination that wants it.
+    health_port : int
+        For /health and /metrics on loopback; 0 for none.
+    least_free_mb : int
+        With less free disk, nothing is taken.
+    most_object_mb : int
+        No larger object is taken.
+    keep_days : float
+        Refused and failed scans are deleted after so many days.
+    backoff : Backoff
+        The rules of sending again.
+    engine, precision, model, threads
+        As in ``edge-spine run``.
+    """
+
+    ae_title: str
+    host: str
+    port: int
+    spool: Path
+    peers: tuple[Peer, ...]
+    destination: Destination
+    results: tuple[str, ...] = tuple(RESULTS)
+    tls: Tls | None = None
+    health_port: int = 11113
+    least_free_mb: int = 2048
+    most_object_mb: int = 64
+    keep_days: float = 30.0
+    backoff: Backoff = field(default_factory=Backoff)
+    engine: str = "auto"
+    precision: str = "auto"
+    model: Path | None = None
+    threads: int | None = None
+
+
+def load_config(path: Path) -> NodeConfig:
+    """Read node.toml. Relative paths in it count from its folder.
+
+    Raises
+    ------
+    UsageError
+        The file is missing, is no TOML, or holds a key or value that means nothing; the message names it.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such file; edge_spine/node/README.md shows one") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: the file cannot be read ({type(error).__name__})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path.name}: this is no TOML: {error}") from None
+    folder = path.absolute().parent
+    top = _Table(path.name, "", content)
+    node, delivery = top.table("node"), top.table("delivery")
+    tls = None
+    if "tls" in content:
+        table = top.table("tls")
+        tls = Tls(*(folder / table.take(key, _text) for key in ("certificate", "key", "authority")))
+    config = NodeConfig(
+        ae_title=node.take("ae_title", _ae_title),
+        host=node.take("host", _text, "127.0.0.1"),
+        port=node.take("port", _port),
+        spool=folder / node.take("spool", _text),
+        peers=tuple(
+            Peer(peer.take("ae_title", _ae_title), peer.take("address", _network)) for peer in top.tables("peer")
+        ),
+        destination=_destination(top.table("destination")),
+        results=node.take("results", _results, NodeConfig.results),
+        tls=tls,
+        health_port=node.take("health_port", _port_or_none, NodeConfig.health_port),
+        least_free_mb=node.take("least_free_mb", _whole, NodeConfig.least_free_mb),
+        most_object_mb=node.take("most_object_mb", _count, NodeConfig.most_object_mb),
+        keep_days=node.take("keep_days", _number, NodeConfig.keep_days),
+        backoff=Backoff(
+            first_s=delivery.take("first_retry_s", _positive, Backoff.first_s),
+            cap_s=delivery.take("longest_retry_s", _positive, Backoff.cap_s),
+            give_up_after_s=delivery.take("give_up_after_h", _number, Backoff.give_up_after_s / 3600) * 3600,
+            refusals=delivery.take("refusals", _count, Backoff.refusals),
+        ),
+        engine=node.take("engine", _one_of(ENGINES), "auto"),
+        precision=node.take("precision", _one_of(PRECISIONS), "auto"),
+        model=None if "model" not in node.values else folder / node.take("model", _text),
+        threads=None if "threads" not in node.values else node.take("threads", _count),
+    )
+    top.finish()
+    if config.destination.tls and config.tls is None:
+        raise UsageError(f"{path.name}: destination.tls needs the table [tls]")
+    return config
+
+
+_MISSING: Any = object()
+
+
+class _Table:
+    """A table of the file, of which every key must be taken."""
+
+    def __init__(self, file: str, name: str, values: Any) -> None:
+        self._file, self._name = file, name
+        if not isinstance(values, Mapping):
+            raise UsageError(f"{file}: {name} must be a table")
+        self.values = dict(values)
+        self._children: list[_Table] = []
+
+    def take(self, key: str, parse: Callable[[Any], Any], default: Any = _MISSING) -> Any:
+        where = f"{self._file}: {self._name}.{key}"
+        if key not in self.values:
+            if default is _MISSING:
+                raise UsageError(f"{where} is missing")
+            return default
+        value = self.values.pop(key)
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise UsageError(f"{where} = {value!r}: {error} expected") from None
+
+    def table(self, name: str) -> _Table:
+        child = _Table(self._file, name, self.values.pop(name, {}))
+        self._children.append(child)
+        return child
+
+    def tables(self, name: str) -> list[_Table]:
+        found = self.values.pop(name, [])
+        if not isinstance(found, list) or not found:
+            raise UsageError(f"{self._file}: at least one [[{name}]] is needed")
+        children = [_Table(self._file, name, values) for values in found]
+        self._children += children
+        return children
+
+    def finish(self) -> None:
+        for key in self.values:
+            raise UsageError(f"{self._file}: {f'{self._name}.' if self._name else ''}{key} means nothing here")
+        for child in self._children:
+            child.finish()
+
+
+def _destination(table: _Table) -> Destination:
+    return Destination(
+        ae_title=table.take("ae_title", _ae_title),
+        host=table.take("host", _text),
+        port=table.take("port", _port),
+        tls=table.take("tls", _truth, False),
+    )
+
+
+def _ae_title(value: Any) -> str:
+    if not isinstance(value, str) or not 1 <= len(value.strip()) <= 16 or not value.isascii():
+        raise ValueError("an AE title of 1 to 16 characters")
+    if not value.isprintable() or "\\" in value:
+        raise ValueError("an AE title without control characters and backslashes")
+    return value.strip()
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("text")
+    return value
+
+
+def _network(value: Any) -> Network:
+    try:
+        return ipaddress.ip_network(_text(value))
+    except ValueError:
+        raise ValueError("an address such as 192.168.1.20, or a network such as 192.168.1.0/24,") from None
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError("a whole number from 0")
+    return value
+
+
+def _count(value: Any) -> int:
+    if _whole(value) == 0:
+        raise ValueError("a whole number from 1")
+    return int(value)
+
+
+def _port(value: Any) -> int:
+    if not 1 <= _whole(value) <= 65_535:
+        raise ValueError("a port from 1 to 65535")
+    return int(value)
+
+
+def _port_or_none(value: Any) -> int:
+    return 0 if value == 0 else _port(value)
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e9:
+        raise ValueError("a number from 0")
+    return float(value)
+
+
+def _positive(value: Any) -> float:
+    if _number(value) == 0:
+        raise ValueError("a number above 0")
+    return float(value)
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def _one_of(known: tuple[str, ...]) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if value not in known:
+            raise ValueError(f"one of {', '.join(known)}")
+        return str(value)
+
+    return parse
+
+
+def _results(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(item in RESULTS for item in value):
+        raise ValueError(f"a list of {', '.join(RESULTS)}")
+    return tuple(item for item in RESULTS if item in value)

@@ -1,0 +1,228 @@
+"""The listening socket: who may connect, how many at once, for how long, and how much a connection may send.
+
+pynetdicom counts an association from its first byte on and waits half a minute for the rest, so that a dozen silent
+connections lock everybody out. Here a connection that has not yet become an association may wait only while there is
+room: the longest waiting one goes first.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.events import Event, EventHandlerType
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+# A-ASSOCIATE-RQ of the largest scanners is some 20 kB; we ask for data in pieces of 128 KiB at most.
+MAX_PDU_BYTES = 2**20
+MAX_WAITING, MAX_ASSOCIATIONS = 16, 32
+PDU_TIMEOUT_S = 30.0
+HANDSHAKE_TIMEOUT_S = 5.0
+
+
+@dataclass
+class _Connection:
+    socket: socket.socket
+    active: float
+    established: bool = False
+    held: int = 0
+
+
+class Connections:
+    """The open connections: who they are, since when they have been silent, and what they hold in memory.
+
+    Parameters
+    ----------
+    is_known : callable
+        Whether an address may connect.
+    most_object_bytes : int
+        No larger object is taken, and all connections together hold no more than four such.
+    on_refusal : callable
+        Called with one word for each connection that was closed here.
+    """
+
+    def __init__(
+        self, is_known: Callable[[str], bool], most_object_bytes: int, on_refusal: Callable[[str], None]
+    ) -> None:
+        self._is_known, self._on_refusal = is_known, on_refusal
+        # an object, and what surrounds it
+        self._most_bytes = most_object_bytes + MAX_PDU_BYTES
+        self._open: dict[int, _Connection] = {}
+        self._lock = threading.Lock()
+
+    def admit(self, connection: socket.socket, address: str) -> bool:
+        """Take a new connection in; where there are too many, the one that has been silent longest goes."""
+        if not self._is_known(address):
+            self._on_refusal("unknown-address")
+            return False
+        with self._lock:
+            self._open = {key: kept for key, kept in self._open.items() if kept.socket.fileno() >= 0}
+            crowded_out = [
+                min(group, key=lambda kept: kept.active)
+                for established, most in ((False, MAX_WAITING), (True, MAX_ASSOCIATIONS))
+                if len(group := [kept for kept in self._open.values() if kept.established == established]) >= most
+            ]
+            self._open[id(connection)] = _Connection(connection, time.monotonic())
+        for silent in crowded_out:
+            self._on_refusal("crowded-out")
+            # Its own thread notices and closes it.
+            with suppress(OSError):
+                silent.socket.shutdown(socket.SHUT_RDWR)
+        return True
+
+    def replace(self, connection: socket.socket, by: socket.socket) -> None:
+        """Go on with the TLS form of a connection."""
+        with self._lock:
+            # The plain form counts as closed once it is wrapped, and may be off the list already.
+            self._open.pop(id(connection), None)
+            self._open[id(by)] = _Connection(by, time.monotonic())
+
+    def establish(self, connection: socket.socket | None) -> None:
+        """Note that a connection is an association now."""
+        with self._lock:
+            if id(connection) in self._open:
+                self._open[id(connection)].established = True
+
+    def release(self, connection: socket.socket | None) -> None:
+        """Note that what a connection has sent is stored."""
+        with self._lock:
+            if id(connection) in self._open:
+                self._open[id(connection)].held = 0
+
+    def receive(self, connection: socket.socket, count: int) -> bytearray:
+        """Read exactly so many bytes, fewer where the peer ends the connection.
+
+        Raises
+        ------
+        OSError
+            The peer announces or sends more than is accepted, or is too slow.
+        """
+        with self._lock:
+            self._open = {key: kept for key, kept in self._open.items() if kept.socket.fileno() >= 0}
+            known = self._open.get(id(connection)) or _Connection(connection, 0.0)
+            known.active = time.monotonic()
+            everything = sum(kept.held for kept in self._open.values())
+            too_much = (
+                count > MAX_PDU_BYTES
+                or known.held + count > self._most_bytes
+                or everything + count > 4 * self._most_bytes
+            )
+            known.held += 0 if too_much else count
+        if too_much:
+            self._on_refusal("too-large")
+            raise OSError("more than is accepted")
+        received, deadline = bytearray(), time.monotonic() + PDU_TIMEOUT_S
+        while len(received) < count:
+            connection.settimeout(max(deadline - time.monotonic(), 0.01))
+            piece = connection.recv(min(count - len(received), 65_536))
+            if not piece:
+                break
+            received += piece
+        return received
+
+
+class GuardedServer(ThreadedAssociationServer):
+    """pynetdicom's server behind `Connections`, with the TLS handshake in the connection's own thread.
+
+    It listens from its start, in a thread of its own, until `shutdown`.
+
+    Parameters
+    ----------
+    entity : ApplicationEntity
+        Title, contexts and timeouts.
+    address : tuple
+        Host and port.
+    connections : Connections
+        Who may connect.
+    tls : ssl.SSLContext or None
+        The rules for those who do.
+    handlers : list
+        pynetdicom's events and what answers them.
+
+    Raises
+    ------
+    OSError
+        The address cannot be listened on.
+    """
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(
+        self,
+        entity: ApplicationEntity,
+        address: tuple[str, int],
+        connections: Connections,
+        tls: ssl.SSLContext | None,
+        handlers: list[EventHandlerType],
+    ) -> None:
+        self.connections, self._tls = connections, tls
+        super().__init__(
+            entity,
+            address,
+            entity.ae_title,
+            entity.supported_contexts,
+            evt_handlers=handlers,
+            request_handler=_Handler,
+        )
+        self.bind(evt.EVT_ESTABLISHED, lambda event: self.connections.establish(socket_of(event)))
+
+        entity._servers.append(self)
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.2}, name="listener", daemon=True).start()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Close the connection at once where it may not stay."""
+        return self.connections.admit(request, str(client_address[0]))
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Shake hands, then leave the connection to pynetdicom."""
+        connection = request
+        try:
+            if self._tls is not None:
+                request.settimeout(HANDSHAKE_TIMEOUT_S)
+                connection = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+                self.connections.replace(request, connection)
+                connection.do_handshake()
+            self.finish_request(connection, client_address)
+        except Exception:
+            self.shutdown_request(connection)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: socketserver would print a traceback."""
+
+
+class _Handler(RequestHandler):
+    def _create_association(self) -> Any:
+        association = super()._create_association()
+        wrapped = association.dul.socket
+        server = self.server
+        assert isinstance(wrapped, AssociationSocket) and isinstance(server, GuardedServer)
+
+        def receive(count: int) -> bytearray:
+            received = bytearray()
+            try:
+                if wrapped.socket is not None:
+                    received = server.connections.receive(wrapped.socket, count)
+            finally:
+                if len(received) < count and not association.is_established:
+                    # The association's thread would wait for a request that can no longer come.
+                    association.dul.to_user_queue.put(None)
+            return received
+
+        # pynetdicom reads whatever length a PDU announces, and offers no other place to say no.
+        wrapped.recv = receive  # type: ignore[method-assign,assignment]
+        return association
+
+
+def socket_of(event: Event) -> socket.socket | None:
+    """Return the socket of an event's association; None where it is closed."""
+    wrapped = event.assoc.dul.socket
+    return None if wrapped is None else wrapped.socket

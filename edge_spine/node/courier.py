@@ -1,0 +1,167 @@
+"""Takes results from the outbox to the archive: all objects of a scan in one association, again until they arrive."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from itertools import islice
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+from edge_spine.node.config import RESULTS, NodeConfig
+from edge_spine.node.listener import client_context
+from edge_spine.node.monitor import Monitor
+from edge_spine.node.outbox import Outbox, Parcel
+from edge_spine.node.records import Audit
+
+# Connecting costs more than sending, so scans that wait together travel together.
+_PARCELS_AT_ONCE = 16
+_IDLE_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+class _Unreachable(Exception):
+    """Nothing can be sent now; its text says why, in one word."""
+
+
+class _Refused(Exception):
+    """The archive will not take an object, however often it is sent."""
+
+
+class Courier:
+    """The thread that delivers.
+
+    Parameters
+    ----------
+    config : NodeConfig
+        Where to.
+    outbox : Outbox
+        What.
+    audit : Audit
+        Told of every delivery and dead letter.
+    monitor : Monitor
+        Counts the attempts.
+    """
+
+    def __init__(self, config: NodeConfig, outbox: Outbox, audit: Audit, monitor: Monitor) -> None:
+        self._destination, self._outbox, self._audit, self._monitor = config.destination, outbox, audit, monitor
+        tls = config.tls if config.destination.tls else None
+        self._tls = (client_context(tls), config.destination.host) if tls else None
+        self._entity = AE(config.ae_title)
+        self._entity.connection_timeout, self._entity.acse_timeout = 10, 30
+        self._entity.dimse_timeout = self._entity.network_timeout = 60
+        for name in config.results:
+            self._entity.add_requested_context(RESULTS[name], [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
+        self.problem = ""
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Tell it that there is something new."""
+        self._wake.set()
+
+    def close(self, wait_s: float = 10.0) -> None:
+        """End after the object that is being sent."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(wait_s)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.clear()
+            try:
+                busy = self._round()
+            except OSError as error:
+                busy, self.problem = False, f"storage: {error.strerror or type(error).__name__}"
+                _log.error("%s", self.problem)
+            if not busy:
+                self._wake.wait(_IDLE_S)
+
+    def _round(self) -> bool:
+        """Deliver what is due, as far as one association goes; False where nothing could be sent."""
+        parcels = list(islice(self._outbox.due(), _PARCELS_AT_ONCE))
+        if not parcels:
+            return False
+        try:
+            association = self._connect()
+        except _Unreachable as problem:
+            # None of the others would fare better now.
+            for parcel in self._outbox.due():
+                self._put_off(parcel, str(problem))
+            return False
+        try:
+            for parcel in parcels:
+                if self._stop.is_set():
+                    break
+                self._deliver(association, parcel)
+        finally:
+            if association.is_established:
+                association.release()
+        return True
+
+    def _connect(self) -> Association:
+        where = self._destination
+        try:
+            association = self._entity.associate(where.host, where.port, ae_title=where.ae_title, tls_args=self._tls)
+        except OSError:
+            raise _Unreachable("unknown-host") from None
+        if association.is_established:
+            return association
+        raise _Unreachable("rejected" if association.is_rejected else "unreachable")
+
+    def _deliver(self, association: Association, parcel: Parcel) -> None:
+        try:
+            for path in parcel.objects():
+                self._send(association, path)
+                self._outbox.delivered(path)
+        except _Refused as problem:
+            self._put_off(parcel, str(problem), refused=True)
+        except _Unreachable as problem:
+            self._put_off(parcel, str(problem))
+        except FileNotFoundError:
+            # A newer pass over the same scan has replaced this parcel: its turn comes.
+            return
+        else:
+            self._outbox.close(parcel)
+            self._audit.note("delivered", scan=parcel.key, attempt=parcel.record.attempts + 1)
+            self._monitor.delivered("delivered")
+            self.problem = ""
+
+    def _send(self, association: Association, path: Path) -> None:
+        if not association.is_established:
+            raise _Unreachable("connection-lost")
+        try:
+            answer = association.send_c_store(dcmread(path))
+        except ValueError:
+            # pynetdicom: the archive has accepted no presentation context for this class
+            raise _Refused("class-not-accepted") from None
+        except RuntimeError:
+            raise _Unreachable("connection-lost") from None
+        status = answer.get("Status")
+        if status is None:
+            raise _Unreachable("no-answer")
+        if status == 0x0000 or status >> 12 == 0xB:
+            return
+        # PS3.4 B.2.3: A7xx is a want of resources, which passes; all else is said of the object itself.
+        raise (_Unreachable if status >> 8 == 0xA7 else _Refused)(f"status-{status:04X}")
+
+    def _put_off(self, parcel: Parcel, problem: str, *, refused: bool = False) -> None:
+        self.problem = problem
+        alive = self._outbox.postpone(parcel, problem, refused=refused)
+        self._monitor.delivered("postponed" if alive else "dead-letter")
+        if not alive:
+            self._audit.note("dead-letter", scan=parcel.key, problem=problem)
+            _log.error("the results of scan %s could not be delivered (%s): a dead letter", parcel.key[:12], problem)

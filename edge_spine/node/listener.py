@@ -1,0 +1,222 @@
+"""The C-ECHO and C-STORE service: says yes only to what lies on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import shutil
+import ssl
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    JPEG2000,
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
+from pynetdicom import AE, _config, evt
+from pynetdicom.events import Event
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from edge_spine.durable import write_durably
+from edge_spine.errors import REFUSAL_CODES, EdgeSpineError, Refusal
+from edge_spine.node.config import NodeConfig, Tls
+from edge_spine.node.connections import Connections, GuardedServer, socket_of
+from edge_spine.node.monitor import Monitor
+from edge_spine.node.records import Audit, uid_hash
+from edge_spine.scan import check_header
+
+STORAGE_CLASSES = (
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    SecondaryCaptureImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+)
+SYNTAXES = (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    RLELossless,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    JPEG2000Lossless,
+    JPEG2000,
+)
+LOSSLESS_JPEG = (JPEGLosslessSV1, JPEGLossless)
+SUCCESS, OUT_OF_RESOURCES, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000
+_REJECTED_PERMANENT, _BY_USER, _CALLING_TITLE_UNKNOWN = 0x01, 0x01, 0x03
+
+
+class Listener:
+    """The node's ear; a context manager that listens from its start to its end.
+
+    Parameters
+    ----------
+    config : NodeConfig
+        Who may send, and where it goes.
+    queue : Path
+        The spool's folder for new scans.
+    audit : Audit
+        Told of every object.
+    monitor : Monitor
+        Counts every answer.
+    on_arrival : callable
+        Called when a scan lies in the queue.
+
+    Raises
+    ------
+    EdgeSpineError
+        The address is taken, or the TLS files cannot be used.
+    """
+
+    def __init__(
+        self, config: NodeConfig, queue: Path, audit: Audit, monitor: Monitor, on_arrival: Callable[[], None]
+    ) -> None:
+        self._config, self._queue, self._audit, self._monitor = config, queue, audit, monitor
+        self._on_arrival = on_arrival
+        _config.ENFORCE_UID_CONFORMANCE = True
+        _config.LOG_HANDLER_LEVEL = "none"
+        entity = AE(config.ae_title)
+        entity.require_called_aet = True
+        entity.require_calling_aet = sorted({peer.ae_title for peer in config.peers})
+        # `Connections` keeps the numbers; this limit would turn honest peers away.
+        entity.maximum_associations = 1000
+        entity.maximum_pdu_size = 128 * 1024
+        entity.acse_timeout, entity.dimse_timeout, entity.network_timeout = 10, 30, 60
+        entity.add_supported_context(Verification)
+        syntaxes = [*SYNTAXES, *(LOSSLESS_JPEG if find_spec("gdcm") else ())]
+        for storage_class in STORAGE_CLASSES:
+            entity.add_supported_context(storage_class, syntaxes)
+        self._connections = Connections(self._is_known, config.most_object_mb * 2**20, monitor.turned_away)
+        try:
+            self._server = GuardedServer(
+                entity,
+                (config.host, config.port),
+                self._connections,
+                server_context(config.tls) if config.tls else None,
+                [
+                    (evt.EVT_REQUESTED, self._requested),
+                    (evt.EVT_C_ECHO, lambda _event: SUCCESS),
+                    (evt.EVT_C_STORE, self._stored),
+                ],
+            )
+        except OSError as error:
+            raise EdgeSpineError(
+                f"{config.host}:{config.port} cannot be listened on ({error.strerror}); is another node running?"
+            ) from None
+
+    def close(self) -> None:
+        """Stop listening; associations that are open end."""
+        self._server.shutdown()
+        for association in self._server.active_associations:
+            association.abort()
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _is_known(self, address: str) -> bool:
+        return any(_within(address, peer.network) for peer in self._config.peers)
+
+    def _requested(self, event: Event) -> None:
+        """Let an AE title in from its own addresses only; pynetdicom checks the title alone."""
+        request: Any = event.assoc.requestor.primitive
+        title, address = str(request.calling_ae_title).strip(), event.assoc.requestor.address
+        if not any(peer.ae_title == title and _within(address, peer.network) for peer in self._config.peers):
+            self._monitor.turned_away("unknown-peer")
+            event.assoc.acse.send_reject(_REJECTED_PERMANENT, _BY_USER, _CALLING_TITLE_UNKNOWN)
+            event.assoc.kill()
+
+    def _stored(self, event: Event) -> Dataset:
+        status, comment = self._take(event)
+        self._connections.release(socket_of(event))
+        self._monitor.answered(comment or "accepted")
+        answer = Dataset()
+        answer.Status = status
+        if comment:
+            answer.ErrorComment = comment
+        return answer
+
+    def _take(self, event: Event) -> tuple[int, str]:
+        """Put an object into the queue, or tell why not: a status and a word."""
+        if shutil.disk_usage(self._queue).free < self._config.least_free_mb * 2**20:
+            return OUT_OF_RESOURCES, "disk-nearly-full"
+        sender = str(event.assoc.requestor.ae_title).strip()
+        content = event.encoded_dataset()
+        key = hashlib.sha256(event.encoded_dataset(include_meta=False)).hexdigest()
+        request: Any = event.request
+        instance = uid_hash(str(request.AffectedSOPInstanceUID))
+        try:
+            check_header(content, key[:12])
+        except Refusal as refusal:
+            self._audit.note("turned-away", scan=key, instance=instance, sender=sender, code=refusal.code)
+            # one failure status for each code, and the word itself beside it
+            return NOT_UNDERSTOOD + 1 + REFUSAL_CODES.index(refusal.code), refusal.code
+        try:
+            write_durably(self._queue / f"{key}.dcm", content)
+            self._audit.note("received", scan=key, instance=instance, sender=sender)
+        except OSError:
+            return OUT_OF_RESOURCES, "cannot-store"
+        self._on_arrival()
+        return SUCCESS, ""
+
+
+def server_context(tls: Tls) -> ssl.SSLContext:
+    """Return the TLS rules for whoever connects: 1.2 or newer, with a certificate of our authority.
+
+    Raises
+    ------
+    EdgeSpineError
+        A file is missing or no PEM file of its kind.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    return _with_files(context, tls)
+
+
+def client_context(tls: Tls) -> ssl.SSLContext:
+    """Return the TLS rules for our own connections: 1.2 or newer, the peer's name and authority checked.
+
+    Raises
+    ------
+    EdgeSpineError
+        A file is missing or no PEM file of its kind.
+    """
+    return _with_files(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls)
+
+
+def _with_files(context: ssl.SSLContext, tls: Tls) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+        context.load_verify_locations(tls.authority)
+    except (OSError, ssl.SSLError) as error:
+        what = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        raise EdgeSpineError(f"the files of [tls] cannot be used ({what}); PEM files are expected") from None
+    return context
+
+
+def _within(address: Any, network: Any) -> bool:
+    found = ipaddress.ip_address(address)
+    mapped = getattr(found, "ipv4_mapped", None)
+    return (mapped or found) in network

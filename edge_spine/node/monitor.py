@@ -1,0 +1,127 @@
+"""What the node tells its keeper: /health and Prometheus metrics, on loopback."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.process_collector import ProcessCollector
+
+from edge_spine.errors import EdgeSpineError
+
+_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
+_TIMEOUT_S = 5.0
+
+
+class Monitor:
+    """The node's counters. No label ever holds a name, an id or a UID."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._answers = Counter(
+            "edge_spine_store_answers", "C-STORE requests by answer", ["answer"], registry=self.registry
+        )
+        self._turned_away = Counter(
+            "edge_spine_turned_away", "Connections that were ended, by reason", ["reason"], registry=self.registry
+        )
+        self._scans = Counter(
+            "edge_spine_scans",
+            "Scans that were processed, by status and code",
+            ["status", "code"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "edge_spine_scan_seconds", "From the queue to the outbox", buckets=_SECONDS, registry=self.registry
+        )
+        self._deliveries = Counter(
+            "edge_spine_deliveries", "Attempts to deliver a scan's results", ["outcome"], registry=self.registry
+        )
+
+    def answered(self, answer: str) -> None:
+        """Count an answer to C-STORE."""
+        self._answers.labels(answer).inc()
+
+    def turned_away(self, reason: str) -> None:
+        """Count a connection that was ended."""
+        self._turned_away.labels(reason).inc()
+
+    def processed(self, status: str, code: str | None, seconds: float) -> None:
+        """Count a scan."""
+        self._scans.labels(status, code or "").inc()
+        self._seconds.observe(seconds)
+
+    def delivered(self, outcome: str) -> None:
+        """Count an attempt to deliver."""
+        self._deliveries.labels(outcome).inc()
+
+    def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """Show a number that is looked up when somebody asks."""
+        Gauge(name, help_text, registry=self.registry).set_function(value)
+
+
+class HealthServer:
+    """GET /health and /metrics on loopback; a context manager.
+
+    Parameters
+    ----------
+    port : int
+        0 for any free one.
+    monitor : Monitor
+        Shown at /metrics.
+    health : callable
+        Returns what /health shows; the answer is 200 where its "ok" is true, else 503.
+
+    Raises
+    ------
+    EdgeSpineError
+        The port is taken.
+    """
+
+    def __init__(self, port: int, monitor: Monitor, health: Callable[[], dict[str, Any]]) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            timeout = _TIMEOUT_S
+
+            def do_GET(self) -> None:
+                if self.path == "/health":
+                    found = health()
+                    self._answer(200 if found["ok"] else 503, "application/json", json.dumps(found).encode())
+                elif self.path == "/metrics":
+                    self._answer(200, CONTENT_TYPE_LATEST, generate_latest(monitor.registry))
+                else:
+                    self._answer(404, "text/plain", b"/health or /metrics")
+
+            def _answer(self, status: int, kind: str, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        try:
+            self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        except OSError as error:
+            raise EdgeSpineError(
+                f"127.0.0.1:{port} cannot be listened on ({error.strerror}); set node.health_port to another, or to 0"
+            ) from None
+        self.port = int(self._server.server_address[1])
+        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def __enter__(self) -> HealthServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,199 @@
+"""Results on disk until the archive has them: one folder a scan, its objects and a record of the attempts.
+
+The objects are sent as they lie here, so a repeated attempt sends the same bytes under the same UIDs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edge_spine.durable import move_durably, sync_folder, write_durably
+
+_RECORD = "delivery.json"
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """When to try again, and when no more.
+
+    Attributes
+    ----------
+    first_s, cap_s : float
+        Wait after the first failure; it doubles up to the cap.
+    give_up_after_s : float
+        Age at which a scan's results become a dead letter.
+    refusals : int
+        So many times may the archive refuse an object for good before its scan's results become a dead letter.
+    """
+
+    first_s: float = 5.0
+    cap_s: float = 900.0
+    give_up_after_s: float = 72 * 3600.0
+    refusals: int = 3
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a delivery: Unix times in s, counts, and the last problem."""
+
+    made: float
+    attempts: int = 0
+    refusals: int = 0
+    not_before: float = 0.0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """The results of one scan on their way."""
+
+    folder: Path
+    record: Record
+
+    @property
+    def key(self) -> str:
+        """The scan's SHA-256."""
+        return self.folder.name
+
+    def objects(self) -> list[Path]:
+        """List the DICOM files that have not been delivered, in the order of their names."""
+        return sorted(self.folder.glob("*.dcm"))
+
+
+class Outbox:
+    """Parcels that wait, and dead letters.
+
+    Parameters
+    ----------
+    root : Path
+        The spool; ``outbox/`` and ``dead/`` are made in it.
+    backoff : Backoff
+        The rules of trying again.
+    """
+
+    def __init__(self, root: Path, backoff: Backoff) -> None:
+        self._waiting, self._dead = root / "outbox", root / "dead"
+        self._backoff = backoff
+        for folder in (self._waiting, self._dead):
+            folder.mkdir(exist_ok=True, mode=0o700)
+        # What a killed process had not finished writing; its scan is still in the spool.
+        for folder in self._waiting.glob(".*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def put(self, key: str, objects: Mapping[str, bytes]) -> None:
+        """Add the results of a scan; those of an earlier pass over the same scan are replaced.
+
+        Parameters
+        ----------
+        key : str
+            The scan's SHA-256.
+        objects : mapping of str to bytes
+            DICOM files by name, which sorts them.
+
+        Raises
+        ------
+        OSError
+            They cannot be written; then none is there.
+        """
+        beside = self._waiting / f".{key}.{secrets.token_hex(4)}"
+        try:
+            beside.mkdir(mode=0o700)
+            for name, content in objects.items():
+                write_durably(beside / f"{name}.dcm", content)
+            write_durably(beside / _RECORD, _to_json(Record(made=time.time())))
+            place = self._waiting / key
+            if place.exists():
+                self._remove(place)
+            move_durably(beside, place)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+    def due(self, now: float | None = None) -> Iterator[Parcel]:
+        """Yield the parcels whose time has come, longest waiting first."""
+        moment = time.time() if now is None else now
+        for parcel in sorted(self._parcels(), key=lambda parcel: parcel.record.made):
+            wait = parcel.record.not_before - moment
+            # A clock that was set back must not put a delivery off for years.
+            if wait <= 0 or wait > self._backoff.cap_s:
+                yield parcel
+
+    def delivered(self, path: Path) -> None:
+        """Take one delivered object out of its parcel."""
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+    def close(self, parcel: Parcel) -> None:
+        """Take out a parcel of which everything is delivered."""
+        self._remove(parcel.folder)
+
+    def postpone(self, parcel: Parcel, problem: str, *, refused: bool) -> bool:
+        """Note a failed attempt.
+
+        Parameters
+        ----------
+        parcel : Parcel
+            What was tried.
+        problem : str
+            One line, without patient data.
+        refused : bool
+            The archive answered that it will never take an object.
+
+        Returns
+        -------
+        bool
+            False where this was the last attempt and the parcel is a dead letter now. To send it after all, move
+            its folder from ``dead/`` back to ``outbox/`` and delete its ``delivery.json``.
+        """
+        before, now = parcel.record, time.time()
+        record = Record(
+            made=before.made,
+            attempts=before.attempts + 1,
+            refusals=before.refusals + refused,
+            not_before=now + min(self._backoff.first_s * 2.0 ** min(before.attempts, 30), self._backoff.cap_s),
+            problem=problem,
+        )
+        write_durably(parcel.folder / _RECORD, _to_json(record))
+        if record.refusals < self._backoff.refusals and now - record.made < self._backoff.give_up_after_s:
+            return True
+        place = self._dead / parcel.key
+        if place.exists():
+            self._remove(place)
+        move_durably(parcel.folder, place)
+        return False
+
+    def counts(self) -> tuple[int, int]:
+        """Count the waiting parcels and the dead letters."""
+        return sum(1 for _ in self._folders(self._waiting)), sum(1 for _ in self._folders(self._dead))
+
+    def _parcels(self) -> Iterator[Parcel]:
+        for folder in self._folders(self._waiting):
+            try:
+                record = Record(**json.loads((folder / _RECORD).read_bytes()))
+            except (OSError, ValueError, TypeError):
+                # Laid back by hand, or damaged: tried as if it were new.
+                record = Record(made=time.time())
+            yield Parcel(folder, record)
+
+    @staticmethod
+    def _folders(place: Path) -> Iterator[Path]:
+        with suppress(FileNotFoundError), os.scandir(place) as entries:
+            yield from (place / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+    def _remove(self, folder: Path) -> None:
+        """Take a folder away at once, whatever happens while its files are deleted."""
+        gone = self._waiting / f".{folder.name}.{secrets.token_hex(4)}"
+        move_durably(folder, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _to_json(record: Record) -> bytes:
+    return json.dumps(asdict(record)).encode()

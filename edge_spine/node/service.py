@@ -1,0 +1,148 @@
+"""``edge-spine node``: scans come in by C-STORE, results go out by C-STORE, and everything between is on the disk."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import Any
+
+from edge_spine.errors import EdgeSpineError
+from edge_spine.estimator import SpineEstimator, SpineResult
+from edge_spine.node.config import NodeConfig
+from edge_spine.node.courier import Courier
+from edge_spine.node.listener import Listener
+from edge_spine.node.monitor import HealthServer, Monitor
+from edge_spine.node.outbox import Outbox
+from edge_spine.node.records import Audit
+from edge_spine.node.spool import Claim, Spool, files_in
+from edge_spine.node.worker import Worker
+from edge_spine.outputs import DICOM_OBJECTS
+from edge_spine.processing import Report, process
+from edge_spine.scan import read_scan
+
+_PURGE_EVERY_S = 3600.0
+_log = logging.getLogger(__name__)
+
+
+class Node:
+    """Everything that runs: spool, engine, worker, courier, listener, health; a context manager.
+
+    Parameters
+    ----------
+    config : NodeConfig
+        From node.toml.
+    on_report : callable
+        Called with what became of each scan.
+
+    Raises
+    ------
+    EdgeSpineError
+        Something of it cannot start here; then nothing runs.
+    """
+
+    def __init__(self, config: NodeConfig, on_report: Callable[[Report], None]) -> None:
+        self._config, self._on_report = config, on_report
+        # Nobody but this user may read a scan, whatever library writes it.
+        os.umask(0o077)
+        self._purged = time.monotonic() - _PURGE_EVERY_S
+        self._resources = ExitStack()
+        try:
+            self._start()
+        except BaseException:
+            self._resources.close()
+            raise
+
+    def _start(self) -> None:
+        config, keep = self._config, self._resources.enter_context
+        self._spool = keep(Spool(config.spool, keep_done=False))
+        self._queue = config.spool / "queue"
+        try:
+            self._queue.mkdir(exist_ok=True)
+            self._audit = Audit(config.spool / "audit.jsonl")
+            self._outbox = Outbox(config.spool, config.backoff)
+        except OSError as error:
+            raise EdgeSpineError(f"{config.spool}: the folder cannot be used ({error.strerror})") from None
+        self._monitor = Monitor()
+        self._estimator = keep(SpineEstimator(config.engine, config.model, config.threads, precision=config.precision))
+        self._worker = Worker(self._spool, self._audit, self._handle, self._on_report)
+        self._courier = Courier(config, self._outbox, self._audit, self._monitor)
+        self._watch()
+        health = HealthServer(config.health_port, self._monitor, self.health) if config.health_port else nullcontext()
+        keep(health)
+        keep(Listener(config, self._queue, self._audit, self._monitor, self._worker.arrival.set))
+        self._courier.start()
+        self._resources.callback(self._courier.close)
+
+    def run(self) -> None:
+        """Work until `end` is called."""
+        self._audit.note("started", model=self._estimator.model["sha256"], engine=self._estimator.model["engine"])
+        self._worker.run(self._waiting)
+        self._audit.note("stopped")
+
+    def end(self) -> None:
+        """Stop after the scan that is in work."""
+        self._worker.end()
+
+    def health(self) -> dict[str, Any]:
+        """Tell how it is: "ok" is whether scans are taken and results can leave."""
+        waiting, dead = self._outbox.counts()
+        room = self._free() >= self._config.least_free_mb * 2**20
+        return {
+            "ok": room and self._courier.alive and not self._worker.stop.is_set(),
+            "queue": len(files_in(self._queue)),
+            "outbox": waiting,
+            "dead_letters": dead,
+            "quarantine": self._spool.count("quarantine"),
+            "disk_free_mb": self._free() >> 20,
+            "delivery_problem": self._courier.problem,
+            "engine": self._estimator.model["engine"],
+            "model_sha256": self._estimator.model["sha256"],
+        }
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._resources.close()
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _waiting(self) -> list[Path]:
+        if time.monotonic() - self._purged >= _PURGE_EVERY_S:
+            self._purged = time.monotonic()
+            gone = self._spool.purge(self._config.keep_days)
+            if gone:
+                self._audit.note("purged", files=gone)
+        return files_in(self._queue)
+
+    def _handle(self, claim: Claim, content: str) -> list[Report]:
+        key = Path(claim.name).stem
+
+        def write(result: SpineResult) -> tuple[SpineResult, list[Path]]:
+            objects = {f"{n}-{name}": DICOM_OBJECTS[name](result) for n, name in enumerate(self._config.results)}
+            self._outbox.put(key, objects)
+            return result, []
+
+        started = time.perf_counter()
+        report = process(key[:12], self._estimator, lambda: read_scan(claim.path), write, raise_storage=True)
+        self._monitor.processed(report.status, report.code, time.perf_counter() - started)
+        self._courier.wake()
+        return [report]
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self._config.spool).free
+
+    def _watch(self) -> None:
+        watch = self._monitor.watch
+        watch("edge_spine_queue_scans", "Scans that wait", lambda: len(files_in(self._queue)))
+        watch("edge_spine_outbox_scans", "Scans whose results wait", lambda: self._outbox.counts()[0])
+        watch("edge_spine_dead_letters", "Scans whose results could not be delivered", lambda: self._outbox.counts()[1])
+        watch("edge_spine_quarantine_scans", "Scans that ended the process", lambda: self._spool.count("quarantine"))
+        watch("edge_spine_disk_free_bytes", "Free on the spool's disk", self._free)

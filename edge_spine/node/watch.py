@@ -1,0 +1,205 @@
+"""``edge-spine watch IN OUT``: scans that appear in a folder, results that appear in another.
+
+The folder is looked at again and again; notifications of the operating system do not come from network shares.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from edge_spine.durable import move_durably, sync_folder
+from edge_spine.errors import EdgeSpineError, Refusal, UsageError
+from edge_spine.estimator import SpineEstimator, SpineResult
+from edge_spine.inputs import ScanFile, find_scans, looks_like_scan
+from edge_spine.node.records import Audit, Ledger
+from edge_spine.node.spool import Claim, Spool, files_in
+from edge_spine.node.worker import Worker
+from edge_spine.outputs import write_outputs
+from edge_spine.processing import Report, process
+
+# A copy that has stalled for so long is taken as it is, so that it is refused by name instead of waited for.
+_STALLED_S = 120.0
+
+
+@dataclass
+class _Seen:
+    size: int
+    mtime_ns: int
+    since: float = field(default_factory=time.monotonic)
+    polls: int = 0
+
+
+class Arrivals:
+    """The files of a folder that are complete: unchanged for two polls, and readable.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they appear.
+    pixel_spacing : sequence of float, optional
+        For PNG and NPY.
+    """
+
+    def __init__(self, folder: Path, pixel_spacing: Sequence[float] | None = None) -> None:
+        self._folder, self._spacing = folder, pixel_spacing
+        self._seen: dict[str, _Seen] = {}
+
+    def poll(self) -> list[Path]:
+        """Look once; return what is ready, oldest first."""
+        ready, seen = [], {}
+        for path in filter(looks_like_scan, files_in(self._folder)):
+            try:
+                found = path.stat()
+            except OSError:
+                continue
+            known = self._seen.get(path.name)
+            if known is None or (known.size, known.mtime_ns) != (found.st_size, found.st_mtime_ns):
+                known = _Seen(found.st_size, found.st_mtime_ns)
+            else:
+                known.polls += 1
+            seen[path.name] = known
+            # A file that cannot be read is tried ever more rarely.
+            tried_now = known.polls >= 2 and known.polls & (known.polls - 1) == 0
+            if time.monotonic() - known.since > _STALLED_S or (tried_now and self._is_whole(path)):
+                ready.append(path)
+        self._seen = seen
+        return ready
+
+    @property
+    def pending(self) -> bool:
+        """Whether a file is there that may become ready."""
+        return any(known.polls < 2 for known in self._seen.values())
+
+    def _is_whole(self, path: Path) -> bool:
+        """Tell whether all scans in a file can be read, or are refused for another reason than damage."""
+        try:
+            for scan_file in find_scans([path]):
+                scan_file.read(self._spacing)
+        except Refusal as refusal:
+            return refusal.code != "unreadable"
+        except UsageError:
+            return False
+        return True
+
+
+class WatchFolder:
+    """Everything that runs; a context manager.
+
+    Parameters
+    ----------
+    folder : Path
+        Where scans appear; ``work/``, ``done/``, ``failed/``, ``quarantine/`` and ``records/`` are made in it.
+    out : Path
+        Where results go, a folder a scan: the file's name and the first letters of its content's hash.
+    estimator : SpineEstimator
+        Loaded.
+    formats : sequence of str
+        Keys of `edge_spine.outputs.FORMATS`.
+    pixel_spacing : sequence of float, optional
+        For PNG and NPY.
+    on_report : callable
+        Called with what became of each scan.
+
+    Raises
+    ------
+    EdgeSpineError
+        A folder cannot be used, or another process works on it.
+    UsageError
+        There is no such folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        out: Path,
+        estimator: SpineEstimator,
+        formats: Sequence[str],
+        pixel_spacing: Sequence[float] | None,
+        on_report: Callable[[Report], None],
+    ) -> None:
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: there is no such folder")
+        if out.absolute() == folder.absolute():
+            raise UsageError("results need a folder of their own: IN and OUT are the same")
+        self._out, self._estimator, self._formats, self._spacing = out, estimator, formats, pixel_spacing
+        self._spool = Spool(folder, keep_done=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            records = folder / "records"
+            records.mkdir(exist_ok=True)
+            self._ledger = Ledger(records / "ledger.txt", estimator.model["sha256"])
+        except OSError as error:
+            self._spool.close()
+            raise EdgeSpineError(f"{error.filename}: the folder cannot be used ({error.strerror})") from None
+        self._arrivals = Arrivals(folder, pixel_spacing)
+        self._worker = Worker(self._spool, Audit(records / "audit.jsonl"), self._handle, on_report)
+
+    def run(self, *, poll_s: float, once: bool = False) -> None:
+        """Work until `end` is called, or, with `once`, until nothing is left that can be processed."""
+
+        def waiting() -> list[Path]:
+            ready = self._arrivals.poll()
+            while once and not ready and self._arrivals.pending and not self._worker.stop.wait(poll_s):
+                ready = self._arrivals.poll()
+            return ready
+
+        self._worker.run(waiting, idle_s=poll_s, once=once)
+
+    def end(self) -> None:
+        """Stop after the scan that is in work."""
+        self._worker.end()
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        self._spool.close()
+
+    def __enter__(self) -> WatchFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _handle(self, claim: Claim, content: str) -> list[Report]:
+        if content in self._ledger:
+            return [Report(claim.name, "done", message=f"{claim.name}: processed before, with this model")]
+        reports = [self._process(scan_file, content) for scan_file in find_scans([claim.path])]
+        if any(report.status == "done" for report in reports):
+            self._ledger.add(content)
+        return reports
+
+    def _process(self, scan_file: ScanFile, content: str) -> Report:
+        place = self._out / f"{scan_file.name}-{content[:8]}"
+
+        def write(result: SpineResult) -> tuple[SpineResult, list[Path]]:
+            result, paths = _write_folder(place, partial(write_outputs, result, formats=self._formats))
+            return result, paths
+
+        read = partial(scan_file.read, self._spacing)
+        return process(scan_file.source, self._estimator, read, write, place, raise_storage=True)
+
+
+def _write_folder(
+    place: Path, write: Callable[[Path], tuple[SpineResult, list[Path]]]
+) -> tuple[SpineResult, list[Path]]:
+    """Write a folder of results beside its place, force it to the disk, and let it appear at once."""
+    beside = place.with_name(f".{place.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        result, paths = write(beside)
+        for path in paths:
+            with path.open("rb+") as stream:
+                os.fsync(stream.fileno())
+        sync_folder(beside)
+        # Of an earlier model, or of a process that was killed before it could say so in the ledger.
+        shutil.rmtree(place, ignore_errors=True)
+        move_durably(beside, place)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return result, [place / path.name for path in paths]

@@ -1,0 +1,255 @@
+"""The node as a whole: real processes, real clients, an archive that does what it is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pynetdicom", reason="install edge-spine[node]")
+pytest.importorskip("highdicom", reason="install edge-spine[node]")
+
+from tests.edge_spine.node.killed_node import STAGES
+from tests.edge_spine.node.running import Archive, RunningNode, archive, free_port, scan_file, wait_for
+
+MakeDicom = Callable[..., bytes]
+KILLED_NODE = str(Path(__file__).with_name("killed_node.py"))
+posix = pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+
+
+def test_a_scan_comes_in_and_its_results_go_out_in_one_association(
+    tmp_path: Path, fake_model: Path, make_dicom: MakeDicom
+) -> None:
+    with archive() as pacs, RunningNode(tmp_path, pacs.port, fake_model) as node:
+        sent = node.store(scan_file(tmp_path, make_dicom))
+        assert sent.returncode == 0, sent.stdout + sent.stderr
+        wait_for(lambda: len(pacs.received) == 3, "three results")
+        wait_for(node.idle, "an empty spool")
+        assert [len(uids) for uids in pacs.associations] == [3]
+        assert node.files() == set()
+        assert [entry["event"] for entry in node.audit()] == ["started", "received", "done", "delivered"]
+        assert node.stop() == 0
+        assert node.audit()[-1]["event"] == "stopped"
+
+
+def test_echo(tmp_path: Path, fake_model: Path) -> None:
+    with RunningNode(tmp_path, free_port(), fake_model) as node:
+        assert node.echo().returncode == 0
+
+
+def test_a_scan_that_is_sent_again_gives_the_same_objects(
+    tmp_path: Path, fake_model: Path, make_dicom: MakeDicom
+) -> None:
+    path = scan_file(tmp_path, make_dicom)
+    with archive() as pacs, RunningNode(tmp_path, pacs.port, fake_model) as node:
+        for times in (1, 2):
+            node.store(path)
+            wait_for(lambda times=times: len(pacs.received) == 3 * times and node.idle(), "results")
+        assert len(pacs.uids()) == 3
+        assert pacs.received[:3] == pacs.received[3:]
+
+
+@posix
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in ("reject", "reason")])
+def test_nothing_is_lost_or_doubled_by_a_kill(
+    tmp_path: Path, fake_model: Path, make_dicom: MakeDicom, stage: str, when: str
+) -> None:
+    mark = tmp_path / "killed"
+    with archive() as pacs:
+        node = RunningNode(tmp_path, pacs.port, fake_model, program=(KILLED_NODE, stage, when, str(mark)))
+        with node:
+            path = scan_file(tmp_path, make_dicom)
+            answered = node.store(path).returncode == 0
+            wait_for(mark.exists, "the kill")
+            assert node.process is not None
+            node.process.wait(timeout=30)
+            assert node.process.returncode == -signal.SIGKILL
+            node.start()
+            if not answered:
+                # A scanner that got no answer sends again.
+                assert node.store(path).returncode == 0
+            wait_for(lambda: len(pacs.uids()) == 3 and node.idle(), "three results and an empty spool")
+            assert node.files() == set()
+            assert len(set(pacs.received)) == 3, "one UID with two contents"
+
+
+@posix
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("stage", ["reject", "reason"])
+def test_a_refusal_survives_a_kill(
+    tmp_path: Path, fake_model: Path, make_dicom: MakeDicom, stage: str, when: str
+) -> None:
+    import numpy as np
+
+    mark, blank = tmp_path / "killed", np.zeros((791, 272), np.uint8)
+    with RunningNode(tmp_path, free_port(), fake_model, program=(KILLED_NODE, stage, when, str(mark))) as node:
+        path = tmp_path / "blank.dcm"
+        path.write_bytes(make_dicom(blank, ExposedArea=[658, 1920]))
+        assert node.store(path).returncode == 0
+        wait_for(mark.exists, "the kill")
+        assert node.process is not None
+        node.process.wait(timeout=30)
+        node.start()
+        wait_for(node.idle, "an empty spool")
+        left = sorted(node.files())
+        assert len(left) == 2 and left[0].startswith("failed/") and left[1] == left[0] + ".reason.json"
+
+
+@posix
+def test_a_scan_that_kills_the_process_three_times_is_left_alone(
+    tmp_path: Path, fake_model: Path, make_dicom: MakeDicom
+) -> None:
+    path = scan_file(tmp_path, make_dicom)
+    with archive() as pacs:
+        for attempt in range(3):
+            mark = tmp_path / f"killed-{attempt}"
+            node = RunningNode(
+                tmp_path, pacs.port, fake_model, program=(KILLED_NODE, "outbox", "before", str(mark))
+            ).start(wait=attempt == 0)
+            if attempt == 0:
+                assert node.store(path).returncode == 0
+            wait_for(mark.exists, "the kill")
+            assert node.process is not None
+            node.process.wait(timeout=30)
+        with RunningNode(tmp_path, pacs.port, fake_model) as node:
+            wait_for(node.idle, "an empty queue")
+            assert node.health()["quarantine"] == 1
+            # and the next scan is served
+            assert node.store(scan_file(tmp_path, make_dicom, 2)).returncode == 0
+            wait_for(lambda: len(pacs.uids()) == 3, "the next scan's results")
+
+
+def test_an_archive_that_is_down_gets_everything_later(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
+    port = free_port()
+    with RunningNode(tmp_path, port, fake_model) as node:
+        for number in (1, 2):
+            assert node.store(scan_file(tmp_path, make_dicom, number)).returncode == 0
+        wait_for(lambda: node.health()["outbox"] == 2 and node.health()["queue"] == 0, "two parcels")
+        wait_for(lambda: node.health()["delivery_problem"] == "unreachable", "the problem's name")
+        with archive(port) as pacs:
+            wait_for(lambda: len(pacs.uids()) == 6 and node.idle(), "six results")
+        assert node.health()["delivery_problem"] == ""
+
+
+def test_a_wrong_title_becomes_a_dead_letter(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
+    delivery = "[delivery]\nfirst_retry_s = 0.1\nlongest_retry_s = 0.2\ngive_up_after_h = 0.0003\n"
+    pacs = Archive(title="SOMEBODY")
+    try:
+        with RunningNode(tmp_path, pacs.port, fake_model, delivery=delivery) as node:
+            assert node.store(scan_file(tmp_path, make_dicom)).returncode == 0
+            wait_for(lambda: node.health()["dead_letters"] == 1, "a dead letter")
+            assert node.health()["delivery_problem"] == "rejected"
+            assert {entry["event"] for entry in node.audit()} >= {"dead-letter"}
+            assert len([name for name in node.files() if name.startswith("dead/") and name.endswith(".dcm")]) == 3
+    finally:
+        pacs.close()
+
+
+def test_an_archive_without_room_is_tried_again_and_holds_up_nobody(
+    tmp_path: Path, fake_model: Path, make_dicom: MakeDicom
+) -> None:
+    with archive() as pacs, RunningNode(tmp_path, pacs.port, fake_model) as node:
+        asked: list[int] = []
+
+        def full_at_first(_received: int) -> int:
+            asked.append(1)
+            return 0xA700 if len(asked) <= 5 else 0x0000
+
+        pacs.answer = full_at_first
+        for number in (1, 2, 3):
+            assert node.store(scan_file(tmp_path, make_dicom, number)).returncode == 0
+        wait_for(lambda: len(pacs.uids()) == 9 and node.idle(), "nine results")
+        assert node.health()["dead_letters"] == 0
+        assert len(set(pacs.received)) == 9
+
+
+def test_an_object_that_the_archive_refuses_does_not_block_the_queue(
+    tmp_path: Path, fake_model: Path, make_dicom: MakeDicom
+) -> None:
+    with archive() as pacs, RunningNode(tmp_path, pacs.port, fake_model) as node:
+        pacs.answer = lambda _received: 0xA900
+        assert node.store(scan_file(tmp_path, make_dicom, 1)).returncode == 0
+        wait_for(lambda: node.health()["dead_letters"] == 1, "a dead letter")
+        pacs.answer = lambda _received: 0x0000
+        assert node.store(scan_file(tmp_path, make_dicom, 2)).returncode == 0
+        wait_for(lambda: len(pacs.uids()) == 3, "the second scan's results")
+
+
+def test_a_full_disk_is_a_status(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
+    with RunningNode(tmp_path, free_port(), fake_model, least_free_mb=10**9) as node:
+        sent = node.store(scan_file(tmp_path, make_dicom))
+        assert (
+            "A700" in (sent.stdout + sent.stderr).upper() or "OUT OF RESOURCES" in (sent.stdout + sent.stderr).upper()
+        )
+        assert node.files() == set()
+        assert node.get("/health")[0] == 503
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting a small disk needs root on Linux")
+def test_a_disk_that_fills_up_leaves_no_partial_file(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
+    import subprocess
+
+    (tmp_path / "spool").mkdir()
+    small = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path / "spool")], capture_output=True, check=False
+    )
+    if small.returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    try:
+        with RunningNode(tmp_path, free_port(), fake_model, least_free_mb=0) as node:
+            answers = [node.store(scan_file(tmp_path, make_dicom, number)) for number in range(3)]
+            words = [(answer.stdout + answer.stderr).upper() for answer in answers]
+            assert any("A700" in text or "OUT OF RESOURCES" in text for text in words), words
+            assert not [name for name in node.files() if ".part" in name]
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path / "spool")], check=False)
+
+
+def test_health_and_metrics(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
+    with archive() as pacs, RunningNode(tmp_path, pacs.port, fake_model) as node:
+        node.store(scan_file(tmp_path, make_dicom))
+        wait_for(lambda: len(pacs.received) == 3 and node.idle(), "results")
+        status, _ = node.get("/health")
+        assert status == 200
+        _, text = node.get("/metrics")
+        for line in (
+            'edge_spine_store_answers_total{answer="accepted"} 1.0',
+            'edge_spine_scans_total{code="",status="done"} 1.0',
+            'edge_spine_deliveries_total{outcome="delivered"} 1.0',
+            "edge_spine_queue_scans 0.0",
+        ):
+            assert line in text
+        assert node.get("/")[0] == 404
+
+
+def test_results_that_come_back_are_turned_away(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
+    with archive() as pacs, RunningNode(tmp_path, pacs.port, fake_model, results=["sc"]) as node:
+        node.store(scan_file(tmp_path, make_dicom))
+        wait_for(lambda: pacs.received, "the secondary capture")
+        back = tmp_path / "back.dcm"
+        back.write_bytes(pacs.received[0][1])
+        answer = node.store(back)
+        assert "not-dxa" in answer.stdout + answer.stderr
+        wait_for(node.idle, "an empty spool")
+        assert len(pacs.received) == 1
+
+
+def test_two_nodes_do_not_share_a_spool(tmp_path: Path, fake_model: Path) -> None:
+    import subprocess
+
+    with RunningNode(tmp_path, free_port(), fake_model) as node:
+        second = subprocess.run(
+            [sys.executable, "-m", "edge_spine", "node", "--config", str(node.config)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert second.returncode == 1
+        assert "another process works on this folder" in second.stderr
+        assert "Traceback" not in second.stderr

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edge_spine.durable import append_durably, write_durably
+from edge_spine.errors import EdgeSpineError
+from edge_spine.node.records import Audit, Ledger, uid_hash
+from edge_spine.node.spool import MAX_ATTEMPTS, Claim, Spool, files_in
+
+
+def laid(folder: Path, name: str = "a.dcm", content: bytes = b"scan") -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def claimed(spool: Spool, path: Path) -> Claim:
+    claim = spool.claim(path)
+    assert claim is not None
+    return claim
+
+
+def everything(folder: Path) -> set[str]:
+    return {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
+    }
+
+
+def test_a_scan_moves_from_waiting_to_done(tmp_path: Path) -> None:
+    with Spool(tmp_path, keep_done=True) as spool:
+        claim = claimed(spool, laid(tmp_path))
+        assert everything(tmp_path) == {"work/1/a.dcm"}
+        spool.finish(claim)
+    assert everything(tmp_path) == {"done/a.dcm"}
+
+
+def test_a_scan_that_need_not_be_kept_is_deleted(tmp_path: Path) -> None:
+    with Spool(tmp_path, keep_done=False) as spool:
+        spool.finish(claimed(spool, laid(tmp_path)))
+    assert everything(tmp_path) == set()
+
+
+def test_a_refused_scan_lies_beside_its_reason(tmp_path: Path) -> None:
+    with Spool(tmp_path, keep_done=True) as spool:
+        spool.reject(claimed(spool, laid(tmp_path)), "refused", "not-dxa", "a.dcm: no")
+        assert spool.count("failed") == 1
+    assert json.loads((tmp_path / "failed" / "a.dcm.reason.json").read_text()) == {
+        "status": "refused",
+        "code": "not-dxa",
+        "message": "a.dcm: no",
+        "attempt": 1,
+    }
+    assert (tmp_path / "failed" / "a.dcm").read_bytes() == b"scan"
+
+
+def test_an_earlier_scan_of_the_same_name_is_not_overwritten(tmp_path: Path) -> None:
+    with Spool(tmp_path, keep_done=True) as spool:
+        for content in (b"first", b"second", b"third"):
+            spool.finish(claimed(spool, laid(tmp_path, content=content)))
+    assert {path.read_bytes() for path in (tmp_path / "done").iterdir()} == {b"first", b"second", b"third"}
+
+
+def test_a_scan_is_claimed_once(tmp_path: Path) -> None:
+    with Spool(tmp_path, keep_done=True) as spool:
+        path = laid(tmp_path)
+        assert spool.claim(path) is not None
+        assert spool.claim(path) is None
+
+
+def test_a_second_scan_of_a_name_waits_while_the_first_is_in_work(tmp_path: Path) -> None:
+    with Spool(tmp_path, keep_done=True) as spool:
+        first = claimed(spool, laid(tmp_path, content=b"first"))
+        second = laid(tmp_path, content=b"second")
+        assert spool.claim(second) is None
+        spool.finish(first)
+        assert claimed(spool, second).path.read_bytes() == b"second"
+
+
+def test_the_third_death_is_the_last(tmp_path: Path) -> None:
+    laid(tmp_path)
+    with Spool(tmp_path, keep_done=True) as spool:
+        claimed(spool, tmp_path / "a.dcm")
+    # each process takes it again and ends without a word
+    for death in range(2, MAX_ATTEMPTS + 1):
+        with Spool(tmp_path, keep_done=True) as spool:
+            assert [claim.attempt for claim in spool.interrupted()] == [death]
+    with Spool(tmp_path, keep_done=True) as spool:
+        assert list(spool.interrupted()) == []
+        assert spool.count("quarantine") == 1
+    assert everything(tmp_path) == {"quarantine/a.dcm", "quarantine/a.dcm.reason.json"}
+
+
+def test_a_scan_that_is_given_back_has_lost_no_attempt(tmp_path: Path) -> None:
+    laid(tmp_path)
+    with Spool(tmp_path, keep_done=True) as spool:
+        spool.give_back(claimed(spool, tmp_path / "a.dcm"))
+    for _ in range(5):
+        with Spool(tmp_path, keep_done=True) as spool:
+            (again,) = spool.interrupted()
+            assert again.attempt == 1
+            spool.give_back(again)
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from edge_spine.errors import EdgeSpineError
+from edge_spine.node.spool import Spool
+try:
+    Spool(Path({str(tmp_path)!r}), keep_done=True)
+except EdgeSpineError as error:
+    print(error)
+"""
+    with Spool(tmp_path, keep_done=True):
+        other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert "another process works on this folder" in other.stdout
+    Spool(tmp_path, keep_done=True).close()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    laid(tmp_path, "file")
+    with pytest.raises(EdgeSpineError, match="cannot be used"):
+        Spool(tmp_path / "file" / "spool", keep_done=True)
+
+
+def test_hidden_and_unfinished_files_are_not_listed(tmp_path: Path) -> None:
+    for name in (".hidden", "a.dcm.part", "b.tmp"):
+        laid(tmp_path, name)
+    (tmp_path / "folder").mkdir()
+    late, early = laid(tmp_path, "a.dcm"), laid(tmp_path, "z.dcm")
+    os.utime(early, (1, 1))
+    assert files_in(tmp_path) == [early, late]
+    assert files_in(tmp_path / "missing") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink") or os.name == "nt", reason="links need a right on Windows")
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").symlink_to("/etc/hostname")
+    assert files_in(tmp_path) == []
+
+
+def test_old_ends_are_purged(tmp_path: Path) -> None:
+    with Spool(tmp_path, keep_done=True) as spool:
+        for name in ("old.dcm", "new.dcm"):
+            spool.reject(claimed(spool, laid(tmp_path, name)), "refused", "not-dxa", "no")
+        for path in (tmp_path / "failed").glob("old*"):
+            os.utime(path, (time.time() - 10 * 86_400,) * 2)
+        assert spool.purge(9) == 2
+        assert spool.purge(9) == 0
+    assert everything(tmp_path) == {"failed/new.dcm", "failed/new.dcm.reason.json"}
+
+
+def test_an_old_file_that_is_ended_now_counts_from_now(tmp_path: Path) -> None:
+    path = laid(tmp_path)
+    os.utime(path, (1, 1))
+    with Spool(tmp_path, keep_done=True) as spool:
+        spool.finish(claimed(spool, path))
+        assert spool.purge(1) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_only_this_user_can_read_it(tmp_path: Path) -> None:
+    root = tmp_path / "spool"
+    with Spool(root, keep_done=True):
+        write_durably(root / "a.dcm", b"scan")
+    assert {path.stat().st_mode & 0o077 for path in (root, root / "work", root / "done", root / "a.dcm")} == {0}
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    laid(tmp_path, content=b"before")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_durably(tmp_path / "a.dcm", b"after")
+    assert everything(tmp_path) == {"a.dcm"}
+    assert (tmp_path / "a.dcm").read_bytes() == b"before"
+
+
+# --- what is remembered
+
+
+def test_the_ledger_remembers_content_and_model(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.txt"
+    Ledger(path, "m1").add("a" * 64)
+    assert "a" * 64 in Ledger(path, "m1")
+    assert "b" * 64 not in Ledger(path, "m1")
+    assert "a" * 64 not in Ledger(path, "m2")
+
+
+def test_a_torn_line_of_the_ledger_costs_that_line_only(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.txt"
+    Ledger(path, "m").add("a" * 64)
+    with path.open("ab") as stream:
+        stream.write(b"b" * 30)
+    ledger = Ledger(path, "m")
+    ledger.add("c" * 64)
+    again = Ledger(path, "m")
+    assert "a" * 64 in again and "c" * 64 in again and "b" * 30 not in again
+
+
+def test_the_audit_grows(tmp_path: Path) -> None:
+    audit = Audit(tmp_path / "audit.jsonl")
+    audit.note("received", scan="abc", code=None)
+    audit.note("done", attempt=1)
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [(line["event"], line.get("scan"), line.get("attempt")) for line in lines] == [
+        ("received", "abc", None),
+        ("done", None, 1),
+    ]
+    assert "code" not in lines[0]
+    assert lines[0]["time"].endswith("+00:00")
+
+
+def test_appending_keeps_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for line in ("a", "b"):
+        append_durably(path, line)
+    assert path.read_bytes() == b"a\nb\n"
+
+
+def test_the_hash_of_a_uid_is_that_of_its_text() -> None:
+    # as `printf 1.2.3 | sha256sum` gives it
+    assert uid_hash("1.2.3") == "c47f5b18b8a430e698b9fe15e51f6119984e78334bcf3f45e210d30c37ef2f9e"
