@@ -1,0 +1,175 @@
+"""What the DICOM node holds: scans accepted and processed per second, latency, and memory as it goes on.
+
+`python benchmarks/node.py [--count 2000] [--batch 500] [--json FILE]` starts a node with the packaged model and an
+archive, each in a process of its own, and sends copies of the bundled scan with UIDs of their own, each batch in one
+association. All share this machine's processors, as on a workstation. Latency runs from the answer to C-STORE until
+everything of that scan is in the archive; in a batch it is mostly waiting, so scans that come alone are timed as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+ALONE = 20
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def archive(port: int) -> None:
+    """Take everything and keep nothing."""
+    from pynetdicom import AE, evt
+
+    from edge_spine.node.config import RESULTS
+
+    entity = AE("ARCHIVE")
+    for storage_class in RESULTS.values():
+        entity.add_supported_context(storage_class)
+    entity.start_server(("127.0.0.1", port), evt_handlers=[(evt.EVT_C_STORE, lambda _event: 0x0000)])
+
+
+def send(port: int, numbers: Iterable[int]) -> float:
+    """Send copies of the bundled scan in one association; return the seconds that took."""
+    from pydicom import dcmread
+    from pynetdicom import AE
+
+    scan = dcmread(str(files("edge_spine") / "data" / "synthetic_whole_body.dcm"))
+    entity = AE("SCANNER")
+    entity.add_requested_context(scan.SOPClassUID, scan.file_meta.TransferSyntaxUID)
+    started = time.perf_counter()
+    association = entity.associate("127.0.0.1", port, ae_title="EDGE_SPINE")
+    for number in numbers:
+        scan.SOPInstanceUID = scan.file_meta.MediaStorageSOPInstanceUID = f"2.25.{10**9 + number}"
+        answer = association.send_c_store(scan)
+        if answer.get("Status") != 0x0000:
+            raise RuntimeError(f"scan {number} was answered {answer.get('Status')}")
+    association.release()
+    return time.perf_counter() - started
+
+
+def latencies_s(spool: Path) -> list[float]:
+    """Seconds from "received" to "delivered" for every scan of the audit, in the order of delivery."""
+    received, found = {}, []
+    for line in (spool / "audit.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        moment = datetime.fromisoformat(entry["time"])
+        if entry["event"] == "received":
+            received[entry["scan"]] = moment
+        elif entry["event"] == "delivered":
+            found.append((moment - received[entry["scan"]]).total_seconds())
+    return found
+
+
+def wait_until_delivered(spool: Path, count: int, node: subprocess.Popen[bytes]) -> None:
+    """Wait for so many deliveries; the node must live."""
+    while (audit := (spool / "audit.jsonl").read_text(encoding="utf-8")).count('"delivered"') < count:
+        if node.poll() is not None or '"dead-letter"' in audit:
+            raise RuntimeError("the node has ended, or gave up on a delivery")
+        time.sleep(0.2)
+
+
+def memory_mb(process: int) -> float | None:
+    """Resident memory of a process, where /proc tells."""
+    status = Path(f"/proc/{process}/status")
+    if not status.exists():
+        return None
+    return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+
+
+def percentile(values: list[float], percent: int) -> float:
+    """Return the value below which so many percent lie."""
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
+
+
+def measure(count: int, batch: int, folder: Path) -> dict[str, Any]:
+    """Run everything; return the figures."""
+    port, archive_port, spool = free_port(), free_port(), folder / "spool"
+    config = folder / "node.toml"
+    config.write_text(
+        f'[node]\nae_title = "EDGE_SPINE"\nport = {port}\nspool = {json.dumps(str(spool))}\nhealth_port = 0\n'
+        '[[peer]]\nae_title = "SCANNER"\naddress = "127.0.0.1"\n'
+        f'[destination]\nae_title = "ARCHIVE"\nhost = "127.0.0.1"\nport = {archive_port}\n',
+        encoding="utf-8",
+    )
+    pacs = multiprocessing.get_context("spawn").Process(target=archive, args=(archive_port,), daemon=True)
+    pacs.start()
+    with (folder / "log").open("wb") as log:
+        node = subprocess.Popen(
+            [sys.executable, "-m", "edge_spine", "node", "--config", str(config)], stdout=log, stderr=log
+        )
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        for number in range(ALONE):
+            send(port, [number])
+            wait_until_delivered(spool, number + 1, node)
+        alone = latencies_s(spool)
+        accepted, processed, memory = [], [], {ALONE: memory_mb(node.pid)}
+        for first in range(0, count, batch):
+            numbers = range(ALONE + first, ALONE + min(first + batch, count))
+            started = time.perf_counter()
+            accepted.append(len(numbers) / send(port, numbers))
+            wait_until_delivered(spool, numbers.stop, node)
+            processed.append(len(numbers) / (time.perf_counter() - started))
+            memory[numbers.stop] = memory_mb(node.pid)
+        return {
+            "scans": count,
+            "batch": batch,
+            "accepted_per_s": accepted,
+            "processed_and_delivered_per_s": processed,
+            "alone_latency_s": alone,
+            "batch_latency_s": latencies_s(spool)[ALONE:],
+            "memory_mb_after": memory,
+        }
+    finally:
+        node.terminate()
+        node.wait(timeout=30)
+        pacs.kill()
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=2000, help="scans (default 2000)")
+    parser.add_argument("--batch", type=int, default=500, help="scans in one association (default 500)")
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(options.count, options.batch, Path(folder))
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    for name in ("accepted_per_s", "processed_and_delivered_per_s"):
+        values = found[name]
+        print(f"{name:32}{statistics.median(values):>9.1f}   [{min(values):.1f}, {max(values):.1f}] over the batches")
+    for name in ("alone_latency_s", "batch_latency_s"):
+        values = found[name]
+        print(f"{name:32}{percentile(values, 50):>9.2f}   p99 {percentile(values, 99):.2f}, {len(values)} scans")
+    print(f"{'memory_mb_after':32}" + ", ".join(f"{n} scans: {mb:.0f}" for n, mb in found["memory_mb_after"].items() if mb))
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,244 @@
+"""The watch folder as a whole: a real process, files that appear as scanners and networks make them appear."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("filelock", reason="install edge-spine[node]")
+
+from edge_spine.node.watch import Arrivals
+from tests.edge_spine.fake_result import phantom_pixels
+from tests.edge_spine.node.running import scan_file, wait_for
+
+MakeDicom = Callable[..., bytes]
+
+
+def command(folder: Path, out: Path, model: Path, *options: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "edge_spine", "watch", str(folder), str(out)),
+        *("--model", str(model), "--engine", "onnx-cpu", "--poll", "0.1", "--write", "json", *options),
+    ]
+
+
+def watched_once(folder: Path, out: Path, model: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, out, model, "--once", *options), capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@contextmanager
+def watching(folder: Path, out: Path, model: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command(folder, out, model, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(lambda: (folder / "work").exists() or process.poll() is not None, "it does not start")
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture()
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    return folder, out
+
+
+def results(out: Path) -> list[str]:
+    return sorted(path.parent.name for path in out.glob("*/result.json"))
+
+
+def names(folder: Path) -> set[str]:
+    return {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
+    }
+
+
+RECORDS = {"records/audit.jsonl", "records/ledger.txt"}
+
+
+def test_a_scan_that_appears_is_processed(
+    folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom, tmp_path: Path
+) -> None:
+    folder, out = folders
+    with watching(folder, out, fake_model) as process:
+        scan_file(tmp_path, make_dicom).rename(folder / "a b.dcm")
+        wait_for(lambda: results(out), "a result")
+        wait_for(lambda: (folder / "done" / "a b.dcm").exists(), "the scan in done/")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+        assert process.stdout is not None
+        assert process.stdout.read().startswith("done: a b.dcm: ")
+    (name,) = results(out)
+    assert name.startswith("a_b-") and len(name) == len("a_b-") + 8
+    assert names(folder) == {"done/a b.dcm", *RECORDS}
+    assert json.loads((out / name / "result.json").read_text())["scan"]["source"] == "a b.dcm"
+
+
+def test_the_same_content_is_processed_once(
+    folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom
+) -> None:
+    folder, out = folders
+    scan_file(folder, make_dicom)
+    assert watched_once(folder, out, fake_model).returncode == 0
+    (first,) = (path.stat().st_mtime_ns for path in out.glob("*/result.json"))
+    # a share that is mounted again shows the same files as new
+    shutil.copy(folder / "done" / "scan-1.dcm", folder / "scan-1.dcm")
+    again = watched_once(folder, out, fake_model)
+    assert again.returncode == 0 and "processed before" in again.stdout
+    assert [path.stat().st_mtime_ns for path in out.glob("*/result.json")] == [first]
+    assert names(folder) == {"done/scan-1.dcm", "done/scan-1-2.dcm", *RECORDS}
+
+
+def test_two_scans_of_one_name_give_two_results(
+    folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom, tmp_path: Path
+) -> None:
+    folder, out = folders
+    for number in (1, 2):
+        scan_file(tmp_path, make_dicom, number).rename(folder / "scan.dcm")
+        assert watched_once(folder, out, fake_model).returncode == 0
+    assert len(results(out)) == 2
+
+
+def test_a_refused_scan_lies_beside_its_reason(folders: tuple[Path, Path], fake_model: Path) -> None:
+    folder, out = folders
+    np.save(folder / "blank.npy", np.zeros((791, 272)))
+    ended = watched_once(folder, out, fake_model, "--pixel-spacing", "2.4,2.4")
+    assert ended.returncode == 1 and ended.stdout.startswith("refused (")
+    reason = json.loads((folder / "failed" / "blank.npy.reason.json").read_text())
+    assert reason["status"] == "refused" and reason["code"] in ended.stdout
+    assert names(folder) == {"failed/blank.npy", "failed/blank.npy.reason.json", "records/audit.jsonl"}
+    assert results(out) == [] and list(out.iterdir()) == []
+
+
+def test_a_zip_gives_a_result_for_each_scan(
+    folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom, tmp_path: Path
+) -> None:
+    folder, out = folders
+    with zipfile.ZipFile(folder / "1_20158_2_0.zip", "w") as archive:
+        for number in (1, 2):
+            archive.write(scan_file(tmp_path, make_dicom, number), f"{number}.dcm")
+        archive.writestr("3.dcm", make_dicom(ProtocolName="Left Femur"))
+    ended = watched_once(folder, out, fake_model)
+    assert [line.split(":")[0] for line in ended.stdout.splitlines()] == ["done", "done", "refused (not-whole-body)"]
+    assert len(results(out)) == 2
+    assert "done/1_20158_2_0.zip" in names(folder)
+
+
+def test_a_slow_copy_is_waited_for(
+    folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom, tmp_path: Path
+) -> None:
+    folder, out = folders
+    content = scan_file(tmp_path, make_dicom).read_bytes()
+    with watching(folder, out, fake_model), (folder / "slow.dcm").open("wb") as stream:
+        for start in range(0, len(content), len(content) // 4 + 1):
+            stream.write(content[start : start + len(content) // 4 + 1])
+            stream.flush()
+            # longer than two polls: the size alone says nothing
+            time.sleep(0.6)
+            if start + len(content) // 4 + 1 < len(content):
+                assert (folder / "slow.dcm").exists() and results(out) == []
+        wait_for(lambda: results(out), "a result")
+
+
+def test_a_copy_that_stalls_is_refused_in_the_end(
+    tmp_path: Path, make_dicom: MakeDicom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = scan_file(tmp_path, make_dicom)
+    path.write_bytes(path.read_bytes()[:5000])
+    arrivals = Arrivals(tmp_path)
+    assert [arrivals.poll() for _ in range(6)] == [[]] * 6
+    monkeypatch.setattr("edge_spine.node.watch._STALLED_S", 0.0)
+    assert arrivals.poll() == [path]
+
+
+def test_a_file_is_ready_after_two_unchanged_polls(tmp_path: Path, make_dicom: MakeDicom) -> None:
+    path = scan_file(tmp_path, make_dicom)
+    arrivals = Arrivals(tmp_path)
+    assert (arrivals.poll(), arrivals.poll()) == ([], [])
+    os.utime(path, (1, 1))
+    assert (arrivals.poll(), arrivals.poll()) == ([], [])
+    assert arrivals.poll() == [path]
+
+
+def test_other_files_are_left_alone(folders: tuple[Path, Path], fake_model: Path) -> None:
+    folder, out = folders
+    for name in ("notes.txt", ".hidden.dcm", "copy.dcm.part", "Thumbs.db"):
+        (folder / name).write_bytes(b"hello")
+    assert watched_once(folder, out, fake_model).returncode == 0
+    assert names(folder) == {"notes.txt", ".hidden.dcm", "copy.dcm.part", "Thumbs.db"}
+
+
+def test_a_kill_between_result_and_ledger_repeats_harmlessly(
+    folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom
+) -> None:
+    folder, out = folders
+    scan_file(folder, make_dicom)
+    assert watched_once(folder, out, fake_model).returncode == 0
+    # the state that a kill leaves: the result is there, the ledger does not know, the scan is still claimed
+    (folder / "done" / "scan-1.dcm").rename(folder / "work" / "1" / "scan-1.dcm")
+    (folder / "records" / "ledger.txt").unlink()
+    assert watched_once(folder, out, fake_model).returncode == 0
+    assert len(results(out)) == 1
+    assert names(folder) == {"done/scan-1.dcm", *RECORDS}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_kills_at_any_moment_lose_nothing(folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom) -> None:
+    folder, out = folders
+    for number in range(12):
+        scan_file(folder, make_dicom, number)
+    for pause in (0.0, 0.3, 0.6, 0.9):
+        with watching(folder, out, fake_model) as process:
+            time.sleep(pause)
+            process.kill()
+    ended = watched_once(folder, out, fake_model)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert len(results(out)) == 12
+    assert names(folder) == {*(f"done/scan-{number}.dcm" for number in range(12)), *RECORDS}
+    assert {path.name for path in out.iterdir()} == set(results(out)), "something half written is left"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a console event is needed there")
+def test_an_interruption_is_130(folders: tuple[Path, Path], fake_model: Path) -> None:
+    with watching(*folders, fake_model) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+
+
+def test_two_watchers_of_one_folder(folders: tuple[Path, Path], fake_model: Path) -> None:
+    with watching(*folders, fake_model):
+        second = watched_once(*folders, fake_model)
+    assert second.returncode == 1
+    assert "another process works on this folder" in second.stderr and "Traceback" not in second.stderr
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_wrong_folders(tmp_path: Path, fake_model: Path, same: bool) -> None:
+    folder = tmp_path if same else tmp_path / "missing"
+    ended = watched_once(folder, tmp_path, fake_model)
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_plain_images_need_their_spacing(folders: tuple[Path, Path], fake_model: Path) -> None:
+    folder, out = folders
+    np.save(folder / "plain.npy", phantom_pixels())
+    ended = watched_once(folder, out, fake_model)
+    assert ended.returncode == 1 and ended.stdout.startswith("refused (no-spacing)")
