@@ -24,7 +24,7 @@ from edge_spine.scan import Scan
 from tests.edge_spine.fake_result import fake_curves, fake_result, phantom_pixels
 
 PACKAGE = Path(edge_spine.__file__).parent
-VERBS = ("run", "demo", "verify", "build", "doctor")
+VERBS = ("run", "demo", "verify", "build", "doctor", "node", "watch")
 PATIENT = "SECRET^NAME"
 SPACING = "2.427,2.419"
 STAGES = {"read", "preprocess", "infer", "reconstruct", "write", "total"}
@@ -244,7 +244,7 @@ def test_a_missing_file_is_refused(fake_model: Path, tmp_path: Path, capsys: pyt
     assert capsys.readouterr().out.startswith("refused (unreadable): gone.dcm: ")
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"node"}))
 def test_a_damaged_bundle_is_one_clear_line(
     verb: str, fake_model: Path, scan_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -255,6 +255,7 @@ def test_a_damaged_bundle_is_one_clear_line(
         stream.write(b"damaged")
     arguments = [verb, "--model", str(model)]
     arguments += [str(scan_file)] if verb == "run" else []
+    arguments += [str(tmp_path), str(tmp_path / "out")] if verb == "watch" else []
     arguments += ["--out", str(tmp_path / "out")] if verb in ("run", "demo") else []
     assert cli.main(arguments) == 1
     shown = capsys.readouterr()
@@ -274,6 +275,32 @@ def test_an_engine_that_cannot_run_says_so(
     assert shown.out == ""
     assert "tensorrt" in shown.err
     assert len(shown.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("verb", "package"), [("node", "pynetdicom"), ("node", "highdicom"), ("watch", "filelock")])
+def test_a_verb_without_its_packages_names_the_extra(
+    verb: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = cli.find_spec
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == package else real(name))
+    arguments = ["node", "--config", "node.toml"] if verb == "node" else ["watch", str(tmp_path), str(tmp_path / "out")]
+    assert cli.main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert package in line and "edge-spine[node]" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_node_without_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pynetdicom")
+    assert cli.main(["node", "--config", str(tmp_path / "node.toml")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "node.toml" in line and "README" in line
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon", "4000"])
+def test_a_wrong_poll_interval(seconds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["watch", str(tmp_path), str(tmp_path / "out"), f"--poll={seconds}"]) == 2
+    assert "--poll" in capsys.readouterr().err
 
 
 # --- endings, with the FAKE estimator
