@@ -95,16 +95,7 @@ def sensitivity(
         rows.append((name, judge(answers(symmetric_graph(model, [name]), crops))))
         whole = rows[-1][1].deviations[-1]
         said(f"{name}: mean {whole.mean_mm:.3f} mm, p99 {whole.p99_mm:.3f} mm")
-    return sorted(rows, key=lambda row: strain(row[1]))
-
-
-def strain(found: Verification) -> float:
-    """Return the largest share of its tolerance that any figure of a verification uses up."""
-    whole, tolerance = found.deviations[-1], found.tolerance
-    pairs = [(whole.mean_mm, tolerance.mean_mm), (whole.p99_mm, tolerance.p99_mm)]
-    if found.shape is not None:
-        pairs.append((found.shape.cobb_deg, tolerance.cobb_deg))
-    return max(value / most if np.isfinite(value) else np.inf for value, most in pairs if most is not None)
+    return sorted(rows, key=lambda row: row[1].strain)
 
 
 def choose_exact(
@@ -126,11 +117,11 @@ def choose_exact(
     """
     exact: list[str] = []
     found = judge(answers(symmetric_graph(model), crops))
-    if strain(found) > ROOM:
+    if found.strain > ROOM:
         for name, _ in sensitivity(model, crops, judge, said)[:MOST_EXACT]:
             exact.append(name)
             found = judge(answers(symmetric_graph(model, exact), crops))
-            if strain(found) <= ROOM:
+            if found.strain <= ROOM:
                 break
     check(found)
     return sorted(exact), found

@@ -14,7 +14,7 @@ from edge_spine.engines.forms import INT8, INT8_TENSORRT, form_graph, widened
 from edge_spine.engines.symmetric import quantised_readers, symmetric_graph
 from edge_spine.verification import compare, read_references
 from export import forms, sensitivity
-from export.forms import answers, choose_exact, gated_forms, half_graph, strain, summary
+from export.forms import answers, choose_exact, gated_forms, half_graph, summary
 from export.verify import GateError
 
 COUNT = 3
@@ -69,7 +69,7 @@ def test_half_keeps_its_ends_and_halves_its_weights(plain, references) -> None:
 def test_nothing_is_left_out_where_all_is_well(model, references, judge, few, monkeypatch) -> None:
     monkeypatch.setattr(forms, "ROOM", 10.0)
     exact, found = choose_exact(model, references[0], judge)
-    assert exact == [] and strain(found) < 10
+    assert exact == [] and found.strain < 10
 
 
 def test_what_costs_most_is_left_out_first(model, references, judge, few, monkeypatch) -> None:
@@ -78,9 +78,9 @@ def test_what_costs_most_is_left_out_first(model, references, judge, few, monkey
     monkeypatch.setattr(forms, "MOST_EXACT", 1)
     exact, found = choose_exact(model, references[0], judge, said.append)
     assert len(said) == 3 and len(exact) == 1
-    table = {name: strain(judge(answers(symmetric_graph(model, [name]), references[0]))) for name in few}
+    table = {name: judge(answers(symmetric_graph(model, [name]), references[0])).strain for name in few}
     assert exact == [min(table, key=table.__getitem__)]
-    assert strain(found) == pytest.approx(min(table.values()))
+    assert found.strain == pytest.approx(min(table.values()))
 
 
 def test_a_form_that_strays_is_refused(model, references, few) -> None:
