@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,18 +33,59 @@ def _png(result: SpineResult) -> bytes:
     return render(result)
 
 
+def _stl(result: SpineResult) -> bytes:
+    from edge_spine.outputs.stl import render
+
+    return render(result)
+
+
+def _structured_report(result: SpineResult) -> bytes:
+    from edge_spine.outputs.structured_report import render
+
+    return render(result)
+
+
+def _secondary_capture(result: SpineResult) -> bytes:
+    from edge_spine.outputs.secondary_capture import render
+
+    return render(result)
+
+
+def _encapsulated_stl(result: SpineResult) -> bytes:
+    from edge_spine.outputs.encapsulated import encapsulated_stl
+
+    return encapsulated_stl(result)
+
+
 @dataclass(frozen=True)
 class OutputFormat:
-    """One way to write a result: the name of its file and the function that fills it."""
+    """One way to write a result: the name of its file, the function that fills it, and what that function needs.
+
+    `needs` is a package that is not always installed and the extra of edge-spine that brings it.
+    """
 
     filename: str
     render: Callable[[SpineResult], bytes]
+    needs: tuple[str, str] | None = None
 
 
+_HIGHDICOM = ("highdicom", "dicom")
 FORMATS: dict[str, OutputFormat] = {
     "json": OutputFormat("result.json", _json),
     "ply": OutputFormat("spine.ply", _ply),
     "png": OutputFormat("preview.png", _png),
+    "stl": OutputFormat("spine.stl", _stl),
+    "sr": OutputFormat("spine.sr.dcm", _structured_report, _HIGHDICOM),
+    "sc": OutputFormat("preview.sc.dcm", _secondary_capture, _HIGHDICOM),
+}
+DEFAULT_FORMATS = ("json", "ply", "png")
+
+
+# What a node sends back: each function returns a whole DICOM file, Explicit VR Little Endian.
+DICOM_OBJECTS: dict[str, Callable[[SpineResult], bytes]] = {
+    "sr": _structured_report,
+    "sc": _secondary_capture,
+    "stl": _encapsulated_stl,
 }
 
 
@@ -58,18 +100,22 @@ def parse_formats(names: str) -> tuple[str, ...]:
     Raises
     ------
     UsageError
-        The list is empty or names an unknown format.
+        The list is empty, names an unknown format, or one whose package is not installed.
     """
     wanted = {name.strip().lower() for name in names.split(",")} - {""}
     unknown = sorted(wanted - set(FORMATS))
     if unknown or not wanted:
         found = ", ".join(map(repr, unknown)) or "no format"
         raise UsageError(f"{found} is no output that can be written; known: {', '.join(FORMATS)}")
+    for name in sorted(wanted):
+        needs = FORMATS[name].needs
+        if needs is not None and find_spec(needs[0]) is None:
+            raise UsageError(f"{name!r} needs the package {needs[0]}: install edge-spine[{needs[1]}]")
     return tuple(name for name in FORMATS if name in wanted)
 
 
 def write_outputs(
-    result: SpineResult, folder: Path, formats: Sequence[str] = tuple(FORMATS)
+    result: SpineResult, folder: Path, formats: Sequence[str] = DEFAULT_FORMATS
 ) -> tuple[SpineResult, list[Path]]:
     """Write a result in several formats, so that every file appears whole.
 
@@ -94,6 +140,8 @@ def write_outputs(
     ------
     OSError
         A file cannot be written.
+    OutputError
+        A DICOM result was asked for, and the scan is no DICOM file or lacks a UID; nothing is written.
     """
     from edge_spine.outputs.atomic import write_files
 

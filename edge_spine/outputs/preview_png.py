@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.outputs.drawing import Box, Canvas, Colour, Image, MillimetreView, text_mask
+from edge_spine.outputs.end_lines import TANGENT_ROWS, EndLine, end_lines
 from edge_spine.outputs.shading import shade
 from edge_spine.preprocess import Body, find_body, resample
 
 if TYPE_CHECKING:
     from edge_spine.estimator import SpineResult
-    from edge_spine.measure import LevelledCurve
 
 WIDTH, HEIGHT = 1600, 1000
 
@@ -49,7 +48,6 @@ _SCAN_WIDTH, _CORONAL_WIDTH, _SAGITTAL_WIDTH, _SURFACE_WIDTH = 280, 352, 256, 30
 # Smaller curves are within the error between repeated readings (MDC95 6.2 degrees) and get no lines.
 _DRAWN_FROM_DEG = 6.0
 _DRAWN_CURVES = 3
-_TANGENT_ROWS = 8
 _SURFACE_AZIMUTHS = (-38.0, 38.0)
 
 
@@ -72,10 +70,19 @@ def render(result: SpineResult) -> bytes:
     return encoded.tobytes()
 
 
-def draw(result: SpineResult) -> Canvas:
-    """Return the preview as a canvas, which knows where each text stands."""
+def draw(result: SpineResult, *, about_this_run: bool = True) -> Canvas:
+    """Return the preview as a canvas, which knows where each text stands.
+
+    Parameters
+    ----------
+    result : SpineResult
+        What is shown.
+    about_this_run : bool
+        With the name of the file, which may name a patient, and the time it took. Without them the
+        picture depends on the scan and the model alone.
+    """
     canvas = Canvas(WIDTH, HEIGHT, _BACKGROUND)
-    _head_and_foot(canvas, result)
+    _head_and_foot(canvas, result, about_this_run)
     cards = _cards(canvas)
     body = find_body(result.scan.pixels, result.scan.source)
     view = _shared_view(result, cards)
@@ -107,16 +114,19 @@ def _picture_box(card: Box) -> Box:
     )
 
 
-def _head_and_foot(canvas: Canvas, result: SpineResult) -> None:
+def _head_and_foot(canvas: Canvas, result: SpineResult, about_this_run: bool) -> None:
     name = canvas.text("edge-spine", _MARGIN, 48, 30, _TEXT, bold=True)
     canvas.text("3D spine from one DXA scan", name.right + 16, 48, 19, _QUIET)
-    canvas.text(result.scan.source, WIDTH - _MARGIN, 48, 19, _TEXT, align="right", max_width=900)
+    if about_this_run:
+        canvas.text(result.scan.source, WIDTH - _MARGIN, 48, 19, _TEXT, align="right", max_width=900)
     canvas.text("Research use only. Not for diagnosis.", _MARGIN, 979, 19, _ORANGE, bold=True)
     model = result.model
-    computed = sum(result.timing_ms[stage] for stage in ("preprocess", "infer", "reconstruct"))
+    parts = [f"{model['name']} {model['version']}", f"{model['engine']} {model['precision']}"]
+    if about_this_run:
+        computed = sum(result.timing_ms[stage] for stage in ("preprocess", "infer", "reconstruct"))
+        parts.append(f"computed in {computed:.0f} ms")
     canvas.text(
-        f"{model['name']} {model['version']},  {model['engine']} {model['precision']},  "
-        f"computed in {computed:.0f} ms,  model {model['sha256'][:12]}",
+        ",  ".join([*parts, f"model {model['sha256'][:12]}"]),
         WIDTH - _MARGIN,
         979,
         16,
@@ -292,29 +302,19 @@ def _coronal_panel(canvas: Canvas, card: Box, result: SpineResult, body: Body, v
     )
 
 
-@dataclass(frozen=True)
-class _EndLine:
-    """The line through an end vertebra, perpendicular to the spine there."""
-
-    row: int
-    level: str
-    tilt_deg: float
-
-
 def _cobb_lines(canvas: Canvas, view: MillimetreView, result: SpineResult) -> None:
     centre, half_width = result.spine.centreline, result.spine.half_width
-    drawn: list[_EndLine] = []
+    drawn: list[EndLine] = []
     curves = [c for c in result.measurements.scoliosis_curves if c.cobb_deg >= _DRAWN_FROM_DEG]
     for index, curve in enumerate(curves[:_DRAWN_CURVES]):
         convex = -1 if curve.side == "right" else 1
-        for end in _end_lines(centre, curve):
+        for end in end_lines(centre, curve):
             # Curves that follow each other share an end vertebra: one line and one name are enough.
-            if any(abs(end.row - other.row) < _TANGENT_ROWS for other in drawn):
+            if any(abs(end.row - other.row) < TANGENT_ROWS for other in drawn):
                 continue
             drawn.append(end)
-            direction = np.array([math.cos(math.radians(end.tilt_deg)), math.sin(math.radians(end.tilt_deg))])
             reach = half_width[end.row] + np.array([12.0, 30.0])
-            along = np.array([-convex * reach[1], convex * reach[0]])[:, np.newaxis] * direction
+            along = np.array([-convex * reach[1], convex * reach[0]])[:, np.newaxis] * end.direction
             path = view.points(centre[end.row, 0] + along[:, 0], centre[end.row, 2] + along[:, 1])
             canvas.stroke(path, _BLACK, 4.0, view.box)
             canvas.stroke(path, _TEXT, 2.0, view.box)
@@ -334,21 +334,6 @@ def _cobb_lines(canvas: Canvas, view: MillimetreView, result: SpineResult) -> No
             "right" if convex < 0 else "left",
             bold=True,
         )
-
-
-def _end_lines(centre: NDArray[np.float64], curve: LevelledCurve) -> tuple[_EndLine, _EndLine]:
-    """Return the end lines, whose tilts (degrees, counter-clockwise) differ by the curve's Cobb angle."""
-    tilts = []
-    for row in (curve.upper_end, curve.lower_end):
-        near = centre[max(0, row - _TANGENT_ROWS) : row + _TANGENT_ROWS + 1]
-        tilts.append(-math.degrees(math.atan(np.polyfit(near[:, 2], near[:, 0], 1)[0])))
-    # The tangent near an end is a local estimate; the measured angle is what the lines have to show.
-    difference = math.copysign(curve.cobb_deg, tilts[1] - tilts[0])
-    middle = (tilts[0] + tilts[1]) / 2
-    return (
-        _EndLine(curve.upper_end, curve.upper_end_level, middle - difference / 2),
-        _EndLine(curve.lower_end, curve.lower_end_level, middle + difference / 2),
-    )
 
 
 def _place(

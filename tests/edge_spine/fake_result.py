@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge_spine.bands import Bands
 from edge_spine.estimator import STAGES, SpineResult
 from edge_spine.measure import measure
+from edge_spine.reading.orientation import Turn
 from edge_spine.reconstruct import Curves, reconstruct
 
 
@@ -66,6 +67,8 @@ def fake_result(**changes: Any) -> SpineResult:
             source=changes.pop("source", "FAKE.dcm"),
             sop_instance_uid="1.2.3",
             flags=(),
+            header=changes.pop("header", None),
+            turn=changes.pop("turn", Turn()),
         ),
         "prepared": SimpleNamespace(model_pixel_mm=2.2, crop_origin_px=(135.2, 40.75), flags=()),
         "curves": curves,

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from edge_spine.errors import UsageError
-from edge_spine.outputs import FORMATS, atomic, parse_formats, preview_png, write_outputs
+from edge_spine.outputs import DEFAULT_FORMATS, FORMATS, atomic, parse_formats, preview_png, write_outputs
 from edge_spine.outputs.drawing import Box, Canvas, MillimetreView, shorten, text_mask
+from edge_spine.outputs.end_lines import end_lines
 from edge_spine.outputs.result_json import SCHEMA, schema
 from edge_spine.outputs.shading import shade
 from edge_spine.reconstruct import Spine
@@ -145,7 +146,7 @@ def test_the_ply_reads_back_as_a_closed_surface() -> None:
 
 def test_formats_are_parsed_in_a_fixed_order() -> None:
     assert parse_formats("png, json,PNG") == ("json", "png")
-    assert parse_formats(",".join(FORMATS)) == tuple(FORMATS)
+    assert parse_formats("stl,png,ply,json") == (*DEFAULT_FORMATS, "stl")
 
 
 @pytest.mark.parametrize("names", ["json,docx", "", " , "])
@@ -314,7 +315,7 @@ def test_the_surface_views_show_the_whole_spine(name: str) -> None:
 def test_end_lines_differ_by_the_cobb_angle() -> None:
     result = fake_result()
     for curve in result.measurements.scoliosis_curves:
-        upper, lower = preview_png._end_lines(result.spine.centreline, curve)
+        upper, lower = end_lines(result.spine.centreline, curve)
         assert abs(upper.tilt_deg - lower.tilt_deg) == pytest.approx(curve.cobb_deg)
         # At the upper end of a curve convex to the patient's right (image left) the spine descends to the
         # image's left, so its perpendicular rises to the right; and the other way round.

@@ -1,0 +1,271 @@
+"""What all DICOM results share: whose they are, what made them, their UIDs, and no clock.
+
+Every UID follows from the content. The SOP Instance UID is a hash of the whole encoded object, so that the
+same UID means the same bytes: a result that is made again is the same instance, and a corrected patient name,
+another model or another version of a library that draws gives another instance. Series, tracking and frame of
+reference UIDs follow from the source, what is copied of it, its pixels, the model and the measured numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from edge_spine import __version__
+from edge_spine.errors import EdgeSpineError
+from edge_spine.outputs.dicom_values import copied_attributes, legal_value
+from edge_spine.reading.dicom import _quiet_pydicom
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineResult
+
+# Our own reader refuses objects of this manufacturer: results that come back are no scans.
+MANUFACTURER = "edge-spine"
+CAUTION = "CAUTION: Not for Diagnostic Use, for research use only."
+CHARACTER_SET = "ISO_IR 192"
+SERIES_NUMBERS = {"sr": 98101, "sc": 98102, "stl": 98103, "pdf": 98104}
+# Where a date must stand and the source has none: a day on which nobody can have been scanned.
+UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"
+
+_NAMESPACE = uuid.UUID("6e1b0d52-9d0c-4f57-8f0a-3f3e6a5d7c21")
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_DATES = (
+    ("ContentDate", "ContentTime"),
+    ("AcquisitionDate", "AcquisitionTime"),
+    ("SeriesDate", "SeriesTime"),
+    ("StudyDate", "StudyTime"),
+)
+# They would hold the moment of writing.
+_CLOCK = ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture")
+
+
+class OutputError(EdgeSpineError):
+    """A result that cannot be written in the form that was asked for; one line says why, without patient data."""
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """What the DICOM objects of one result share.
+
+    Attributes
+    ----------
+    source : Dataset
+        The source image as results refer to it: UIDs, size and nothing of the patient.
+    copied : Dataset
+        Attributes of patient and study, see `copied_attributes`.
+    equipment : tuple of Dataset
+        Items of Contributing Equipment Sequence: the scanner where it is known, and edge-spine.
+    content_date, content_time : str
+        Of the source, "" where it has none.
+    key : str
+        SHA-256 of the source, what is copied, its pixels, the model and the measured numbers.
+    """
+
+    source: Dataset
+    copied: Dataset
+    equipment: tuple[Dataset, ...]
+    content_date: str
+    content_time: str
+    key: str
+
+    def uid(self, *names: str) -> str:
+        """Return the UID of something that belongs to this result, such as ("series", "sr")."""
+        return derived_uid(*names, self.key)
+
+
+def derived_uid(*names: str) -> str:
+    """Return the UID (2.25, PS3.5 B.2) that belongs to names: the same for the same names, everywhere."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(names)).int}"
+
+
+def device_uid(result: SpineResult) -> str:
+    """Return the UID of the device, which is the model: other weights are another device (IHE AIR 6.5.3.1)."""
+    return derived_uid("device", result.model["sha256"])
+
+
+def identify(result: SpineResult) -> Identity:
+    """Find out what the DICOM objects of a result share.
+
+    Parameters
+    ----------
+    result : SpineResult
+        Of a scan that was read from DICOM.
+
+    Raises
+    ------
+    OutputError
+        The scan is no DICOM file, or lacks a UID that results have to refer to.
+    """
+    header = result.scan.header
+    if header is None:
+        raise OutputError("a DICOM result needs a DICOM scan")
+    with _quiet_pydicom():
+        source = Dataset()
+        for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+            value = legal_value(header, keyword)
+            if not isinstance(value, str) or len(value) > 64 or not _UID.fullmatch(value):
+                raise OutputError(f"a DICOM result needs a scan with a valid {keyword}; give it as the scanner sent it")
+            setattr(source, keyword, UID(value))
+        source.Rows, source.Columns = result.scan.turn.shape((result.scan.pixels.shape[0], result.scan.pixels.shape[1]))
+        copied = copied_attributes(header)
+        date, time = _content_date(header)
+        equipment = (*_scanner(header), _edge_spine(result))
+    return Identity(
+        source=source,
+        copied=copied,
+        equipment=equipment,
+        content_date=date,
+        content_time=time,
+        key=_key(result, source, copied, date, time),
+    )
+
+
+def finished(dataset: Dataset, identity: Identity, result: SpineResult, kind: str, *, must_be_dated: bool) -> bytes:
+    """Add what all objects share, and encode.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        An object with the attributes that are its own; changed in place.
+    identity : Identity
+        Of the result.
+    result : SpineResult
+        For the model.
+    kind : str
+        A key of `SERIES_NUMBERS`.
+    must_be_dated : bool
+        Content Date and Time may not be empty in this object: `UNKNOWN_DATE` stands where the source has none.
+
+    Returns
+    -------
+    bytes
+        A DICOM file (PS3.10), Explicit VR Little Endian.
+    """
+    for keyword in _CLOCK:
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    dataset.SpecificCharacterSet = CHARACTER_SET
+    for element in identity.copied:
+        dataset[element.tag] = element
+    dataset.StudyInstanceUID = identity.source.StudyInstanceUID
+    dataset.SeriesInstanceUID = identity.uid("series", kind)
+    dataset.SeriesNumber = SERIES_NUMBERS[kind]
+    dataset.SeriesDescription = CAUTION
+    dataset.InstanceNumber = 1
+    dataset.ContentDate = identity.content_date or (UNKNOWN_DATE if must_be_dated else "")
+    dataset.ContentTime = identity.content_time or (UNKNOWN_TIME if must_be_dated else "")
+    _describe_device(dataset, result)
+    dataset.ContributingEquipmentSequence = list(identity.equipment)
+    dataset.SOPInstanceUID = UID("2.25.0")
+    blank = _encoded(dataset)
+    dataset.SOPInstanceUID = UID(derived_uid("instance", kind, hashlib.sha256(blank).hexdigest()))
+    return _encoded(dataset)
+
+
+def source_reference(identity: Identity) -> Dataset:
+    """Return a reference to the source image, as items of Referenced SOP Sequence are."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = identity.source.SOPClassUID
+    item.ReferencedSOPInstanceUID = identity.source.SOPInstanceUID
+    return item
+
+
+def source_series(identity: Identity) -> Dataset:
+    """Return an item of Referenced Series Sequence (Common Instance Reference Module) with the source image."""
+    item = Dataset()
+    item.SeriesInstanceUID = identity.source.SeriesInstanceUID
+    item.ReferencedInstanceSequence = [source_reference(identity)]
+    return item
+
+
+def _encoded(dataset: Dataset) -> bytes:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(derived_uid("implementation"))
+    meta.ImplementationVersionName = f"EDGE-SPINE {__version__}"[:16]
+    dataset.file_meta = meta
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def _key(result: SpineResult, source: Dataset, copied: Dataset, date: str, time: str) -> str:
+    measured = result.to_dict()
+    # Where a file lay and how long it took are no part of what was found.
+    del measured["timing_ms"], measured["scan"]["source"]
+    described = {
+        "version": __version__,
+        "source": source.to_json_dict(),
+        "copied": copied.to_json_dict(),
+        "dated": [date, time],
+        "result": measured,
+        "pixels": hashlib.sha256(result.scan.pixels.tobytes()).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _content_date(header: Dataset) -> tuple[str, str]:
+    """Return when the source was made, from the attribute nearest to its content that holds a date."""
+    for date_keyword, time_keyword in _DATES:
+        date, time = legal_value(header, date_keyword), legal_value(header, time_keyword)
+        if isinstance(date, str) and isinstance(time, str) and date:
+            return date, time
+    return "", ""
+
+
+def _describe_device(item: Dataset, result: SpineResult) -> None:
+    model = result.model
+    item.Manufacturer = MANUFACTURER
+    item.ManufacturerModelName = _long_string(model["name"])
+    item.SoftwareVersions = [
+        f"edge-spine {__version__}",
+        _long_string(f"model {model['version']}"),
+        _long_string(f"{model['engine']} {model['precision']}"),
+    ]
+    item.DeviceSerialNumber = model["sha256"]
+
+
+def _edge_spine(result: SpineResult) -> Dataset:
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [_code("109102", "Processing Equipment")]
+    _describe_device(item, result)
+    item.DeviceUID = UID(device_uid(result))
+    item.ContributionDescription = f"Estimation of a 3D spine from one DXA image. {CAUTION}"
+    return item
+
+
+def _scanner(header: Dataset) -> tuple[Dataset, ...]:
+    manufacturer = legal_value(header, "Manufacturer")
+    if not manufacturer:
+        return ()
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [_code("109101", "Acquisition Equipment")]
+    item.Manufacturer = manufacturer
+    keywords = ("ManufacturerModelName", "StationName", "DeviceSerialNumber", "SoftwareVersions", "InstitutionName")
+    for keyword in keywords:
+        if value := legal_value(header, keyword):
+            setattr(item, keyword, value)
+    return (item,)
+
+
+def _long_string(text: str) -> str:
+    """Return text of a model's manifest as it fits into an attribute of LO."""
+    return text.replace("\\", "/").strip()[:64]
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue = value
+    item.CodingSchemeDesignator = "DCM"
+    item.CodeMeaning = meaning
+    return item

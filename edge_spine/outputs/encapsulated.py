@@ -1,0 +1,88 @@
+"""Encapsulated documents: the surface as STL, and a report as PDF."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset
+from pydicom.uid import EncapsulatedPDFStorage, EncapsulatedSTLStorage
+
+from edge_spine.outputs import stl
+from edge_spine.outputs.dicom_identity import Identity, finished, identify, source_reference, source_series
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineResult
+
+
+def encapsulated_stl(result: SpineResult) -> bytes:
+    """Return the surface (mm, LPS) as an Encapsulated STL (PS3.3 A.85.1).
+
+    Its frame of reference is its own, shared with the 3D centreline of the structured report: DXA has no
+    3D patient frame.
+
+    Raises
+    ------
+    OutputError
+        The scan is no DICOM file, or lacks a UID.
+    """
+    identity = identify(result)
+    dataset = _document(identity, stl.render(result), "model/stl", "3D surface of the spine, inferred, not seen")
+    dataset.SOPClassUID = EncapsulatedSTLStorage
+    dataset.Modality = "M3D"
+    # The surface names nobody.
+    dataset.BurnedInAnnotation = "NO"
+    dataset.FrameOfReferenceUID = identity.uid("frame-of-reference")
+    dataset.PositionReferenceIndicator = ""
+    dataset.MeasurementUnitsCodeSequence = [_millimetre()]
+    dataset.ReferencedSeriesSequence = [source_series(identity)]
+    return finished(dataset, identity, result, "stl", must_be_dated=False)
+
+
+def encapsulated_pdf(result: SpineResult, pdf: bytes) -> bytes:
+    """Return a report as an Encapsulated PDF (PS3.3 A.45.1).
+
+    Parameters
+    ----------
+    result : SpineResult
+        What the report is about.
+    pdf : bytes
+        A PDF file. Same bytes in give same bytes out.
+
+    Raises
+    ------
+    OutputError
+        The scan is no DICOM file, or lacks a UID.
+    ValueError
+        `pdf` is no PDF file.
+    """
+    if not pdf.startswith(b"%PDF-"):
+        raise ValueError("a PDF file begins with %PDF-; these bytes do not")
+    identity = identify(result)
+    dataset = _document(identity, pdf, "application/pdf", "Spine from one DXA image, report")
+    dataset.SOPClassUID = EncapsulatedPDFStorage
+    dataset.Modality = "DOC"
+    dataset.ConversionType = "WSD"
+    # Unknown here, and a report may name the patient: the careful answer.
+    dataset.BurnedInAnnotation = "YES"
+    return finished(dataset, identity, result, "pdf", must_be_dated=False)
+
+
+def _document(identity: Identity, content: bytes, media_type: str, title: str) -> Dataset:
+    dataset = Dataset()
+    dataset.AcquisitionDateTime = ""
+    dataset.DocumentTitle = title
+    dataset.ConceptNameCodeSequence = []
+    dataset.VerificationFlag = "UNVERIFIED"
+    dataset.MIMETypeOfEncapsulatedDocument = media_type
+    dataset.EncapsulatedDocument = content
+    dataset.EncapsulatedDocumentLength = len(content)
+    dataset.SourceInstanceSequence = [source_reference(identity)]
+    return dataset
+
+
+def _millimetre() -> Dataset:
+    item = Dataset()
+    item.CodeValue = "mm"
+    item.CodingSchemeDesignator = "UCUM"
+    item.CodeMeaning = "mm"
+    return item

@@ -1,0 +1,63 @@
+"""The preview as a Secondary Capture image, which every viewer shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from highdicom.sc import SCImage
+from pydicom.dataset import Dataset
+
+from edge_spine.outputs import preview_png
+from edge_spine.outputs.dicom_identity import CAUTION, MANUFACTURER, finished, identify, source_reference
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineResult
+
+
+def render(result: SpineResult) -> bytes:
+    """Return the preview as a Secondary Capture image (PS3.3 A.8.1), RGB, 1000 rows and 1600 columns.
+
+    It shows neither the file's name, which may name a patient, nor times.
+
+    Raises
+    ------
+    OutputError
+        The scan is no DICOM file, or lacks a UID.
+    """
+    identity = identify(result)
+    picture = preview_png.draw(result, about_this_run=False).image
+    image = SCImage(
+        pixel_array=np.ascontiguousarray(picture[..., ::-1]),
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        patient_orientation=("L", "F"),
+        study_instance_uid=identity.source.StudyInstanceUID,
+        series_instance_uid=identity.uid("series", "sc"),
+        series_number=1,
+        sop_instance_uid=identity.uid("series", "sc"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+    )
+    image.ConversionType = "WSD"
+    image.ImageType = ["DERIVED", "SECONDARY"]
+    # The page shows the body from several sides.
+    image.PatientOrientation = []
+    # It is no paired body part, which spares Laterality.
+    image.BodyPartExamined = "SPINE"
+    image.BurnedInAnnotation = "NO"
+    image.DerivationDescription = f"Preview of a 3D spine that was estimated from one DXA image. {CAUTION}"
+    image.ImageComments = CAUTION
+    source = source_reference(identity)
+    source.PurposeOfReferenceCodeSequence = [_source_image()]
+    image.SourceImageSequence = [source]
+    return finished(image, identity, result, "sc", must_be_dated=False)
+
+
+def _source_image() -> Dataset:
+    item = Dataset()
+    item.CodeValue = "121322"
+    item.CodingSchemeDesignator = "DCM"
+    item.CodeMeaning = "Source image for image processing operation"
+    return item

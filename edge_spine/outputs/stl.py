@@ -1,0 +1,26 @@
+"""The surface as binary STL, the format of 3D printing and of DICOM's Encapsulated STL."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineResult
+
+# STL itself says neither; 80 bytes, and a binary file must not begin with "solid".
+_HEADER = b"edge-spine, mm, DICOM LPS. Not for Diagnostic Use, for research use only."
+_TRIANGLE = np.dtype([("normal", "<f4", (3,)), ("vertices", "<f4", (3, 3)), ("attribute", "<u2")])
+
+
+def render(result: SpineResult) -> bytes:
+    """Return the closed surface of the spine as binary STL, in mm in the LPS frame."""
+    vertices, faces = result.spine.mesh()
+    corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    triangles = np.zeros(len(faces), _TRIANGLE)
+    triangles["normal"] = normals / np.linalg.norm(normals, axis=1, keepdims=True)
+    triangles["vertices"] = corners
+    return _HEADER.ljust(80) + struct.pack("<I", len(faces)) + triangles.tobytes()

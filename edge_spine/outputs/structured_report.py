@@ -1,0 +1,348 @@
+r"""The measurements as a Comprehensive 3D SR after TID 1500.
+
+All 2D coordinates are on the image as it is stored, also where the scan had to be turned for reading. 0\0 is the
+upper left corner of its first pixel (PS3.3 C.18.6), so the centre of that pixel is 0.5\0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodeContentItem,
+    CodedConcept,
+    Comprehensive3DSR,
+    ContainerContentItem,
+    ContentItem,
+    ContentSequence,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    ImageLibrary,
+    ImageRegion,
+    Measurement,
+    MeasurementReport,
+    ObservationContext,
+    ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
+    Scoord3DContentItem,
+    SourceImageForRegion,
+    TextContentItem,
+    TrackingIdentifier,
+)
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from edge_spine import __version__
+from edge_spine.levels import Part, fraction_of
+from edge_spine.outputs import report_codes as codes
+from edge_spine.outputs.dicom_identity import (
+    CAUTION,
+    MANUFACTURER,
+    Identity,
+    OutputError,
+    device_uid,
+    finished,
+    identify,
+)
+from edge_spine.outputs.dicom_values import REQUIRED
+from edge_spine.outputs.end_lines import end_lines
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineResult
+    from edge_spine.measure import LevelledCurve
+
+_CONTAINS = "CONTAINS"
+_FRAME = (
+    "The 3D centreline is in a frame of reference of its own, in mm: x to the patient's left, y to posterior, z to "
+    "the head; x and z from the centre of the image's first pixel when the head is up and the patient's right at "
+    "image left, y from the centreline's mean. DXA defines no 3D patient frame."
+)
+_POSTURE = (
+    "Measured lying down: angles are smaller than on standing images. Levels are estimated from average proportions, "
+    "not counted. What concerns the sagittal plane, and length and volume, is inferred, not seen; its region on the "
+    "image only shows the part of the spine that is meant."
+)
+
+
+def render(result: SpineResult) -> bytes:
+    """Return the structured report.
+
+    Parameters
+    ----------
+    result : SpineResult
+        Numbers are as in result.json: mm, degrees and ml with three decimals.
+
+    Returns
+    -------
+    bytes
+        A DICOM file, unverified; complete, since it says all that was found.
+
+    Raises
+    ------
+    OutputError
+        The scan is no DICOM file, lacks a UID, or is of an unknown SOP class.
+    """
+    identity = identify(result)
+    source = _source_for_highdicom(identity)
+    _check_sop_class(source)
+    report = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=_observer(result)),
+        procedure_reported=codes.PROCEDURE,
+        imaging_measurements=_Groups(result, identity).all(),
+        title=codes.REPORT_TITLE,
+        referenced_images=[source],
+    )
+    report[0].ContentSequence.extend([_evaluations(result), _centreline_3d(result, identity)])
+    document = Comprehensive3DSR(
+        evidence=[source],
+        content=report,
+        series_instance_uid=identity.uid("series", "sr"),
+        series_number=1,
+        sop_instance_uid=identity.uid("series", "sr"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        coding_schemes=[
+            CodingSchemeIdentificationItem(
+                codes.SCHEME, name="edge-spine", version=__version__, responsible_organization="edge-spine"
+            )
+        ],
+    )
+    return finished(document, identity, result, "sr", must_be_dated=True)
+
+
+def stored_points(result: SpineResult, x_mm: NDArray[np.float64], z_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    r"""Return where points lie on the stored image, as DICOM counts: 0\0 is its upper left corner.
+
+    Parameters
+    ----------
+    result : SpineResult
+        For the scan's spacing and turn.
+    x_mm, z_mm : (N,) array
+        mm, as in `Curves`.
+
+    Returns
+    -------
+    ndarray of float64, (N, 2)
+        Column and row, with three decimals, within the image.
+    """
+    scan = result.scan
+    rows, columns = scan.pixels.shape
+    row_mm, column_mm = scan.pixel_spacing_mm
+    stored = scan.turn.stored_points(np.column_stack([x_mm / column_mm, -z_mm / row_mm]), (rows, columns))
+    stored_rows, stored_columns = scan.turn.shape((rows, columns))
+    inside: NDArray[np.float64] = np.clip(stored + 0.5, 0.0, (stored_columns, stored_rows)).round(3)
+    return inside
+
+
+class _Groups:
+    """The measurement groups (TID 1410) of one result."""
+
+    def __init__(self, result: SpineResult, identity: Identity) -> None:
+        self._result = result
+        self._identity = identity
+        self._numbers: dict[str, Any] = result.to_dict()["measurements"]
+
+    def all(self) -> list[PlanarROIMeasurementsAndQualitativeEvaluations]:
+        measured = self._result.measurements.scoliosis_curves
+        lateral = [self._lateral_curve(number, curve) for number, curve in enumerate(measured)]
+        return [
+            *lateral,
+            self._sagittal_curve("kyphosis T4-T12", codes.KYPHOSIS, "kyphosis_t4_t12_deg", ("T4", "T12")),
+            self._sagittal_curve("lordosis L1-L5", codes.LORDOSIS, "lordosis_l1_l5_deg", ("L1", "L5")),
+            self._centreline(),
+        ]
+
+    def _lateral_curve(self, number: int, curve: LevelledCurve) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+        numbers = self._numbers["scoliosis_curves"][number]
+        return self._group(
+            f"lateral curve {number + 1}",
+            codes.LATERAL_CURVE,
+            self._cobb_points(curve),
+            (curve.upper_end_level, curve.lower_end_level),
+            [
+                _number(codes.COBB_ANGLE, numbers["cobb_deg"], codes.DEGREE, codes.CURVE_METHOD),
+                _number(codes.FERGUSON_ANGLE, numbers["ferguson_deg"], codes.DEGREE, codes.CURVE_METHOD),
+            ],
+            [
+                (codes.CONVEX_SIDE, codes.SIDES[curve.side]),
+                (codes.APEX, codes.VERTEBRAE[curve.apex_level]),
+                (codes.UPPER_END, codes.VERTEBRAE[curve.upper_end_level]),
+                (codes.LOWER_END, codes.VERTEBRAE[curve.lower_end_level]),
+            ],
+        )
+
+    def _cobb_points(self, curve: LevelledCurve) -> NDArray[np.float64]:
+        """Return the ends of the two end lines; what joins them runs along the concave side, off the spine."""
+        spine = self._result.spine
+        convex = 1.0 if curve.side == "left" else -1.0
+        ends = []
+        for line, sides in zip(end_lines(spine.centreline, curve), ((convex, -convex), (-convex, convex)), strict=True):
+            centre = spine.centreline[line.row, [0, 2]]
+            ends += [centre + side * spine.half_width[line.row] * line.direction for side in sides]
+        points = np.array(ends)
+        return stored_points(self._result, points[:, 0], points[:, 1])
+
+    def _sagittal_curve(
+        self, name: str, code: Code, key: str, levels: tuple[str, str]
+    ) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+        return self._group(
+            name,
+            codes.SAGITTAL_CURVE,
+            self._centreline_points(levels),
+            levels,
+            [_number(code, self._numbers[key], codes.DEGREE, codes.INFERRED)],
+        )
+
+    def _centreline(self) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+        numbers, band = self._numbers, self._result.band_90
+        measurements = [
+            _number(codes.PATH_LENGTH, numbers["centreline_length_mm"], codes.MILLIMETRE, codes.INFERRED),
+            _number(codes.LATERAL_DEVIATION, numbers["max_lateral_deviation_mm"], codes.MILLIMETRE),
+            _number(codes.PLANE, numbers["plane_of_maximal_curvature_deg"], codes.DEGREE, codes.INFERRED),
+            _number(codes.VOLUME, numbers["volume_ml"], codes.MILLILITRE, codes.INFERRED),
+        ]
+        if band is not None:
+            for code, half_mm in ((codes.BAND_CORONAL, band.coronal), (codes.BAND_SAGITTAL, band.sagittal)):
+                measurements.append(_number(code, round(float(half_mm.mean()), 3), codes.MILLIMETRE))
+        return self._group(
+            "centreline T1-L5",
+            codes.SPINE,
+            self._centreline_points(("T1", "L5")),
+            (),
+            measurements,
+            purpose=codes.CENTERLINE,
+        )
+
+    def _centreline_points(self, levels: tuple[str, str]) -> NDArray[np.float64]:
+        """Return the centreline on the image from the top of one level to the bottom of another."""
+        centre = self._result.spine.centreline
+        steps = np.linalg.norm(np.diff(centre, axis=0), axis=1)
+        arc = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
+        parts: tuple[Part, Part] = ("top", "bottom")
+        first, last = np.interp(
+            [fraction_of(*end) for end in zip(levels, parts, strict=True)], arc, np.arange(arc.size)
+        )
+        part = centre[round(float(first)) : round(float(last)) + 1]
+        return stored_points(self._result, part[:, 0], part[:, 2])
+
+    def _group(
+        self,
+        name: str,
+        finding: Code,
+        points: NDArray[np.float64],
+        levels: Sequence[str],
+        measurements: Sequence[Measurement],
+        evaluations: Sequence[tuple[Code, Code]] = (),
+        purpose: Code | None = None,
+    ) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+        source, model = self._identity.source, self._result.model
+        sites = [codes.VERTEBRAE[level] for level in levels] or [codes.SPINE]
+        return PlanarROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=TrackingIdentifier(
+                uid=self._identity.uid("tracking", name), identifier=f"edge-spine {name}"
+            ),
+            referenced_region=ImageRegion(
+                graphic_type="POLYLINE",
+                graphic_data=points,
+                source_image=SourceImageForRegion(source.SOPClassUID, source.SOPInstanceUID),
+            ),
+            finding_type=finding,
+            algorithm_id=AlgorithmIdentification(
+                name="edge-spine",
+                version=__version__,
+                parameters=[
+                    f"model {model['name']} {model['version']}",
+                    f"model SHA-256 {model['sha256']}",
+                    f"engine {model['engine']}",
+                    f"precision {model['precision']}",
+                ],
+            ),
+            finding_sites=[FindingSite(site) for site in dict.fromkeys(sites)],
+            measurements=measurements,
+            qualitative_evaluations=[QualitativeEvaluation(*pair) for pair in evaluations],
+            geometric_purpose=purpose,
+        )
+
+
+def _number(name: Code, value: float, unit: Code, method: Code | None = None) -> Measurement:
+    return Measurement(name=name, value=value, unit=unit, method=method)
+
+
+def _observer(result: SpineResult) -> ObserverContext:
+    attributes = DeviceObserverIdentifyingAttributes(
+        uid=device_uid(result),
+        name="edge-spine",
+        manufacturer_name=MANUFACTURER,
+        model_name=f"{result.model['name']} {result.model['version']}",
+        serial_number=result.model["sha256"],
+    )
+    return ObserverContext(observer_type=_concept(codes.DEVICE), observer_identifying_attributes=attributes)
+
+
+def _evaluations(result: SpineResult) -> ContainerContentItem:
+    """Return what concerns the whole result, in words (TID 1500, Qualitative Evaluations)."""
+    container = ContainerContentItem(name=_concept(codes.QUALITATIVE_EVALUATIONS), relationship_type=_CONTAINS)
+    accepted = codes.YES if result.quality.accepted else codes.NO
+    container.ContentSequence = ContentSequence(
+        [
+            _text(codes.COMMENT, CAUTION),
+            _text(codes.COMMENT, _POSTURE),
+            CodeContentItem(name=_concept(codes.ACCEPTED), value=_concept(accepted), relationship_type=_CONTAINS),
+            *(_text(codes.QUALITY_FLAG, flag) for flag in result.quality.flags),
+        ]
+    )
+    return container
+
+
+def _centreline_3d(result: SpineResult, identity: Identity) -> ContainerContentItem:
+    """Return the 3D curve beside the measurements.
+
+    TID 1410 takes one region a group, and viewers that find a group without a 2D region show nothing at all.
+    """
+    container = ContainerContentItem(name=_concept(codes.CENTRELINE_3D), relationship_type=_CONTAINS)
+    curve = Scoord3DContentItem(
+        name=_concept(codes.CENTERLINE),
+        graphic_type="POLYLINE",
+        graphic_data=result.spine.centreline.round(3),
+        frame_of_reference_uid=identity.uid("frame-of-reference"),
+        relationship_type=_CONTAINS,
+    )
+    container.ContentSequence = ContentSequence([_text(codes.COMMENT, _FRAME), curve])
+    return container
+
+
+def _text(name: Code, value: str) -> ContentItem:
+    return TextContentItem(name=_concept(name), value=value, relationship_type=_CONTAINS)
+
+
+def _concept(code: Code) -> CodedConcept:
+    return CodedConcept(code.value, code.scheme_designator, code.meaning)
+
+
+def _source_for_highdicom(identity: Identity) -> Dataset:
+    """Return the source with empty patient attributes: `finished` sets them, and highdicom's warnings quote names."""
+    source = Dataset()
+    source.update(identity.source)
+    for keyword in REQUIRED:
+        setattr(source, keyword, "")
+    # Any other value asks for attributes of radiography that DXA images lack.
+    source.Modality = "OT"
+    return source
+
+
+def _check_sop_class(source: Dataset) -> None:
+    try:
+        ImageLibrary([source])
+    except (KeyError, ValueError):
+        raise OutputError(
+            "a DICOM report needs a scan whose SOPClassUID is that of a standard image; send it as CR, DX or SC"
+        ) from None

@@ -1,0 +1,20 @@
+"""One real result, of the bundled scan with the packaged model."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_spine.estimator import SpineEstimator, SpineResult
+from edge_spine.scan import read_scan
+from tests.edge_spine.outputs.dicom_checks import DEMO_SCAN
+
+
+@pytest.fixture(scope="session")
+def estimator() -> SpineEstimator:
+    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    return SpineEstimator(engine="onnx-cpu")
+
+
+@pytest.fixture(scope="session")
+def demo_result(estimator: SpineEstimator) -> SpineResult:
+    return estimator(read_scan(DEMO_SCAN))

@@ -1,0 +1,426 @@
+"""What all DICOM objects have in common: validity, whose they are, UIDs, and no clock."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+
+from edge_spine.errors import EdgeSpineError
+from edge_spine.estimator import SpineEstimator, SpineResult
+from edge_spine.outputs.dicom_identity import CAUTION, OutputError, identify
+from edge_spine.scan import read_scan, scan_from_bytes
+from tests.conftest import MakeDicom
+from tests.edge_spine.fake_result import fake_curves, fake_pixels, fake_result
+from tests.edge_spine.outputs.dicom_checks import (
+    KINDS,
+    assert_valid,
+    fake_dicom_result,
+    header,
+    read,
+    render,
+    stored,
+)
+
+pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
+
+
+def uids(data: bytes) -> dict[str, str]:
+    dataset = read(data)
+    return {keyword: str(dataset[keyword].value) for keyword in ("SOPInstanceUID", "SeriesInstanceUID")}
+
+
+# --- valid
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bundled_scan_gives_valid_objects(kind: str, demo_result: SpineResult, tmp_path: Path) -> None:
+    assert_valid(render(kind, demo_result), tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_real_scan_gives_valid_objects(kind: str, real_bone: Path, estimator: SpineEstimator, tmp_path: Path) -> None:
+    assert_valid(render(kind, estimator(read_scan(real_bone))), tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_straight_spine_without_bands_gives_valid_objects(kind: str, tmp_path: Path) -> None:
+    result = fake_dicom_result(curves=fake_curves(lateral_mm=0.0), band_90=None)
+    assert result.measurements.scoliosis_curves == ()
+    assert_valid(render(kind, result), tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_is_complete_and_says_what_it_is(kind: str) -> None:
+    result = fake_dicom_result()
+    data = render(kind, result)
+    dataset = read(data)
+    assert data[128:132] == b"DICM"
+    assert dataset.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert dataset.file_meta.MediaStorageSOPInstanceUID == dataset.SOPInstanceUID
+    assert dataset.file_meta.MediaStorageSOPClassUID == dataset.SOPClassUID
+    assert dataset.Manufacturer == "edge-spine"
+    assert dataset.ManufacturerModelName == "FAKE"
+    assert dataset.SeriesDescription == CAUTION == "CAUTION: Not for Diagnostic Use, for research use only."
+    assert dataset.SpecificCharacterSet == "ISO_IR 192"
+    scanner, ours = dataset.ContributingEquipmentSequence
+    assert scanner.Manufacturer == "GE Healthcare"
+    assert scanner.PurposeOfReferenceCodeSequence[0].CodeValue == "109101"
+    assert ours.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+    assert ours.Manufacturer == "edge-spine" and ours.DeviceUID.startswith("2.25.")
+
+
+def test_another_model_is_another_device() -> None:
+    result = fake_dicom_result()
+    other = replace(result, model={**result.model, "sha256": "1" * 64})
+    first, second = (read(render("sc", r)).ContributingEquipmentSequence[1].DeviceUID for r in (result, other))
+    again = read(render("stl", fake_dicom_result(header(PatientName="Other^Name")))).ContributingEquipmentSequence[1]
+    assert first != second
+    assert again.DeviceUID == first
+
+
+# --- whose it is
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_patient_and_study_are_copied(kind: str) -> None:
+    issuer = Dataset()
+    issuer.PatientID, issuer.IssuerOfPatientID, issuer.TypeOfPatientID = "X9", "elsewhere", "TEXT"
+    source = header(
+        IssuerOfPatientID="here",
+        PatientAge="060Y",
+        PatientSize="1.71",
+        PatientWeight="70.5",
+        StudyDescription="Total body",
+        AdmissionID="adm",
+        TimezoneOffsetFromUTC="+0100",
+        OtherPatientIDsSequence=[issuer],
+        PhysiciansOfRecord=["One^A", "Two^B"],
+        ContentDate="20200103",
+        ContentTime="111213",
+    )
+    found = read(render(kind, fake_dicom_result(source)))
+    for element in source:
+        if element.tag.group == 0x10 or element.keyword in (
+            "StudyInstanceUID",
+            "StudyDate",
+            "StudyTime",
+            "StudyID",
+            "AccessionNumber",
+            "ReferringPhysicianName",
+            "StudyDescription",
+            "AdmissionID",
+            "TimezoneOffsetFromUTC",
+            "PhysiciansOfRecord",
+            "ContentDate",
+            "ContentTime",
+        ):
+            assert found[element.tag].value == element.value, element.keyword
+    assert found.OtherPatientIDsSequence[0].PatientID == "X9"
+    assert found.SeriesInstanceUID != source.SeriesInstanceUID
+
+
+TYPE_2 = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_an_anonymised_scan_lacks_stays_empty(kind: str, tmp_path: Path) -> None:
+    data = render(kind, fake_dicom_result(header(**dict.fromkeys(TYPE_2), Manufacturer=None)))
+    found = read(data)
+    for keyword in TYPE_2:
+        assert keyword in found and not found[keyword].value, keyword
+    assert [item.Manufacturer for item in found.ContributingEquipmentSequence] == ["edge-spine"]
+    assert_valid(data, tmp_path)
+
+
+def test_only_a_report_without_any_date_gets_one_that_is_none() -> None:
+    undated = fake_dicom_result(header(StudyDate=None, StudyTime=None))
+    report = read(render("sr", undated))
+    assert (report.ContentDate, report.ContentTime) == ("19000101", "000000")
+    for kind in ("sc", "stl", "pdf"):
+        assert read(render(kind, undated)).ContentDate == ""
+
+
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [
+        ({}, ("20200102", "030405")),
+        ({"SeriesDate": "20200103", "SeriesTime": "01"}, ("20200103", "01")),
+        ({"SeriesDate": "20200103", "AcquisitionDate": "20200104", "AcquisitionTime": "0203"}, ("20200104", "0203")),
+        (
+            {"AcquisitionDate": "20200104", "ContentDate": "20200105", "ContentTime": "010203.5"},
+            ("20200105", "010203.5"),
+        ),
+        ({"ContentDate": "20201332", "AcquisitionDate": "20200104"}, ("20200104", "")),
+    ],
+)
+def test_the_content_is_dated_as_its_source(dates: dict[str, str], expected: tuple[str, str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = read(render("stl", fake_dicom_result(header(**dates))))
+    assert (found.ContentDate, found.ContentTime) == expected
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("ISO_IR 100", "Müller^Jörg^Ä"),
+        ("GB18030", "Wang^XiaoDong=王^小东"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("ISO_IR 144", "Люкceмбypг"),
+        ("ISO_IR 192", "Διονυσιος=王^小東"),
+        (None, "Plain^Name"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["sr", "stl"])
+def test_names_keep_their_letters(kind: str, character_set: Any, name: str, tmp_path: Path) -> None:
+    data = render(kind, fake_dicom_result(header(SpecificCharacterSet=character_set, PatientName=name)))
+    found = read(data)
+    assert str(found.PatientName) == name
+    assert name.encode() in data
+    assert found.SpecificCharacterSet == "ISO_IR 192"
+    assert_valid(data, tmp_path)
+
+
+ILLEGAL = {
+    "PatientName": "A" * 65,
+    "PatientID": "4711\\4712",
+    "PatientBirthDate": "19501332",
+    "PatientSex": "X",
+    "StudyDate": "yesterday",
+    "StudyTime": "25h",
+    "StudyID": "S" * 17,
+    "AccessionNumber": "line\none",
+    "ReferringPhysicianName": "a=b=c=d",
+    "PatientAge": "45",
+    "PatientWeight": "heavy",
+    "PatientIdentityRemoved": "MAYBE",
+    "StudyDescription": "\x07bell",
+    "TimezoneOffsetFromUTC": "UTC",
+}
+
+
+def with_raw(source: Dataset, values: dict[str, str]) -> Dataset:
+    """Return a header that holds values as a file may hold them, legal or not."""
+    for keyword, value in values.items():
+        tag = Tag(keyword)
+        data = value.encode("latin-1")
+        source[tag] = RawDataElement(tag, dictionary_VR(tag), len(data), data, 0, False, True, True)
+    return source
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_value_that_is_not_legal_is_left_out(kind: str, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    source = with_raw(header(PatientComments="kept\r\nover lines"), ILLEGAL)
+    data = render(kind, fake_dicom_result(source))
+    found = read(data)
+    for keyword in ILLEGAL:
+        assert not found.get(keyword), keyword
+        assert (keyword in found) == (keyword in TYPE_2), keyword
+    assert found.PatientComments == "kept\r\nover lines"
+    assert_valid(data, tmp_path)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("StudyDate", "20200231"),
+        ("StudyDate", "20200101-20200102"),
+        ("StudyDate", "2020.01.02"),
+        ("StudyTime", "0102-0304"),
+        ("PatientName", "a^b^c^d^e^f"),
+        ("PatientName", "A=" + "B" * 65),
+        ("AccessionNumber", "\\"),
+    ],
+)
+def test_what_only_a_query_or_nobody_may_send_is_left_out(keyword: str, value: str, tmp_path: Path) -> None:
+    data = render("stl", fake_dicom_result(with_raw(header(), {keyword: value})))
+    assert read(data)[keyword].value in ("", None)
+    assert_valid(data, tmp_path)
+
+
+def test_bytes_that_are_no_text_are_left_out() -> None:
+    source = with_raw(header(SpecificCharacterSet="ISO_IR 192"), {"PatientName": "M\xfcller", "StudyDescription": "ok"})
+    found = read(render("stl", fake_dicom_result(source)))
+    assert found.PatientName == "" and found.StudyDescription == "ok"
+
+
+def test_an_attribute_of_another_kind_is_left_out() -> None:
+    source = header()
+    source.add(DataElement(Tag("StudyDescription"), "OB", b"\1\2"))
+    source.add(DataElement(Tag("PatientID"), "SQ", [Dataset()]))
+    found = read(render("stl", fake_dicom_result(source)))
+    assert "StudyDescription" not in found and found.PatientID == ""
+
+
+def test_an_item_that_lacks_what_it_must_hold_is_left_out(tmp_path: Path) -> None:
+    whole, bare = Dataset(), Dataset()
+    whole.PatientID, whole.TypeOfPatientID = "X9", "TEXT"
+    bare.PatientID = "X8"
+    code = Dataset()
+    code.CodeValue = "only a value"
+    source = header(
+        OtherPatientIDsSequence=[bare, whole],
+        ProcedureCodeSequence=[code],
+        PatientIdentityRemoved="YES",
+        ClinicalTrialSponsorName="sponsor without protocol",
+    )
+    data = render("sr", fake_dicom_result(source))
+    found = read(data)
+    assert [item.PatientID for item in found.OtherPatientIDsSequence] == ["X9"]
+    for keyword in ("ProcedureCodeSequence", "PatientIdentityRemoved", "ClinicalTrialSponsorName"):
+        assert keyword not in found
+    assert_valid(data, tmp_path)
+
+
+def test_a_trial_and_a_removed_identity_are_copied_whole(tmp_path: Path) -> None:
+    source = header(
+        PatientIdentityRemoved="YES",
+        DeidentificationMethod="PS3.15 basic profile",
+        ClinicalTrialSponsorName="sponsor",
+        ClinicalTrialProtocolID="protocol",
+        ClinicalTrialSubjectID="subject",
+    )
+    data = render("stl", fake_dicom_result(source))
+    found = read(data)
+    assert found.PatientIdentityRemoved == "YES" and found.ClinicalTrialSubjectID == "subject"
+    assert found.ClinicalTrialSiteID == ""
+    assert_valid(data, tmp_path)
+
+
+# --- refused
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_scan_that_is_no_dicom_file_gives_no_dicom_object(kind: str) -> None:
+    with pytest.raises(OutputError, match=r"^a DICOM result needs a DICOM scan$") as caught:
+        render(kind, fake_result())
+    assert isinstance(caught.value, EdgeSpineError)
+
+
+@pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"])
+@pytest.mark.parametrize("value", [None, "", "1.02.3", "SECRET"])
+def test_a_scan_without_a_uid_is_refused_by_name(keyword: str, value: str | None) -> None:
+    source = header(**{keyword: None}) if value is None else with_raw(header(), {keyword: value})
+    with pytest.raises(OutputError, match=f"valid {keyword}") as caught:
+        identify(fake_dicom_result(source))
+    assert "SECRET" not in str(caught.value) and "Doe" not in str(caught.value)
+
+
+# --- the same again
+
+
+def test_nothing_differs_in_another_process_at_another_time() -> None:
+    code = (
+        "import datetime, hashlib, sys, time\n"
+        "class Clock(datetime.datetime):\n"
+        "    @classmethod\n"
+        "    def now(cls, tz=None): return cls(int(sys.argv[1]), 5, 6, 7, 8, 9)\n"
+        "datetime.datetime = Clock\n"
+        "from tests.edge_spine.outputs.dicom_checks import KINDS, fake_dicom_result, read, render\n"
+        "for kind in KINDS:\n"
+        "    data = render(kind, fake_dicom_result())\n"
+        "    assert f'{sys.argv[1]}0506' not in str(read(data)), kind\n"
+        "    print(kind, hashlib.sha256(data).hexdigest())\n"
+    )
+    root = Path(__file__).resolve().parents[3]
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code, year], capture_output=True, text=True, cwd=root, timeout=120, check=False
+        )
+        for year in ("2031", "2044")
+    ]
+    assert [run.stderr for run in runs] == ["", ""]
+    here = "".join(f"{kind} {hashlib.sha256(render(kind, fake_dicom_result())).hexdigest()}\n" for kind in KINDS)
+    assert runs[0].stdout == runs[1].stdout == here
+
+
+def test_times_and_the_name_of_the_file_change_nothing() -> None:
+    result = fake_dicom_result()
+    other = fake_dicom_result(source="DOE_JANE.dcm").with_timing(infer=123.0)
+    for kind in KINDS:
+        assert render(kind, result) == render(kind, other), kind
+        assert b"DOE_JANE" not in render(kind, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_else_changes_gives_other_uids(kind: str) -> None:
+    result = fake_dicom_result()
+    pixels = fake_pixels()
+    pixels[400, 136] += 1
+    changed = {
+        "name": fake_dicom_result(header(PatientName="Doe^Janet")),
+        "accession": fake_dicom_result(header(AccessionNumber="A2")),
+        "source": fake_dicom_result(header(SOPInstanceUID="1.2.3.6")),
+        "model": replace(result, model={**result.model, "sha256": "1" * 64}),
+        "precision": replace(result, model={**result.model, "precision": "fp16"}),
+        "pixels": fake_dicom_result(pixels=pixels),
+        "spacing": fake_dicom_result(pixel_spacing_mm=(2.427, 2.418)),
+        "curves": fake_dicom_result(curves=fake_curves(lateral_mm=14.5)),
+    }
+    expected = uids(render(kind, result))
+    for what, other in changed.items():
+        found = uids(render(kind, other))
+        for keyword, uid in expected.items():
+            assert found[keyword] != uid, (what, keyword)
+
+
+def test_no_two_things_share_a_uid() -> None:
+    result = fake_dicom_result()
+    objects = [read(render(kind, result)) for kind in KINDS]
+    shared = {
+        str(result.scan.header[keyword].value)
+        for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+    }
+    seen = [str(item[keyword].value) for item in objects for keyword in ("SOPInstanceUID", "SeriesInstanceUID")]
+    seen.append(str(objects[0].ContributingEquipmentSequence[1].DeviceUID))
+    seen.append(str(objects[2].FrameOfReferenceUID))
+    seen += [str(e.value) for e in objects[0].iterall() if e.keyword == "UID" and "2.25" in str(e.value)][1:]
+    assert len(set(seen)) == len(seen)
+    assert not shared & set(seen)
+    assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in seen)
+    assert len({item.SeriesNumber for item in objects}) == len(objects)
+
+
+def test_the_transfer_syntax_of_the_source_changes_nothing(make_dicom: MakeDicom) -> None:
+    given = {
+        "StudyInstanceUID": "1.2.3",
+        "SeriesInstanceUID": "1.2.4",
+        "pixels": fake_pixels().astype("uint8"),
+        "ExposedArea": [658, 1920],
+    }
+    results = []
+    for syntax in (ExplicitVRLittleEndian, RLELossless):
+        scan = scan_from_bytes(make_dicom(**given, syntax=syntax), "same.dcm")
+        results.append(replace(fake_dicom_result(), scan=scan))
+    for kind in KINDS:
+        assert render(kind, results[0]) == render(kind, results[1]), kind
+
+
+def test_reading_a_header_twice_gives_the_same() -> None:
+    source = stored(header(SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Jörg"))
+    result = fake_dicom_result(source)
+    assert render("sr", result) == render("sr", result)

@@ -1,0 +1,97 @@
+"""DICOM results among the other forms: asked for by name, and loaded only then."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_spine import cli, outputs
+from edge_spine.errors import UsageError
+from edge_spine.estimator import SpineResult
+from edge_spine.outputs import DEFAULT_FORMATS, DICOM_OBJECTS, FORMATS, parse_formats, write_outputs
+from edge_spine.outputs.dicom_identity import OutputError
+from tests.edge_spine.fake_result import fake_result
+from tests.edge_spine.outputs.dicom_checks import fake_dicom_result, read
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs, "find_spec", lambda name: None)
+    for name in ("sr", "json,sc"):
+        with pytest.raises(UsageError, match=r"needs the package highdicom: install edge-spine\[dicom\]"):
+            parse_formats(name)
+    assert parse_formats("json,ply,png,stl") == ("json", "ply", "png", "stl")
+
+
+def test_highdicom_is_loaded_for_its_formats_only() -> None:
+    code = (
+        "import sys\n"
+        "from edge_spine.outputs import DICOM_OBJECTS, FORMATS, parse_formats\n"
+        "from tests.edge_spine.outputs.dicom_checks import fake_dicom_result\n"
+        "result = fake_dicom_result()\n"
+        "for name in ('json', 'ply', 'png', 'stl'): FORMATS[name].render(result)\n"
+        "DICOM_OBJECTS['stl'](result)\n"
+        "parse_formats(','.join(FORMATS))\n"
+        "print('highdicom' in sys.modules)\n"
+        "FORMATS['sc'].render(result)\n"
+        "print('highdicom' in sys.modules)\n"
+    )
+    pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
+    root = Path(__file__).resolve().parents[3]
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=120)
+    assert (ended.stdout.split(), ended.stderr) == (["False", "True"], "")
+
+
+def test_the_usual_outputs_stay_three() -> None:
+    assert DEFAULT_FORMATS == ("json", "ply", "png")
+    assert set(FORMATS) - set(DEFAULT_FORMATS) == {"stl", "sr", "sc"}
+    assert tuple(DICOM_OBJECTS) == ("sr", "sc", "stl")
+
+
+def test_dicom_results_are_written_beside_the_others(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
+    _, paths = write_outputs(fake_dicom_result(), tmp_path, tuple(FORMATS))
+    assert sorted(path.name for path in paths) == [
+        "preview.png",
+        "preview.sc.dcm",
+        "result.json",
+        "spine.ply",
+        "spine.sr.dcm",
+        "spine.stl",
+    ]
+    assert read((tmp_path / "spine.sr.dcm").read_bytes()).Modality == "SR"
+
+
+def test_a_scan_that_is_no_dicom_file_writes_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
+    with pytest.raises(OutputError, match="needs a DICOM scan"):
+        write_outputs(fake_result(), tmp_path / "out", ("json", "sr"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for package in ("highdicom", "onnxruntime"):
+        pytest.importorskip(package)
+    arguments = ["demo", "--out", str(tmp_path), "--engine", "onnx-cpu", "--write", "json,sr,sc,stl", "--json", "-q"]
+    assert cli.main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    names = {Path(path).name for path in report["outputs"]}
+    assert names == {"result.json", "spine.sr.dcm", "preview.sc.dcm", "spine.stl"}
+
+
+def test_the_command_says_why_an_image_without_header_has_no_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], demo_result: SpineResult
+) -> None:
+    pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
+    np.save(tmp_path / "body.npy", demo_result.scan.pixels)
+    spacing = ",".join(map(str, demo_result.scan.pixel_spacing_mm))
+    arguments = ["run", str(tmp_path / "body.npy"), "--out", str(tmp_path / "out"), "--pixel-spacing", spacing]
+    assert cli.main([*arguments, "--engine", "onnx-cpu", "--write", "json,sr", "--json", "-q"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["status"], report["code"], report["outputs"]) == ("failed", None, [])
+    assert report["message"] == "body.npy: a DICOM result needs a DICOM scan"
+    assert not list((tmp_path / "out").glob("*/*"))
