@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 DONE, PARTLY, USAGE, INTERRUPTED = 0, 1, 2, 130
 _DEMO_SCAN = "synthetic_whole_body.dcm"
-_BAR_WIDTH = 24
 _log = logging.getLogger("edge_spine.cli")
 
 
@@ -266,6 +265,7 @@ def _run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
 
         cv2.setNumThreads(arguments.threads)
     from edge_spine.estimator import SpineEstimator
+    from edge_spine.progress import Progress
 
     started = time.perf_counter()
     all_done = True
@@ -273,9 +273,9 @@ def _run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
         arguments.engine, arguments.model, arguments.threads, precision=arguments.precision
     ) as estimator:
         _log.info("model loaded in %.0f ms", (time.perf_counter() - started) * 1000)
-        bar = _Bar(len(scans), hidden=arguments.verbosity < 0)
-        for number, scan_file in enumerate(scans):
-            bar.show(number, scan_file.source)
+        progress = Progress(len(scans), quiet=arguments.verbosity < 0)
+        for scan_file in scans:
+            progress.show(scan_file.source)
             folder = arguments.out / scan_file.name
             report = process(
                 scan_file.source,
@@ -285,8 +285,10 @@ def _run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
                 folder,
             )
             all_done &= report.status == "done"
-            bar.clear()
+            progress.count(report)
+            progress.clear()
             _print(arguments, report)
+        progress.summarise()
     return DONE if all_done else PARTLY
 
 
@@ -415,27 +417,3 @@ def _logging(verbosity: int) -> Iterator[None]:
         for logger, propagate in zip(theirs, before[1], strict=True):
             logger.removeHandler(silence)
             logger.propagate = propagate
-
-
-class _Bar:
-    """A progress bar on stderr, where that is a terminal and there is more than one scan."""
-
-    def __init__(self, count: int, *, hidden: bool) -> None:
-        self._count = count
-        self._shown = count > 1 and not hidden and sys.stderr.isatty()
-        self._length = 0
-
-    def show(self, done: int, name: str) -> None:
-        if not self._shown:
-            return
-        self.clear()
-        filled = _BAR_WIDTH * done // self._count
-        text = f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {done}/{self._count} {name[:30]}"
-        self._length = len(text)
-        print(f"\r{text}", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Take the bar off its line, so that a result can stand there."""
-        if self._length:
-            print("\r" + " " * self._length + "\r", end="", file=sys.stderr, flush=True)
-            self._length = 0
