@@ -1,0 +1,189 @@
+"""Two scans of one person: what has changed, beside how much two readings of one spine differ."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any, Literal
+
+from edge_spine.estimator import NOTICE, SpineResult
+from edge_spine.measure import MIN_CURVE_DEG, LevelledCurve
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+SCHEMA = "edge-spine/comparison/1"
+# Repeated readings of DXA scans: 95 % of the differences are below 6.2 degrees (PMC10198858), and the field counts
+# a change below 6 as none.
+ERROR_DEG = 6.0
+# Two curves are the same one where they bend to the same side and share so much of the shorter one's length.
+_SHARED = 0.5
+
+Person = Literal["same", "different", "unknown"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One measurement in both scans.
+
+    Attributes
+    ----------
+    name, unit : str
+        What it is, as in result.json, and its unit.
+    before, after : float or None
+        None where a lateral curve is below `MIN_CURVE_DEG` in that scan.
+    change : float
+        After less before; a curve that is missing counts as `MIN_CURVE_DEG`, the most it can have been.
+    error : float or None
+        Below this a change means nothing; None where nobody has measured it.
+    beyond_error : bool or None
+        Whether the change is larger; None where the error is not known.
+    """
+
+    name: str
+    unit: str
+    before: float | None
+    after: float | None
+    change: float
+    error: float | None
+    beyond_error: bool | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two results and what has changed between them.
+
+    Attributes
+    ----------
+    before, after : SpineResult
+        In the order in which they were given.
+    changes : tuple of Change
+        Lateral curves first, largest first.
+    person : {"same", "different", "unknown"}
+        What the two headers say of whose they are.
+    interval_days : int or None
+        From the first study's date to the second's; None where a header has none.
+    """
+
+    before: SpineResult
+    after: SpineResult
+    changes: tuple[Change, ...]
+    person: Person
+    interval_days: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, numbers with three decimals; schema "edge-spine/comparison/1"."""
+        return {
+            "schema": SCHEMA,
+            "before": self.before.scan.source,
+            "after": self.after.scan.source,
+            "person": self.person,
+            "interval_days": self.interval_days,
+            "model_sha256": self.after.model["sha256"],
+            "changes": [
+                {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(change).items()}
+                for change in self.changes
+            ],
+            "notice": NOTICE,
+        }
+
+
+def compare(before: SpineResult, after: SpineResult) -> Comparison:
+    """Compare two results of one model.
+
+    Parameters
+    ----------
+    before, after : SpineResult
+        Of one person, in the order of their dates.
+
+    Returns
+    -------
+    Comparison
+    """
+    first, second = before.measurements, after.measurements
+    changes = [
+        _angle("max_cobb_deg", first.max_cobb_deg, second.max_cobb_deg),
+        *(_curve_change(*pair) for pair in paired_curves(first.scoliosis_curves, second.scoliosis_curves)),
+    ]
+    for name, unit in (
+        ("kyphosis_t4_t12_deg", "deg"),
+        ("lordosis_l1_l5_deg", "deg"),
+        ("max_lateral_deviation_mm", "mm"),
+        ("centreline_length_mm", "mm"),
+        ("volume_ml", "ml"),
+    ):
+        old, new = float(getattr(first, name)), float(getattr(second, name))
+        changes.append(Change(name, unit, old, new, new - old, None, None))
+    person, days = _whose(before.scan.header, after.scan.header)
+    return Comparison(before, after, tuple(changes), person, days)
+
+
+def paired_curves(
+    before: tuple[LevelledCurve, ...], after: tuple[LevelledCurve, ...]
+) -> list[tuple[LevelledCurve | None, LevelledCurve | None]]:
+    """Pair the lateral curves of two spines: same side, most of the shorter one's length in common.
+
+    Returns
+    -------
+    list of tuple
+        Largest first; None where a curve has no partner.
+    """
+    free = list(after)
+    pairs: list[tuple[LevelledCurve | None, LevelledCurve | None]] = []
+    for curve in before:
+        partner = max(free, key=lambda other: _overlap(curve, other), default=None)
+        if partner is not None and _overlap(curve, partner) < _SHARED:
+            partner = None
+        if partner is not None:
+            free.remove(partner)
+        pairs.append((curve, partner))
+    pairs += [(None, curve) for curve in free]
+    return sorted(pairs, key=lambda pair: -max(curve.cobb_deg for curve in pair if curve is not None))
+
+
+def _overlap(one: LevelledCurve, other: LevelledCurve) -> float:
+    """Share of the shorter curve that lies along the other one; 0 for opposite sides."""
+    if one.side != other.side:
+        return 0.0
+    common = min(one.lower_end, other.lower_end) - max(one.upper_end, other.upper_end)
+    return common / min(one.lower_end - one.upper_end, other.lower_end - other.upper_end)
+
+
+def _curve_change(before: LevelledCurve | None, after: LevelledCurve | None) -> Change:
+    shown = after or before
+    assert shown is not None
+    name = f"cobb_deg {shown.side} apex {shown.apex_level}"
+    return _angle(name, before and before.cobb_deg, after and after.cobb_deg)
+
+
+def _angle(name: str, before: float | None, after: float | None) -> Change:
+    change = (MIN_CURVE_DEG if after is None else after) - (MIN_CURVE_DEG if before is None else before)
+    return Change(name, "deg", before, after, change, ERROR_DEG, abs(change) > ERROR_DEG)
+
+
+def _whose(before: Dataset | None, after: Dataset | None) -> tuple[Person, int | None]:
+    """Compare who the two headers name; nothing of it is kept."""
+    if before is None or after is None:
+        return "unknown", None
+    person: Person = "unknown"
+    # An empty value says nothing, and a name alone is written in too many ways.
+    for keyword in ("PatientID", "PatientBirthDate", "PatientSex"):
+        pair = [str(header.get(keyword) or "").strip().upper() for header in (before, after)]
+        if not all(pair):
+            continue
+        if pair[0] != pair[1]:
+            return "different", _days(before, after)
+        if keyword == "PatientID":
+            person = "same"
+    return person, _days(before, after)
+
+
+def _days(before: Dataset, after: Dataset) -> int | None:
+    dates = []
+    for header in (before, after):
+        text = str(header.get("StudyDate") or "")
+        try:
+            dates.append(date(int(text[:4]), int(text[4:6]), int(text[6:8])))
+        except ValueError:
+            return None
+    return (dates[1] - dates[0]).days

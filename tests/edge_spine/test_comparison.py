@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+
+from edge_spine.comparison import ERROR_DEG, compare, paired_curves
+from edge_spine.measure import MIN_CURVE_DEG, LevelledCurve
+from tests.edge_spine.fake_result import fake_curves, fake_result
+
+
+def curve(cobb: float, side: Any, upper: int, lower: int) -> LevelledCurve:
+    return LevelledCurve(cobb, cobb / 1.4, side, (upper + lower) // 2, upper, lower, "T8", "T5", "T11")
+
+
+def result(curves: Any = None, header: Dataset | None = None) -> Any:
+    made = fake_result(curves=curves or fake_curves())
+    made.scan.header = header
+    return made
+
+
+def header(**values: str) -> Dataset:
+    made = Dataset()
+    for keyword, value in values.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def test_curves_of_one_side_and_place_are_a_pair() -> None:
+    old = (curve(30, "right", 40, 100), curve(15, "left", 100, 160))
+    new = (curve(22, "left", 110, 170), curve(18, "right", 50, 108))
+    assert paired_curves(old, new) == [(old[0], new[1]), (old[1], new[0])]
+
+
+@pytest.mark.parametrize(
+    "other", [curve(20, "left", 40, 100), curve(20, "right", 80, 140), curve(20, "right", 101, 160)]
+)
+def test_other_curves_are_none(other: LevelledCurve) -> None:
+    old = curve(30, "right", 40, 100)
+    assert paired_curves((old,), (other,)) == [(old, None), (None, other)]
+
+
+def test_a_change_is_after_less_before() -> None:
+    comparison = compare(result(fake_curves(lateral_mm=10)), result(fake_curves(lateral_mm=20)))
+    largest = comparison.changes[0]
+    assert largest.name == "max_cobb_deg"
+    assert largest.before is not None and largest.after is not None
+    assert largest.change == pytest.approx(largest.after - largest.before) and largest.change > ERROR_DEG
+    assert largest.beyond_error is True
+    back = compare(comparison.after, comparison.before).changes[0]
+    assert back.change == pytest.approx(-largest.change) and back.beyond_error is True
+
+
+def test_the_same_scan_twice_has_not_changed() -> None:
+    one = result()
+    comparison = compare(one, one)
+    assert {change.change for change in comparison.changes} == {0.0}
+    assert {change.beyond_error for change in comparison.changes} == {False, None}
+    assert [change.name for change in comparison.changes if change.error is None] == [
+        "kyphosis_t4_t12_deg",
+        "lordosis_l1_l5_deg",
+        "max_lateral_deviation_mm",
+        "centreline_length_mm",
+        "volume_ml",
+    ]
+
+
+def test_a_curve_that_appears_is_measured_from_the_least_that_is_listed() -> None:
+    straight, bent = result(fake_curves(lateral_mm=0)), result(fake_curves(lateral_mm=14))
+    assert not straight.measurements.scoliosis_curves
+    appeared = [change for change in compare(straight, bent).changes if change.before is None]
+    assert len(appeared) == len(bent.measurements.scoliosis_curves) > 0
+    for change in appeared:
+        assert change.after is not None
+        assert change.change == pytest.approx(change.after - MIN_CURVE_DEG)
+        assert change.beyond_error is (change.change > ERROR_DEG)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "person"),
+    [
+        ({"PatientID": "1"}, {"PatientID": "1"}, "same"),
+        ({"PatientID": "1"}, {"PatientID": "2"}, "different"),
+        ({"PatientID": "1", "PatientSex": "F"}, {"PatientID": "1", "PatientSex": "M"}, "different"),
+        ({"PatientBirthDate": "19600101"}, {"PatientBirthDate": "19600101"}, "unknown"),
+        ({"PatientBirthDate": "19600101"}, {"PatientBirthDate": "19600102"}, "different"),
+        ({"PatientID": "1"}, {}, "unknown"),
+        ({"PatientName": "A"}, {"PatientName": "B"}, "unknown"),
+    ],
+)
+def test_whose_the_scans_are(first: dict[str, str], second: dict[str, str], person: str) -> None:
+    comparison = compare(result(header=header(**first)), result(header=header(**second)))
+    assert comparison.person == person
+    assert compare(result(), result(header=header(**second))).person == "unknown"
+
+
+def test_the_interval_is_in_days() -> None:
+    dates = [result(header=header(StudyDate=day)) for day in ("20230228", "20240301", "")]
+    assert compare(dates[0], dates[1]).interval_days == 367
+    assert compare(dates[1], dates[0]).interval_days == -367
+    assert compare(dates[0], dates[2]).interval_days is None
+
+
+def test_the_table_names_nobody() -> None:
+    values = {"PatientID": "SECRET-ID", "PatientName": "SECRET^NAME", "StudyDate": "20230228"}
+    table = compare(result(header=header(**values)), result(header=header(**values))).to_dict()
+    assert table["schema"] == "edge-spine/comparison/1" and table["person"] == "same"
+    assert "SECRET" not in str(table) and "20230228" not in str(table)
+    assert table["notice"]
+    assert isinstance(SimpleNamespace(**table["changes"][0]).change, float)
