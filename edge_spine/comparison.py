@@ -48,6 +48,13 @@ class Change:
     error: float | None
     beyond_error: bool | None
 
+    @property
+    def verdict(self) -> str:
+        """The error in words."""
+        if self.error is None:
+            return "not known"
+        return f"{'beyond' if self.beyond_error else 'within'} {self.error:g} {self.unit}"
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -86,6 +93,16 @@ class Comparison:
             ],
             "notice": NOTICE,
         }
+
+    def table(self) -> str:
+        """Return the changes as lines of text."""
+        lines = [f"{'':32}{'before':>10}{'after':>10}{'change':>10}   error"]
+        for change in self.changes:
+            values = (
+                f"{value:10.1f}" if value is not None else f"{'none':>10}" for value in (change.before, change.after)
+            )
+            lines.append(f"{change.name:32}{''.join(values)}{change.change:+10.1f}   {change.verdict}")
+        return "\n".join([*lines, NOTICE])
 
 
 def compare(before: SpineResult, after: SpineResult) -> Comparison:
@@ -153,7 +170,8 @@ def _curve_change(before: LevelledCurve | None, after: LevelledCurve | None) -> 
     shown = after or before
     assert shown is not None
     name = f"cobb_deg {shown.side} apex {shown.apex_level}"
-    return _angle(name, before and before.cobb_deg, after and after.cobb_deg)
+    angles = [None if curve is None else curve.cobb_deg for curve in (before, after)]
+    return _angle(name, *angles)
 
 
 def _angle(name: str, before: float | None, after: float | None) -> Change:

@@ -6,10 +6,16 @@ import ipaddress
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pydicom.uid import Comprehensive3DSRStorage, EncapsulatedSTLStorage, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    EncapsulatedPDFStorage,
+    EncapsulatedSTLStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from edge_spine.engines import ENGINES, PRECISIONS
 from edge_spine.errors import UsageError
@@ -21,7 +27,12 @@ else:
     import tomli as tomllib
 
 # What can be sent, and the SOP class that each is sent as.
-RESULTS = {"sr": Comprehensive3DSRStorage, "sc": SecondaryCaptureImageStorage, "stl": EncapsulatedSTLStorage}
+RESULTS = {
+    "sr": Comprehensive3DSRStorage,
+    "sc": SecondaryCaptureImageStorage,
+    "stl": EncapsulatedSTLStorage,
+    "pdf": EncapsulatedPDFStorage,
+}
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -90,7 +101,7 @@ class NodeConfig:
     spool: Path
     peers: tuple[Peer, ...]
     destination: Destination
-    results: tuple[str, ...] = tuple(RESULTS)
+    results: tuple[str, ...] = ("sr", "sc", "stl")
     tls: Tls | None = None
     health_port: int = 11113
     least_free_mb: int = 2048
@@ -153,6 +164,8 @@ def load_config(path: Path) -> NodeConfig:
         threads=None if "threads" not in node.values else node.take("threads", _count),
     )
     top.finish()
+    if "pdf" in config.results and find_spec("reportlab") is None:
+        raise UsageError(f"{path.name}: the result pdf needs the package reportlab: install edge-spine[report]")
     if config.destination.tls and config.tls is None:
         raise UsageError(f"{path.name}: destination.tls needs the table [tls]")
     return config

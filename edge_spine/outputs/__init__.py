@@ -39,6 +39,30 @@ def _stl(result: SpineResult) -> bytes:
     return render(result)
 
 
+def _glb(result: SpineResult) -> bytes:
+    from edge_spine.outputs.glb import render
+
+    return render(result)
+
+
+def _csv(result: SpineResult) -> bytes:
+    from edge_spine.outputs.curves_csv import render
+
+    return render(result)
+
+
+def _html(result: SpineResult) -> bytes:
+    from edge_spine.outputs.report_html import render
+
+    return render(result)
+
+
+def _pdf(result: SpineResult) -> bytes:
+    from edge_spine.outputs.report_pdf import render
+
+    return render(result)
+
+
 def _structured_report(result: SpineResult) -> bytes:
     from edge_spine.outputs.structured_report import render
 
@@ -57,6 +81,12 @@ def _encapsulated_stl(result: SpineResult) -> bytes:
     return encapsulated_stl(result)
 
 
+def _encapsulated_report(result: SpineResult) -> bytes:
+    from edge_spine.outputs.encapsulated import encapsulated_pdf
+
+    return encapsulated_pdf(result, FORMATS["pdf"].render(result))
+
+
 @dataclass(frozen=True)
 class OutputFormat:
     """One way to write a result: the name of its file, the function that fills it, and what that function needs.
@@ -70,11 +100,17 @@ class OutputFormat:
 
 
 _HIGHDICOM = ("highdicom", "dicom")
+_REPORTLAB = ("reportlab", "report")
+_TRIMESH = ("trimesh", "report")
 FORMATS: dict[str, OutputFormat] = {
     "json": OutputFormat("result.json", _json),
     "ply": OutputFormat("spine.ply", _ply),
     "png": OutputFormat("preview.png", _png),
     "stl": OutputFormat("spine.stl", _stl),
+    "glb": OutputFormat("spine.glb", _glb, _TRIMESH),
+    "csv": OutputFormat("curves.csv", _csv),
+    "html": OutputFormat("report.html", _html),
+    "pdf": OutputFormat("report.pdf", _pdf, _REPORTLAB),
     "sr": OutputFormat("spine.sr.dcm", _structured_report, _HIGHDICOM),
     "sc": OutputFormat("preview.sc.dcm", _secondary_capture, _HIGHDICOM),
 }
@@ -86,6 +122,7 @@ DICOM_OBJECTS: dict[str, Callable[[SpineResult], bytes]] = {
     "sr": _structured_report,
     "sc": _secondary_capture,
     "stl": _encapsulated_stl,
+    "pdf": _encapsulated_report,
 }
 
 

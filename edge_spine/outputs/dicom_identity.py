@@ -22,7 +22,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from edge_spine import __version__
 from edge_spine.errors import EdgeSpineError
 from edge_spine.outputs.dicom_values import copied_attributes, legal_value
-from edge_spine.reading.dicom import _quiet_pydicom
+from edge_spine.reading.dicom import quiet_pydicom
 
 if TYPE_CHECKING:
     from edge_spine.estimator import SpineResult
@@ -107,7 +107,7 @@ def identify(result: SpineResult) -> Identity:
     header = result.scan.header
     if header is None:
         raise OutputError("a DICOM result needs a DICOM scan")
-    with _quiet_pydicom():
+    with quiet_pydicom():
         source = Dataset()
         for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
             value = legal_value(header, keyword)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from edge_spine.measure import LevelledCurve
 
 TANGENT_ROWS = 8
+# Smaller curves are within the error between repeated readings (MDC95 6.2 degrees) and get no lines.
+DRAWN_FROM_DEG = 6.0
+_DRAWN_CURVES = 3
 
 
 @dataclass(frozen=True)
@@ -58,3 +62,27 @@ def end_lines(centre: NDArray[np.float64], curve: LevelledCurve) -> tuple[EndLin
         EndLine(curve.upper_end, curve.upper_end_level, middle - difference / 2),
         EndLine(curve.lower_end, curve.lower_end_level, middle + difference / 2),
     )
+
+
+def drawn_curves(curves: Sequence[LevelledCurve]) -> list[LevelledCurve]:
+    """Return the curves that get lines, largest first."""
+    return [curve for curve in curves if curve.cobb_deg >= DRAWN_FROM_DEG][:_DRAWN_CURVES]
+
+
+def drawn_end_lines(
+    centre: NDArray[np.float64], curves: Sequence[LevelledCurve]
+) -> list[tuple[LevelledCurve, list[EndLine]]]:
+    """Return the curves that get lines, each with those of its end lines that no curve before it has.
+
+    Curves that follow each other share an end vertebra: one line and one name are enough.
+    """
+    drawn: list[EndLine] = []
+    found = []
+    for curve in drawn_curves(curves):
+        new = []
+        for end in end_lines(centre, curve):
+            if all(abs(end.row - other.row) >= TANGENT_ROWS for other in drawn):
+                drawn.append(end)
+                new.append(end)
+        found.append((curve, new))
+    return found

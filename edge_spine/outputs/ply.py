@@ -19,6 +19,8 @@ def render(result: SpineResult) -> bytes:
         "ply\n"
         "format binary_little_endian 1.0\n"
         "comment edge-spine: millimetres, DICOM LPS (x to the left, y to posterior, z to the head)\n"
+        # what 3D Slicer writes and looks for
+        "comment SPACE=LPS\n"
         "comment Research use only. Not for diagnosis.\n"
         f"element vertex {len(vertices)}\n"
         "property float x\n"

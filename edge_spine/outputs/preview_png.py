@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.outputs.drawing import Box, Canvas, Colour, Image, MillimetreView, text_mask
-from edge_spine.outputs.end_lines import TANGENT_ROWS, EndLine, end_lines
+from edge_spine.outputs.end_lines import DRAWN_FROM_DEG, drawn_end_lines
+from edge_spine.outputs.report.wording import REMARK, headline, sections, verdict
 from edge_spine.outputs.shading import shade
 from edge_spine.preprocess import Body, find_body, resample
 
@@ -45,9 +46,6 @@ _TOP, _BOTTOM = 76, 946
 _TITLE_HEIGHT = 44
 _CAPTION_HEIGHT = 52
 _SCAN_WIDTH, _CORONAL_WIDTH, _SAGITTAL_WIDTH, _SURFACE_WIDTH = 280, 352, 256, 304
-# Smaller curves are within the error between repeated readings (MDC95 6.2 degrees) and get no lines.
-_DRAWN_FROM_DEG = 6.0
-_DRAWN_CURVES = 3
 _SURFACE_AZIMUTHS = (-38.0, 38.0)
 
 
@@ -304,15 +302,9 @@ def _coronal_panel(canvas: Canvas, card: Box, result: SpineResult, body: Body, v
 
 def _cobb_lines(canvas: Canvas, view: MillimetreView, result: SpineResult) -> None:
     centre, half_width = result.spine.centreline, result.spine.half_width
-    drawn: list[EndLine] = []
-    curves = [c for c in result.measurements.scoliosis_curves if c.cobb_deg >= _DRAWN_FROM_DEG]
-    for index, curve in enumerate(curves[:_DRAWN_CURVES]):
+    for index, (curve, ends) in enumerate(drawn_end_lines(centre, result.measurements.scoliosis_curves)):
         convex = -1 if curve.side == "right" else 1
-        for end in end_lines(centre, curve):
-            # Curves that follow each other share an end vertebra: one line and one name are enough.
-            if any(abs(end.row - other.row) < TANGENT_ROWS for other in drawn):
-                continue
-            drawn.append(end)
+        for end in ends:
             reach = half_width[end.row] + np.array([12.0, 30.0])
             along = np.array([-convex * reach[1], convex * reach[0]])[:, np.newaxis] * end.direction
             path = view.points(centre[end.row, 0] + along[:, 0], centre[end.row, 2] + along[:, 1])
@@ -421,7 +413,7 @@ def _largest_curve_tint(result: SpineResult, z: NDArray[np.float64]) -> NDArray[
     """Return a colour (H, 3) for each height: bone, and orange along the largest curve."""
     bone, accent = np.array(_BONE, float), np.array(_ORANGE, float)
     curves = result.measurements.scoliosis_curves
-    if not curves or curves[0].cobb_deg < _DRAWN_FROM_DEG:
+    if not curves or curves[0].cobb_deg < DRAWN_FROM_DEG:
         return np.tile(bone, (z.size, 1))
     upper, lower = (result.spine.centreline[row, 2] for row in (curves[0].upper_end, curves[0].lower_end))
     inside = np.clip(np.minimum(upper - z, z - lower) / 15 + 0.5, 0, 1)[:, np.newaxis]
@@ -431,44 +423,31 @@ def _largest_curve_tint(result: SpineResult, z: NDArray[np.float64]) -> NDArray[
 
 def _numbers_panel(canvas: Canvas, card: Box, result: SpineResult) -> None:
     table = _Table(canvas, card)
-    measured = result.measurements
-    curves = measured.scoliosis_curves
-    _title(canvas, card, "Measurements", measured.posture)
+    figure, sentence = headline(result)
+    seen, inferred = sections(result)
+    _title(canvas, card, "Measurements", result.measurements.posture)
     table.y = card.y + 70
-    table.heading("LARGEST LATERAL CURVE (COBB)")
-    if curves:
-        largest = curves[0]
-        table.figure(f"{largest.cobb_deg:.1f}°", _ORANGE if largest.cobb_deg >= _DRAWN_FROM_DEG else _TEXT)
-        table.line(f"convex to the {largest.side}, apex {largest.apex_level}")
+    table.heading(seen.heading.upper())
+    table.figure(figure, _ORANGE if result.measurements.max_cobb_deg >= DRAWN_FROM_DEG else _TEXT)
+    table.line(sentence)
+    if result.measurements.scoliosis_curves:
         table.y += 6
-        table.row("Ends", f"{largest.upper_end_level} to {largest.lower_end_level}")
-        table.row("Ferguson", f"{largest.ferguson_deg:.1f}°")
-    else:
-        table.figure("none", _TEXT)
-        table.line("no curve that can be measured")
-    for curve in curves[1:3]:
-        table.row(f"Next: {curve.side}, apex {curve.apex_level}", f"{curve.cobb_deg:.1f}°")
-    table.row("Largest lateral deviation", f"{measured.max_lateral_deviation_mm:.1f} mm")
+    for name, value in seen.rows:
+        table.row(name, value)
     table.gap()
-    table.heading("INFERRED, NOT SEEN")
-    table.row("Kyphosis T4 to T12", f"{measured.kyphosis_t4_t12_deg:.1f}°")
-    table.row("Lordosis L1 to L5", f"{measured.lordosis_l1_l5_deg:.1f}°")
-    table.row("Plane of maximal curvature", f"{measured.plane_of_maximal_curvature_deg:.0f}°")
-    table.row("Length T1 to L5", f"{measured.centreline_length_mm:.0f} mm")
-    table.row("Volume", f"{measured.volume_ml:.0f} ml")
+    table.heading(inferred.heading.upper())
+    for name, value in inferred.rows:
+        table.row(name, value)
     table.gap()
     table.heading("QUALITY")
-    accepted = result.quality.accepted
-    canvas.dot((table.left + 6, table.y - 5), 6, _GREEN if accepted else _VERMILLION)
-    table.line("Accepted" if accepted else "Not accepted", indent=20)
-    flags = [flag.replace("-", " ") for flag in result.quality.flags]
+    word, flags = verdict(result)
+    canvas.dot((table.left + 6, table.y - 5), 6, _GREEN if result.quality.accepted else _VERMILLION)
+    table.line(word, indent=20)
     shown = flags if len(flags) <= 5 else [*flags[:4], f"and {len(flags) - 4} more, see result.json"]
     for flag in shown:
         table.line(flag, colour=_QUIET, size=15, indent=20)
-    if not flags:
-        table.line("no flags", colour=_QUIET, size=15, indent=20)
-    notes = ("Lying down, curves measure less than", "on standing films. Levels are estimated.")
-    for index, note in enumerate(notes):
+    notes = REMARK.partition("than ")
+    for index, note in enumerate((notes[0] + notes[1].strip(), notes[2])):
         canvas.text(note, table.left, card.bottom - 37 + 20 * index, 15, _QUIET, max_width=table.right - table.left)
 
 

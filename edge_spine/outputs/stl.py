@@ -10,8 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     from edge_spine.estimator import SpineResult
 
-# STL itself says neither; 80 bytes, and a binary file must not begin with "solid".
-_HEADER = b"edge-spine, mm, DICOM LPS. Not for Diagnostic Use, for research use only."
+# STL itself says neither unit nor axes: SPACE=LPS is what 3D Slicer writes and looks for. 80 bytes, and a binary
+# file must not begin with "solid".
+_HEADER = b"edge-spine, mm, SPACE=LPS. Not for Diagnostic Use, for research use only."
 _TRIANGLE = np.dtype([("normal", "<f4", (3,)), ("vertices", "<f4", (3, 3)), ("attribute", "<u2")])
 
 

@@ -79,7 +79,7 @@ def test_everything_else(tmp_path: Path) -> None:
         ('host = "pacs"', 'host = "pacs"\ntls = true', "[tls]"),
         ("[destination]", "[tls]\nkey = 'k'\n[destination]", "tls.certificate is missing"),
         ("[destination]", "[delivery]\nfirst_retry_s = 0\n[destination]", "delivery.first_retry_s"),
-        ('spool = "spool"', 'spool = "spool"\nresults = ["pdf"]', "node.results"),
+        ('spool = "spool"', 'spool = "spool"\nresults = ["docx"]', "node.results"),
         ('spool = "spool"', 'spool = "spool"\nresults = []', "node.results"),
         ('spool = "spool"', 'spool = "spool"\nengine = "abacus"', "node.engine"),
         ('spool = "spool"', 'spool = "spool"\nthreads = 0', "node.threads"),
@@ -103,3 +103,12 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "node.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="cannot be read"):
         load_config(tmp_path / "node.toml")
+
+
+def test_a_result_without_its_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = WHOLE.replace("port = 11112", 'port = 11112\nresults = ["pdf", "sr"]')
+    monkeypatch.setattr("edge_spine.node.config.find_spec", lambda _name: object())
+    assert loaded(tmp_path, text).results == ("sr", "pdf")
+    monkeypatch.setattr("edge_spine.node.config.find_spec", lambda _name: None)
+    with pytest.raises(UsageError, match=r"edge-spine\[report\]"):
+        loaded(tmp_path, text)

@@ -40,7 +40,8 @@ def test_highdicom_is_loaded_for_its_formats_only() -> None:
         "FORMATS['sc'].render(result)\n"
         "print('highdicom' in sys.modules)\n"
     )
-    pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
+    for package in ("highdicom", "reportlab", "trimesh"):
+        pytest.importorskip(package, reason="install edge-spine[dicom,report]")
     root = Path(__file__).resolve().parents[3]
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=120)
     assert (ended.stdout.split(), ended.stderr) == (["False", "True"], "")
@@ -48,17 +49,22 @@ def test_highdicom_is_loaded_for_its_formats_only() -> None:
 
 def test_the_usual_outputs_stay_three() -> None:
     assert DEFAULT_FORMATS == ("json", "ply", "png")
-    assert set(FORMATS) - set(DEFAULT_FORMATS) == {"stl", "sr", "sc"}
-    assert tuple(DICOM_OBJECTS) == ("sr", "sc", "stl")
+    assert set(FORMATS) - set(DEFAULT_FORMATS) == {"csv", "stl", "glb", "html", "pdf", "sr", "sc"}
+    assert tuple(DICOM_OBJECTS) == ("sr", "sc", "stl", "pdf")
 
 
 def test_dicom_results_are_written_beside_the_others(tmp_path: Path) -> None:
-    pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
+    for package in ("highdicom", "reportlab", "trimesh"):
+        pytest.importorskip(package, reason="install edge-spine[dicom,report]")
     _, paths = write_outputs(fake_dicom_result(), tmp_path, tuple(FORMATS))
     assert sorted(path.name for path in paths) == [
+        "curves.csv",
         "preview.png",
         "preview.sc.dcm",
+        "report.html",
+        "report.pdf",
         "result.json",
+        "spine.glb",
         "spine.ply",
         "spine.sr.dcm",
         "spine.stl",

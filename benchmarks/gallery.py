@@ -1,0 +1,377 @@
+"""The qualitative figure: truth against what is found, on phantoms of rising severity and the bundled scan.
+
+`python benchmarks/gallery.py --out DIR [--count 4] [--seed N]` writes DIR/gallery.png and DIR/gallery.json and prints
+the figures as a table. Phantoms are taken from the seeds of the evaluation, which training never uses, for their true
+angle alone: the nearest to 5 ... 50 degrees among the first 200, however well or badly they come out. Every scan takes
+the runtime's whole walk. Needs edge-spine[cpu,export].
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from edge_spine import SpineEstimator, read_scan  # noqa: E402
+from edge_spine.errors import EdgeSpineError  # noqa: E402
+from edge_spine.estimator import NOTICE, SpineResult  # noqa: E402
+from edge_spine.layout import CROP_SIZE  # noqa: E402
+from edge_spine.measure import measure  # noqa: E402
+from edge_spine.outputs import preview_png as preview  # noqa: E402
+from edge_spine.outputs.drawing import Box, Canvas, Colour, MillimetreView  # noqa: E402
+from edge_spine.outputs.shading import shade  # noqa: E402
+from edge_spine.preprocess import Body, find_body  # noqa: E402
+from edge_spine.reconstruct import reconstruct  # noqa: E402
+from export.training.dataset import EVALUATION_SEED  # noqa: E402
+from export.training.evaluate import centre_errors, compare, judge_bands, scan_of  # noqa: E402
+from export.training.phantom import Subject, make_phantom, make_subject  # noqa: E402
+from export.training.scanner import IDXA  # noqa: E402
+
+# The bundled scan is the iDXA image of this phantom, whose seed nothing else uses.
+BUNDLED_SEED = 40_000_356
+LEAST_DEG, MOST_DEG = 5.0, 50.0
+SEARCHED = 200
+
+WIDTH = 1600
+_HEAD, _FOOT, _ROW = 142, 48, 440
+_MARGIN, _GAP, _PAD = 24, 10, 12
+_SCAN, _CORONAL, _SAGITTAL, _SURFACE = 152, 236, 208, 134
+_TRUTH: Colour = (255, 255, 255)
+_DASH_PX, _SPACE_PX = 6.0, 9.0
+_AROUND_MM = 30.0
+
+
+@dataclass(frozen=True)
+class Example:
+    """One scan of the figure.
+
+    Attributes
+    ----------
+    name : str
+        What the row is called.
+    found, truth : SpineResult
+        The runtime's answer; and the truth on the same rows, in the same form.
+    """
+
+    name: str
+    found: SpineResult
+    truth: SpineResult
+
+    def figures(self) -> dict[str, float]:
+        """Return the errors as `export.training.evaluate` defines them, and the share of rows inside their bands."""
+        found, truth = self.found, self.truth
+        figures = compare(found.curves, found.spine, truth.curves, truth.spine)
+        if found.band_90 is not None:
+            figures |= judge_bands(found.band_90, centre_errors(found.curves, truth.curves))
+        return figures
+
+
+def example(name: str, found: SpineResult, subject: Subject) -> Example:
+    """Put the truth beside a result."""
+    truth = subject.truth(found.curves.z)
+    spine = reconstruct(truth)
+    return Example(name, found, replace(found, curves=truth, spine=spine, measurements=measure(spine), band_90=None))
+
+
+def chosen_seeds(count: int, first: int, searched: int = SEARCHED) -> list[int]:
+    """Return the seeds whose true largest Cobb angles are nearest to `count` angles from 5 to 50 degrees."""
+    angles = {
+        seed: measure(reconstruct(make_subject(seed).truth())).max_cobb_deg for seed in range(first, first + searched)
+    }
+    seeds: list[int] = []
+    for target in np.linspace(LEAST_DEG, MOST_DEG, count):
+        seeds.append(min(angles, key=lambda seed: abs(angles[seed] - target)))
+        del angles[seeds[-1]]
+    return seeds
+
+
+def examples(estimator: SpineEstimator, seeds: Sequence[int]) -> list[Example]:
+    """Run the bundled scan and the phantoms of these seeds; the least true angle comes first."""
+    bundled = read_scan(str(files("edge_spine") / "data" / "synthetic_whole_body.dcm"))
+    rows = [example("the bundled scan", estimator(bundled), make_subject(BUNDLED_SEED, scanner=IDXA))]
+    for seed in seeds:
+        phantom = make_phantom(seed)
+        rows.append(example(f"phantom {seed}", estimator(scan_of(phantom)), phantom))
+    return sorted(rows, key=lambda row: row.truth.measurements.max_cobb_deg)
+
+
+def draw(rows: Sequence[Example]) -> Canvas:
+    """Draw one row for each example, all spines to one scale."""
+    height = _HEAD + len(rows) * (_ROW + _GAP) - _GAP + _FOOT
+    canvas = Canvas(WIDTH, height, preview._BACKGROUND)
+    _head_and_foot(canvas, rows)
+    scale = _shared_scale(rows)
+    for index, row in enumerate(rows):
+        card = Box(_MARGIN, _HEAD + index * (_ROW + _GAP), WIDTH - 2 * _MARGIN, _ROW)
+        canvas.card(card, preview._CARD)
+        scan, coronal, sagittal, surface, numbers = _columns(card)
+        body = find_body(row.found.scan.pixels, row.found.scan.source)
+        _scan_panel(canvas, scan, row, body)
+        _coronal_panel(canvas, coronal, row, body, scale)
+        _sagittal_panel(canvas, sagittal, row, scale)
+        _surface_panels(canvas, surface, row, scale)
+        _numbers(canvas, numbers, row)
+    return canvas
+
+
+def _columns(card: Box) -> list[Box]:
+    widths = [_SCAN, _CORONAL, _SAGITTAL, 4 * _SURFACE]
+    widths.append(card.width - 2 * _PAD - sum(widths) - len(widths) * _GAP)
+    left, boxes = card.x + _PAD, []
+    for width in widths:
+        boxes.append(Box(left, card.y + _PAD, width, card.height - 2 * _PAD))
+        left += width + _GAP
+    return boxes
+
+
+def _head_and_foot(canvas: Canvas, rows: Sequence[Example]) -> None:
+    name = canvas.text("edge-spine", _MARGIN, 48, 30, preview._TEXT, bold=True)
+    canvas.text("truth and what is found, from mild to severe", name.right + 16, 48, 19, preview._QUIET)
+    canvas.text(
+        "Synthetic phantoms, not people",
+        WIDTH - _MARGIN,
+        48,
+        22,
+        preview._TEXT,
+        bold=True,
+        align="right",
+    )
+    columns = _columns(Box(_MARGIN, _HEAD, WIDTH - 2 * _MARGIN, _ROW))
+    half = columns[3].width // 2
+    titles = (
+        (columns[0], "Scan", "with the crop"),
+        (columns[1], "Coronal", "seen in the scan"),
+        (columns[2], "Sagittal", "inferred, not seen"),
+        (Box(columns[3].x, 0, half, 0), "3D, right front", "truth, found"),
+        (Box(columns[3].x + half, 0, half, 0), "3D, left front", "truth, found"),
+    )
+    for box, title, note in titles:
+        canvas.text(title, box.x, 108, 19, preview._TEXT, bold=True)
+        canvas.text(note, box.x, 130, 15, preview._QUIET)
+    left = columns[4].x
+    samples = np.array([[left, 103.0], [left + 40.0, 103.0]])
+    _dashes(canvas, samples, canvas.box)
+    canvas.text("truth", left + 50, 108, 15, preview._QUIET)
+    for offset, colour in enumerate((preview._SKY, preview._YELLOW, preview._VERMILLION)):
+        line = samples + (110.0, 5.0 * (offset - 1))
+        canvas.stroke(line, colour, 2.2, canvas.box)
+    canvas.text("found", left + 160, 108, 15, preview._QUIET)
+    canvas.fill(Box(left + 222, 97, 40, 12), preview._BAND_EDGE)
+    canvas.fill(Box(left + 222, 98, 40, 10), preview._BAND)
+    canvas.text("90 % band", left + 272, 108, 15, preview._QUIET)
+    canvas.text("orange in 3D: the largest lateral curve", left, 130, 15, preview._QUIET)
+    baseline = canvas.box.bottom - 17
+    canvas.text(NOTICE, _MARGIN, baseline, 19, preview._ORANGE, bold=True)
+    model = rows[0].found.model
+    about = (
+        f"{model['name']} {model['version']},  {model['engine']} {model['precision']},  model {model['sha256'][:12]}"
+    )
+    canvas.text(about, WIDTH - _MARGIN, baseline, 16, preview._QUIET, align="right")
+
+
+def _shared_scale(rows: Sequence[Example]) -> float:
+    """Return the largest scale (pixels per mm) at which every spine fits every panel."""
+    scales = []
+    for row in rows:
+        for result in (row.found, row.truth):
+            curves = result.curves
+            scales.append((_ROW - 2 * _PAD) / (np.ptp(curves.z) + 2 * _AROUND_MM))
+            scales.append(_CORONAL / (np.ptp(curves.coronal) + 2 * _AROUND_MM))
+            scales.append(_SAGITTAL / (np.ptp(curves.sagittal) + 2 * _AROUND_MM))
+            for azimuth in preview._SURFACE_AZIMUTHS:
+                left, right = preview._span_across(result, azimuth)
+                scales.append(_SURFACE / (right - left + 8))
+    return float(min(scales))
+
+
+def _view(box: Box, across: Sequence[NDArray[np.float64]], z: NDArray[np.float64], scale: float) -> MillimetreView:
+    """Return a view with the middle of what it shows at the middle of its box."""
+    middle = (min(part.min() for part in across) + max(part.max() for part in across)) / 2
+    top = (z.max() + z.min()) / 2 + box.height / scale / 2
+    return MillimetreView(box, float(middle - box.width / scale / 2), float(top), scale)
+
+
+def _dashes(canvas: Canvas, path: NDArray[np.float64], clip: Box) -> None:
+    """Draw an open line as white dashes with a thin dark edge."""
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
+    for start in np.arange(0.0, along[-1], _DASH_PX + _SPACE_PX):
+        at = np.linspace(start, min(start + _DASH_PX, along[-1]), 6)
+        dash = np.column_stack([np.interp(at, along, path[:, axis]) for axis in (0, 1)])
+        for colour, width in ((preview._BLACK, 2.6), (_TRUTH, 1.3)):
+            canvas.stroke(dash, colour, width, clip)
+
+
+def _curve_pair(canvas: Canvas, view: MillimetreView, row: Example, plane: str, colours: Sequence[Colour]) -> None:
+    preview._curve_lines(canvas, view, getattr(row.found.curves, plane), row.found.curves.z, colours, 2.2)
+    for across in getattr(row.truth.curves, plane).T:
+        _dashes(canvas, view.points(across, row.truth.curves.z), view.box)
+
+
+def _scan_panel(canvas: Canvas, box: Box, row: Example, body: Body) -> None:
+    result = row.found
+    canvas.fill(box, preview._BLACK)
+    view = preview._scan_view(box, body, result)
+    spacing = result.scan.pixel_spacing_mm
+    canvas.paste(box, preview._picture(view, body.pixels, spacing, float(body.pixels.min()), body.bright))
+    top, left = (-origin * mm for origin, mm in zip(result.prepared.crop_origin_px, spacing, strict=True))
+    side = CROP_SIZE * result.prepared.model_pixel_mm
+    x = np.array([0, side, side, 0, 0]) - left
+    canvas.hairlines([view.points(x, top - np.array([0, 0, side, side, 0]))], preview._TEXT, box)
+    _letters(canvas, box, "R", "L")
+
+
+def _coronal_panel(canvas: Canvas, box: Box, row: Example, body: Body, scale: float) -> None:
+    curves, spacing = row.found.curves, row.found.scan.pixel_spacing_mm
+    view = _view(box, [curves.coronal, row.truth.curves.coronal], curves.z, scale)
+    rows = np.clip(np.rint(-curves.z / spacing[0]).astype(int), 0, body.pixels.shape[0] - 1)
+    columns = np.clip(np.rint(curves.coronal / spacing[1]).astype(int), 0, body.pixels.shape[1] - 1)
+    around = body.pixels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    low, high = np.percentile(around, (1, 99.9))
+    canvas.paste(box, preview._picture(view, body.pixels, spacing, float(low), float(high)))
+    _curve_pair(canvas, view, row, "coronal", preview._CORONAL)
+    _letters(canvas, box, "R", "L")
+    preview._scale_bar(canvas, view, 50)
+
+
+def _sagittal_panel(canvas: Canvas, box: Box, row: Example, scale: float) -> None:
+    canvas.fill(box, preview._BLACK)
+    found = row.found
+    view = _view(box, [found.curves.sagittal, row.truth.curves.sagittal], found.curves.z, scale)
+    if found.band_90 is not None:
+        ribbon = preview._ribbon(view, found.curves.sagittal[:, 1], found.curves.z, found.band_90.sagittal)
+        canvas.area(ribbon, preview._BAND, 0.85, box)
+        canvas.hairlines(np.split(ribbon, 2), preview._BAND_EDGE, box)
+    _curve_pair(canvas, view, row, "sagittal", preview._SAGITTAL)
+    _letters(canvas, box, "A", "P")
+
+
+def _letters(canvas: Canvas, box: Box, left: str, right: str) -> None:
+    for letter, x, align in ((left, box.x + 9, "left"), (right, box.right - 9, "right")):
+        canvas.text(letter, x, box.y + 21, 16, preview._TEXT, bold=True, align=align, backing=preview._BLACK)
+
+
+def _surface_panels(canvas: Canvas, box: Box, row: Example, scale: float) -> None:
+    canvas.fill(box, preview._BLACK)
+    curves = row.found.curves
+    middle = (curves.z.max() + curves.z.min()) / 2
+    z = middle - (np.arange(box.height) + 0.5 - box.height / 2) / scale
+    columns = (np.arange(_SURFACE) + 0.5 - _SURFACE / 2) / scale
+    left = box.x
+    for azimuth in preview._SURFACE_AZIMUTHS:
+        for result, name in ((row.truth, "truth"), (row.found, "found")):
+            across = columns + sum(preview._span_across(result, azimuth)) / 2
+            brightness, coverage = shade(result.spine, azimuth, z, across)
+            tint = preview._largest_curve_tint(result, z)
+            lit = (brightness * coverage)[..., np.newaxis] * tint[:, np.newaxis, ::-1]
+            part = Box(left, box.y, _SURFACE, box.height)
+            canvas.paste(part, np.minimum(lit, 255).astype(np.uint8))
+            canvas.text(name, left + _SURFACE // 2, box.bottom - 7, 14, preview._QUIET, align="centre")
+            left += _SURFACE
+
+
+def _numbers(canvas: Canvas, box: Box, row: Example) -> None:
+    found, truth, figures = row.found.measurements, row.truth.measurements, row.figures()
+    left, y = box.x + 6, box.y + 26
+    columns = (box.right - 150, box.right - 76, box.right - 4)
+    largest = truth.scoliosis_curves[0] if truth.scoliosis_curves else None
+    heading = "no lateral curve" if largest is None else f"{largest.cobb_deg:.0f}° to the {largest.side}"
+    title = canvas.text(heading, left, y, 24, preview._ORANGE, bold=True)
+    canvas.text(row.name, box.right - 4, y, 15, preview._QUIET, align="right", max_width=box.right - title.right - 12)
+    y += 34
+    for x, name in zip(columns, ("truth", "found", "error"), strict=True):
+        canvas.text(name, x, y, 14, preview._QUIET, align="right")
+    canvas.rule(left, y + 8, box.right - 4 - left, preview._RULE)
+    for name, attribute in (
+        ("Largest Cobb angle", "max_cobb_deg"),
+        ("Kyphosis T4 to T12", "kyphosis_t4_t12_deg"),
+        ("Lordosis L1 to L5", "lordosis_l1_l5_deg"),
+    ):
+        y += 30
+        pair = getattr(truth, attribute), getattr(found, attribute)
+        canvas.text(name, left, y, 16, preview._QUIET, max_width=columns[0] - 60 - left)
+        for x, value in zip(columns, (*pair, abs(pair[1] - pair[0])), strict=True):
+            # No lateral curve reaches what can be measured: an error counts it as 0.
+            text = "none" if value == 0.0 and x != columns[2] else f"{value:.1f}°"
+            canvas.text(text, x, y, 17, preview._TEXT, bold=True, align="right")
+    y += 44
+    canvas.text("mean error", box.right - 4, y, 14, preview._QUIET, align="right")
+    canvas.rule(left, y + 8, box.right - 4 - left, preview._RULE)
+    lines = [
+        ("Coronal curves", f"{figures['coronal_mae_mm']:.1f} mm"),
+        ("Sagittal curves, inferred", f"{figures['sagittal_mae_mm']:.1f} mm"),
+        ("3D centreline", f"{figures['deviation3d_mm']:.1f} mm"),
+        ("3D overlap (IoU)", f"{figures['iou3d']:.2f}"),
+    ]
+    if "sagittal_coverage" in figures:
+        lines.append(("Sagittal rows inside the band", f"{100 * figures['sagittal_coverage']:.0f} %"))
+    for name, text in lines:
+        y += 30
+        canvas.text(name, left, y, 16, preview._QUIET)
+        canvas.text(text, box.right - 4, y, 17, preview._TEXT, bold=True, align="right")
+
+
+def table(rows: Sequence[Example]) -> str:
+    """Lay the figures out as text."""
+    head = ("true deg", "found deg", "cor. mm", "sag. mm", "3D mm", "IoU")
+    lines = [f"{'':20}" + "".join(f"{name:>10}" for name in head)]
+    for row in rows:
+        figures = row.figures()
+        values = [row.truth.measurements.max_cobb_deg, row.found.measurements.max_cobb_deg]
+        values += [figures[name] for name in ("coronal_mae_mm", "sagittal_mae_mm", "deviation3d_mm", "iou3d")]
+        lines.append(f"{row.name:20}" + "".join(f"{value:10.2f}" for value in values))
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the figure; 1 where a scan is refused or no engine runs."""
+    parser = argparse.ArgumentParser(prog="python benchmarks/gallery.py", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--count", type=int, default=4, help="phantoms, from 5 to 50 degrees (default 4)")
+    parser.add_argument("--seed", type=int, default=EVALUATION_SEED, help="first of the seeds that are searched")
+    parser.add_argument("--model", type=Path, help="a model bundle (default: the packaged one)")
+    parser.add_argument("--engine", default="auto")
+    options = parser.parse_args(argv)
+    try:
+        with SpineEstimator(engine=options.engine, model=options.model) as estimator:
+            rows = examples(estimator, chosen_seeds(options.count, options.seed))
+    except EdgeSpineError as error:
+        print(error, file=sys.stderr)
+        return 1
+    done, encoded = cv2.imencode(".png", draw(rows).image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    if not done:
+        raise RuntimeError("OpenCV could not encode the gallery as PNG")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "gallery.png").write_bytes(encoded.tobytes())
+    report = {
+        "note": "Synthetic phantoms, not people",
+        "notice": NOTICE,
+        "model": dict(rows[0].found.model),
+        "examples": [
+            {
+                "name": row.name,
+                "true_max_cobb_deg": row.truth.measurements.max_cobb_deg,
+                "max_cobb_deg": row.found.measurements.max_cobb_deg,
+                **row.figures(),
+            }
+            for row in rows
+        ],
+    }
+    (options.out / "gallery.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    print(table(rows))
+    print(f"wrote {options.out / 'gallery.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,57 @@
+"""The curves as a table, one line for each of the network's rows, from the head down."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_spine.levels import level_at
+from edge_spine.measure import _arc_fraction, _descent, _fit
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineResult
+    from edge_spine.reconstruct import Spine
+
+HEADER = (
+    "z_mm",
+    "coronal_left_mm",
+    "coronal_centre_mm",
+    "coronal_right_mm",
+    "sagittal_anterior_mm",
+    "sagittal_centre_mm",
+    "sagittal_posterior_mm",
+    "coronal_band_90_mm",
+    "sagittal_band_90_mm",
+    "vertebral_level",
+)
+
+
+def render(result: SpineResult) -> bytes:
+    """Return the curves of result.json as CSV (RFC 4180, UTF-8) with three decimals.
+
+    "left" and "right" are the image's, as in result.json. The two bands are half-widths, empty where the
+    bundle has no calibration. Nothing in it comes from the file's name or header, so that no cell can be a
+    formula.
+    """
+    curves, bands = result.curves, result.band_90
+    measured = np.column_stack([curves.z, curves.coronal, curves.sagittal])
+    if bands is not None:
+        measured = np.column_stack([measured, bands.coronal, bands.sagittal])
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(HEADER)
+    for values, level in zip(measured.tolist(), row_levels(result.spine), strict=True):
+        # Adding zero turns -0.0 into 0.0.
+        cells = [f"{round(value, 3) + 0.0:.3f}" for value in values]
+        table.writerow([*cells, *[""] * (len(HEADER) - 1 - len(cells)), level])
+    return text.getvalue().encode("utf-8")
+
+
+def row_levels(spine: Spine) -> tuple[str, ...]:
+    """Name the estimated vertebral level of each row of a spine, as `measure` names apexes and ends."""
+    down = _descent(spine.centreline[:, 2])
+    _, slope = _fit(down, spine.centreline[:, :2])
+    return tuple(level_at(fraction) for fraction in _arc_fraction(down, slope).tolist())

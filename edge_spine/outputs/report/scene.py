@@ -1,0 +1,122 @@
+"""What the 3D viewer shows, in mm and DICOM LPS, as typed arrays in base64."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edge_spine.outputs import preview_png as preview
+from edge_spine.outputs.drawing import Image
+from edge_spine.outputs.end_lines import EndLine, drawn_curves, drawn_end_lines
+from edge_spine.outputs.report.vector import PALETTE, hexadecimal
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineResult
+    from edge_spine.preprocess import Body
+
+# Every graphics processor with WebGL 2 takes textures of this side.
+MAX_TEXTURE = 2048
+# How far behind the spine the plane of the scan stands: its true depth cannot be known from one view.
+PLANE_BEHIND_MM = 20.0
+_TANGENT_REACH_MM = (30.0, 12.0)
+
+
+def scene(result: SpineResult) -> dict[str, Any]:
+    """Return the surface, the curves, the Cobb lines and the place of the scan's plane.
+
+    Returns
+    -------
+    dict
+        ``vertices`` (float32, V x 3), ``colours`` (uint8, V x 3), ``faces`` (uint16, F x 3, counter-clockwise
+        seen from outside), ``curves`` and ``ends`` (float32, N x 3), ``apexes``, ``plane``: mm in the frame of
+        result.json, x to the patient's left, y to posterior, z to the head.
+    """
+    vertices, faces = result.spine.mesh()
+    if len(vertices) > np.iinfo(np.uint16).max:
+        raise ValueError(f"{len(vertices)} vertices; expected at most 65535, so that faces fit 16 bits")
+    tint = preview._largest_curve_tint(result, vertices[:, 2])
+    return {
+        "vertices": _packed(vertices, "<f4"),
+        "colours": _packed(np.rint(tint), "u1"),
+        "faces": _packed(faces, "<u2"),
+        "curves": _curves(result),
+        "ends": [
+            _end(result, end, curve.side)
+            for curve, ends in drawn_end_lines(result.spine.centreline, result.measurements.scoliosis_curves)
+            for end in ends
+        ],
+        "apexes": _apexes(result),
+        "plane": _plane(result),
+    }
+
+
+def plane_picture(result: SpineResult, body: Body) -> Image:
+    """Return the whole scan in grey, its pixels those of the file unless it is too large for a texture."""
+    low = float(body.pixels.min())
+    shown = np.clip((body.pixels - low) / max(body.bright - low, 1e-6), 0, 1)
+    scale = MAX_TEXTURE / max(shown.shape)
+    if scale < 1:
+        size = (max(1, round(shown.shape[1] * scale)), max(1, round(shown.shape[0] * scale)))
+        shown = cv2.resize(shown, size, interpolation=cv2.INTER_AREA)
+    grey: Image = (shown * 255).astype(np.uint8)
+    return grey
+
+
+def _plane(result: SpineResult) -> dict[str, float]:
+    rows, columns = result.scan.pixels.shape
+    row_mm, column_mm = result.scan.pixel_spacing_mm
+    behind = float((result.spine.centreline[:, 1] + result.spine.half_depth).max()) + PLANE_BEHIND_MM
+    # Coordinates count from the centre of the first pixel, the picture ends at the edges of its pixels.
+    edges = {
+        "left": -0.5 * column_mm,
+        "right": (columns - 0.5) * column_mm,
+        "top": 0.5 * row_mm,
+        "bottom": -(rows - 0.5) * row_mm,
+        "y": behind,
+    }
+    return {name: round(value, 3) for name, value in edges.items()}
+
+
+def _curves(result: SpineResult) -> list[dict[str, str]]:
+    curves, centre = result.curves, result.spine.centreline
+    x, y, z = centre.T
+    drawn: list[tuple[str, str, NDArray[np.float64]]] = [
+        ("borders", "sky", np.column_stack([curves.coronal[:, 0], y, z])),
+        ("borders", "vermillion", np.column_stack([curves.coronal[:, 2], y, z])),
+        ("borders", "green", np.column_stack([x, curves.sagittal[:, 0], z])),
+        ("borders", "purple", np.column_stack([x, curves.sagittal[:, 2], z])),
+        ("centreline", "yellow", centre),
+    ]
+    return [
+        {"part": part, "colour": hexadecimal(PALETTE[colour]), "points": _packed(points, "<f4")}
+        for part, colour, points in drawn
+    ]
+
+
+def _end(result: SpineResult, end: EndLine, side: str) -> dict[str, Any]:
+    centre, half_width = result.spine.centreline[end.row], result.spine.half_width[end.row]
+    concave = 1 if side == "right" else -1
+    long, short = _TANGENT_REACH_MM
+    along = np.array([concave * (half_width + long), -concave * (half_width + short)])
+    direction = np.array([end.direction[0], 0.0, end.direction[1]])
+    return {"level": end.level, "points": _packed(centre + along[:, np.newaxis] * direction, "<f4")}
+
+
+def _apexes(result: SpineResult) -> list[dict[str, Any]]:
+    return [
+        {
+            "text": f"{curve.cobb_deg:.1f}°",
+            "at": [round(float(value), 2) for value in result.spine.centreline[curve.apex]],
+            "convex": -1 if curve.side == "right" else 1,
+            "half_width": round(float(result.spine.half_width[curve.apex]), 2),
+        }
+        for curve in drawn_curves(result.measurements.scoliosis_curves)
+    ]
+
+
+def _packed(values: ArrayLike, kind: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype=np.dtype(kind)).tobytes()).decode("ascii")

@@ -1,0 +1,118 @@
+"""The preview's panels as inline SVG, whose colours the page's style sheet names and print replaces."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.outputs.drawing import Box, Image
+from edge_spine.outputs.report.vector import PALETTE, Ink, VectorCanvas, cut_out, hexadecimal
+
+_JPEG_QUALITY = 92
+
+
+class SvgCanvas(VectorCanvas):
+    """A canvas that becomes one SVG element.
+
+    Parameters
+    ----------
+    width, height : int
+        Its view box.
+    name : str
+        Begins the identifiers inside it, which must be unique in the page.
+    """
+
+    def __init__(self, width: int, height: int, name: str) -> None:
+        super().__init__(width, height)
+        self._name = name
+        self._clips: dict[Box, str] = {}
+        self._parts: list[str] = []
+
+    def element(self, label: str) -> str:
+        """Return the SVG element.
+
+        Parameters
+        ----------
+        label : str
+            What a screen reader says of the picture.
+        """
+        clips = "".join(
+            f'<clipPath id="{name}"><rect {_rectangle(box)}/></clipPath>' for box, name in self._clips.items()
+        )
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.box.width} {self.box.height}" role="img" '
+            f'aria-label="{escape(label)}"><defs>{clips}</defs>{"".join(self._parts)}</svg>'
+        )
+
+    def _rectangle(self, box: Box, ink: Ink, *, radius: int = 0, opacity: float = 1.0) -> None:
+        corner = f' rx="{radius}"' if radius else ""
+        self._parts.append(f"<rect {_rectangle(box)}{corner}{_fill(ink)}{_opacity(opacity)}/>")
+
+    def _line(self, path: NDArray[np.float64], ink: Ink, width: float, clip: Box) -> None:
+        self._parts.append(
+            f'<polyline points="{_points(path)}" fill="none"{_stroke(ink)} stroke-width="{width:g}"{self._clip(clip)}/>'
+        )
+
+    def _polygon(self, outline: NDArray[np.float64], ink: Ink, opacity: float, clip: Box) -> None:
+        self._parts.append(f'<polygon points="{_points(outline)}"{_fill(ink)}{_opacity(opacity)}{self._clip(clip)}/>')
+
+    def _disc(self, centre: tuple[float, float], radius: float, ink: Ink) -> None:
+        self._parts.append(f'<circle cx="{centre[0]:.2f}" cy="{centre[1]:.2f}" r="{radius:g}"{_fill(ink)}/>')
+
+    def _picture(self, box: Box, picture: Image) -> None:
+        # stretched by less than a pixel where the panel rounded its box
+        self._parts.append(f'<image {_rectangle(box)} preserveAspectRatio="none" href="{data_uri(picture)}"/>')
+
+    def _write(self, text: str, box: Box, baseline: int, size: int, ink: Ink, bold: bool) -> None:
+        weight = ' font-weight="700"' if bold else ""
+        # The length that the layout was made for holds in any font.
+        self._parts.append(
+            f'<text x="{box.x}" y="{baseline}" font-size="{size}"{weight}{_fill(ink)} textLength="{box.width}" '
+            f'lengthAdjust="spacingAndGlyphs">{escape(text)}</text>'
+        )
+
+    def _clip(self, box: Box) -> str:
+        name = self._clips.setdefault(box, f"{self._name}-{len(self._clips)}")
+        return f' clip-path="url(#{name})"'
+
+
+def data_uri(picture: Image) -> str:
+    """Return a picture as a data URI: grey (H, W) as JPEG, BGR (H, W, 3) on black as PNG on nothing.
+
+    Raises
+    ------
+    RuntimeError
+        OpenCV cannot encode it.
+    """
+    if picture.ndim == 2:
+        kind, content, options = "jpeg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    else:
+        kind, content, options = "png", cut_out(picture), []
+    done, encoded = cv2.imencode(f".{kind}", content, options)
+    if not done:
+        raise RuntimeError(f"OpenCV could not encode a picture as {kind.upper()}")
+    return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode('ascii')}"
+
+
+def _rectangle(box: Box) -> str:
+    return f'x="{box.x}" y="{box.y}" width="{box.width}" height="{box.height}"'
+
+
+def _points(points: NDArray[np.float64]) -> str:
+    return " ".join(f"{x:.2f},{y:.2f}" for x, y in points.tolist())
+
+
+def _fill(ink: Ink) -> str:
+    return f' fill="{hexadecimal(PALETTE[ink.name])}"' if ink.on_film else f' class="fill-{ink.name}"'
+
+
+def _stroke(ink: Ink) -> str:
+    return f' stroke="{hexadecimal(PALETTE[ink.name])}"' if ink.on_film else f' class="stroke-{ink.name}"'
+
+
+def _opacity(opacity: float) -> str:
+    return "" if opacity == 1 else f' fill-opacity="{opacity:g}"'

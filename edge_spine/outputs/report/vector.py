@@ -1,0 +1,190 @@
+"""The preview's panels as vector graphics: a canvas whose strokes stay strokes and whose text stays text."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.outputs import preview_png as preview
+from edge_spine.outputs.drawing import Box, Canvas, Colour, Image, shorten
+
+PALETTE: dict[str, Colour] = {
+    "background": preview._BACKGROUND,
+    "card": preview._CARD,
+    "grid": preview._GRID,
+    "rule": preview._RULE,
+    "text": preview._TEXT,
+    "quiet": preview._QUIET,
+    "bone": preview._BONE,
+    "black": preview._BLACK,
+    "orange": preview._ORANGE,
+    "sky": preview._SKY,
+    "green": preview._GREEN,
+    "yellow": preview._YELLOW,
+    "vermillion": preview._VERMILLION,
+    "purple": preview._PURPLE,
+    "band": preview._BAND,
+    "band-edge": preview._BAND_EDGE,
+    "ground": preview._BLACK,
+}
+# What changes on paper; curves keep their colours, inside their dark casing.
+PAPER: dict[str, Colour] = {
+    **PALETTE,
+    "background": (255, 255, 255),
+    "card": (255, 255, 255),
+    "ground": (255, 255, 255),
+    "grid": (226, 228, 232),
+    "rule": (190, 194, 200),
+    "text": (20, 22, 26),
+    "quiet": (82, 88, 97),
+    "bone": (120, 106, 80),
+    "orange": (150, 84, 0),
+    "green": (0, 122, 89),
+    "yellow": (224, 204, 0),
+    "band": (246, 240, 190),
+    "band-edge": (140, 133, 40),
+}
+_NAMES = {colour: name for name, colour in PALETTE.items() if name != "ground"}
+
+
+@dataclass(frozen=True)
+class Ink:
+    """A colour of the palette, and whether it lies on a scan, which stays dark on paper."""
+
+    name: str
+    on_film: bool = False
+
+    def on_paper(self) -> Colour:
+        """Return the colour in print."""
+        return (PALETTE if self.on_film else PAPER)[self.name]
+
+
+def hexadecimal(colour: Colour) -> str:
+    """Return a colour as "#rrggbb"."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+class VectorCanvas(Canvas):
+    """A canvas without pixels: each call of the panels becomes one of six shapes, which a subclass writes.
+
+    Parameters
+    ----------
+    width, height : int
+        In the units of the preview, its pixels.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self.box = Box(0, 0, width, height)
+        self.texts = []
+        self._films: list[Box] = []
+
+    @abstractmethod
+    def _rectangle(self, box: Box, ink: Ink, *, radius: int = 0, opacity: float = 1.0) -> None: ...
+
+    @abstractmethod
+    def _line(self, path: NDArray[np.float64], ink: Ink, width: float, clip: Box) -> None: ...
+
+    @abstractmethod
+    def _polygon(self, outline: NDArray[np.float64], ink: Ink, opacity: float, clip: Box) -> None: ...
+
+    @abstractmethod
+    def _disc(self, centre: tuple[float, float], radius: float, ink: Ink) -> None: ...
+
+    @abstractmethod
+    def _picture(self, box: Box, picture: Image) -> None: ...
+
+    @abstractmethod
+    def _write(self, text: str, box: Box, baseline: int, size: int, ink: Ink, bold: bool) -> None: ...
+
+    def fill(self, box: Box, colour: Colour) -> None:
+        """Fill a rectangle; black is the ground of a view."""
+        self._rectangle(box, self._ground(box) if colour == PALETTE["black"] else self._ink(colour, box))
+
+    def card(self, box: Box, fill: Colour, radius: int = 10) -> None:
+        """Draw a filled rectangle with round corners."""
+        self._rectangle(box, self._ink(fill, box), radius=radius)
+
+    def rule(self, x: int, y: int, width: int, colour: Colour) -> None:
+        """Draw a horizontal hairline."""
+        path = np.array([[x, y + 0.5], [x + width, y + 0.5]])
+        self._line(path, self._ink(colour, self.box), 1.0, self.box)
+
+    def paste(self, box: Box, picture: Image) -> None:
+        """Put a grey (H, W) picture, a scan, or a BGR (H, W, 3) picture on black into a box."""
+        if picture.ndim == 2:
+            self._films.append(box)
+        self._picture(box, picture)
+
+    def hairlines(self, paths: Sequence[NDArray[np.float64]], colour: Colour, clip: Box | None = None) -> None:
+        """Draw open lines of one pixel through points (N, 2), cut at a box."""
+        box = clip or self.box
+        for path in paths:
+            self._line(path, self._ink(colour, box), 1.0, box)
+
+    def stroke(self, path: NDArray[np.float64], colour: Colour, width: float, clip: Box) -> None:
+        """Draw an open line of any width through points (N, 2), cut at a box."""
+        self._line(path, self._ink(colour, clip), width, clip)
+
+    def area(self, outline: NDArray[np.float64], colour: Colour, opacity: float, clip: Box) -> None:
+        """Fill an outline (N, 2), partly transparent, cut at a box."""
+        self._polygon(outline, self._ink(colour, clip), opacity, clip)
+
+    def dot(self, centre: tuple[float, float], radius: float, colour: Colour) -> None:
+        """Draw a filled disc."""
+        around = Box(round(centre[0]), round(centre[1]), 1, 1)
+        self._disc(centre, radius, self._ink(colour, around))
+
+    def text(
+        self,
+        text: str,
+        x: int,
+        baseline: int,
+        size: int,
+        colour: Colour,
+        *,
+        bold: bool = False,
+        align: str = "left",
+        max_width: int | None = None,
+        backing: Colour | None = None,
+    ) -> Box:
+        """Write one line; the parameters are those of `Canvas.text`."""
+        if max_width is not None:
+            text = shorten(text, max_width, size, bold)
+        box = self.text_box(text, x, baseline, size, bold, align)
+        if backing is not None:
+            plate = Box(box.x - 5, box.y - 2, box.width + 10, box.height + 3)
+            self._rectangle(plate, self._ground(box), opacity=0.7)
+        self._write(text, box, baseline, size, self._ink(colour, box), bold)
+        self.texts.append((text, box))
+        return box
+
+    def _ink(self, colour: Colour, place: Box) -> Ink:
+        return Ink(_NAMES[colour], any(place.inside(film) for film in self._films))
+
+    def _ground(self, place: Box) -> Ink:
+        return Ink("ground", self._ink(PALETTE["black"], place).on_film)
+
+
+def cut_out(picture: Image) -> Image:
+    """Free a bright picture (H, W, 3) from its black ground.
+
+    Pixels on the edge are darker for the part that they cover: against their brightest neighbour this
+    gives how much that is.
+
+    Returns
+    -------
+    ndarray
+        (H, W, 4), the last channel opaque at 255.
+    """
+    brightness = picture.max(axis=2).astype(np.float32)
+    seen = (brightness > 0).astype(np.uint8)
+    inside = cv2.erode(seen, np.ones((3, 3), np.uint8)) > 0
+    share = np.where(inside, 1.0, brightness / np.maximum(cv2.dilate(brightness, np.ones((3, 3), np.uint8)), 1.0))
+    colour = np.minimum(picture / np.maximum(share, 1e-3)[..., np.newaxis], 255.0)
+    freed: Image = np.rint(np.dstack([colour, 255 * share])).astype(np.uint8)
+    return freed

@@ -1,0 +1,134 @@
+"""The report as one page of HTML that needs nothing else: pictures, measurements, and a 3D view that turns."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import lru_cache
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import TYPE_CHECKING
+
+from edge_spine.outputs import preview_png as preview
+from edge_spine.outputs.drawing import Box, Canvas
+from edge_spine.outputs.end_lines import DRAWN_FROM_DEG
+from edge_spine.outputs.report.scene import plane_picture, scene
+from edge_spine.outputs.report.svg import SvgCanvas, data_uri
+from edge_spine.outputs.report.vector import PALETTE, PAPER, hexadecimal
+from edge_spine.outputs.report.wording import REMARK, SUBTITLE, TITLE, headline, origin, sections, verdict
+from edge_spine.preprocess import find_body
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineResult
+    from edge_spine.preprocess import Body
+
+_LABELS = {
+    "scan": "The whole scan with the coronal curves of the spine; the patient's right is on the left",
+    "coronal": "Coronal view, seen in the scan: the spine's borders and centre, and the lines of the Cobb angles",
+    "sagittal": "Sagittal view, inferred, not seen: anterior border, centre and posterior border of the spine",
+    "surface": "The spine's surface, inferred, from the right front and from the left front",
+}
+
+
+def render(result: SpineResult) -> bytes:
+    """Return the report as UTF-8 HTML, self-contained; the same scan and model give the same bytes.
+
+    It asks for nothing from anywhere, which its Content-Security-Policy enforces, and names no patient:
+    only the scan's file name.
+
+    Raises
+    ------
+    RuntimeError
+        OpenCV cannot encode a picture.
+    """
+    from edge_spine.estimator import NOTICE
+
+    style, viewer = _style(), _asset("viewer.min.js")
+    body = find_body(result.scan.pixels, result.scan.source)
+    page = Template(_asset("page.html")).substitute(
+        policy=_policy(style, viewer),
+        style=style,
+        viewer=viewer,
+        title=TITLE,
+        subtitle=SUBTITLE,
+        source=escape(result.scan.source),
+        notice=escape(NOTICE),
+        posture=escape(result.measurements.posture),
+        measurements=_measurements(result),
+        remark=escape(REMARK),
+        origin=escape(origin(result)),
+        plane=data_uri(plane_picture(result, body)),
+        # Inside a script element only "<" could end it.
+        scene=json.dumps(scene(result), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+        **_panels(result, body),
+    )
+    # A lone surrogate in a file's name has no place in UTF-8.
+    return page.encode("utf-8", "replace")
+
+
+def _panels(result: SpineResult, body: Body) -> dict[str, str]:
+    cards = preview._cards(Canvas(preview.WIDTH, preview.HEIGHT, preview._BACKGROUND))
+    own = [Box(0, 0, card.width, card.height) for card in cards]
+    view = preview._shared_view(result, own)
+    canvases = {name: SvgCanvas(card.width, card.height, name) for name, card in zip(_LABELS, own, strict=False)}
+    for canvas in canvases.values():
+        canvas.card(canvas.box, preview._CARD)
+    preview._scan_panel(canvases["scan"], own[0], result, body, view)
+    preview._coronal_panel(canvases["coronal"], own[1], result, body, view)
+    preview._sagittal_panel(canvases["sagittal"], own[2], result, view)
+    preview._surface_panel(canvases["surface"], own[3], result, view)
+    return {name: canvas.element(_LABELS[name]) for name, canvas in canvases.items()}
+
+
+def _measurements(result: SpineResult) -> str:
+    figure, sentence = headline(result)
+    seen, inferred = sections(result)
+    word, flags = verdict(result)
+    drawn = " drawn" if result.measurements.max_cobb_deg >= DRAWN_FROM_DEG else ""
+    refused = "" if result.quality.accepted else " refused"
+    return "\n".join(
+        [
+            f"<h3>{escape(seen.heading)}</h3>",
+            f'<p class="figure{drawn}">{escape(figure)}</p><p>{escape(sentence)}</p>',
+            _table(seen.heading, seen.rows),
+            f"<h3>{escape(inferred.heading)}</h3>",
+            _table(inferred.heading, inferred.rows),
+            f'<h3>Quality</h3>\n<p class="verdict{refused}">{escape(word)}</p>',
+            f'<ul class="flags">{"".join(f"<li>{escape(flag)}</li>" for flag in flags)}</ul>',
+        ]
+    )
+
+
+def _table(label: str, rows: tuple[tuple[str, str], ...]) -> str:
+    cells = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in rows)
+    return f'<table aria-label="{escape(label)}">{cells}</table>'
+
+
+def _policy(style: str, script: str) -> str:
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(content: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode('ascii')}"
+
+
+@lru_cache(maxsize=1)
+def _style() -> str:
+    screen = _variables(PALETTE)
+    paper = _variables(PAPER)
+    names = "".join(f".fill-{name}{{fill:var(--{name})}}.stroke-{name}{{stroke:var(--{name})}}" for name in PALETTE)
+    return f":root{{{screen}}}\n@media print{{:root{{{paper}}}}}\n{names}\n{_asset('page.css')}"
+
+
+def _variables(palette: dict[str, tuple[int, int, int]]) -> str:
+    return "".join(f"--{name}:{hexadecimal(colour)};" for name, colour in palette.items())
+
+
+@lru_cache(maxsize=4)
+def _asset(name: str) -> str:
+    return files("edge_spine.outputs.report").joinpath(name).read_text(encoding="utf-8")
