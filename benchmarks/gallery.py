@@ -28,7 +28,7 @@ from edge_spine.errors import EdgeSpineError  # noqa: E402
 from edge_spine.estimator import NOTICE, SpineResult  # noqa: E402
 from edge_spine.layout import CROP_SIZE  # noqa: E402
 from edge_spine.measure import measure  # noqa: E402
-from edge_spine.outputs import preview_png as preview  # noqa: E402
+from edge_spine.outputs import palette, panels  # noqa: E402
 from edge_spine.outputs.drawing import Box, Canvas, Colour, MillimetreView  # noqa: E402
 from edge_spine.outputs.shading import shade  # noqa: E402
 from edge_spine.preprocess import Body, find_body  # noqa: E402
@@ -109,12 +109,12 @@ def examples(estimator: SpineEstimator, seeds: Sequence[int]) -> list[Example]:
 def draw(rows: Sequence[Example]) -> Canvas:
     """Draw one row for each example, all spines to one scale."""
     height = _HEAD + len(rows) * (_ROW + _GAP) - _GAP + _FOOT
-    canvas = Canvas(WIDTH, height, preview._BACKGROUND)
+    canvas = Canvas(WIDTH, height, palette.BACKGROUND)
     _head_and_foot(canvas, rows)
     scale = _shared_scale(rows)
     for index, row in enumerate(rows):
         card = Box(_MARGIN, _HEAD + index * (_ROW + _GAP), WIDTH - 2 * _MARGIN, _ROW)
-        canvas.card(card, preview._CARD)
+        canvas.card(card, palette.CARD)
         scan, coronal, sagittal, surface, numbers = _columns(card)
         body = find_body(row.found.scan.pixels, row.found.scan.source)
         _scan_panel(canvas, scan, row, body)
@@ -136,14 +136,14 @@ def _columns(card: Box) -> list[Box]:
 
 
 def _head_and_foot(canvas: Canvas, rows: Sequence[Example]) -> None:
-    name = canvas.text("edge-spine", _MARGIN, 48, 30, preview._TEXT, bold=True)
-    canvas.text("truth and what is found, from mild to severe", name.right + 16, 48, 19, preview._QUIET)
+    name = canvas.text("edge-spine", _MARGIN, 48, 30, palette.TEXT, bold=True)
+    canvas.text("truth and what is found, from mild to severe", name.right + 16, 48, 19, palette.QUIET)
     canvas.text(
         "Synthetic phantoms, not people",
         WIDTH - _MARGIN,
         48,
         22,
-        preview._TEXT,
+        palette.TEXT,
         bold=True,
         align="right",
     )
@@ -157,27 +157,27 @@ def _head_and_foot(canvas: Canvas, rows: Sequence[Example]) -> None:
         (Box(columns[3].x + half, 0, half, 0), "3D, left front", "truth, found"),
     )
     for box, title, note in titles:
-        canvas.text(title, box.x, 108, 19, preview._TEXT, bold=True)
-        canvas.text(note, box.x, 130, 15, preview._QUIET)
+        canvas.text(title, box.x, 108, 19, palette.TEXT, bold=True)
+        canvas.text(note, box.x, 130, 15, palette.QUIET)
     left = columns[4].x
     samples = np.array([[left, 103.0], [left + 40.0, 103.0]])
     _dashes(canvas, samples, canvas.box)
-    canvas.text("truth", left + 50, 108, 15, preview._QUIET)
-    for offset, colour in enumerate((preview._SKY, preview._YELLOW, preview._VERMILLION)):
+    canvas.text("truth", left + 50, 108, 15, palette.QUIET)
+    for offset, colour in enumerate((palette.SKY, palette.YELLOW, palette.VERMILLION)):
         line = samples + (110.0, 5.0 * (offset - 1))
         canvas.stroke(line, colour, 2.2, canvas.box)
-    canvas.text("found", left + 160, 108, 15, preview._QUIET)
-    canvas.fill(Box(left + 222, 97, 40, 12), preview._BAND_EDGE)
-    canvas.fill(Box(left + 222, 98, 40, 10), preview._BAND)
-    canvas.text("90 % band", left + 272, 108, 15, preview._QUIET)
-    canvas.text("orange in 3D: the largest lateral curve", left, 130, 15, preview._QUIET)
+    canvas.text("found", left + 160, 108, 15, palette.QUIET)
+    canvas.fill(Box(left + 222, 97, 40, 12), palette.BAND_EDGE)
+    canvas.fill(Box(left + 222, 98, 40, 10), palette.BAND)
+    canvas.text("90 % band", left + 272, 108, 15, palette.QUIET)
+    canvas.text("orange in 3D: the largest lateral curve", left, 130, 15, palette.QUIET)
     baseline = canvas.box.bottom - 17
-    canvas.text(NOTICE, _MARGIN, baseline, 19, preview._ORANGE, bold=True)
+    canvas.text(NOTICE, _MARGIN, baseline, 19, palette.ORANGE, bold=True)
     model = rows[0].found.model
     about = (
         f"{model['name']} {model['version']},  {model['engine']} {model['precision']},  model {model['sha256'][:12]}"
     )
-    canvas.text(about, WIDTH - _MARGIN, baseline, 16, preview._QUIET, align="right")
+    canvas.text(about, WIDTH - _MARGIN, baseline, 16, palette.QUIET, align="right")
 
 
 def _shared_scale(rows: Sequence[Example]) -> float:
@@ -189,8 +189,8 @@ def _shared_scale(rows: Sequence[Example]) -> float:
             scales.append((_ROW - 2 * _PAD) / (np.ptp(curves.z) + 2 * _AROUND_MM))
             scales.append(_CORONAL / (np.ptp(curves.coronal) + 2 * _AROUND_MM))
             scales.append(_SAGITTAL / (np.ptp(curves.sagittal) + 2 * _AROUND_MM))
-            for azimuth in preview._SURFACE_AZIMUTHS:
-                left, right = preview._span_across(result, azimuth)
+            for azimuth in panels.SURFACE_AZIMUTHS:
+                left, right = panels.span_across(result, azimuth)
                 scales.append(_SURFACE / (right - left + 8))
     return float(min(scales))
 
@@ -208,26 +208,26 @@ def _dashes(canvas: Canvas, path: NDArray[np.float64], clip: Box) -> None:
     for start in np.arange(0.0, along[-1], _DASH_PX + _SPACE_PX):
         at = np.linspace(start, min(start + _DASH_PX, along[-1]), 6)
         dash = np.column_stack([np.interp(at, along, path[:, axis]) for axis in (0, 1)])
-        for colour, width in ((preview._BLACK, 2.6), (_TRUTH, 1.3)):
+        for colour, width in ((palette.BLACK, 2.6), (_TRUTH, 1.3)):
             canvas.stroke(dash, colour, width, clip)
 
 
 def _curve_pair(canvas: Canvas, view: MillimetreView, row: Example, plane: str, colours: Sequence[Colour]) -> None:
-    preview._curve_lines(canvas, view, getattr(row.found.curves, plane), row.found.curves.z, colours, 2.2)
+    panels.curve_lines(canvas, view, getattr(row.found.curves, plane), row.found.curves.z, colours, 2.2)
     for across in getattr(row.truth.curves, plane).T:
         _dashes(canvas, view.points(across, row.truth.curves.z), view.box)
 
 
 def _scan_panel(canvas: Canvas, box: Box, row: Example, body: Body) -> None:
     result = row.found
-    canvas.fill(box, preview._BLACK)
-    view = preview._scan_view(box, body, result)
+    canvas.fill(box, palette.BLACK)
+    view = panels.scan_view(box, body, result)
     spacing = result.scan.pixel_spacing_mm
-    canvas.paste(box, preview._picture(view, body.pixels, spacing, float(body.pixels.min()), body.bright))
+    canvas.paste(box, panels.picture(view, body.pixels, spacing, float(body.pixels.min()), body.bright))
     top, left = (-origin * mm for origin, mm in zip(result.prepared.crop_origin_px, spacing, strict=True))
     side = CROP_SIZE * result.prepared.model_pixel_mm
     x = np.array([0, side, side, 0, 0]) - left
-    canvas.hairlines([view.points(x, top - np.array([0, 0, side, side, 0]))], preview._TEXT, box)
+    canvas.hairlines([view.points(x, top - np.array([0, 0, side, side, 0]))], palette.TEXT, box)
     _letters(canvas, box, "R", "L")
 
 
@@ -238,45 +238,45 @@ def _coronal_panel(canvas: Canvas, box: Box, row: Example, body: Body, scale: fl
     columns = np.clip(np.rint(curves.coronal / spacing[1]).astype(int), 0, body.pixels.shape[1] - 1)
     around = body.pixels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     low, high = np.percentile(around, (1, 99.9))
-    canvas.paste(box, preview._picture(view, body.pixels, spacing, float(low), float(high)))
-    _curve_pair(canvas, view, row, "coronal", preview._CORONAL)
+    canvas.paste(box, panels.picture(view, body.pixels, spacing, float(low), float(high)))
+    _curve_pair(canvas, view, row, "coronal", palette.CORONAL)
     _letters(canvas, box, "R", "L")
-    preview._scale_bar(canvas, view, 50)
+    panels.scale_bar(canvas, view, 50)
 
 
 def _sagittal_panel(canvas: Canvas, box: Box, row: Example, scale: float) -> None:
-    canvas.fill(box, preview._BLACK)
+    canvas.fill(box, palette.BLACK)
     found = row.found
     view = _view(box, [found.curves.sagittal, row.truth.curves.sagittal], found.curves.z, scale)
     if found.band_90 is not None:
-        ribbon = preview._ribbon(view, found.curves.sagittal[:, 1], found.curves.z, found.band_90.sagittal)
-        canvas.area(ribbon, preview._BAND, 0.85, box)
-        canvas.hairlines(np.split(ribbon, 2), preview._BAND_EDGE, box)
-    _curve_pair(canvas, view, row, "sagittal", preview._SAGITTAL)
+        ribbon = panels.ribbon(view, found.curves.sagittal[:, 1], found.curves.z, found.band_90.sagittal)
+        canvas.area(ribbon, palette.BAND, 0.85, box)
+        canvas.hairlines(np.split(ribbon, 2), palette.BAND_EDGE, box)
+    _curve_pair(canvas, view, row, "sagittal", palette.SAGITTAL)
     _letters(canvas, box, "A", "P")
 
 
 def _letters(canvas: Canvas, box: Box, left: str, right: str) -> None:
     for letter, x, align in ((left, box.x + 9, "left"), (right, box.right - 9, "right")):
-        canvas.text(letter, x, box.y + 21, 16, preview._TEXT, bold=True, align=align, backing=preview._BLACK)
+        canvas.text(letter, x, box.y + 21, 16, palette.TEXT, bold=True, align=align, backing=palette.BLACK)
 
 
 def _surface_panels(canvas: Canvas, box: Box, row: Example, scale: float) -> None:
-    canvas.fill(box, preview._BLACK)
+    canvas.fill(box, palette.BLACK)
     curves = row.found.curves
     middle = (curves.z.max() + curves.z.min()) / 2
     z = middle - (np.arange(box.height) + 0.5 - box.height / 2) / scale
     columns = (np.arange(_SURFACE) + 0.5 - _SURFACE / 2) / scale
     left = box.x
-    for azimuth in preview._SURFACE_AZIMUTHS:
+    for azimuth in panels.SURFACE_AZIMUTHS:
         for result, name in ((row.truth, "truth"), (row.found, "found")):
-            across = columns + sum(preview._span_across(result, azimuth)) / 2
+            across = columns + sum(panels.span_across(result, azimuth)) / 2
             brightness, coverage = shade(result.spine, azimuth, z, across)
-            tint = preview._largest_curve_tint(result, z)
+            tint = panels.largest_curve_tint(result, z)
             lit = (brightness * coverage)[..., np.newaxis] * tint[:, np.newaxis, ::-1]
             part = Box(left, box.y, _SURFACE, box.height)
             canvas.paste(part, np.minimum(lit, 255).astype(np.uint8))
-            canvas.text(name, left + _SURFACE // 2, box.bottom - 7, 14, preview._QUIET, align="centre")
+            canvas.text(name, left + _SURFACE // 2, box.bottom - 7, 14, palette.QUIET, align="centre")
             left += _SURFACE
 
 
@@ -286,12 +286,12 @@ def _numbers(canvas: Canvas, box: Box, row: Example) -> None:
     columns = (box.right - 150, box.right - 76, box.right - 4)
     largest = truth.scoliosis_curves[0] if truth.scoliosis_curves else None
     heading = "no lateral curve" if largest is None else f"{largest.cobb_deg:.0f}° to the {largest.side}"
-    title = canvas.text(heading, left, y, 24, preview._ORANGE, bold=True)
-    canvas.text(row.name, box.right - 4, y, 15, preview._QUIET, align="right", max_width=box.right - title.right - 12)
+    title = canvas.text(heading, left, y, 24, palette.ORANGE, bold=True)
+    canvas.text(row.name, box.right - 4, y, 15, palette.QUIET, align="right", max_width=box.right - title.right - 12)
     y += 34
     for x, name in zip(columns, ("truth", "found", "error"), strict=True):
-        canvas.text(name, x, y, 14, preview._QUIET, align="right")
-    canvas.rule(left, y + 8, box.right - 4 - left, preview._RULE)
+        canvas.text(name, x, y, 14, palette.QUIET, align="right")
+    canvas.rule(left, y + 8, box.right - 4 - left, palette.RULE)
     for name, attribute in (
         ("Largest Cobb angle", "max_cobb_deg"),
         ("Kyphosis T4 to T12", "kyphosis_t4_t12_deg"),
@@ -299,14 +299,14 @@ def _numbers(canvas: Canvas, box: Box, row: Example) -> None:
     ):
         y += 30
         pair = getattr(truth, attribute), getattr(found, attribute)
-        canvas.text(name, left, y, 16, preview._QUIET, max_width=columns[0] - 60 - left)
+        canvas.text(name, left, y, 16, palette.QUIET, max_width=columns[0] - 60 - left)
         for x, value in zip(columns, (*pair, abs(pair[1] - pair[0])), strict=True):
             # No lateral curve reaches what can be measured: an error counts it as 0.
             text = "none" if value == 0.0 and x != columns[2] else f"{value:.1f}°"
-            canvas.text(text, x, y, 17, preview._TEXT, bold=True, align="right")
+            canvas.text(text, x, y, 17, palette.TEXT, bold=True, align="right")
     y += 44
-    canvas.text("mean error", box.right - 4, y, 14, preview._QUIET, align="right")
-    canvas.rule(left, y + 8, box.right - 4 - left, preview._RULE)
+    canvas.text("mean error", box.right - 4, y, 14, palette.QUIET, align="right")
+    canvas.rule(left, y + 8, box.right - 4 - left, palette.RULE)
     lines = [
         ("Coronal curves", f"{figures['coronal_mae_mm']:.1f} mm"),
         ("Sagittal curves, inferred", f"{figures['sagittal_mae_mm']:.1f} mm"),
@@ -317,8 +317,8 @@ def _numbers(canvas: Canvas, box: Box, row: Example) -> None:
         lines.append(("Sagittal rows inside the band", f"{100 * figures['sagittal_coverage']:.0f} %"))
     for name, text in lines:
         y += 30
-        canvas.text(name, left, y, 16, preview._QUIET)
-        canvas.text(text, box.right - 4, y, 17, preview._TEXT, bold=True, align="right")
+        canvas.text(name, left, y, 16, palette.QUIET)
+        canvas.text(text, box.right - 4, y, 17, palette.TEXT, bold=True, align="right")
 
 
 def table(rows: Sequence[Example]) -> str:

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import gallery
 from edge_spine import read_scan
 from edge_spine.measure import measure
-from edge_spine.outputs import preview_png as preview
+from edge_spine.outputs import palette
 from edge_spine.reconstruct import Curves, reconstruct
 from export.training.phantom import make_phantom, make_subject
 from export.training.scanner import IDXA
@@ -71,7 +71,7 @@ def test_truth_is_dashed_and_what_is_found_is_coloured() -> None:
     for name, result in (("found", row.found), ("truth", row.truth)):
         x, y = view.points(result.curves.coronal[:, 1], result.curves.z).astype(int).T
         on_line = canvas.image[y, x][:, ::-1].astype(int)
-        yellow = np.abs(on_line - preview._YELLOW).max(axis=1) < 60
+        yellow = np.abs(on_line - palette.YELLOW).max(axis=1) < 60
         shares[name] = (on_line.min(axis=1) > 190).mean(), yellow.mean()
     assert shares["found"][1] > 0.6 and shares["found"][0] < 0.1
     assert 0.2 < shares["truth"][0] < 0.7 and shares["truth"][1] < 0.3

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge_spine.levels import LEVELS
 from edge_spine.outputs.curves_csv import row_levels
-from edge_spine.outputs.preview_png import _largest_curve_tint
+from edge_spine.outputs.panels import largest_curve_tint
 from edge_spine.reconstruct import RING_POINTS
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def smooth_normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> N
 def _vertex_colours(result: SpineResult) -> NDArray[np.uint8]:
     """Return (V, 4) of red, green, blue and opacity, linear as glTF wants them."""
     dark = np.array([LEVELS.index(level) % 2 for level in row_levels(result.spine)], bool)
-    rows = _largest_curve_tint(result, result.spine.centreline[:, 2])
+    rows = largest_curve_tint(result, result.spine.centreline[:, 2])
     rows[dark] *= _DARKER
     of_vertex = np.concatenate([np.repeat(rows, RING_POINTS, axis=0), rows[[0, -1]]]) / 255
     linear = np.where(of_vertex <= 0.04045, of_vertex / 12.92, ((of_vertex + 0.055) / 1.055) ** 2.4)

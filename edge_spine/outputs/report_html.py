@@ -11,6 +11,7 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING
 
+from edge_spine.outputs import palette, panels
 from edge_spine.outputs import preview_png as preview
 from edge_spine.outputs.drawing import Box, Canvas
 from edge_spine.outputs.end_lines import DRAWN_FROM_DEG
@@ -69,16 +70,16 @@ def render(result: SpineResult) -> bytes:
 
 
 def _panels(result: SpineResult, body: Body) -> dict[str, str]:
-    cards = preview._cards(Canvas(preview.WIDTH, preview.HEIGHT, preview._BACKGROUND))
+    cards = preview.cards_of(Canvas(preview.WIDTH, preview.HEIGHT, palette.BACKGROUND))
     own = [Box(0, 0, card.width, card.height) for card in cards]
-    view = preview._shared_view(result, own)
+    view = panels.shared_view(result, own)
     canvases = {name: SvgCanvas(card.width, card.height, name) for name, card in zip(_LABELS, own, strict=False)}
     for canvas in canvases.values():
-        canvas.card(canvas.box, preview._CARD)
-    preview._scan_panel(canvases["scan"], own[0], result, body, view)
-    preview._coronal_panel(canvases["coronal"], own[1], result, body, view)
-    preview._sagittal_panel(canvases["sagittal"], own[2], result, view)
-    preview._surface_panel(canvases["surface"], own[3], result, view)
+        canvas.card(canvas.box, palette.CARD)
+    panels.scan_panel(canvases["scan"], own[0], result, body, view)
+    panels.coronal_panel(canvases["coronal"], own[1], result, body, view)
+    panels.sagittal_panel(canvases["sagittal"], own[2], result, view)
+    panels.surface_panel(canvases["surface"], own[3], result, view)
     return {name: canvas.element(_LABELS[name]) for name, canvas in canvases.items()}
 
 

@@ -14,7 +14,7 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas as Page
 
-from edge_spine.outputs import preview_png as preview
+from edge_spine.outputs import palette, panels
 from edge_spine.outputs.drawing import Box, Colour, Image
 from edge_spine.outputs.report.vector import Ink, VectorCanvas, cut_out
 from edge_spine.outputs.report.wording import SUBTITLE, TITLE, origin
@@ -52,12 +52,12 @@ def render(result: SpineResult) -> bytes:
     _head_and_foot(canvas, result, NOTICE)
     cards = _cards()
     body = find_body(result.scan.pixels, result.scan.source)
-    view = preview._shared_view(result, cards)
-    preview._scan_panel(canvas, cards[0], result, body, view)
-    preview._coronal_panel(canvas, cards[1], result, body, view)
-    preview._sagittal_panel(canvas, cards[2], result, view)
-    preview._surface_panel(canvas, cards[3], result, view)
-    preview._numbers_panel(canvas, cards[4], result)
+    view = panels.shared_view(result, cards)
+    panels.scan_panel(canvas, cards[0], result, body, view)
+    panels.coronal_panel(canvas, cards[1], result, body, view)
+    panels.sagittal_panel(canvas, cards[2], result, view)
+    panels.surface_panel(canvas, cards[3], result, view)
+    panels.numbers_panel(canvas, cards[4], result)
     page.showPage()
     page.save()
     return stream.getvalue()
@@ -73,15 +73,15 @@ def _cards() -> list[Box]:
 
 
 def _head_and_foot(canvas: _PdfCanvas, result: SpineResult, notice: str) -> None:
-    left, right = _MARGIN + preview._PAD, _WIDTH - _MARGIN - preview._PAD
-    name = canvas.text(TITLE, left, 66, 30, preview._TEXT, bold=True)
-    words = canvas.text(SUBTITLE, name.right + 16, 66, 19, preview._QUIET)
+    left, right = _MARGIN + panels.PAD, _WIDTH - _MARGIN - panels.PAD
+    name = canvas.text(TITLE, left, 66, 30, palette.TEXT, bold=True)
+    words = canvas.text(SUBTITLE, name.right + 16, 66, 19, palette.QUIET)
     room = right - words.right - 24
-    canvas.text(result.scan.source, right, 66, 19, preview._TEXT, align="right", max_width=room)
-    canvas.rule(left, 84, right - left, preview._RULE)
-    warning = canvas.text(notice, left, 1066, 19, preview._ORANGE, bold=True)
+    canvas.text(result.scan.source, right, 66, 19, palette.TEXT, align="right", max_width=room)
+    canvas.rule(left, 84, right - left, palette.RULE)
+    warning = canvas.text(notice, left, 1066, 19, palette.ORANGE, bold=True)
     room = right - warning.right - 24
-    canvas.text(origin(result), right, 1066, 15, preview._QUIET, align="right", max_width=room)
+    canvas.text(origin(result), right, 1066, 15, palette.QUIET, align="right", max_width=room)
 
 
 class _PdfCanvas(VectorCanvas):

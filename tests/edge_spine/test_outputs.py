@@ -15,7 +15,16 @@ import numpy as np
 import pytest
 
 from edge_spine.errors import UsageError
-from edge_spine.outputs import DEFAULT_FORMATS, FORMATS, atomic, parse_formats, preview_png, write_outputs
+from edge_spine.outputs import (
+    DEFAULT_FORMATS,
+    FORMATS,
+    atomic,
+    palette,
+    panels,
+    parse_formats,
+    preview_png,
+    write_outputs,
+)
 from edge_spine.outputs.drawing import Box, Canvas, MillimetreView, shorten, text_mask
 from edge_spine.outputs.end_lines import end_lines
 from edge_spine.outputs.result_json import SCHEMA, schema
@@ -264,7 +273,7 @@ def test_a_point_of_the_scan_is_shown_where_the_view_says(spacing: tuple[float, 
     row_mm, column_mm = np.mgrid[0 : shape[0], 0 : shape[1]] * np.array(spacing)[:, np.newaxis, np.newaxis]
     bell = np.exp(-(((row_mm - 600) / 25) ** 2) - ((column_mm - 310) / 12) ** 2).astype(np.float32)
     view = MillimetreView(Box(10, 20, 300, 700), left_mm=220.0, top_mm=-380.0, px_per_mm=1.5)
-    shown = preview_png._picture(view, bell, spacing, 0.0, 1.0).astype(np.float64)
+    shown = panels.picture(view, bell, spacing, 0.0, 1.0).astype(np.float64)
     rows, columns = np.mgrid[0 : shown.shape[0], 0 : shown.shape[1]] + 0.5
     centre = ((columns * shown).sum() / shown.sum() + 10, (rows * shown).sum() / shown.sum() + 20)
     np.testing.assert_allclose(centre, view.points(310.0, -600.0)[0], atol=0.35)
@@ -273,11 +282,11 @@ def test_a_point_of_the_scan_is_shown_where_the_view_says(spacing: tuple[float, 
 def test_the_centre_curve_is_drawn_on_the_coronal_view() -> None:
     result = fake_result(curves=fake_curves(lateral_mm=0.0))
     canvas = preview_png.draw(result)
-    view = preview_png._shared_view(result, preview_png._cards(Canvas(1600, 1000, (0, 0, 0))))
+    view = panels.shared_view(result, preview_png.cards_of(Canvas(1600, 1000, (0, 0, 0))))
     for row in (30, 100, 180):
         x, y = view.points(result.curves.coronal[row, 1], result.curves.z[row])[0]
         drawn = canvas.image[int(y), int(x)][::-1].astype(int)
-        assert np.abs(drawn - preview_png._YELLOW).max() < 40
+        assert np.abs(drawn - palette.YELLOW).max() < 40
 
 
 def test_the_band_is_drawn_around_the_sagittal_centre_and_named() -> None:
@@ -286,8 +295,8 @@ def test_the_band_is_drawn_around_the_sagittal_centre_and_named() -> None:
     texts = [text for text, _ in canvas.texts]
     assert "90 % band: 1.5 mm either side" in texts and "90 % band: 7.6 mm either side" in texts
     assert not any("band" in text for text, _ in plain.texts)
-    cards = preview_png._cards(Canvas(1600, 1000, (0, 0, 0)))
-    shared, box = preview_png._shared_view(result, cards), preview_png._picture_box(cards[2])
+    cards = preview_png.cards_of(Canvas(1600, 1000, (0, 0, 0)))
+    shared, box = panels.shared_view(result, cards), panels.picture_box(cards[2])
     across, half = result.curves.sagittal, result.band_90.sagittal
     middle = float(across.max() + across.min()) / 2
     view = MillimetreView(box, middle - box.width / shared.px_per_mm / 2, shared.top_mm, shared.px_per_mm)
@@ -302,7 +311,7 @@ def test_the_band_is_drawn_around_the_sagittal_centre_and_named() -> None:
 @pytest.mark.parametrize("name", ["usual", "severe"])
 def test_the_surface_views_show_the_whole_spine(name: str) -> None:
     canvas = preview_png.draw(fake_result(**PREVIEWS[name]))
-    box = preview_png._picture_box(preview_png._cards(Canvas(1600, 1000, (0, 0, 0)))[3])
+    box = panels.picture_box(preview_png.cards_of(Canvas(1600, 1000, (0, 0, 0)))[3])
     shown = canvas.image[box.y : box.bottom, box.x : box.right].max(axis=2) > 20
     width = box.width // 2
     for view in (shown[:, :width], shown[:, width : 2 * width]):

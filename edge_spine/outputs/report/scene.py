@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_spine.outputs import preview_png as preview
+from edge_spine.outputs import panels
 from edge_spine.outputs.drawing import Image
 from edge_spine.outputs.end_lines import EndLine, drawn_curves, drawn_end_lines
 from edge_spine.outputs.report.vector import PALETTE, hexadecimal
@@ -38,7 +38,7 @@ def scene(result: SpineResult) -> dict[str, Any]:
     vertices, faces = result.spine.mesh()
     if len(vertices) > np.iinfo(np.uint16).max:
         raise ValueError(f"{len(vertices)} vertices; expected at most 65535, so that faces fit 16 bits")
-    tint = preview._largest_curve_tint(result, vertices[:, 2])
+    tint = panels.largest_curve_tint(result, vertices[:, 2])
     return {
         "vertices": _packed(vertices, "<f4"),
         "colours": _packed(np.rint(tint), "u1"),

@@ -10,27 +10,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.outputs import preview_png as preview
+from edge_spine.outputs import palette
 from edge_spine.outputs.drawing import Box, Canvas, Colour, Image, shorten
 
 PALETTE: dict[str, Colour] = {
-    "background": preview._BACKGROUND,
-    "card": preview._CARD,
-    "grid": preview._GRID,
-    "rule": preview._RULE,
-    "text": preview._TEXT,
-    "quiet": preview._QUIET,
-    "bone": preview._BONE,
-    "black": preview._BLACK,
-    "orange": preview._ORANGE,
-    "sky": preview._SKY,
-    "green": preview._GREEN,
-    "yellow": preview._YELLOW,
-    "vermillion": preview._VERMILLION,
-    "purple": preview._PURPLE,
-    "band": preview._BAND,
-    "band-edge": preview._BAND_EDGE,
-    "ground": preview._BLACK,
+    "background": palette.BACKGROUND,
+    "card": palette.CARD,
+    "grid": palette.GRID,
+    "rule": palette.RULE,
+    "text": palette.TEXT,
+    "quiet": palette.QUIET,
+    "bone": palette.BONE,
+    "black": palette.BLACK,
+    "orange": palette.ORANGE,
+    "sky": palette.SKY,
+    "green": palette.GREEN,
+    "yellow": palette.YELLOW,
+    "vermillion": palette.VERMILLION,
+    "purple": palette.PURPLE,
+    "band": palette.BAND,
+    "band-edge": palette.BAND_EDGE,
+    "ground": palette.BLACK,
 }
 # What changes on paper; curves keep their colours, inside their dark casing.
 PAPER: dict[str, Colour] = {

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from edge_spine.estimator import SpineEstimator
-from edge_spine.outputs import DEFAULT_FORMATS, FORMATS, preview_png, report_html
+from edge_spine.outputs import DEFAULT_FORMATS, FORMATS, panels, preview_png, report_html
 from edge_spine.outputs.report.scene import MAX_TEXTURE, PLANE_BEHIND_MM, scene
 from edge_spine.outputs.report.svg import SvgCanvas
 from edge_spine.outputs.report.vector import PALETTE, PAPER, cut_out
@@ -220,7 +220,7 @@ def test_it_says_what_it_must_without_scripts() -> None:
 def test_the_pictures_are_the_panels_of_the_preview() -> None:
     result = fake_result(band_90=fake_bands())
     canvas = preview_png.draw(result)
-    cards = preview_png._cards(canvas)
+    cards = preview_png.cards_of(canvas)
     page = _Page(report_html.render(result))
     written = page.inside["text"]
     for card in cards[:4]:
@@ -228,7 +228,7 @@ def test_the_pictures_are_the_panels_of_the_preview() -> None:
         assert inside
         assert set(inside) <= set(written)
     first = result.curves.coronal[0]
-    view = preview_png._shared_view(result, [replace(card, x=0, y=0) for card in cards])
+    view = panels.shared_view(result, [replace(card, x=0, y=0) for card in cards])
     x, y = view.points(first[1], result.curves.z[0])[0]
     assert any(points.startswith(f"{x:.2f},{y:.2f} ") for points in page.having("points"))
 

@@ -1,0 +1,398 @@
+"""The parts of a page: the scan, its views, the 3D surface and the numbers, each drawn on a card."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.outputs import palette
+from edge_spine.outputs.drawing import Box, Canvas, Colour, Image, MillimetreView, text_mask
+from edge_spine.outputs.end_lines import DRAWN_FROM_DEG, drawn_end_lines
+from edge_spine.outputs.report.wording import REMARK, headline, sections, verdict
+from edge_spine.outputs.shading import shade
+from edge_spine.preprocess import Body, resample
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineResult
+
+PAD, TITLE_HEIGHT, CAPTION_HEIGHT = 14, 44, 52
+SURFACE_AZIMUTHS = (-38.0, 38.0)
+
+
+def picture_box(card: Box) -> Box:
+    """Return where a card has its picture: between its title and its captions."""
+    return Box(
+        card.x + PAD,
+        card.y + TITLE_HEIGHT,
+        card.width - 2 * PAD,
+        card.height - TITLE_HEIGHT - CAPTION_HEIGHT,
+    )
+
+
+def shared_view(result: SpineResult, cards: Sequence[Box]) -> MillimetreView:
+    """Return the scale and height that the coronal, sagittal and surface panels share."""
+    curves = result.curves
+    box = picture_box(cards[1])
+    top, bottom = float(curves.z.max()) + 24, float(curves.z.min()) - 24
+    left, right = float(curves.coronal.min()), float(curves.coronal.max())
+    depth = float(np.ptp(curves.sagittal))
+    scale = min(
+        box.height / (top - bottom),
+        box.width / (right - left + 80),
+        picture_box(cards[2]).width / (depth + 30),
+    )
+    top += (box.height / scale - (top - bottom)) / 2
+    return MillimetreView(box, (left + right) / 2 - box.width / scale / 2, top, scale)
+
+
+def title(canvas: Canvas, card: Box, text: str, note: str = "") -> None:
+    """Write the title of a card, and a quiet note at its right."""
+    box = canvas.text(text, card.x + PAD, card.y + 29, 19, palette.TEXT, bold=True)
+    if note:
+        canvas.text(
+            note, card.right - PAD, card.y + 29, 15, palette.QUIET, align="right", max_width=card.right - box.right
+        )
+
+
+def _caption_row(card: Box, result: SpineResult) -> int:
+    """Return the row on which captions stand: higher where a second line says how wide the bands are."""
+    return card.bottom - (20 if result.band_90 is None else 32)
+
+
+def legend(canvas: Canvas, card: Box, baseline: int, entries: Sequence[tuple[str, Colour]]) -> None:
+    """Name the colours of the lines, side by side."""
+    dot = 14
+    widths = [dot + text_mask(name, 14, False)[0].shape[1] for name, _ in entries]
+    space = min(20, (card.width - 2 * PAD - sum(widths)) // (len(entries) - 1))
+    left = card.x + PAD
+    for (name, colour), width in zip(entries, widths, strict=True):
+        canvas.dot((left + 4.5, baseline - 4.5), 4.5, colour)
+        canvas.text(name, left + dot, baseline, 14, palette.QUIET)
+        left += width + space
+
+
+def _band_note(canvas: Canvas, card: Box, half_mm: NDArray[np.float64], *, filled: bool) -> None:
+    """Say under a legend how wide the band of the centre is, beside a swatch of how it is drawn."""
+    left, baseline = card.x + PAD, card.bottom - 11
+    note = f"90 % band: {half_mm.mean():.1f} mm either side"
+    canvas.fill(Box(left, baseline - 9, 9, 9), palette.BAND_EDGE if filled else palette.YELLOW)
+    canvas.fill(Box(left + 1, baseline - 9, 7, 9), palette.BAND if filled else palette.CARD)
+    left += 14
+    canvas.text(note, left, baseline, 14, palette.QUIET, max_width=card.right - PAD - left)
+
+
+def ribbon(
+    view: MillimetreView, centre: NDArray[np.float64], z: NDArray[np.float64], half_mm: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the outline of a band, down one side and up the other."""
+    return np.concatenate([view.points(centre - half_mm, z), view.points((centre + half_mm)[::-1], z[::-1])])
+
+
+def scale_bar(canvas: Canvas, view: MillimetreView, length_mm: float = 100) -> None:
+    """Draw a bar in the lower left corner of a view."""
+    left, row = view.box.x + 12.0, view.box.bottom - 16.0
+    right = left + length_mm * view.px_per_mm
+    bar = np.array([[left, row - 4], [left, row + 4], [left, row], [right, row], [right, row - 4], [right, row + 4]])
+    for colour, width in ((palette.BLACK, 3.6), (palette.TEXT, 1.6)):
+        for start in range(0, len(bar), 2):
+            canvas.stroke(bar[start : start + 2], colour, width, view.box)
+    canvas.text(f"{length_mm:g} mm", round(left) + 1, round(row) - 10, 15, palette.TEXT, backing=palette.BLACK)
+
+
+def corner_letters(canvas: Canvas, box: Box, left: str, right: str) -> None:
+    """Write the sides into the upper corners of a view."""
+    canvas.text(left, box.x + 12, box.y + 26, 20, palette.TEXT, bold=True, backing=palette.BLACK)
+    canvas.text(right, box.right - 12, box.y + 26, 20, palette.TEXT, bold=True, align="right", backing=palette.BLACK)
+
+
+def picture(
+    view: MillimetreView,
+    pixels: NDArray[np.float32],
+    spacing_mm: tuple[float, float],
+    low: float,
+    high: float,
+) -> Image:
+    """Return what a view shows of a scan, black at `low` and white at `high`."""
+    window = np.clip((pixels - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    half_pixel = 0.5 / view.px_per_mm
+    origin = (-(view.top_mm - half_pixel) / spacing_mm[0], (view.left_mm + half_pixel) / spacing_mm[1])
+    shown = resample(window, spacing_mm, 1 / view.px_per_mm, origin, (view.box.height, view.box.width))
+    grey: Image = (shown * 255).astype(np.uint8)
+    return grey
+
+
+def scan_view(box: Box, body: Body, result: SpineResult) -> MillimetreView:
+    """Return the view that shows body and curves as large as a box allows."""
+    row_mm, column_mm = result.scan.pixel_spacing_mm
+    columns = np.flatnonzero(body.mask.any(axis=0)) * column_mm
+    curves, margin = result.curves, 12.0
+    left = min(columns[0], float(curves.coronal.min())) - margin
+    right = max(columns[-1], float(curves.coronal.max())) + margin
+    top = max(-body.crown * row_mm, float(curves.z.max())) + margin
+    bottom = min(-body.toe * row_mm, float(curves.z.min())) - margin
+    scale = min(box.width / (right - left), box.height / (top - bottom))
+    return MillimetreView(
+        box,
+        (left + right) / 2 - box.width / scale / 2,
+        (top + bottom) / 2 + box.height / scale / 2,
+        scale,
+    )
+
+
+def scan_panel(canvas: Canvas, card: Box, result: SpineResult, body: Body, shared: MillimetreView) -> None:
+    """Draw the whole scan with its curves, and a frame around what the other views show."""
+    title(canvas, card, "Scan")
+    box = picture_box(card)
+    box = Box(box.x, box.y, box.width, box.height + CAPTION_HEIGHT - PAD)
+    view = scan_view(box, body, result)
+    low = float(body.pixels.min())
+    canvas.paste(box, picture(view, body.pixels, result.scan.pixel_spacing_mm, low, body.bright))
+    curve_lines(canvas, view, result.curves.coronal, result.curves.z, palette.CORONAL, 1.3)
+    zoom_right = shared.left_mm + shared.box.width / shared.px_per_mm
+    zoom_bottom = shared.top_mm - shared.box.height / shared.px_per_mm
+    frame = view.points(
+        [shared.left_mm, zoom_right, zoom_right, shared.left_mm, shared.left_mm],
+        [shared.top_mm, shared.top_mm, zoom_bottom, zoom_bottom, shared.top_mm],
+    )
+    canvas.hairlines([frame], palette.QUIET, box)
+    corner_letters(canvas, box, "R", "L")
+    scale_bar(canvas, view)
+
+
+def curve_lines(
+    canvas: Canvas,
+    view: MillimetreView,
+    across: NDArray[np.float64],
+    z: NDArray[np.float64],
+    colours: Sequence[Colour],
+    width: float,
+) -> None:
+    """Draw the three curves of one view, given across (N, 3) and z (N,) in mm."""
+    for column, colour in enumerate(colours):
+        path = view.points(across[:, column], z)
+        canvas.stroke(path, palette.BLACK, width + 1.6, view.box)
+        canvas.stroke(path, colour, width, view.box)
+
+
+def coronal_panel(canvas: Canvas, card: Box, result: SpineResult, body: Body, view: MillimetreView) -> None:
+    """Draw the spine as the scan shows it, with curves, bands and the end lines of the Cobb angles."""
+    title(canvas, card, "Coronal", "seen in the scan")
+    curves, pixels = result.curves, body.pixels
+    row_mm, column_mm = result.scan.pixel_spacing_mm
+    rows = np.clip(np.rint(-curves.z / row_mm).astype(int), 0, pixels.shape[0] - 1)
+    columns = np.clip(np.rint(curves.coronal / column_mm).astype(int), 0, pixels.shape[1] - 1)
+    margin = round(40 / column_mm)
+    around = pixels[rows.min() : rows.max() + 1, max(0, columns.min() - margin) : columns.max() + margin + 1]
+    low, high = np.percentile(around, (1, 99.9))
+    shown = picture(view, pixels, result.scan.pixel_spacing_mm, float(low), float(high))
+    canvas.paste(view.box, shown)
+    if result.band_90 is not None:
+        # outlined only: this view is there to compare the curves with the scan
+        band = ribbon(view, curves.coronal[:, 1], curves.z, result.band_90.coronal)
+        canvas.hairlines(np.split(band, 2), palette.YELLOW, view.box)
+        _band_note(canvas, card, result.band_90.coronal, filled=False)
+    curve_lines(canvas, view, curves.coronal, curves.z, palette.CORONAL, 2.4)
+    corner_letters(canvas, view.box, "R", "L")
+    scale_bar(canvas, view)
+    cobb_lines(canvas, view, result)
+    legend(
+        canvas,
+        card,
+        _caption_row(card, result),
+        [("right border", palette.SKY), ("centre", palette.YELLOW), ("left border", palette.VERMILLION)],
+    )
+
+
+def cobb_lines(canvas: Canvas, view: MillimetreView, result: SpineResult) -> None:
+    """Draw end lines, apices and angles of the lateral curves."""
+    centre, half_width = result.spine.centreline, result.spine.half_width
+    for index, (curve, ends) in enumerate(drawn_end_lines(centre, result.measurements.scoliosis_curves)):
+        convex = -1 if curve.side == "right" else 1
+        for end in ends:
+            reach = half_width[end.row] + np.array([12.0, 30.0])
+            along = np.array([-convex * reach[1], convex * reach[0]])[:, np.newaxis] * end.direction
+            path = view.points(centre[end.row, 0] + along[:, 0], centre[end.row, 2] + along[:, 1])
+            canvas.stroke(path, palette.BLACK, 4.0, view.box)
+            canvas.stroke(path, palette.TEXT, 2.0, view.box)
+            tip = (path[0, 0] - convex * 8, path[0, 1] + 5)
+            _place(canvas, view.box, end.level, tip, 17, palette.TEXT, "left" if convex < 0 else "right")
+        apex = view.points(centre[curve.apex, 0], centre[curve.apex, 2])[0]
+        canvas.dot((apex[0], apex[1]), 6.5, palette.BLACK)
+        canvas.dot((apex[0], apex[1]), 5.0, palette.ORANGE if index == 0 else palette.TEXT)
+        beside = (apex[0] + convex * (half_width[curve.apex] * view.px_per_mm + 16), apex[1] + 8)
+        _place(
+            canvas,
+            view.box,
+            f"{curve.cobb_deg:.1f}°",
+            beside,
+            24 if index == 0 else 20,
+            palette.ORANGE if index == 0 else palette.TEXT,
+            "right" if convex < 0 else "left",
+            bold=True,
+        )
+
+
+def _place(
+    canvas: Canvas,
+    area: Box,
+    text: str,
+    at: tuple[float, float],
+    size: int,
+    colour: Colour,
+    align: str,
+    *,
+    bold: bool = False,
+) -> None:
+    """Write a label in an area, moved up or down as far as it has to be to stand free."""
+    x, wanted = round(float(at[0])), round(float(at[1]))
+    box = canvas.text_box(text, x, wanted, size, bold, align)
+    x += max(0, area.x + 6 - box.x) - max(0, box.right - (area.right - 6))
+    for step in sorted(range(-120, 121, 4), key=abs):
+        box = canvas.text_box(text, x, wanted + step, size, bold, align)
+        padded = Box(box.x - 4, box.y - 3, box.width + 8, box.height + 6)
+        if box.inside(area) and not any(padded.overlaps(other) for _, other in canvas.texts):
+            canvas.text(text, x, wanted + step, size, colour, bold=bold, align=align, backing=palette.BLACK)
+            return
+
+
+def sagittal_panel(canvas: Canvas, card: Box, result: SpineResult, shared: MillimetreView) -> None:
+    """Draw the inferred side view with its band."""
+    title(canvas, card, "Sagittal", "inferred, not seen")
+    curves, box = result.curves, picture_box(card)
+    middle = float(curves.sagittal.max() + curves.sagittal.min()) / 2
+    view = MillimetreView(box, middle - box.width / shared.px_per_mm / 2, shared.top_mm, shared.px_per_mm)
+    canvas.fill(box, palette.BLACK)
+    bottom = view.top_mm - box.height / view.px_per_mm
+    right = view.left_mm + box.width / view.px_per_mm
+    grid = [view.points([view.left_mm, right], [z, z]) for z in np.arange(math.ceil(bottom / 50) * 50, view.top_mm, 50)]
+    canvas.hairlines(grid, palette.GRID, box)
+    outline = np.concatenate(
+        [view.points(curves.sagittal[:, 0], curves.z), view.points(curves.sagittal[::-1, 2], curves.z[::-1])]
+    )
+    canvas.area(outline, palette.BONE, 0.16, box)
+    if result.band_90 is not None:
+        band = ribbon(view, curves.sagittal[:, 1], curves.z, result.band_90.sagittal)
+        canvas.area(band, palette.BAND, 0.85, box)
+        canvas.hairlines(np.split(band, 2), palette.BAND_EDGE, box)
+        _band_note(canvas, card, result.band_90.sagittal, filled=True)
+    curve_lines(canvas, view, curves.sagittal, curves.z, palette.SAGITTAL, 2.4)
+    corner_letters(canvas, box, "A", "P")
+    scale_bar(canvas, view)
+    legend(
+        canvas,
+        card,
+        _caption_row(card, result),
+        [("anterior", palette.GREEN), ("centre", palette.YELLOW), ("posterior", palette.PURPLE)],
+    )
+
+
+def surface_panel(canvas: Canvas, card: Box, result: SpineResult, shared: MillimetreView) -> None:
+    """Draw the 3D surface from two sides."""
+    title(canvas, card, "3D surface", "inferred")
+    whole = picture_box(card)
+    canvas.fill(whole, palette.BLACK)
+    width = whole.width // len(SURFACE_AZIMUTHS)
+    spans = [span_across(result, azimuth) for azimuth in SURFACE_AZIMUTHS]
+    scale = min(shared.px_per_mm, *(width / (right - left + 8) for left, right in spans))
+    middle = shared.top_mm - whole.height / shared.px_per_mm / 2
+    z = middle - (np.arange(whole.height, dtype=np.float64) + 0.5 - whole.height / 2) / scale
+    columns = (np.arange(width, dtype=np.float64) + 0.5 - width / 2) / scale
+    tint = largest_curve_tint(result, z)
+    names = ("from the right front", "from the left front")
+    for index, azimuth in enumerate(SURFACE_AZIMUTHS):
+        brightness, coverage = shade(result.spine, azimuth, z, columns + sum(spans[index]) / 2)
+        light = (brightness * coverage).astype(np.float32)
+        lit = light[..., np.newaxis] * tint[:, np.newaxis, ::-1].astype(np.float32)
+        picture = np.minimum(lit, 255).astype(np.uint8)
+        box = Box(whole.x + index * width, whole.y, width, whole.height)
+        canvas.paste(box, picture)
+        canvas.text(names[index], box.x + width // 2, _caption_row(card, result), 14, palette.QUIET, align="centre")
+
+
+def span_across(result: SpineResult, azimuth_deg: float) -> tuple[float, float]:
+    """Return how far the spine reaches to a viewer's left and right of its mean, in mm."""
+    away = result.spine.centreline - result.spine.centreline.mean(axis=0)
+    cosine, sine = math.cos(math.radians(azimuth_deg)), math.sin(math.radians(azimuth_deg))
+    across = away[:, 0] * cosine + away[:, 1] * sine
+    reach = np.hypot(result.spine.half_width * cosine, result.spine.half_depth * sine)
+    return float((across - reach).min()), float((across + reach).max())
+
+
+def largest_curve_tint(result: SpineResult, z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a colour (H, 3) for each height: bone, and orange along the largest curve."""
+    bone, accent = np.array(palette.BONE, float), np.array(palette.ORANGE, float)
+    curves = result.measurements.scoliosis_curves
+    if not curves or curves[0].cobb_deg < DRAWN_FROM_DEG:
+        return np.tile(bone, (z.size, 1))
+    upper, lower = (result.spine.centreline[row, 2] for row in (curves[0].upper_end, curves[0].lower_end))
+    inside = np.clip(np.minimum(upper - z, z - lower) / 15 + 0.5, 0, 1)[:, np.newaxis]
+    mixed: NDArray[np.float64] = bone + 0.6 * inside * (accent - bone)
+    return mixed
+
+
+def numbers_panel(canvas: Canvas, card: Box, result: SpineResult) -> None:
+    """Write measurements and quality."""
+    table = _Table(canvas, card)
+    figure, sentence = headline(result)
+    seen, inferred = sections(result)
+    title(canvas, card, "Measurements", result.measurements.posture)
+    table.y = card.y + 70
+    table.heading(seen.heading.upper())
+    table.figure(figure, palette.ORANGE if result.measurements.max_cobb_deg >= DRAWN_FROM_DEG else palette.TEXT)
+    table.line(sentence)
+    if result.measurements.scoliosis_curves:
+        table.y += 6
+    for name, value in seen.rows:
+        table.row(name, value)
+    table.gap()
+    table.heading(inferred.heading.upper())
+    for name, value in inferred.rows:
+        table.row(name, value)
+    table.gap()
+    table.heading("QUALITY")
+    word, flags = verdict(result)
+    canvas.dot((table.left + 6, table.y - 5), 6, palette.GREEN if result.quality.accepted else palette.VERMILLION)
+    table.line(word, indent=20)
+    shown = flags if len(flags) <= 5 else [*flags[:4], f"and {len(flags) - 4} more, see result.json"]
+    for flag in shown:
+        table.line(flag, colour=palette.QUIET, size=15, indent=20)
+    notes = REMARK.partition("than ")
+    for index, note in enumerate((notes[0] + notes[1].strip(), notes[2])):
+        canvas.text(
+            note, table.left, card.bottom - 37 + 20 * index, 15, palette.QUIET, max_width=table.right - table.left
+        )
+
+
+class _Table:
+    """Rows of names and values between two edges, from the top down."""
+
+    def __init__(self, canvas: Canvas, card: Box) -> None:
+        self.canvas = canvas
+        self.left, self.right = card.x + PAD + 2, card.right - PAD - 2
+        self.y = card.y
+
+    def heading(self, text: str) -> None:
+        self.canvas.text(text, self.left, self.y, 13, palette.QUIET, bold=True, max_width=self.right - self.left)
+        self.canvas.rule(self.left, self.y + 9, self.right - self.left, palette.RULE)
+        self.y += 34
+
+    def figure(self, text: str, colour: Colour) -> None:
+        self.canvas.text(text, self.left - 3, self.y + 36, 64, colour, bold=True)
+        self.y += 72
+
+    def line(self, text: str, *, colour: Colour = palette.TEXT, size: int = 18, indent: int = 0) -> None:
+        width = self.right - self.left - indent
+        self.canvas.text(text, self.left + indent, self.y, size, colour, max_width=width)
+        self.y += size + 9
+
+    def row(self, name: str, value: str) -> None:
+        box = self.canvas.text(value, self.right, self.y, 18, palette.TEXT, bold=True, align="right")
+        self.canvas.text(name, self.left, self.y, 16, palette.QUIET, max_width=box.x - self.left - 8)
+        self.y += 28
+
+    def gap(self) -> None:
+        self.y += 20
