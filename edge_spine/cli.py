@@ -27,6 +27,7 @@ from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.processing import Report, process
 
 if TYPE_CHECKING:
+    from edge_spine.estimator import SpineEstimator
     from edge_spine.inputs import ScanFile
 
 DONE, PARTLY, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -158,6 +159,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(verb=_demo, pixel_spacing=None)
 
+    compare = verb(
+        "compare",
+        "show what has changed between two scans of one person, beside the measurement error",
+        "edge-spine compare 2023.dcm 2024.dcm --out change",
+        engine,
+        model,
+    )
+    compare.add_argument("before", metavar="A", help="the earlier scan: DICOM, PNG or NPY")
+    compare.add_argument("after", metavar="B", help="the later scan")
+    compare.add_argument("--out", metavar="DIR", type=Path, help="write comparison.json and comparison.png there")
+    compare.add_argument("--pixel-spacing", **spacing)
+    compare.set_defaults(verb=_compare)
+
     node = verb(
         "node",
         "serve as a DICOM node: scans in by C-STORE, results out by C-STORE",
@@ -260,18 +274,11 @@ def _run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
     check_given_spacing(arguments.pixel_spacing)
     if arguments.out.exists() and not arguments.out.is_dir():
         raise UsageError(f"--out {arguments.out.name}: this is a file, a folder is expected")
-    if arguments.threads is not None:
-        import cv2
-
-        cv2.setNumThreads(arguments.threads)
-    from edge_spine.estimator import SpineEstimator
     from edge_spine.progress import Progress
 
     started = time.perf_counter()
     all_done = True
-    with SpineEstimator(
-        arguments.engine, arguments.model, arguments.threads, precision=arguments.precision
-    ) as estimator:
+    with _estimator(arguments) as estimator:
         _log.info("model loaded in %.0f ms", (time.perf_counter() - started) * 1000)
         progress = Progress(len(scans), quiet=arguments.verbosity < 0)
         for scan_file in scans:
@@ -290,6 +297,31 @@ def _run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
             _print(arguments, report)
         progress.summarise()
     return DONE if all_done else PARTLY
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from edge_spine.comparison import compare
+    from edge_spine.outputs.atomic import write_files
+    from edge_spine.outputs.comparison_png import render
+    from edge_spine.reading.checks import check_given_spacing
+    from edge_spine.scan import read_scan
+
+    spacing = check_given_spacing(arguments.pixel_spacing)
+    with _estimator(arguments) as estimator:
+        before, after = (
+            estimator(read_scan(path, pixel_spacing=spacing)) for path in (arguments.before, arguments.after)
+        )
+    comparison = compare(before, after)
+    if comparison.person == "different":
+        _log.warning("the two scans name different persons: what follows is no change")
+    table = json.dumps(comparison.to_dict())
+    if arguments.out is not None:
+        try:
+            write_files(arguments.out, {"comparison.json": f"{table}\n".encode(), "comparison.png": render(comparison)})
+        except OSError as error:
+            raise EdgeSpineError(f"--out {arguments.out}: cannot be written ({error.strerror})") from None
+    print(table if arguments.json else comparison.table())
+    return DONE
 
 
 def _node(arguments: argparse.Namespace) -> int:
@@ -316,7 +348,6 @@ def _node(arguments: argparse.Namespace) -> int:
 
 def _watch(arguments: argparse.Namespace) -> int:
     _need("node", "filelock")
-    from edge_spine.estimator import SpineEstimator
     from edge_spine.node.signals import until_signal
     from edge_spine.node.watch import WatchFolder
     from edge_spine.outputs import parse_formats
@@ -331,9 +362,7 @@ def _watch(arguments: argparse.Namespace) -> int:
         _print(arguments, report)
 
     with (
-        SpineEstimator(
-            arguments.engine, arguments.model, arguments.threads, precision=arguments.precision
-        ) as estimator,
+        _estimator(arguments) as estimator,
         WatchFolder(arguments.folder, arguments.out, estimator, formats, spacing, show) as watch,
         until_signal(watch.end) as was_interrupted,
     ):
@@ -341,6 +370,16 @@ def _watch(arguments: argparse.Namespace) -> int:
         if was_interrupted():
             return INTERRUPTED
         return DONE if all_done or not arguments.once else PARTLY
+
+
+def _estimator(arguments: argparse.Namespace) -> SpineEstimator:
+    from edge_spine.estimator import SpineEstimator
+
+    if arguments.threads is not None:
+        import cv2
+
+        cv2.setNumThreads(arguments.threads)
+    return SpineEstimator(arguments.engine, arguments.model, arguments.threads, precision=arguments.precision)
 
 
 def _print(arguments: argparse.Namespace, report: Report) -> None:

@@ -25,7 +25,7 @@ from edge_spine.scan import Scan
 from tests.edge_spine.fake_result import fake_curves, fake_result, phantom_pixels
 
 PACKAGE = Path(edge_spine.__file__).parent
-VERBS = ("run", "demo", "verify", "build", "doctor", "node", "watch")
+VERBS = ("run", "demo", "verify", "build", "doctor", "compare", "node", "watch")
 PATIENT = "SECRET^NAME"
 SPACING = "2.427,2.419"
 STAGES = {"read", "preprocess", "infer", "reconstruct", "write", "total"}
@@ -245,7 +245,7 @@ def test_a_missing_file_is_refused(fake_model: Path, tmp_path: Path, capsys: pyt
     assert capsys.readouterr().out.startswith("refused (unreadable): gone.dcm: ")
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"node"}))
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"node", "compare"}))
 def test_a_damaged_bundle_is_one_clear_line(
     verb: str, fake_model: Path, scan_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

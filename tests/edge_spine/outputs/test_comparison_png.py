@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_spine import cli
+from edge_spine.comparison import compare
+from edge_spine.outputs import comparison_png
+from edge_spine.outputs.drawing import Box
+from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result, phantom_pixels
+
+
+def result(lateral_mm: float, **changes: Any) -> Any:
+    made = fake_result(curves=fake_curves(lateral_mm=lateral_mm), pixels=phantom_pixels(), **changes)
+    made.scan.header = None
+    return made
+
+
+CASES = {
+    "worse": (8.0, 26.0),
+    "better": (26.0, 8.0),
+    "straight": (0.0, 0.0),
+    "appeared": (0.0, 20.0),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_text_is_free_of_other_text_and_on_the_page(name: str) -> None:
+    before, after = CASES[name]
+    canvas = comparison_png.draw(compare(result(before), result(after, source="x" * 200, band_90=fake_bands())))
+    page = Box(0, 0, comparison_png.WIDTH, comparison_png.HEIGHT)
+    for index, (text, box) in enumerate(canvas.texts):
+        assert box.inside(page), text
+        for other, place in canvas.texts[index + 1 :]:
+            assert not box.overlaps(place), (text, other)
+
+
+def test_what_is_shown() -> None:
+    comparison = compare(result(8.0), result(26.0))
+    texts = [text for text, _ in comparison_png.draw(comparison).texts]
+    assert "Research use only. Not for diagnosis." in texts
+    assert "Whose scans these are is not known." in texts
+    largest = comparison.changes[0]
+    assert f"{largest.change:+.1f}°" in texts and "beyond 6°" in texts
+    different = [text for text, _ in comparison_png.draw(replace(comparison, person="different")).texts]
+    assert "The two scans name different persons!" in different
+
+
+def test_both_lines_are_drawn_in_their_colours() -> None:
+    image = comparison_png.draw(compare(result(8.0), result(26.0))).image
+    part = image[150:880, 760:1190].astype(int)
+    for colour in (comparison_png.BEFORE, comparison_png.AFTER):
+        assert (np.abs(part - np.array(colour[::-1])).max(axis=-1) < 12).sum() > 500
+
+
+def test_the_command_writes_picture_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    scan = str(Path(cli.__file__).parent / "data" / "synthetic_whole_body.dcm")
+    assert cli.main(["compare", scan, scan, "--out", str(tmp_path / "change")]) == 0
+    shown = capsys.readouterr().out
+    assert "max_cobb_deg" in shown and "+0.0   within 6 deg" in shown
+    assert sorted(path.name for path in (tmp_path / "change").iterdir()) == ["comparison.json", "comparison.png"]
+    picture = cv2.imread(str(tmp_path / "change" / "comparison.png"))
+    assert picture is not None and picture.shape == (1000, 1600, 3)
+
+
+def test_the_command_refuses_what_run_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    wrong = tmp_path / "wrong.dcm"
+    wrong.write_bytes(b"no scan")
+    scan = str(Path(cli.__file__).parent / "data" / "synthetic_whole_body.dcm")
+    assert cli.main(["compare", scan, str(wrong), "--out", str(tmp_path / "change")]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "change").exists()
