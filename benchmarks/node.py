@@ -165,7 +165,10 @@ def main() -> int:
     for name in ("alone_latency_s", "batch_latency_s"):
         values = found[name]
         print(f"{name:32}{percentile(values, 50):>9.2f}   p99 {percentile(values, 99):.2f}, {len(values)} scans")
-    print(f"{'memory_mb_after':32}" + ", ".join(f"{n} scans: {mb:.0f}" for n, mb in found["memory_mb_after"].items() if mb))
+    print(
+        f"{'memory_mb_after':32}"
+        + ", ".join(f"{n} scans: {mb:.0f}" for n, mb in found["memory_mb_after"].items() if mb)
+    )
     if options.json:
         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
     return 0

@@ -107,11 +107,6 @@ def _parser() -> argparse.ArgumentParser:
         "default": ",".join(DEFAULT_FORMATS),
         "help": f"what to write, of {', '.join(FORMATS)} (default: %(default)s)",
     }
-    spacing: dict[str, Any] = {
-        "metavar": "ROW,COL",
-        "type": _spacing,
-        "help": "mm between rows and between columns, for PNG and NPY",
-    }
     writing.add_argument("--write", **formats)
 
     parser = argparse.ArgumentParser(
@@ -146,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         help="a DICOM, PNG or NPY file, a folder, or a UK Biobank field-20158 zip",
     )
-    run.add_argument("--pixel-spacing", **spacing)
+    _add_spacing(run)
     run.set_defaults(verb=_run)
 
     demo = verb(
@@ -157,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         engine,
         model,
     )
-    demo.set_defaults(verb=_demo, pixel_spacing=None)
+    demo.set_defaults(verb=_demo, pixel_spacing=None, imager_spacing=False)
 
     compare = verb(
         "compare",
@@ -169,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("before", metavar="A", help="the earlier scan: DICOM, PNG or NPY")
     compare.add_argument("after", metavar="B", help="the later scan")
     compare.add_argument("--out", metavar="DIR", type=Path, help="write comparison.json and comparison.png there")
-    compare.add_argument("--pixel-spacing", **spacing)
+    _add_spacing(compare)
     compare.set_defaults(verb=_compare)
 
     node = verb(
@@ -191,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("folder", metavar="IN", type=Path, help="scans appear here; when done they move to IN/done")
     watch.add_argument("out", metavar="OUT", type=Path, help="results go to OUT/<name>-<hash>/")
     watch.add_argument("--write", **formats)
-    watch.add_argument("--pixel-spacing", **spacing)
+    _add_spacing(watch)
     watch.add_argument("--poll", metavar="SECONDS", type=_seconds, default=2.0, help="default: %(default)g")
     watch.add_argument("--once", action="store_true", help="end when nothing is left to do")
     watch.set_defaults(verb=_watch)
@@ -223,6 +218,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(verb=_doctor)
     return parser
+
+
+def _add_spacing(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--pixel-spacing",
+        metavar="ROW,COL",
+        type=_spacing,
+        help="mm between rows and between columns, for files that hold none",
+    )
+    verb.add_argument(
+        "--imager-spacing",
+        action="store_true",
+        help="take ImagerPixelSpacing where there is no other: the detector's, which makes lengths too large",
+    )
 
 
 def _count(text: str) -> int:
@@ -287,7 +296,7 @@ def _run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
             report = process(
                 scan_file.source,
                 estimator,
-                partial(scan_file.read, arguments.pixel_spacing),
+                partial(scan_file.read, arguments.pixel_spacing, arguments.imager_spacing),
                 partial(write_outputs, folder=folder, formats=formats),
                 folder,
             )
@@ -309,7 +318,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     spacing = check_given_spacing(arguments.pixel_spacing)
     with _estimator(arguments) as estimator:
         before, after = (
-            estimator(read_scan(path, pixel_spacing=spacing)) for path in (arguments.before, arguments.after)
+            estimator(read_scan(path, pixel_spacing=spacing, imager_spacing=arguments.imager_spacing))
+            for path in (arguments.before, arguments.after)
         )
     comparison = compare(before, after)
     if comparison.person == "different":
@@ -348,12 +358,15 @@ def _node(arguments: argparse.Namespace) -> int:
 
 def _watch(arguments: argparse.Namespace) -> int:
     _need("node", "filelock")
+    from edge_spine.inputs import ScanFile
     from edge_spine.node.signals import until_signal
     from edge_spine.node.watch import WatchFolder
     from edge_spine.outputs import parse_formats
     from edge_spine.reading.checks import check_given_spacing
 
-    formats, spacing = parse_formats(arguments.write), check_given_spacing(arguments.pixel_spacing)
+    formats = parse_formats(arguments.write)
+    spacing = check_given_spacing(arguments.pixel_spacing)
+    read = partial(ScanFile.read, pixel_spacing=spacing, imager_spacing=arguments.imager_spacing)
     all_done = True
 
     def show(report: Report) -> None:
@@ -363,7 +376,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
     with (
         _estimator(arguments) as estimator,
-        WatchFolder(arguments.folder, arguments.out, estimator, formats, spacing, show) as watch,
+        WatchFolder(arguments.folder, arguments.out, estimator, formats, read, show) as watch,
         until_signal(watch.end) as was_interrupted,
     ):
         watch.run(poll_s=arguments.poll, once=arguments.once)

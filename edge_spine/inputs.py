@@ -43,13 +43,13 @@ class ScanFile:
         """File name without folder, or "zip name!entry name": what to call it in messages."""
         return printable(self.path.name) if self.entry is None else entry_source(self.path, self.entry)
 
-    def read(self, pixel_spacing: Sequence[float] | None = None) -> Scan:
+    def read(self, pixel_spacing: Sequence[float] | None = None, imager_spacing: bool = False) -> Scan:
         """Read the scan.
 
         Parameters
         ----------
-        pixel_spacing : sequence of float, optional
-            Row and column spacing in mm, as in `edge_spine.scan.read_scan`.
+        pixel_spacing, imager_spacing
+            As in `edge_spine.scan.read_scan`.
 
         Returns
         -------
@@ -63,12 +63,13 @@ class ScanFile:
             Where `pixel_spacing` is not two plausible numbers.
         """
         if self.entry is not None:
-            return scan_from_bytes(read_entry(self.path, self.entry), self.source, pixel_spacing=pixel_spacing)
+            content = read_entry(self.path, self.entry)
+            return scan_from_bytes(content, self.source, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
         if _kind(self.path) is ImageKind.ZIP:
             # A zip is in the list itself only where it has nothing to offer: this raises why.
             dicom_entries(self.path)
             raise Refusal("unreadable", f"{self.source}: the zip holds no .dcm file; {ACCEPTED_ZIP}")
-        return read_scan(self.path, pixel_spacing=pixel_spacing)
+        return read_scan(self.path, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
 
 
 def find_scans(inputs: Sequence[str | os.PathLike[str]]) -> list[ScanFile]:
@@ -117,8 +118,13 @@ def _walk(folder: Path) -> Iterator[Path]:
             path = Path(parent, name)
             if name.startswith(".") or name.upper() == "DICOMDIR":
                 continue
-            if name.lower().endswith(_SUFFIXES) or _kind(path) is not None:
+            if looks_like_scan(path):
                 yield path
+
+
+def looks_like_scan(path: Path) -> bool:
+    """Tell by content or suffix whether a file of a folder is taken for a scan, or a zip of scans."""
+    return path.name.lower().endswith(_SUFFIXES) or _kind(path) is not None
 
 
 def _entries(path: Path, *, explicit: bool) -> list[str | None]:

@@ -34,7 +34,7 @@ class Scan:
     Attributes
     ----------
     pixels : ndarray of float32, (rows, columns)
-        Larger is denser as stored, after the modality LUT and the inversion of MONOCHROME1. Where the
+        Larger is denser as stored, after modality and VOI LUTs and the inversion of MONOCHROME1. Where the
         file was mirrored or rotated (see `flags`), these are the pixels after it was put right.
     pixel_spacing_mm : tuple of float
         Distance between rows, and between columns, in mm.
@@ -56,7 +56,9 @@ class Scan:
     header: Dataset | None = field(default=None, repr=False)
 
 
-def read_scan(path: str | os.PathLike[str], *, pixel_spacing: Sequence[float] | None = None) -> Scan:
+def read_scan(
+    path: str | os.PathLike[str], *, pixel_spacing: Sequence[float] | None = None, imager_spacing: bool = False
+) -> Scan:
     """Read one DXA image file.
 
     Parameters
@@ -66,6 +68,9 @@ def read_scan(path: str | os.PathLike[str], *, pixel_spacing: Sequence[float] | 
     pixel_spacing : sequence of float, optional
         Row and column spacing in mm: needed for PNG and NPY, and used for a DICOM file only where it
         holds none of its own.
+    imager_spacing : bool
+        Take a DICOM file's ImagerPixelSpacing where it holds no better one. It is measured at the detector,
+        which magnifies, so lengths come out too large.
 
     Returns
     -------
@@ -79,10 +84,14 @@ def read_scan(path: str | os.PathLike[str], *, pixel_spacing: Sequence[float] | 
         Where `pixel_spacing` is not two plausible numbers.
     """
     file = Path(path)
-    return scan_from_bytes(_read_bytes(file), printable(file.name), pixel_spacing=pixel_spacing)
+    return scan_from_bytes(
+        _read_bytes(file), printable(file.name), pixel_spacing=pixel_spacing, imager_spacing=imager_spacing
+    )
 
 
-def scan_from_bytes(data: bytes, source: str, *, pixel_spacing: Sequence[float] | None = None) -> Scan:
+def scan_from_bytes(
+    data: bytes, source: str, *, pixel_spacing: Sequence[float] | None = None, imager_spacing: bool = False
+) -> Scan:
     """Read one DXA image from the bytes of its file.
 
     Parameters
@@ -91,7 +100,7 @@ def scan_from_bytes(data: bytes, source: str, *, pixel_spacing: Sequence[float] 
         The whole content of a DICOM, PNG or NPY file.
     source : str
         What to call it in messages and results: a file name, never patient data.
-    pixel_spacing : sequence of float, optional
+    pixel_spacing, imager_spacing
         As in `read_scan`.
 
     Returns
@@ -106,21 +115,46 @@ def scan_from_bytes(data: bytes, source: str, *, pixel_spacing: Sequence[float] 
         Where `pixel_spacing` is not two plausible numbers.
     """
     given = check_given_spacing(pixel_spacing)
-    if not data:
-        raise Refusal("unreadable", f"{source}: the file is empty; {ACCEPTED_FILES}")
-    if len(data) > MAX_FILE_BYTES:
-        raise Refusal("too-large", f"{source}: the file is larger than {MAX_FILE_BYTES >> 20} MiB, the most accepted")
+    _check_file_size(data, source)
     kind = kind_of(data)
     if kind is ImageKind.DICOM:
         from edge_spine.reading.dicom import scan_from_dicom
 
-        return scan_from_dicom(data, source, given)
+        return scan_from_dicom(data, source, given, imager_spacing)
     if kind is ImageKind.PNG or kind is ImageKind.NPY:
         from edge_spine.reading.plain import scan_from_npy, scan_from_png
 
         return (scan_from_png if kind is ImageKind.PNG else scan_from_npy)(data, source, given)
     found = "a zip archive" if kind is ImageKind.ZIP else "not a DICOM, PNG or NPY file"
     raise Refusal("unreadable", f"{source}: this is {found}; {ACCEPTED_FILES}")
+
+
+def check_header(data: bytes, source: str) -> None:
+    """Refuse a DICOM file that its header alone rules out; pixels are not looked at.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole content of a DICOM file.
+    source : str
+        What to call it in the message.
+
+    Raises
+    ------
+    Refusal
+        As `scan_from_bytes` would.
+    """
+    from edge_spine.reading.dicom import check_dicom_header
+
+    _check_file_size(data, source)
+    check_dicom_header(data, source)
+
+
+def _check_file_size(data: bytes, source: str) -> None:
+    if not data:
+        raise Refusal("unreadable", f"{source}: the file is empty; {ACCEPTED_FILES}")
+    if len(data) > MAX_FILE_BYTES:
+        raise Refusal("too-large", f"{source}: the file is larger than {MAX_FILE_BYTES >> 20} MiB, the most accepted")
 
 
 def _read_bytes(file: Path) -> bytes:

@@ -22,6 +22,7 @@ from edge_spine.node.spool import Claim, Spool, files_in
 from edge_spine.node.worker import Worker
 from edge_spine.outputs import write_outputs
 from edge_spine.processing import Report, process
+from edge_spine.scan import Scan
 
 # A copy that has stalled for so long is taken as it is, so that it is refused by name instead of waited for.
 _STALLED_S = 120.0
@@ -42,12 +43,12 @@ class Arrivals:
     ----------
     folder : Path
         Where they appear.
-    pixel_spacing : sequence of float, optional
-        For PNG and NPY.
+    read : callable
+        Reads a scan.
     """
 
-    def __init__(self, folder: Path, pixel_spacing: Sequence[float] | None = None) -> None:
-        self._folder, self._spacing = folder, pixel_spacing
+    def __init__(self, folder: Path, read: Callable[[ScanFile], Scan] = ScanFile.read) -> None:
+        self._folder, self._read = folder, read
         self._seen: dict[str, _Seen] = {}
 
     def poll(self) -> list[Path]:
@@ -80,7 +81,7 @@ class Arrivals:
         """Tell whether all scans in a file can be read, or are refused for another reason than damage."""
         try:
             for scan_file in find_scans([path]):
-                scan_file.read(self._spacing)
+                self._read(scan_file)
         except Refusal as refusal:
             return refusal.code != "unreadable"
         except UsageError:
@@ -101,8 +102,8 @@ class WatchFolder:
         Loaded.
     formats : sequence of str
         Keys of `edge_spine.outputs.FORMATS`.
-    pixel_spacing : sequence of float, optional
-        For PNG and NPY.
+    read : callable
+        Reads a scan, with the spacing that the user gives.
     on_report : callable
         Called with what became of each scan.
 
@@ -120,14 +121,14 @@ class WatchFolder:
         out: Path,
         estimator: SpineEstimator,
         formats: Sequence[str],
-        pixel_spacing: Sequence[float] | None,
+        read: Callable[[ScanFile], Scan],
         on_report: Callable[[Report], None],
     ) -> None:
         if not folder.is_dir():
             raise UsageError(f"{folder}: there is no such folder")
         if out.absolute() == folder.absolute():
             raise UsageError("results need a folder of their own: IN and OUT are the same")
-        self._out, self._estimator, self._formats, self._spacing = out, estimator, formats, pixel_spacing
+        self._out, self._estimator, self._formats, self._read = out, estimator, formats, read
         self._spool = Spool(folder, keep_done=True)
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -137,7 +138,7 @@ class WatchFolder:
         except OSError as error:
             self._spool.close()
             raise EdgeSpineError(f"{error.filename}: the folder cannot be used ({error.strerror})") from None
-        self._arrivals = Arrivals(folder, pixel_spacing)
+        self._arrivals = Arrivals(folder, read)
         self._worker = Worker(self._spool, Audit(records / "audit.jsonl"), self._handle, on_report)
 
     def run(self, *, poll_s: float, once: bool = False) -> None:
@@ -180,7 +181,7 @@ class WatchFolder:
             result, paths = _write_folder(place, partial(write_outputs, result, formats=self._formats))
             return result, paths
 
-        read = partial(scan_file.read, self._spacing)
+        read = partial(self._read, scan_file)
         return process(scan_file.source, self._estimator, read, write, place, raise_storage=True)
 
 

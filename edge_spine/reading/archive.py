@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,15 @@ from pathlib import Path, PurePosixPath
 
 from edge_spine.errors import Refusal
 from edge_spine.reading.checks import printable
+from edge_spine.reading.kinds import HEAD_BYTES, ImageKind, kind_of
 
 MAX_ENTRIES = 2_000
 MAX_ENTRY_BYTES = 64 * 2**20
 # 1 KiB an entry is ample; a zip whose directory is larger is not what a biobank delivers.
 _MAX_DIRECTORY_BYTES = MAX_ENTRIES * 1024
+# zipfile bounds what it unpacks only for these two.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_NO_SUFFIX = re.compile(r"[^.]+|[0-9.]+")
 ACCEPTED_ZIP = f"a zip of at most {MAX_ENTRIES} files, .dcm among them, is accepted"
 
 
@@ -38,7 +43,8 @@ def dicom_entries(path: Path) -> list[str]:
     Returns
     -------
     list of str
-        Their names within the zip; empty where it holds none.
+        Their names within the zip: those that end in .dcm or .dicom, and those without a suffix, or with a
+        number for one, whose content is DICOM. Empty where it holds none.
 
     Raises
     ------
@@ -51,7 +57,7 @@ def dicom_entries(path: Path) -> list[str]:
         if len(entries) > MAX_ENTRIES:
             raise Refusal("too-large", f"{source}: the zip holds {len(entries)} files; {ACCEPTED_ZIP}")
         # A name within a zip is only ever looked up or shown, never used as a path.
-        return sorted({entry for entry in entries if _is_dicom_name(entry)})
+        return sorted({entry for entry in entries if _is_dicom(archive, entry)})
 
 
 def read_entry(path: Path, entry: str) -> bytes:
@@ -77,8 +83,7 @@ def read_entry(path: Path, entry: str) -> bytes:
     source = entry_source(path, entry)
     with _border(source), _open(path) as archive:
         info = archive.getinfo(entry)
-        # zipfile bounds what it unpacks only for these two methods.
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        if info.compress_type not in _METHODS:
             raise Refusal("unreadable", f"{source}: unusual zip compression; stored or deflated is accepted")
         content = b""
         if info.file_size <= MAX_ENTRY_BYTES:
@@ -98,9 +103,26 @@ def _entry_path(entry: str) -> PurePosixPath:
     return PurePosixPath(entry.replace("\\", "/"))
 
 
-def _is_dicom_name(entry: str) -> bool:
+def _is_dicom(archive: zipfile.ZipFile, entry: str) -> bool:
     name = _entry_path(entry).name
-    return not entry.endswith("/") and not name.startswith(".") and name.lower().endswith((".dcm", ".dicom"))
+    if entry.endswith("/") or name.startswith(".") or name.upper() == "DICOMDIR":
+        return False
+    if name.lower().endswith((".dcm", ".dicom")):
+        return True
+    # As folders of a medium hold them: IM_0001, or a UID.
+    return _NO_SUFFIX.fullmatch(name) is not None and kind_of(_head(archive, entry)) is ImageKind.DICOM
+
+
+def _head(archive: zipfile.ZipFile, entry: str) -> bytes:
+    info = archive.getinfo(entry)
+    if info.compress_type not in _METHODS:
+        return b""
+    # What cannot be unpacked is no image, and no reason to refuse the others.
+    try:
+        with archive.open(info) as stream:
+            return stream.read(HEAD_BYTES)
+    except Exception:
+        return b""
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from edge_spine.errors import Refusal, UsageError
 
-MAX_FILE_BYTES = 256 * 2**20
+MAX_FILE_BYTES = 64 * 2**20
 MIN_ROWS, MIN_COLUMNS = 100, 40
 MAX_SIDE = 16_384
-MAX_PIXELS = 64_000_000
+MAX_PIXELS = 25_000_000
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 20.0
 # Below this height an image shows a region, not a body; above it the spacing must be wrong (a DXA
 # table is about 2 m long).

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
 
 from edge_spine.errors import Refusal
 from edge_spine.reading.checks import ACCEPTED_SPACING, check_extent, check_size, is_plausible_spacing
-from edge_spine.reading.kinds import HEAD_BYTES
-from edge_spine.reading.orientation import turn_from_patient_orientation
-from edge_spine.reading.pixels import DEFLATED, check_pixel_format, check_syntax, decode, whole_number
+from edge_spine.reading.header import DicomStream, numbers, read_header, read_pixel_data, transfer_syntax
+from edge_spine.reading.orientation import Turn, turn_from_patient_orientation
+from edge_spine.reading.pixels import PixelFormat, decode, pixel_format, whole_number
 from edge_spine.reading.protocol import check_protocol, is_ge_densitometer
+from edge_spine.reading.syntaxes import DEFLATED, check_syntax
 from edge_spine.scan import Scan
 
 _UID = re.compile(r"[0-9.]{1,64}")
-_quiet_lock = threading.RLock()
+_silence_lock, _silence = threading.Lock(), ExitStack()
+_silent_threads = 0
 
 
-def scan_from_dicom(data: bytes, source: str, given_spacing: tuple[float, float] | None) -> Scan:
+def scan_from_dicom(data: bytes, source: str, given_spacing: tuple[float, float] | None, imager_spacing: bool) -> Scan:
     """Read a DICOM file.
 
     Parameters
@@ -39,6 +38,8 @@ def scan_from_dicom(data: bytes, source: str, given_spacing: tuple[float, float]
         File name for messages.
     given_spacing : tuple of float or None
         Row and column spacing in mm, used only where the file holds none.
+    imager_spacing : bool
+        Take ImagerPixelSpacing where the file holds no better spacing.
 
     Returns
     -------
@@ -49,9 +50,34 @@ def scan_from_dicom(data: bytes, source: str, given_spacing: tuple[float, float]
     Refusal
         Where it is damaged or not a whole-body DXA image in an accepted encoding.
     """
-    with _quiet_pydicom():
+    with _damage_refused(source):
+        return _scan(source, _judged(data, source, given_spacing, imager_spacing))
+
+
+def check_dicom_header(data: bytes, source: str) -> None:
+    """Refuse a DICOM file that its header alone rules out; pixels are not looked at.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    source : str
+        File name for messages.
+
+    Raises
+    ------
+    Refusal
+        As `scan_from_dicom` would, for what stands before the pixels.
+    """
+    with _damage_refused(source):
+        _judged(data, source, None, False)
+
+
+@contextmanager
+def _damage_refused(source: str) -> Iterator[None]:
+    with quiet_pydicom():
         try:
-            return _read(data, source, given_spacing)
+            yield
         except Refusal:
             raise
         # pydicom raises some twenty types on damaged files, RecursionError and MemoryError among them.
@@ -63,12 +89,26 @@ def scan_from_dicom(data: bytes, source: str, given_spacing: tuple[float, float]
             ) from None
 
 
-def _read(data: bytes, source: str, given_spacing: tuple[float, float] | None) -> Scan:
+@dataclass(frozen=True)
+class _Judged:
+    """A header that may belong to a scan, and the stream, which stands before the pixels."""
+
+    stream: DicomStream
+    header: Dataset
+    syntax: str
+    turn: Turn
+    spacing: tuple[float, float]
+    spacing_flags: tuple[str, ...]
+    pixels: PixelFormat
+
+
+def _judged(data: bytes, source: str, given: tuple[float, float] | None, imager_spacing: bool) -> _Judged:
     # dcmread inflates a deflated file whole, however large it becomes: the syntax is looked at before.
-    syntax = _transfer_syntax(data)
+    syntax = transfer_syntax(data)
     if syntax == DEFLATED:
         check_syntax(source, syntax)
-    header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
+    stream = DicomStream(data)
+    header = read_header(source, stream)
     check_protocol(source, header)
     check_syntax(source, syntax)
 
@@ -76,33 +116,24 @@ def _read(data: bytes, source: str, given_spacing: tuple[float, float] | None) -
     rows, columns = whole_number(source, header, "Rows"), whole_number(source, header, "Columns")
     turned_rows, turned_columns = turn.shape((rows, columns))
     check_size(source, turned_rows, turned_columns)
-    stored_spacing, spacing_flags = _pixel_spacing(source, header, rows, columns, given_spacing)
+    stored_spacing, spacing_flags = _pixel_spacing(source, header, rows, columns, given, imager_spacing)
     spacing = turn.shape(stored_spacing)
     check_extent(source, turned_rows, turned_columns, spacing)
-    check_pixel_format(source, header)
+    return _Judged(stream, header, syntax, turn, spacing, spacing_flags, pixel_format(source, header))
 
-    pixels = decode(source, pydicom.dcmread(io.BytesIO(data)))
+
+def _scan(source: str, judged: _Judged) -> Scan:
+    element = read_pixel_data(judged.stream, judged.header)
+    pixels, flags = decode(source, judged.header, judged.syntax, element, judged.pixels)
     return Scan(
-        pixels=np.ascontiguousarray(turn.apply(pixels)),
-        pixel_spacing_mm=spacing,
+        pixels=np.ascontiguousarray(judged.turn.apply(pixels)),
+        pixel_spacing_mm=judged.spacing,
         source=source,
-        sop_instance_uid=_sop_instance_uid(header),
-        flags=turn.flags + spacing_flags,
-        turn=turn,
-        header=header,
+        sop_instance_uid=_sop_instance_uid(judged.header),
+        flags=judged.turn.flags + judged.spacing_flags + flags,
+        turn=judged.turn,
+        header=judged.header,
     )
-
-
-def _transfer_syntax(data: bytes) -> str:
-    stream = io.BytesIO(data)
-    stream.seek(HEAD_BYTES)
-    meta = read_dataset(
-        stream,
-        is_implicit_VR=False,
-        is_little_endian=True,
-        stop_when=lambda tag, _vr, _length: tag.group != 2,
-    )
-    return str(meta.get("TransferSyntaxUID") or "")
 
 
 def _sop_instance_uid(header: Dataset) -> str | None:
@@ -111,21 +142,29 @@ def _sop_instance_uid(header: Dataset) -> str | None:
 
 
 def _pixel_spacing(
-    source: str, header: Dataset, rows: int, columns: int, given: tuple[float, float] | None
+    source: str,
+    header: Dataset,
+    rows: int,
+    columns: int,
+    given: tuple[float, float] | None,
+    imager_spacing: bool,
 ) -> tuple[tuple[float, float], tuple[str, ...]]:
     """Return the (row, column) spacing of the stored image, and flags.
 
-    ImagerPixelSpacing is left alone: it is measured at the detector, not in the patient.
+    ImagerPixelSpacing is measured at the detector, not in the patient, so the caller has to ask for it.
     """
-    stored = _numbers(header.get("PixelSpacing"))
+    stored = numbers(header.get("PixelSpacing"))
     if is_plausible_spacing(stored):
         return (stored[0], stored[1]), ()
     # GE Lunar writes no PixelSpacing; its ExposedArea is the width and height of the image in mm.
-    area = _numbers(header.get("ExposedArea")) if is_ge_densitometer(header) else []
+    area = numbers(header.get("ExposedArea")) if is_ge_densitometer(header) else []
     if len(area) == 2:
         exposed = (area[1] / rows, area[0] / columns)
         if is_plausible_spacing(exposed):
             return exposed, ()
+    imager = numbers(header.get("ImagerPixelSpacing")) if imager_spacing else []
+    if is_plausible_spacing(imager):
+        return (imager[0], imager[1]), ("imager-pixel-spacing",)
     if given is not None:
         return given, ("pixel-spacing-given",)
     found = "its PixelSpacing is implausible" if stored else "it holds no PixelSpacing"
@@ -135,29 +174,30 @@ def _pixel_spacing(
     )
 
 
-def _numbers(value: Any) -> list[float]:
-    if value is None:
-        return []
-    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-    try:
-        return [float(item) for item in (value if several else [value])]
-    except (TypeError, ValueError):
-        return []
-
-
 @contextmanager
-def _quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom's warnings from the user's terminal and from logs: they can quote patient data."""
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom's warnings from the user's terminal and from logs: they can quote patient data.
 
-    def drop(_record: logging.LogRecord) -> bool:
-        return False
-
+    Several threads may be within at once: the first one in brings silence, the last one out ends it.
+    """
+    global _silent_threads
     logger = logging.getLogger("pydicom")
-    # Python's warning filters are one per process: two threads must not save and restore them crosswise.
-    with _quiet_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.addFilter(drop)
-        try:
-            yield
-        finally:
-            logger.removeFilter(drop)
+    with _silence_lock:
+        _silent_threads += 1
+        if _silent_threads == 1:
+            # Python's warning filters are one per process: threads must not save and restore them crosswise.
+            _silence.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+            logger.addFilter(_drop)
+    try:
+        yield
+    finally:
+        with _silence_lock:
+            _silent_threads -= 1
+            if _silent_threads == 0:
+                logger.removeFilter(_drop)
+                _silence.close()
+
+
+def _drop(_record: logging.LogRecord) -> bool:
+    return False

@@ -2,47 +2,66 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_modality_lut
-from pydicom.pixels.utils import pixel_array
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    RLELossless,
-)
+from pydicom.encaps import get_frame, parse_basic_offsets
+from pydicom.uid import RLELossless
 
 from edge_spine.errors import Refusal
+from edge_spine.reading.codestream import JPEG_LOSSLESS_FRAME, JPEG_LS_FRAME, Codestream, read_jpeg, read_jpeg_2000
+from edge_spine.reading.decoder_process import UndecodableFrame, decoder
 from edge_spine.reading.grey import grey_from_rgb
+from edge_spine.reading.lookup import StoredValues, grey_table, palette_table
+from edge_spine.reading.syntaxes import COMPRESSED, JPEG_2000, JPEG_LS, plugin_for
 
-DEFLATED = str(DeflatedExplicitVRLittleEndian)
-_SYNTAXES = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless})
-_ACCEPTED_SYNTAXES = "uncompressed (little or big endian) and RLE Lossless are accepted"
-_SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "RGB": 3, "YBR_FULL": 3}
-# Two bytes of RLE can stand for 128, and pydicom unpacks a segment before it looks at its length.
-_MAX_RLE_BYTES = 16 * 2**20
-_RLE_MAX_EXPANSION = 64
+# Decoders of JPEG 2000 undo the last two themselves.
+_COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_RCT", "YBR_ICT"})
+_ONE_SAMPLE = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
+_ACCEPTED = "MONOCHROME1, MONOCHROME2, PALETTE COLOR, RGB and YBR_FULL are accepted"
+_EXPORT = "give it as the scanner exported it"
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+# Decoding takes a multiple of it, here and in the decoder process.
+MAX_PIXEL_BYTES = 32 * 2**20
+# Of a compressed frame, over the size of its pixels: no scanner's encoder expands more.
+_MAX_EXPANSION, _MIN_BYTES = 2, 4096
+# Two bytes of RLE can stand for 128.
+_RLE_MAX_COMPRESSION = 64
+_RLE_HEADER_BYTES = 64
 
 
-def check_syntax(source: str, syntax: str) -> None:
-    """Refuse a transfer syntax that pydicom alone does not decode within bounds.
+@dataclass(frozen=True)
+class PixelFormat:
+    """How the pixels of a file are stored; every field has been checked.
 
-    Raises
-    ------
-    Refusal
-        'unsupported-syntax'.
+    Attributes
+    ----------
+    rows, columns : int
+        As stored.
+    photometric : str
+        PhotometricInterpretation.
+    samples, allocated, stored : int
+        Samples per pixel; bits in the file, and bits that count.
+    signed : bool
+        Whether PixelRepresentation is 1.
     """
-    if syntax not in _SYNTAXES:
-        known = UID(syntax)
-        name = known.name if known.is_transfer_syntax else "unknown or missing"
-        raise Refusal("unsupported-syntax", f"{source}: transfer syntax {name}; {_ACCEPTED_SYNTAXES}")
+
+    rows: int
+    columns: int
+    photometric: str
+    samples: int
+    allocated: int
+    stored: int
+    signed: bool
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of the pixels, uncompressed."""
+        return self.rows * self.columns * self.samples * self.allocated // 8
 
 
 def whole_number(source: str, header: Dataset, keyword: str, default: int | None = None) -> int:
@@ -62,25 +81,24 @@ def whole_number(source: str, header: Dataset, keyword: str, default: int | None
     return int(value)
 
 
-def check_pixel_format(source: str, header: Dataset) -> None:
-    """Refuse pixel encodings that are not accepted, before any pixel is allocated.
+def pixel_format(source: str, header: Dataset) -> PixelFormat:
+    """Read how the pixels are stored, before any of them is allocated.
 
     Raises
     ------
     Refusal
-        'not-dxa' for several frames, 'unsupported-syntax' for another encoding.
+        'not-dxa' for several frames, 'unsupported-syntax' for an encoding that is not accepted, 'too-large'.
     """
     frames = whole_number(source, header, "NumberOfFrames", default=1)
     if frames != 1:
         raise Refusal("not-dxa", f"{source}: the file holds {frames} frames; a single DXA image is accepted")
     photometric = str(header.get("PhotometricInterpretation") or "")
     samples = whole_number(source, header, "SamplesPerPixel", default=1)
-    if _SAMPLES.get(photometric) != samples:
+    if photometric not in {1: _ONE_SAMPLE, 3: _COLOUR}.get(samples, frozenset()):
         shown = photometric if photometric.replace("_", "").replace(" ", "").isalnum() else "unknown"
         raise Refusal(
             "unsupported-syntax",
-            f"{source}: photometric interpretation {shown[:16]} with {samples} samples a pixel; MONOCHROME1, "
-            "MONOCHROME2, RGB and YBR_FULL are accepted",
+            f"{source}: photometric interpretation {shown[:16]} with {samples} samples a pixel; {_ACCEPTED}",
         )
     allocated = whole_number(source, header, "BitsAllocated")
     stored = whole_number(source, header, "BitsStored", default=allocated)
@@ -92,95 +110,155 @@ def check_pixel_format(source: str, header: Dataset) -> None:
             f"{source}: pixels of {stored} bits in {allocated} (high bit {high}); 8 to 16 bits in 8 or 16, "
             "with the high bit below their number, are accepted",
         )
+    rows, columns = whole_number(source, header, "Rows"), whole_number(source, header, "Columns")
+    found = PixelFormat(rows, columns, photometric, samples, allocated, stored, signed == 1)
+    if found.byte_count > MAX_PIXEL_BYTES:
+        raise Refusal(
+            "too-large",
+            f"{source}: {found.byte_count >> 20} MiB of pixels; at most {MAX_PIXEL_BYTES >> 20} MiB are accepted",
+        )
+    return found
 
 
-def decode(source: str, dataset: Dataset) -> NDArray[np.float32]:
-    """Decode the pixels of a data set that has passed all other checks.
+def decode(
+    source: str, header: Dataset, syntax: str, element: RawDataElement | None, found: PixelFormat
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Decode the pixels of a file that has passed all other checks.
 
     Parameters
     ----------
     source : str
         File name for messages.
-    dataset : Dataset
-        The whole file.
+    header : Dataset
+        What stands before the pixels.
+    syntax : str
+        Transfer syntax UID, one that `check_syntax` accepts.
+    element : RawDataElement or None
+        PixelData, from `read_pixel_data`.
+    found : PixelFormat
+        From `pixel_format`.
 
     Returns
     -------
-    ndarray of float32, (rows, columns)
-        As stored, after the modality LUT (or rescale) and the inversion of MONOCHROME1.
+    pixels : ndarray of float32, (rows, columns)
+        As stored, after modality LUT (or rescale), VOI LUT (or window) and the inversion of MONOCHROME1.
+    flags : tuple of str
+        "window-ignored" where there is a damaged window or VOI LUT.
 
     Raises
     ------
     Refusal
-        'unreadable' where the pixel data are missing, cut short or give no finite numbers, 'too-large'
-        where they could unpack to far more than the image.
+        'unreadable' where the pixel data are missing, damaged or give no finite numbers, 'too-large' where a
+        compressed frame is far larger than the image.
     Exception
         Whatever pydicom raises on damaged data.
     """
-    if "PixelData" not in dataset:
+    if element is None or element.value is None:
         raise Refusal("unreadable", f"{source}: the DICOM file holds no pixel data, or is cut short")
-    _check_length(source, dataset)
-    stored = pixel_array(dataset, index=0, raw=True, decoding_plugin="pydicom")
-    stored = _stored_values(stored, dataset)
-    photometric = dataset.PhotometricInterpretation
-    if photometric == "YBR_FULL":
-        values = stored[..., 0].astype(np.float32)
-    elif photometric == "RGB":
-        values = grey_from_rgb(stored).astype(np.float32)
+    if syntax in COMPRESSED:
+        stored = _decompressed(source, syntax, element, found)
     else:
-        values = _modality_values(stored, dataset)
-        if photometric == "MONOCHROME1":
-            # Reversed about the range that can be stored: a background of the largest value becomes 0.
-            ends = _modality_values(_stored_range(dataset), dataset)
-            values = ends.sum() - values
+        stored = _uncompressed(source, header, element, found)
+    values, flags = _values(header, stored, found)
     if not np.isfinite(values).all():
         raise Refusal("unreadable", f"{source}: the rescaled pixels are not finite numbers")
-    return values
+    return values, flags
 
 
-def _check_length(source: str, dataset: Dataset) -> None:
-    expected = dataset.Rows * dataset.Columns * int(dataset.get("SamplesPerPixel") or 1)
-    expected *= dataset.BitsAllocated // 8
-    element = dataset["PixelData"]
-    found = len(element.value or b"")
-    encapsulated = dataset.file_meta.TransferSyntaxUID == RLELossless
-    if encapsulated and found > min(_MAX_RLE_BYTES, 2 * expected + 4096):
-        raise Refusal(
-            "too-large",
-            f"{source}: {found} bytes of RLE for an image of {expected}; at most twice the image and "
-            f"{_MAX_RLE_BYTES >> 20} MiB are accepted",
-        )
-    least = expected // _RLE_MAX_EXPANSION if encapsulated else expected
-    if found < least or bool(element.is_undefined_length) != encapsulated:
+def _values(header: Dataset, stored: NDArray[Any], found: PixelFormat) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    if found.photometric == "YBR_FULL":
+        return stored[..., 0].astype(np.float32), ()
+    if found.samples == 3:
+        return grey_from_rgb(stored).astype(np.float32), ()
+    held = StoredValues(found.stored, found.signed)
+    flags: tuple[str, ...] = ()
+    if found.photometric == "PALETTE COLOR":
+        table = palette_table(header, held)
+    else:
+        table, flags = grey_table(header, held)
+    if held.bits == found.allocated and np.array_equal(table, held.table()):
+        return stored.astype(np.float32), flags
+    with np.errstate(over="ignore"):
+        grey: NDArray[np.float32] = np.take(table.astype(np.float32), held.patterns(stored))
+    return grey, flags
+
+
+def _uncompressed(source: str, header: Dataset, element: RawDataElement, found: PixelFormat) -> NDArray[Any]:
+    """Look at the bytes as pixels, as PS3.5 8.2 and A.3 lay them down; pydicom would load every codec for it."""
+    content, expected = element.value or b"", found.byte_count
+    if len(content) < expected or element.length == _UNDEFINED_LENGTH:
         raise Refusal(
             "unreadable",
-            f"{source}: the pixel data are cut short or damaged ({found} bytes, {least} or more expected)",
+            f"{source}: the pixel data are cut short or damaged ({len(content)} bytes, {expected} expected)",
         )
+    little = bool(header.original_encoding[1])
+    kind = np.dtype(("<" if little else ">") + ("i" if found.signed else "u") + str(found.allocated // 8))
+    if found.allocated == 8 and element.VR == "OW" and not little:
+        # Words of two pixels, with the first one in the lower byte.
+        content = np.frombuffer(content[: len(content) // 2 * 2], ">u2").astype("<u2").tobytes()
+    flat = np.frombuffer(content[:expected], kind).astype(kind.newbyteorder("="), copy=False)
+    if found.samples == 1:
+        return flat.reshape(found.rows, found.columns)
+    if whole_number(source, header, "PlanarConfiguration", default=0) == 1:
+        return np.moveaxis(flat.reshape(found.samples, found.rows, found.columns), 0, -1)
+    return flat.reshape(found.rows, found.columns, found.samples)
 
 
-def _stored_values(pixels: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
-    """Clear what lies above BitsStored: old files keep overlays there."""
-    unused = dataset.BitsAllocated - int(dataset.get("BitsStored") or dataset.BitsAllocated)
-    # A shift back of a signed type repeats the sign bit, of an unsigned one fills with 0.
-    return pixels if unused == 0 else np.right_shift(np.left_shift(pixels, unused), unused)
+def _decompressed(source: str, syntax: str, element: RawDataElement, found: PixelFormat) -> NDArray[Any]:
+    size, most = len(element.value or b""), _MAX_EXPANSION * found.byte_count + _MIN_BYTES
+    if size > most:
+        raise Refusal(
+            "too-large",
+            f"{source}: {size} bytes of compressed pixels for an image of {found.byte_count}; "
+            f"at most {most} are accepted",
+        )
+    if element.length != _UNDEFINED_LENGTH:
+        raise Refusal("unreadable", f"{source}: compressed pixel data that are not encapsulated")
+    try:
+        if len(frames := parse_basic_offsets(element.value or b"")) > 1:
+            raise ValueError(f"{len(frames)} frames")
+        frame = get_frame(element.value or b"", 0, number_of_frames=1)
+        _check_codestream(syntax, frame, found)
+    except ValueError as error:
+        # Texts of our own, or of pydicom about its fragments: none holds what stands in the file.
+        raise Refusal("unreadable", f"{source}: damaged compressed pixels ({error}); {_EXPORT}") from None
+    try:
+        pixels = decoder.decode(
+            frame,
+            found.byte_count,
+            syntax=syntax,
+            plugin=plugin_for(syntax),
+            rows=found.rows,
+            columns=found.columns,
+            samples_per_pixel=found.samples,
+            bits_allocated=found.allocated,
+            bits_stored=found.stored,
+            pixel_representation=int(found.signed),
+            photometric_interpretation=found.photometric,
+            planar_configuration=0,
+        )
+    except UndecodableFrame as problem:
+        raise Refusal(
+            "unreadable", f"{source}: the compressed pixels cannot be decoded ({problem}); {_EXPORT}"
+        ) from None
+    shape = (found.rows, found.columns) if found.samples == 1 else (found.rows, found.columns, found.samples)
+    kind = "<" + ("i" if found.signed else "u") + str(found.allocated // 8)
+    return np.frombuffer(pixels, dtype=kind).reshape(shape)
 
 
-def _stored_range(dataset: Dataset) -> NDArray[np.int64]:
-    bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
-    low = -(1 << (bits - 1)) if dataset.get("PixelRepresentation") == 1 else 0
-    return np.array([low, low + (1 << bits) - 1])
-
-
-def _modality_values(stored: NDArray[Any], dataset: Dataset) -> NDArray[np.float32]:
-    """Apply the modality LUT, or the rescale slope and intercept (DICOM PS3.3 C.11.1)."""
-    if dataset.get("ModalityLUTSequence"):
-        return apply_modality_lut(stored, dataset).astype(np.float32)
-    slope, intercept = (
-        float(default if dataset.get(keyword) is None else dataset.get(keyword))
-        for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
-    )
-    if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
-        raise ValueError("rescale slope or intercept")
-    with np.errstate(over="ignore", invalid="ignore"):
-        values: NDArray[np.float32] = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    return values
+def _check_codestream(syntax: str, frame: bytes, found: PixelFormat) -> None:
+    """Compare what a frame says of itself with the header: no small header brings a large frame along."""
+    if syntax == RLELossless:
+        segments = int.from_bytes(frame[:4], "little")
+        if len(frame) < _RLE_HEADER_BYTES or segments != found.samples * found.allocated // 8:
+            raise ValueError("RLE with another number of segments")
+        if found.byte_count > _RLE_MAX_COMPRESSION * len(frame):
+            raise ValueError("cut short")
+        return
+    if syntax in JPEG_2000:
+        said = read_jpeg_2000(frame)
+    else:
+        said = read_jpeg(frame, JPEG_LS_FRAME if syntax in JPEG_LS else JPEG_LOSSLESS_FRAME)
+    expected = Codestream(found.rows, found.columns, found.samples, said.bits)
+    if said != expected or said.bits > found.allocated:
+        raise ValueError(f"a frame of {said.rows} x {said.columns} with {said.bits} bits")

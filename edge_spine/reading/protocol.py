@@ -35,8 +35,10 @@ def check_protocol(source: str, header: Dataset) -> None:
     Raises
     ------
     Refusal
-        'not-dxa' for another modality or a radiograph, 'not-whole-body' for a DXA scan of a region.
+        'not-dxa' for another modality, a radiograph or a result of our own, 'not-whole-body' for DXA of a region.
     """
+    if "edge-spine" in (_text(header, "Manufacturer").lower(), _text(header, "ManufacturerModelName").lower()):
+        raise Refusal("not-dxa", f"{source}: this is a result of edge-spine, not a scan; {_ACCEPTED}")
     modality = _text(header, "Modality").upper()
     if modality not in _ACCEPTED_MODALITIES:
         shown = modality if _CODE_STRING.fullmatch(modality) else "unknown"

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -302,6 +302,19 @@ def test_a_node_without_a_configuration(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_wrong_poll_interval(seconds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["watch", str(tmp_path), str(tmp_path / "out"), f"--poll={seconds}"]) == 2
     assert "--poll" in capsys.readouterr().err
+
+
+def test_the_detectors_spacing_is_for_those_who_ask(
+    fake_model: Path, make_dicom: Callable[..., bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "scan.dcm"
+    pixels = phantom_pixels().round().astype(np.uint8)
+    path.write_bytes(make_dicom(pixels, ExposedArea=None, ImagerPixelSpacing=[2.427, 2.419]))
+    arguments = ["run", str(path), "--out", str(tmp_path / "out"), "--model", str(fake_model), "--engine", "onnx-cpu"]
+    assert cli.main(arguments) == 1
+    assert "no-spacing" in capsys.readouterr().out
+    assert cli.main([*arguments, "--imager-spacing", "--write", "json"]) == 0
+    assert "imager-pixel-spacing" in capsys.readouterr().out
 
 
 # --- endings, with the FAKE estimator

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import os
+import stat
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -186,6 +188,66 @@ def test_ukb_zip(make_dicom: MakeDicom, real_bone: Path, real_tissue: Path, tmp_
     np.testing.assert_array_equal(scan.pixels, read_scan(real_bone).pixels)
     assert refusal(found[2]).code == "not-whole-body"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_zip_of_files_without_a_suffix(make_dicom: MakeDicom, tmp_path: Path) -> None:
+    path = make_zip(
+        tmp_path / "disc.zip",
+        {
+            "DICOMDIR": make_dicom(),
+            "DICOM/PA000001/ST000001/IM_0001": make_dicom(),
+            "DICOM/PA000001/ST000001/1.2.840.99": make_dicom(),
+            "DICOM/PA000001/ST000001/VERSION": b"1.0",
+            "AUTORUN.INF": b"[autorun]",
+        },
+    )
+    found = find_scans([path])
+    assert [file.source for file in found] == ["disc.zip!1.2.840.99", "disc.zip!IM_0001"]
+    assert all(file.read().pixels.shape == (480, 160) for file in found)
+
+
+def test_a_folder_tree_without_suffixes_and_without_a_dicomdir(make_dicom: MakeDicom, tmp_path: Path) -> None:
+    for name in (
+        "DICOM/PA000001/ST000001/SE000001/IM_0001",
+        "DICOM/PA000001/ST000002/SE000001/IM_0001",
+        "DICOM/README",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"text" if "README" in name else make_dicom())
+    found = find_scans([tmp_path])
+    assert [file.name for file in found] == ["IM_0001", "IM_0001-2"]
+    assert all(file.read().pixels.shape == (480, 160) for file in found)
+
+
+def test_a_link_in_a_zip_is_not_followed(make_dicom: MakeDicom, tmp_path: Path) -> None:
+    target = tmp_path / "target.dcm"
+    target.write_bytes(make_dicom())
+    link = zipfile.ZipInfo("link.dcm")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as stream:
+        stream.writestr(link, str(target))
+    (found,) = find_scans([tmp_path / "z.zip"])
+    assert "not a DICOM" in refusal(found).message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["target.dcm", "z.zip"]
+
+
+def test_a_zip_within_a_zip_is_not_opened(make_dicom: MakeDicom, tmp_path: Path) -> None:
+    inner = make_zip(tmp_path / "inner.zip", {"a.dcm": make_dicom()}).read_bytes()
+    (found,) = find_scans([make_zip(tmp_path / "z.zip", {"inner.zip": inner, "inner": inner, "inner.dcm": inner})])
+    assert found.entry == "inner.dcm"
+    assert "a zip archive" in refusal(found).message
+
+
+def test_a_zip_bomb_is_refused_by_its_header_and_costs_nothing(tmp_path: Path) -> None:
+    path = make_zip(
+        tmp_path / "z.zip", {"a.dcm": bytes(archive.MAX_ENTRY_BYTES + 1), "b": bytes(archive.MAX_ENTRY_BYTES)}
+    )
+    tracemalloc.start()
+    (found,) = find_scans([path])
+    assert refusal(found).code == "too-large"
+    assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    tracemalloc.stop()
 
 
 def test_zip_of_something_else(tmp_path: Path) -> None:

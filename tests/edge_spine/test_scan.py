@@ -30,7 +30,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEG2000Lossless,
+    JPEGBaseline8Bit,
     RLELossless,
 )
 
@@ -367,19 +367,10 @@ def test_real_deflated_file() -> None:
     assert "Deflated" in refused(pydicom_file("image_dfl.dcm"), "unsupported-syntax")
 
 
-@pytest.mark.parametrize(
-    ("name", "syntax"),
-    [
-        ("SC_rgb_gdcm_KY.dcm", "JPEG 2000"),
-        ("SC_rgb_jpeg_dcmtk.dcm", "JPEG Baseline"),
-        ("SC_rgb_jls_lossy_line.dcm", "JPEG-LS"),
-        ("SC_rgb_jpeg_gdcm.dcm", "JPEG Lossless"),
-    ],
-)
-def test_real_compressed_files(name: str, syntax: str) -> None:
-    message = refused(pydicom_file(name), "unsupported-syntax")
-    assert syntax in message
-    assert "RLE Lossless are accepted" in message
+def test_a_compressed_syntax_that_is_not_read() -> None:
+    message = refused(pydicom_file("SC_rgb_jpeg_dcmtk.dcm"), "unsupported-syntax")
+    assert "JPEG Baseline" in message
+    assert "JPEG 2000 and JPEG Lossless are accepted" in message
 
 
 def test_a_deflate_bomb_is_refused_before_it_is_inflated(make_dicom: MakeDicom) -> None:
@@ -419,7 +410,6 @@ def test_real_file_without_a_syntax() -> None:
         {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0},
         {"HighBit": 6},
         {"PixelRepresentation": 2},
-        {"PhotometricInterpretation": "PALETTE COLOR"},
         {"PhotometricInterpretation": "RGB"},
         {"PhotometricInterpretation": None},
         {"SamplesPerPixel": 3},
@@ -446,7 +436,7 @@ def test_sizes(make_dicom: MakeDicom) -> None:
     refused(make_dicom(Rows=0), "unreadable")
     refused(make_dicom(Rows=16385), "too-large")
     refused(make_dicom(Columns=16385), "too-large")
-    refused(make_dicom(Rows=8001, Columns=8000), "too-large")
+    refused(make_dicom(Rows=5001, Columns=5000), "too-large")
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
@@ -454,7 +444,7 @@ def test_a_header_that_claims_more_pixels_than_there_are_allocates_nothing(make_
     data = make_dicom(BODY, syntax=syntax)
 
     def claim(dataset: Dataset) -> None:
-        dataset.Rows, dataset.Columns, dataset.PixelSpacing = 8000, 8000, [0.2, 0.2]
+        dataset.Rows, dataset.Columns, dataset.PixelSpacing = 5000, 5000, [0.2, 0.2]
 
     data = edited(data, claim)
     tracemalloc.start()
@@ -726,7 +716,7 @@ def test_npy_header_is_checked_before_allocation() -> None:
     refused(header((10**6, 10**6)), "too-large", pixel_spacing=(4, 4))
     refused(header((-480, 160)), "unreadable", pixel_spacing=(4, 4))
     tracemalloc.start()
-    refused(header((8000, 8000)), "unreadable", pixel_spacing=(0.2, 0.2))
+    refused(header((5000, 5000)), "unreadable", pixel_spacing=(0.2, 0.2))
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
 
@@ -739,7 +729,7 @@ def test_importing_the_reader_loads_no_heavy_module() -> None:
 
 def test_compressed_syntaxes_are_judged_after_the_modality(make_dicom: MakeDicom) -> None:
     def relabel(dataset: Dataset) -> None:
-        dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+        dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
         dataset.PixelData = encapsulate([b"\xff\x4f"])
         dataset["PixelData"].is_undefined_length = True
 

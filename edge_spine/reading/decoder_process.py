@@ -1,0 +1,189 @@
+"""Decodes compressed frames in a process of their own, so that no frame can bring the program down."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edge_spine.reading import decoder_child
+from edge_spine.reading.decoder_child import ANSWER, DECODED, OUT_OF_MEMORY, REQUEST
+
+FRAME_SECONDS = 4.0
+# Decoders leak a little on damaged frames.
+FRAMES_PER_PROCESS = 1000
+_START_SECONDS = 30.0
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+class UndecodableFrame(Exception):
+    """A frame that gives no pixels; the text says why, in words fit for a message."""
+
+
+class DecoderProcess:
+    """A child process that decodes frames; starts when it is first needed, and again whenever it has ended.
+
+    One frame at a time: several threads may share it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._frames_left = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process that is running, None where none is."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def decode(self, frame: bytes, length: int, **options: Any) -> bytearray:
+        """Decode one frame.
+
+        Parameters
+        ----------
+        frame : bytes
+            The compressed frame, one codestream.
+        length : int
+            Number of bytes that its pixels must have.
+        **options
+            What pydicom's decoder needs to know (syntax, plugin, rows, columns, bits ...), fit for JSON.
+
+        Returns
+        -------
+        bytearray
+            The pixels: little endian, colour by pixel.
+
+        Raises
+        ------
+        UndecodableFrame
+            Where it is damaged, takes too much time or memory, or makes the decoder crash.
+        """
+        request = json.dumps(options).encode()
+        with self._lock:
+            try:
+                process = self._started()
+                with _time_limit(process, FRAME_SECONDS):
+                    _write(process, REQUEST.pack(len(request), len(frame)) + request)
+                    _write(process, frame)
+                    status, found = ANSWER.unpack(_read(process, ANSWER.size))
+                    if status == DECODED and found != length:
+                        raise UndecodableFrame("it holds another number of pixels")
+                    pixels = _read(process, found if status == DECODED else 0)
+            # After an interruption, too, what comes next through the pipe is not the next answer.
+            except BaseException:
+                self._stop()
+                raise
+            self._frames_left -= 1
+            if self._frames_left == 0:
+                self._stop()
+        if status != DECODED:
+            raise UndecodableFrame("it takes too much memory" if status == OUT_OF_MEMORY else "it is damaged")
+        return pixels
+
+    def close(self) -> None:
+        """End the process; the next frame starts another."""
+        with self._lock:
+            self._stop()
+
+    def forget(self) -> None:
+        """Leave the process to the parent that this process was forked from."""
+        process, self._process, self._lock = self._process, None, threading.Lock()
+        if process is not None:
+            _close_pipes(process)
+            process.returncode = 0
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self.pid is None:
+            self._stop()
+            self._process, self._frames_left = _start(), FRAMES_PER_PROCESS
+            with _time_limit(self._process, _START_SECONDS):
+                _read(self._process, ANSWER.size)
+        assert self._process is not None
+        return self._process
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            _close_pipes(process)
+            process.wait()
+
+
+def _start() -> subprocess.Popen[bytes]:
+    # Isolated, and by its path: no module that lies in the working folder takes the place of a decoder.
+    folders = [folder for folder in sys.path if Path(folder).is_absolute()]
+    program = [sys.executable, "-I", decoder_child.__file__, str(FRAME_SECONDS + 1), *folders]
+    try:
+        return subprocess.Popen(
+            program,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | _ONE_THREAD,
+        )
+    except OSError as error:
+        raise UndecodableFrame(f"the decoder process does not start, {type(error).__name__}") from None
+
+
+@contextmanager
+def _time_limit(process: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
+    """Kill the process when the time is up, which ends every wait for it."""
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, EOFError):
+        reason = f"it takes more than {seconds:g} s" if expired.is_set() else "it makes the decoder crash"
+        raise UndecodableFrame(reason) from None
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _write(process: subprocess.Popen[bytes], content: bytes) -> None:
+    stream: Any = process.stdin
+    rest = memoryview(content)
+    while rest:
+        rest = rest[stream.write(rest) :]
+
+
+def _read(process: subprocess.Popen[bytes], length: int) -> bytearray:
+    stream: Any = process.stdout
+    content = bytearray(length)
+    rest = memoryview(content)
+    while rest:
+        count = stream.readinto(rest)
+        if not count:
+            raise EOFError
+        rest = rest[count:]
+    return content
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+decoder = DecoderProcess()
+atexit.register(decoder.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=decoder.forget)

@@ -1,0 +1,67 @@
+"""Which transfer syntaxes are read, and which decoder reads each."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from edge_spine.errors import Refusal
+
+DEFLATED = str(DeflatedExplicitVRLittleEndian)
+JPEG_LOSSLESS = frozenset({JPEGLossless, JPEGLosslessSV1})
+JPEG_LS = frozenset({JPEGLSLossless, JPEGLSNearLossless})
+JPEG_2000 = frozenset({JPEG2000Lossless, JPEG2000})
+COMPRESSED = JPEG_LOSSLESS | JPEG_LS | JPEG_2000 | {RLELossless}
+_UNCOMPRESSED = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian})
+_ACCEPTED = "uncompressed (little or big endian), RLE Lossless, JPEG-LS, JPEG 2000 and JPEG Lossless are accepted"
+# pydicom's names for its decoders, the better one first, and the modules that each needs.
+_PLUGINS = {
+    **dict.fromkeys(JPEG_LOSSLESS, ("gdcm",)),
+    **dict.fromkeys(JPEG_LS, ("pyjpegls", "gdcm")),
+    **dict.fromkeys(JPEG_2000, ("pylibjpeg",)),
+    RLELossless: ("pydicom",),
+}
+_MODULES = {"gdcm": ("gdcm",), "pyjpegls": ("jpeg_ls",), "pylibjpeg": ("pylibjpeg", "openjpeg"), "pydicom": ()}
+
+
+def check_syntax(source: str, syntax: str) -> None:
+    """Refuse a transfer syntax that cannot be read here.
+
+    Raises
+    ------
+    Refusal
+        'unsupported-syntax', with what to install where only a decoder is missing.
+    """
+    if syntax in _UNCOMPRESSED:
+        return
+    known = UID(syntax)
+    name = known.name if known.is_transfer_syntax else "unknown or missing"
+    if syntax not in COMPRESSED:
+        raise Refusal("unsupported-syntax", f"{source}: transfer syntax {name}; {_ACCEPTED}")
+    if plugin_for(syntax) is None:
+        package = "pylibjpeg pylibjpeg-openjpeg" if syntax in JPEG_2000 else "'edge-spine[codecs]'"
+        raise Refusal("unsupported-syntax", f"{source}: transfer syntax {name} needs a decoder: pip install {package}")
+
+
+@cache
+def plugin_for(syntax: str) -> str | None:
+    """Return the name of pydicom's decoder for a compressed syntax, None where none is installed.
+
+    Looks for the modules without importing them: they belong into the decoder process.
+    """
+    return next((plugin for plugin in _PLUGINS[UID(syntax)] if all(map(find_spec, _MODULES[plugin]))), None)
