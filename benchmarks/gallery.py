@@ -1,9 +1,9 @@
 """The qualitative figure: truth against what is found, on phantoms of rising severity and the bundled scan.
 
-`python benchmarks/gallery.py --out DIR [--count 4] [--seed N]` writes DIR/gallery.png and DIR/gallery.json and prints
-the figures as a table. Phantoms are taken from the seeds of the evaluation, which training never uses, for their true
-angle alone: the nearest to 5 ... 50 degrees among the first 200, however well or badly they come out. Every scan takes
-the runtime's whole walk. Needs edge-spine[cpu,export].
+`python benchmarks/gallery.py --out DIR [--count 4] [--seed N]` writes DIR/gallery.png, DIR/gallery.json and
+DIR/preview.png (of the bundled scan) and prints the figures as a table. Phantoms are taken from the seeds of the
+evaluation, which training never uses, for their true angle alone: the nearest to 5 ... 50 degrees among the first 200,
+however well or badly they come out. Every scan takes the runtime's whole walk. Needs edge-spine[cpu,export].
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from edge_spine.errors import EdgeSpineError  # noqa: E402
 from edge_spine.estimator import NOTICE, SpineResult  # noqa: E402
 from edge_spine.layout import CROP_SIZE  # noqa: E402
 from edge_spine.measure import measure  # noqa: E402
-from edge_spine.outputs import palette, panels  # noqa: E402
+from edge_spine.outputs import palette, panels, preview_png  # noqa: E402
 from edge_spine.outputs.drawing import Box, Canvas, Colour, MillimetreView  # noqa: E402
 from edge_spine.outputs.shading import shade  # noqa: E402
 from edge_spine.preprocess import Body, find_body  # noqa: E402
@@ -39,6 +39,7 @@ from export.training.phantom import Subject, make_phantom, make_subject  # noqa:
 from export.training.scanner import IDXA  # noqa: E402
 
 # The bundled scan is the iDXA image of this phantom, whose seed nothing else uses.
+BUNDLED = "the bundled scan"
 BUNDLED_SEED = 40_000_356
 LEAST_DEG, MOST_DEG = 5.0, 50.0
 SEARCHED = 200
@@ -99,7 +100,7 @@ def chosen_seeds(count: int, first: int, searched: int = SEARCHED) -> list[int]:
 def examples(estimator: SpineEstimator, seeds: Sequence[int]) -> list[Example]:
     """Run the bundled scan and the phantoms of these seeds; the least true angle comes first."""
     bundled = read_scan(str(files("edge_spine") / "data" / "synthetic_whole_body.dcm"))
-    rows = [example("the bundled scan", estimator(bundled), make_subject(BUNDLED_SEED, scanner=IDXA))]
+    rows = [example(BUNDLED, estimator(bundled), make_subject(BUNDLED_SEED, scanner=IDXA))]
     for seed in seeds:
         phantom = make_phantom(seed)
         rows.append(example(f"phantom {seed}", estimator(scan_of(phantom)), phantom))
@@ -348,11 +349,13 @@ def main(argv: list[str] | None = None) -> int:
     except EdgeSpineError as error:
         print(error, file=sys.stderr)
         return 1
-    done, encoded = cv2.imencode(".png", draw(rows).image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    if not done:
-        raise RuntimeError("OpenCV could not encode the gallery as PNG")
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "gallery.png").write_bytes(encoded.tobytes())
+    bundled = next(row.found for row in rows if row.name == BUNDLED)
+    for name, canvas in (("gallery.png", draw(rows)), ("preview.png", preview_png.draw(bundled, about_this_run=False))):
+        done, encoded = cv2.imencode(".png", canvas.image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        if not done:
+            raise RuntimeError(f"OpenCV could not encode {name}")
+        (options.out / name).write_bytes(encoded.tobytes())
     report = {
         "note": "Synthetic phantoms, not people",
         "notice": NOTICE,

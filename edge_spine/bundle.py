@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from edge_spine.bands import BandCalibration, bands_problem, parsed_bands
 from edge_spine.errors import BundleError
+from edge_spine.population import PopulationRange, parsed_population, population_problem
 
 MANIFEST = "manifest.json"
 SCHEMA = "edge-spine/bundle/1"
@@ -67,6 +68,11 @@ class Bundle:
     def bands(self) -> BandCalibration | None:
         """The calibrated 90 % bands of the centres, or None where the bundle has none."""
         return parsed_bands(self.manifest["bands"]) if "bands" in self.manifest else None
+
+    @property
+    def population(self) -> PopulationRange | None:
+        """How the side view varies among those the model has learnt from, or None where the bundle does not say."""
+        return parsed_population(self.manifest["population"]) if "population" in self.manifest else None
 
     @property
     def exact_readers(self) -> tuple[str, ...]:
@@ -217,6 +223,9 @@ def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
     problem = bands_problem(manifest["bands"]) if "bands" in manifest else None
     if problem:
         refuse(f"'bands': {problem}")
+    problem = population_problem(manifest["population"]) if "population" in manifest else None
+    if problem:
+        refuse(f"'population': {problem}")
     problem = _forms_problem(manifest.get("forms", {}))
     if problem:
         refuse(f"'forms': {problem}")

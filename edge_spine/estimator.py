@@ -22,6 +22,7 @@ from edge_spine.localise import INPUT_SHAPE as LOCALISER_SHAPE
 from edge_spine.localise import Localiser
 from edge_spine.measure import Measurements, measure
 from edge_spine.outputs.result_json import SCHEMA
+from edge_spine.population import PopulationRange
 from edge_spine.preprocess import Prepared, prepare
 from edge_spine.quality import Quality, judge
 from edge_spine.reconstruct import Curves, Spine, curves_from_output, reconstruct
@@ -58,6 +59,8 @@ class SpineResult:
         adds them with `with_timing`.
     band_90 : Bands, optional
         Half-widths (mm) of the 90 % band of each row's centre; None where the bundle has no calibration.
+    population : PopulationRange, optional
+        Where 90 % of the model's population have the sagittal centre, mm; None where the bundle does not say.
     """
 
     scan: Scan
@@ -69,6 +72,7 @@ class SpineResult:
     model: Mapping[str, str]
     timing_ms: Mapping[str, float]
     band_90: Bands | None = None
+    population: PopulationRange | None = None
 
     def with_timing(self, **stages: float) -> SpineResult:
         """Return the same result with other times (ms) for the named stages, and their new total."""
@@ -177,7 +181,7 @@ class SpineEstimator:
         bundle = load_bundle(model)
         self._localiser = Localiser(bundle.read(bundle.file_with_role("localiser")))
         self._engine = open_engine(bundle, engine, threads=threads, precision=precision)
-        self._bands = bundle.bands
+        self._bands, self._population = bundle.bands, bundle.population
         self._model = {
             "name": bundle.name,
             "version": bundle.version,
@@ -232,6 +236,7 @@ class SpineEstimator:
             model=self._model,
             timing_ms=dict.fromkeys(STAGES, 0.0),
             band_90=None if self._bands is None else self._bands.at(prepared.model_pixel_mm, measurements.max_cobb_deg),
+            population=None if self._population is None else self._population.at(prepared.model_pixel_mm),
         )
         preprocess, infer, rest = (float(step) for step in np.diff(times) * 1000.0)
         return result.with_timing(preprocess=preprocess, infer=infer, reconstruct=rest)

@@ -270,6 +270,19 @@ def sagittal_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Milli
     right = view.left_mm + box.width / view.px_per_mm
     grid = [view.points([view.left_mm, right], [z, z]) for z in np.arange(math.ceil(bottom / 50) * 50, view.top_mm, 50)]
     canvas.hairlines(grid, palette.GRID, box)
+    if result.population is not None:
+        usual = np.concatenate(
+            [
+                view.points(result.population.low, curves.z),
+                view.points(result.population.high[::-1], curves.z[::-1]),
+            ]
+        )
+        canvas.area(usual, palette.POPULATION, 1.0, box)
+        canvas.hairlines(np.split(usual, 2), palette.POPULATION_EDGE, box)
+        note = "grey: 90 % of the phantoms"
+        canvas.text(
+            note, box.x + box.width // 2, box.y + 24, 13, palette.QUIET, align="centre", max_width=box.width - 72
+        )
     outline = np.concatenate(
         [view.points(curves.sagittal[:, 0], curves.z), view.points(curves.sagittal[::-1, 2], curves.z[::-1])]
     )

@@ -28,6 +28,8 @@ PALETTE: dict[str, Colour] = {
     "yellow": palette.YELLOW,
     "vermillion": palette.VERMILLION,
     "purple": palette.PURPLE,
+    "population": palette.POPULATION,
+    "population-edge": palette.POPULATION_EDGE,
     "band": palette.BAND,
     "band-edge": palette.BAND_EDGE,
     "ground": palette.BLACK,
@@ -46,6 +48,8 @@ PAPER: dict[str, Colour] = {
     "orange": (150, 84, 0),
     "green": (0, 122, 89),
     "yellow": (224, 204, 0),
+    "population": (232, 234, 238),
+    "population-edge": (150, 156, 166),
     "band": (246, 240, 190),
     "band-edge": (140, 133, 40),
 }

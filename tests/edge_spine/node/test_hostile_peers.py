@@ -254,6 +254,37 @@ def test_what_can_never_be_processed_is_refused_by_its_code(
     assert node.files() == set()
 
 
+def test_a_hostile_corpus_costs_no_memory_and_no_service(
+    node: RunningNode, tmp_path: Path, make_dicom: MakeDicom
+) -> None:
+    """What passes for a data set and would fill the memory of a reader that trusts it."""
+    assert node.process is not None
+    plain = make_dicom(SOPInstanceUID=generate_uid())
+    body = plain[144 + struct.unpack("<I", plain[140:144])[0] :]
+    nested = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF)
+    nested += struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    corpus = {
+        "nested": body[:200] + nested * 5000,
+        "claims": body.replace(struct.pack("<HH2sHH", 0x28, 0x10, b"US", 2, 480), b"\x28\0\x10\0US\2\0\xff\xff"),
+        "cut short": body[: len(body) // 2],
+        "noise": bytes(random.Random(1).randbytes(500_000)),
+        "elf": b"\x7fELF" + body,
+        "empty": b"",
+        "one long value": struct.pack("<HH2sHI", 0x0010, 0x4000, b"UT", 0, 2**24) + bytes(2**24),
+    }
+    before = memory_mb(node.process.pid)
+    for name, content in corpus.items():
+        status = stored(
+            node, content, uid=generate_uid(), sop_class=ComputedRadiographyImageStorage, syntax=ExplicitVRLittleEndian
+        )
+        # What is whole up to its pixels may be taken, and is refused once they are read.
+        assert status != 0x0000 or name == "cut short", name
+        assert_honest_peer_is_served(node)
+    wait_for(node.idle, "an empty queue")
+    assert memory_mb(node.process.pid) - before < 200
+    assert node.process.poll() is None
+
+
 # --- TLS
 
 

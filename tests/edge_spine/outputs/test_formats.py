@@ -101,3 +101,16 @@ def test_the_command_says_why_an_image_without_header_has_no_report(
     assert (report["status"], report["code"], report["outputs"]) == ("failed", None, [])
     assert report["message"] == "body.npy: a DICOM result needs a DICOM scan"
     assert not list((tmp_path / "out").glob("*/*"))
+
+
+def test_json_alone_loads_nothing_that_draws(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    code = (
+        "import sys; from edge_spine.cli import main\n"
+        f"assert main(['demo', '--engine', 'onnx-cpu', '--write', 'json', '--out', {str(tmp_path)!r}]) == 0\n"
+        "drawing = ('panels', 'preview_png', 'report_html', 'report_pdf', 'glb', 'structured_report', 'drawing')\n"
+        "print([name for name in drawing if f'edge_spine.outputs.{name}' in sys.modules])\n"
+        "print([name for name in ('highdicom', 'reportlab', 'trimesh', 'PIL') if name in sys.modules])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert ended.stdout.splitlines()[-2:] == ["[]", "[]"]
