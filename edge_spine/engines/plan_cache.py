@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from edge_spine.durable import write_durably
 from edge_spine.errors import EngineUnavailable
 
 _SECRET, _SECRET_BYTES = "secret", 32
@@ -113,8 +114,8 @@ class PlanCache:
         sealed = _unsealed(dict(identity), plan_name, plan_seal)
         sidecar = json.dumps({**json.loads(sealed), "seal": self._seal(sealed)}, indent=1, sort_keys=True)
         try:
-            _write(self.folder / plan_name, plan)
-            _write(self._sidecar(name), sidecar.encode("utf-8"))
+            write_durably(self.folder / plan_name, plan)
+            write_durably(self._sidecar(name), sidecar.encode("utf-8"))
             for old in self.folder.glob(f"{name}.*.plan"):
                 if old.name != plan_name:
                     old.unlink()
@@ -132,7 +133,7 @@ class PlanCache:
     def keep_private(self, name: str, content: bytes) -> None:
         """Keep bytes with this user's seal, such as a timing cache."""
         with suppress(OSError):
-            _write(self.folder / name, self._digest(content) + content)
+            write_durably(self.folder / name, self._digest(content) + content)
 
     def plans(self) -> list[str]:
         """Return the names of the plans that have a sidecar."""
@@ -185,7 +186,7 @@ def _secret(path: Path) -> bytes:
     try:
         with _lock(path.with_name(f"{path.name}.lock")):
             if not path.exists():
-                _write(path, secrets.token_bytes(_SECRET_BYTES))
+                write_durably(path, secrets.token_bytes(_SECRET_BYTES))
         content = _read(path, _SECRET_BYTES)
         problem = _not_private(path)
     except OSError as error:
@@ -210,14 +211,3 @@ def _read(path: Path, limit: int | None = None) -> bytes | None:
         return path.read_bytes()
     except OSError:
         return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    # private from its first byte on
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(path)

@@ -7,27 +7,16 @@ import ipaddress
 import shutil
 import ssl
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
-    JPEG2000,
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    RLELossless,
     SecondaryCaptureImageStorage,
 )
 from pynetdicom import AE, _config, evt
@@ -40,6 +29,7 @@ from edge_spine.node.config import NodeConfig, Tls
 from edge_spine.node.connections import Connections, GuardedServer, socket_of
 from edge_spine.node.monitor import Monitor
 from edge_spine.node.records import Audit, uid_hash
+from edge_spine.reading.syntaxes import readable_syntaxes
 from edge_spine.scan import check_header
 
 STORAGE_CLASSES = (
@@ -50,17 +40,6 @@ STORAGE_CLASSES = (
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
 )
-SYNTAXES = (
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    RLELossless,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    JPEG2000Lossless,
-    JPEG2000,
-)
-LOSSLESS_JPEG = (JPEGLosslessSV1, JPEGLossless)
 SUCCESS, OUT_OF_RESOURCES, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000
 _REJECTED_PERMANENT, _BY_USER, _CALLING_TITLE_UNKNOWN = 0x01, 0x01, 0x03
 
@@ -102,9 +81,8 @@ class Listener:
         entity.maximum_pdu_size = 128 * 1024
         entity.acse_timeout, entity.dimse_timeout, entity.network_timeout = 10, 30, 60
         entity.add_supported_context(Verification)
-        syntaxes = [*SYNTAXES, *(LOSSLESS_JPEG if find_spec("gdcm") else ())]
         for storage_class in STORAGE_CLASSES:
-            entity.add_supported_context(storage_class, syntaxes)
+            entity.add_supported_context(storage_class, readable_syntaxes())
         self._connections = Connections(self._is_known, config.most_object_mb * 2**20, monitor.turned_away)
         try:
             self._server = GuardedServer(

@@ -58,6 +58,14 @@ def check_syntax(source: str, syntax: str) -> None:
         raise Refusal("unsupported-syntax", f"{source}: transfer syntax {name} needs a decoder: pip install {package}")
 
 
+def readable_syntaxes() -> list[str]:
+    """Return the transfer syntaxes that can be read here, uncompressed ones first."""
+    compressed = (RLELossless, JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless, JPEG2000)
+    candidates = (*compressed, JPEGLosslessSV1, JPEGLossless)
+    plain = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
+    return [*plain, *(syntax for syntax in candidates if plugin_for(syntax))]
+
+
 @cache
 def plugin_for(syntax: str) -> str | None:
     """Return the name of pydicom's decoder for a compressed syntax, None where none is installed.

@@ -169,7 +169,7 @@ def test_the_runtime_needs_neither_torch_nor_any_extra(fake_model: Path) -> None
             importlib.import_module(module.name)
         except ModuleNotFoundError as error:
             # Only the writers of some formats may ask for more.
-            assert error.name in ("highdicom", "reportlab", "trimesh"), (module.name, error.name)
+            assert error.name in ("highdicom", "reportlab", "trimesh", "PIL"), (module.name, error.name)
             assert module.name.startswith("edge_spine.outputs."), module.name
 
     from edge_spine.bundle import load_bundle
