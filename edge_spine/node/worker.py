@@ -97,6 +97,9 @@ class Worker:
                     self._end(claim, content, end)
                     break
             except OSError as error:
+                if claim.path.parent.is_dir() and not claim.path.exists():
+                    _log.warning("a claimed scan was taken away: it is let go")
+                    return
                 # A full or absent disk is not the scan's fault: it stays where it is.
                 _log.error("storage: %s; waiting for it", error.strerror or type(error).__name__)
                 pause = _STORAGE_WAIT_S

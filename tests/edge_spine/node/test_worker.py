@@ -1,0 +1,109 @@
+"""The loop alone, with FAKE handling: what a service that never ends must survive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("filelock", reason="install edge-spine[node]")
+
+from edge_spine.node import worker as worker_module
+from edge_spine.node.records import Audit
+from edge_spine.node.spool import Claim, Spool, files_in
+from edge_spine.node.worker import Worker
+from edge_spine.processing import Report
+
+Handle = Callable[[Claim, str], list[Report]]
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "_RETRY_S", 0.0)
+    monkeypatch.setattr(worker_module, "_STORAGE_WAIT_S", 0.0)
+
+
+def run_once(folder: Path, handle: Handle) -> list[Report]:
+    reports: list[Report] = []
+    with Spool(folder, keep_done=True) as spool:
+        worker = Worker(spool, Audit(folder / "audit.jsonl"), handle, reports.append)
+        worker.run(lambda: [path for path in files_in(folder) if path.suffix == ".dcm"], once=True)
+    return reports
+
+
+def where(folder: Path) -> str:
+    (found,) = (path.parent.relative_to(folder).as_posix() for path in folder.rglob("a.dcm"))
+    return found
+
+
+def test_a_failure_is_tried_three_times_and_then_put_aside(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"scan")
+    tried: list[int] = []
+
+    def fail(claim: Claim, _content: str) -> list[Report]:
+        tried.append(claim.attempt)
+        return [Report("a", "failed", message="a: no")]
+
+    assert [report.status for report in run_once(tmp_path, fail)] == ["failed"]
+    assert tried == [1, 2, 3] and where(tmp_path) == "failed"
+
+
+def test_a_refusal_is_not_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"scan")
+    tried: list[int] = []
+
+    def refuse(claim: Claim, _content: str) -> list[Report]:
+        tried.append(claim.attempt)
+        return [Report("a", "refused", "no-spine", "a: no")]
+
+    run_once(tmp_path, refuse)
+    assert tried == [1] and where(tmp_path) == "failed"
+    events = [json.loads(line)["event"] for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert events == ["refused"]
+
+
+def test_a_disk_without_room_is_waited_for_and_costs_no_attempt(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"scan")
+    tried: list[int] = []
+
+    def full_at_first(claim: Claim, _content: str) -> list[Report]:
+        tried.append(claim.attempt)
+        if len(tried) <= 2000:
+            raise OSError(28, "No space left on device")
+        return [Report("a", "done", message="a: done")]
+
+    assert [report.status for report in run_once(tmp_path, full_at_first)] == ["done"]
+    assert set(tried) == {1} and where(tmp_path) == "done"
+
+
+def test_a_scan_that_is_taken_away_is_let_go(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"scan")
+
+    def vanish(claim: Claim, _content: str) -> list[Report]:
+        claim.path.unlink()
+        raise FileNotFoundError(2, "No such file or directory")
+
+    assert run_once(tmp_path, vanish) == []
+    assert not list(tmp_path.rglob("a.dcm"))
+
+
+def test_one_scan_of_several_that_is_done_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"zip")
+    several = [Report("a", "refused", "not-dxa", "no"), Report("b", "done", message="yes")]
+    assert run_once(tmp_path, lambda _claim, _content: several) == several
+    assert where(tmp_path) == "done"
+
+
+def test_an_end_while_waiting_gives_the_scan_back(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"scan")
+    with Spool(tmp_path, keep_done=True) as spool:
+        worker = Worker(spool, Audit(tmp_path / "audit.jsonl"), lambda _claim, _content: _stop(worker), print)
+        worker.run(lambda: [path for path in files_in(tmp_path) if path.suffix == ".dcm"])
+    assert where(tmp_path) == "work/0"
+
+
+def _stop(worker: Worker) -> list[Report]:
+    worker.end()
+    raise OSError(28, "No space left on device")
