@@ -310,8 +310,6 @@ def _run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from edge_spine.comparison import compare
-    from edge_spine.outputs.atomic import write_files
-    from edge_spine.outputs.comparison_png import render
     from edge_spine.reading.checks import check_given_spacing
     from edge_spine.scan import read_scan
 
@@ -326,6 +324,9 @@ def _compare(arguments: argparse.Namespace) -> int:
         _log.warning("the two scans name different persons: what follows is no change")
     table = json.dumps(comparison.to_dict())
     if arguments.out is not None:
+        from edge_spine.outputs.atomic import write_files
+        from edge_spine.outputs.comparison_png import render
+
         try:
             write_files(arguments.out, {"comparison.json": f"{table}\n".encode(), "comparison.png": render(comparison)})
         except OSError as error:

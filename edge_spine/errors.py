@@ -57,5 +57,9 @@ class EngineUnavailable(EdgeSpineError):
     """An engine that was asked for by name and cannot run here."""
 
 
+class OutputError(EdgeSpineError):
+    """A result that cannot be written in the form that was asked for; one line says why, without patient data."""
+
+
 class UsageError(EdgeSpineError):
     """A wrong command or argument: exit status 2."""

@@ -185,6 +185,19 @@ def measure(spine: Spine) -> Measurements:
     )
 
 
+def row_levels(spine: Spine) -> tuple[str, ...]:
+    """Name the estimated vertebral level of each row of a spine, as `measure` names apexes and ends.
+
+    Raises
+    ------
+    ValueError
+        As `measure`.
+    """
+    down = _descent(spine.centreline[:, 2])
+    _, slope = _fit(down, spine.centreline[:, :2])
+    return tuple(level_at(fraction) for fraction in _arc_fraction(down, slope).tolist())
+
+
 def _descent(z: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distance below the first point, mm."""
     if z.size < MIN_POINTS:

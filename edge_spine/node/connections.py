@@ -64,7 +64,7 @@ class Connections:
             self._on_refusal("unknown-address")
             return False
         with self._lock:
-            self._open = {key: kept for key, kept in self._open.items() if kept.socket.fileno() >= 0}
+            self._forget_closed()
             crowded_out = [
                 min(group, key=lambda kept: kept.active)
                 for established, most in ((False, MAX_WAITING), (True, MAX_ASSOCIATIONS))
@@ -106,7 +106,7 @@ class Connections:
             The peer announces or sends more than is accepted, or is too slow.
         """
         with self._lock:
-            self._open = {key: kept for key, kept in self._open.items() if kept.socket.fileno() >= 0}
+            self._forget_closed()
             known = self._open.get(id(connection)) or _Connection(connection, 0.0)
             known.active = time.monotonic()
             everything = sum(kept.held for kept in self._open.values())
@@ -127,6 +127,9 @@ class Connections:
                 break
             received += piece
         return received
+
+    def _forget_closed(self) -> None:
+        self._open = {key: kept for key, kept in self._open.items() if kept.socket.fileno() >= 0}
 
 
 class GuardedServer(ThreadedAssociationServer):

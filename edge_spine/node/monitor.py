@@ -71,7 +71,7 @@ class HealthServer:
     Parameters
     ----------
     port : int
-        0 for any free one.
+        Where it listens.
     monitor : Monitor
         Shown at /metrics.
     health : callable
@@ -112,7 +112,6 @@ class HealthServer:
             raise EdgeSpineError(
                 f"127.0.0.1:{port} cannot be listened on ({error.strerror}); set node.health_port to another, or to 0"
             ) from None
-        self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     def close(self) -> None:

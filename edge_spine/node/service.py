@@ -91,14 +91,15 @@ class Node:
     def health(self) -> dict[str, Any]:
         """Tell how it is: "ok" is whether scans are taken and results can leave."""
         waiting, dead = self._outbox.counts()
-        room = self._free() >= self._config.least_free_mb * 2**20
+        free = self._free()
+        room = free >= self._config.least_free_mb * 2**20
         return {
             "ok": room and self._courier.alive and not self._worker.stop.is_set(),
             "queue": len(files_in(self._queue)),
             "outbox": waiting,
             "dead_letters": dead,
             "quarantine": self._spool.count("quarantine"),
-            "disk_free_mb": self._free() >> 20,
+            "disk_free_mb": free >> 20,
             "delivery_problem": self._courier.problem,
             "engine": self._estimator.model["engine"],
             "model_sha256": self._estimator.model["sha256"],

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_spine.levels import level_at
-from edge_spine.measure import _arc_fraction, _descent, _fit
+from edge_spine.measure import row_levels
 
 if TYPE_CHECKING:
     from edge_spine.estimator import SpineResult
-    from edge_spine.reconstruct import Spine
 
 HEADER = (
     "z_mm",
@@ -48,10 +46,3 @@ def render(result: SpineResult) -> bytes:
         cells = [f"{round(value, 3) + 0.0:.3f}" for value in values]
         table.writerow([*cells, *[""] * (len(HEADER) - 1 - len(cells)), level])
     return text.getvalue().encode("utf-8")
-
-
-def row_levels(spine: Spine) -> tuple[str, ...]:
-    """Name the estimated vertebral level of each row of a spine, as `measure` names apexes and ends."""
-    down = _descent(spine.centreline[:, 2])
-    _, slope = _fit(down, spine.centreline[:, :2])
-    return tuple(level_at(fraction) for fraction in _arc_fraction(down, slope).tolist())

@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from edge_spine import __version__
-from edge_spine.errors import EdgeSpineError
+from edge_spine.errors import OutputError
 from edge_spine.outputs.dicom_values import copied_attributes, legal_value
 from edge_spine.reading.dicom import quiet_pydicom
 
@@ -45,10 +45,6 @@ _DATES = (
 )
 # They would hold the moment of writing.
 _CLOCK = ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture")
-
-
-class OutputError(EdgeSpineError):
-    """A result that cannot be written in the form that was asked for; one line says why, without patient data."""
 
 
 @dataclass(frozen=True, eq=False)

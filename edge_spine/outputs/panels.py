@@ -12,15 +12,26 @@ from numpy.typing import NDArray
 from edge_spine.outputs import palette
 from edge_spine.outputs.drawing import Box, Canvas, Colour, Image, MillimetreView, text_mask
 from edge_spine.outputs.end_lines import DRAWN_FROM_DEG, drawn_end_lines
-from edge_spine.outputs.report.wording import REMARK, headline, sections, verdict
 from edge_spine.outputs.shading import shade
-from edge_spine.preprocess import Body, resample
+from edge_spine.outputs.wording import REMARK, headline, sections, verdict
+from edge_spine.preprocess import Body, find_body, resample
 
 if TYPE_CHECKING:
     from edge_spine.estimator import SpineResult
 
 PAD, TITLE_HEIGHT, CAPTION_HEIGHT = 14, 44, 52
 SURFACE_AZIMUTHS = (-38.0, 38.0)
+
+
+def draw_panels(canvas: Canvas, cards: Sequence[Box], result: SpineResult) -> None:
+    """Draw scan, coronal and sagittal view, surface and numbers on five cards."""
+    body = find_body(result.scan.pixels, result.scan.source)
+    view = shared_view(result, cards)
+    scan_panel(canvas, cards[0], result, body, view)
+    coronal_panel(canvas, cards[1], result, body, view)
+    sagittal_panel(canvas, cards[2], result, view)
+    surface_panel(canvas, cards[3], result, view)
+    numbers_panel(canvas, cards[4], result)
 
 
 def picture_box(card: Box) -> Box:

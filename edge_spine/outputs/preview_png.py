@@ -8,7 +8,6 @@ import cv2
 
 from edge_spine.outputs import palette, panels
 from edge_spine.outputs.drawing import Box, Canvas
-from edge_spine.preprocess import find_body
 
 if TYPE_CHECKING:
     from edge_spine.estimator import SpineResult
@@ -52,14 +51,7 @@ def draw(result: SpineResult, *, about_this_run: bool = True) -> Canvas:
     """
     canvas = Canvas(WIDTH, HEIGHT, palette.BACKGROUND)
     _head_and_foot(canvas, result, about_this_run)
-    cards = cards_of(canvas)
-    body = find_body(result.scan.pixels, result.scan.source)
-    view = panels.shared_view(result, cards)
-    panels.scan_panel(canvas, cards[0], result, body, view)
-    panels.coronal_panel(canvas, cards[1], result, body, view)
-    panels.sagittal_panel(canvas, cards[2], result, view)
-    panels.surface_panel(canvas, cards[3], result, view)
-    panels.numbers_panel(canvas, cards[4], result)
+    panels.draw_panels(canvas, cards_of(canvas), result)
     return canvas
 
 

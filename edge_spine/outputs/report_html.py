@@ -18,7 +18,7 @@ from edge_spine.outputs.end_lines import DRAWN_FROM_DEG
 from edge_spine.outputs.report.scene import plane_picture, scene
 from edge_spine.outputs.report.svg import SvgCanvas, data_uri
 from edge_spine.outputs.report.vector import PALETTE, PAPER, hexadecimal
-from edge_spine.outputs.report.wording import REMARK, SUBTITLE, TITLE, headline, origin, sections, verdict
+from edge_spine.outputs.wording import REMARK, SUBTITLE, TITLE, headline, origin, sections, verdict
 from edge_spine.preprocess import find_body
 
 if TYPE_CHECKING:

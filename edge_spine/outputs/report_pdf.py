@@ -17,8 +17,7 @@ from reportlab.pdfgen.canvas import Canvas as Page
 from edge_spine.outputs import palette, panels
 from edge_spine.outputs.drawing import Box, Colour, Image
 from edge_spine.outputs.report.vector import Ink, VectorCanvas, cut_out
-from edge_spine.outputs.report.wording import SUBTITLE, TITLE, origin
-from edge_spine.preprocess import find_body
+from edge_spine.outputs.wording import SUBTITLE, TITLE, origin
 
 if TYPE_CHECKING:
     from edge_spine.estimator import SpineResult
@@ -50,14 +49,7 @@ def render(result: SpineResult) -> bytes:
     page.setCreator(TITLE)
     canvas = _PdfCanvas(page)
     _head_and_foot(canvas, result, NOTICE)
-    cards = _cards()
-    body = find_body(result.scan.pixels, result.scan.source)
-    view = panels.shared_view(result, cards)
-    panels.scan_panel(canvas, cards[0], result, body, view)
-    panels.coronal_panel(canvas, cards[1], result, body, view)
-    panels.sagittal_panel(canvas, cards[2], result, view)
-    panels.surface_panel(canvas, cards[3], result, view)
-    panels.numbers_panel(canvas, cards[4], result)
+    panels.draw_panels(canvas, _cards(), result)
     page.showPage()
     page.save()
     return stream.getvalue()

@@ -39,13 +39,13 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from edge_spine import __version__
+from edge_spine.errors import OutputError
 from edge_spine.levels import Part, fraction_of
 from edge_spine.outputs import report_codes as codes
 from edge_spine.outputs.dicom_identity import (
     CAUTION,
     MANUFACTURER,
     Identity,
-    OutputError,
     device_uid,
     finished,
     identify,

@@ -36,6 +36,7 @@ from pydicom.uid import (
 
 from edge_spine.errors import REFUSAL_CODES, Refusal, UsageError
 from edge_spine.scan import Scan, read_scan, scan_from_bytes
+from tests.edge_spine.refusing import refused
 
 MakeDicom = Callable[..., bytes]
 
@@ -47,24 +48,6 @@ def pydicom_file(name: str) -> Path:
     if path is None:
         pytest.skip(f"{name} needs the package pydicom-data")
     return Path(str(path))
-
-
-def refused(data: bytes | Path, code: str, *, pixel_spacing: tuple[float, float] | None = None) -> str:
-    """Read what must be refused with `code`, and return the message after checking its form."""
-    with pytest.raises(Refusal) as caught:
-        if isinstance(data, Path):
-            read_scan(data, pixel_spacing=pixel_spacing)
-        else:
-            scan_from_bytes(data, "file.dcm", pixel_spacing=pixel_spacing)
-    assert caught.value.code == code, caught.value.message
-    message = str(caught.value)
-    name = data.name if isinstance(data, Path) else "file.dcm"
-    assert message.startswith(f"{name}: ")
-    assert "\n" not in message
-    assert "SECRET" not in message
-    if isinstance(data, Path):
-        assert str(data.parent) not in message
-    return message
 
 
 def edited(data: bytes, edit: Callable[[Dataset], None]) -> bytes:

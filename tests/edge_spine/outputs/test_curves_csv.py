@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edge_spine.levels import LEVELS
+from edge_spine.measure import row_levels
 from edge_spine.outputs import FORMATS
-from edge_spine.outputs.curves_csv import row_levels
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result
 
 

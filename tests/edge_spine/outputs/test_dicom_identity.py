@@ -17,9 +17,9 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
-from edge_spine.errors import EdgeSpineError
+from edge_spine.errors import EdgeSpineError, OutputError
 from edge_spine.estimator import SpineEstimator, SpineResult
-from edge_spine.outputs.dicom_identity import CAUTION, OutputError, identify
+from edge_spine.outputs.dicom_identity import CAUTION, identify
 from edge_spine.scan import read_scan, scan_from_bytes
 from tests.conftest import MakeDicom
 from tests.edge_spine.fake_result import fake_curves, fake_pixels, fake_result

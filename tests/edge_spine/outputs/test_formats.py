@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from edge_spine import cli, outputs
-from edge_spine.errors import UsageError
+from edge_spine.errors import OutputError, UsageError
 from edge_spine.estimator import SpineResult
 from edge_spine.outputs import DEFAULT_FORMATS, DICOM_OBJECTS, FORMATS, parse_formats, write_outputs
-from edge_spine.outputs.dicom_identity import OutputError
 from tests.edge_spine.fake_result import fake_result
 from tests.edge_spine.outputs.dicom_checks import fake_dicom_result, read
 

@@ -16,9 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_spine.levels import LEVELS
-from edge_spine.measure import scoliosis_curves
+from edge_spine.measure import row_levels, scoliosis_curves
 from edge_spine.outputs import FORMATS
-from edge_spine.outputs.curves_csv import row_levels
 from edge_spine.reconstruct import RING_POINTS
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result
 

@@ -21,7 +21,7 @@ from edge_spine.outputs import DEFAULT_FORMATS, FORMATS, panels, preview_png, re
 from edge_spine.outputs.report.scene import MAX_TEXTURE, PLANE_BEHIND_MM, scene
 from edge_spine.outputs.report.svg import SvgCanvas
 from edge_spine.outputs.report.vector import PALETTE, PAPER, cut_out
-from edge_spine.outputs.report.wording import REMARK, headline, sections, verdict
+from edge_spine.outputs.wording import REMARK, headline, sections, verdict
 from edge_spine.scan import read_scan
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_pixels, fake_result
 from tests.edge_spine.outputs.dicom_checks import DEMO_SCAN, fake_dicom_result

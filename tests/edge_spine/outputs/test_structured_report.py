@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
+from edge_spine.errors import OutputError
 from edge_spine.estimator import SpineEstimator, SpineResult
 from edge_spine.levels import LEVELS
-from edge_spine.outputs.dicom_identity import OutputError
 from edge_spine.reading.orientation import Turn, turn_from_patient_orientation
 from edge_spine.scan import scan_from_bytes
 from tests.edge_spine.fake_result import fake_curves

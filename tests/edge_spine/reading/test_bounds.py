@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from edge_spine.errors import Refusal
 from edge_spine.reading import decoder_child, decoder_process, syntaxes
 from edge_spine.reading.codestream import JPEG_LS_FRAME, Codestream, read_jpeg, read_jpeg_2000
 from edge_spine.reading.decoder_process import DecoderProcess, UndecodableFrame, decoder
 from edge_spine.scan import scan_from_bytes
+from tests.edge_spine.refusing import refused
 
 MakeDicom = Callable[..., bytes]
 
@@ -32,14 +32,6 @@ MIB = 2**20
 PIXEL_DATA = struct.pack("<HH", 0x7FE0, 0x0010)
 EMPTY_ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
 END_OF_SEQUENCE = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
-
-
-def refused(data: bytes, code: str) -> str:
-    with pytest.raises(Refusal) as caught:
-        scan_from_bytes(data, "file.dcm")
-    assert caught.value.code == code, caught.value.message
-    assert "\n" not in caught.value.message and "SECRET" not in caught.value.message
-    return caught.value.message
 
 
 def before_pixels(data: bytes, content: bytes) -> bytes:

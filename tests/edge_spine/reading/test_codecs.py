@@ -35,6 +35,7 @@ from edge_spine.errors import Refusal
 from edge_spine.reading import checks, decoder_process, syntaxes
 from edge_spine.reading.decoder_process import DecoderProcess, UndecodableFrame, decoder
 from edge_spine.scan import Scan, check_header, read_scan, scan_from_bytes
+from tests.edge_spine.refusing import refused
 
 MakeDicom = Callable[..., bytes]
 
@@ -85,14 +86,6 @@ def compressed(data: bytes, syntax: str) -> bytes:
     dataset = pydicom.dcmread(io.BytesIO(data))
     dataset.compress(syntax, generate_instance_uid=False)
     return saved(dataset)
-
-
-def refused(data: bytes, code: str) -> str:
-    with pytest.raises(Refusal) as caught:
-        scan_from_bytes(data, "file.dcm")
-    assert caught.value.code == code, caught.value.message
-    assert "\n" not in caught.value.message and "SECRET" not in caught.value.message
-    return caught.value.message
 
 
 @pytest.fixture(autouse=True)
