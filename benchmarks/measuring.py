@@ -1,0 +1,176 @@
+"""What every benchmark here shares: the machine that its figures belong to, fair turns, intervals, tables, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:  # `python benchmarks/NAME.py` puts only the folder of the script there
+    sys.path.insert(0, str(ROOT))
+
+_INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
+_RESAMPLES = 2000
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """Return what the figures belong to: processor, cores, system, versions of `packages`, commit and date."""
+    from edge_spine.engines.driver import NoGpu, find_gpu
+
+    model, flags = _processor()
+    try:
+        gpu: Any = find_gpu().__dict__
+    except NoGpu as problem:
+        gpu = str(problem)
+    versions = {}
+    for name in ("numpy", "opencv-python-headless", *packages):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return {
+        "processor": model,
+        "cores": usable_cores(),
+        "instructions": [name for name in _INSTRUCTIONS if name in flags],
+        "gpu": gpu,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": commit.stdout.strip() or None,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def usable_cores() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def described(found: Mapping[str, Any]) -> str:
+    """Return a machine in one or two lines."""
+    gpu = found["gpu"] if isinstance(found["gpu"], str) else "{name}, CUDA {driver}".format(**found["gpu"])
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    first = (
+        f"{found['processor']}, {found['cores']} cores ({', '.join(found['instructions']) or 'no vector units named'})"
+    )
+    return f"{first}, {found['system']}, Python {found['python']}, {found['date']}; {gpu}\n{versions}"
+
+
+def take_turns(
+    timed: Mapping[str, Callable[[], object]], runs: int, in_a_row: int = 5
+) -> dict[str, NDArray[np.float64]]:
+    """Time each callable in rounds of a few calls, so that a drift of the machine meets all alike.
+
+    Returns
+    -------
+    dict
+        For each name its times, ms, (rounds, in_a_row): what stands in one row was measured one after another.
+    """
+    for call in timed.values():
+        for _ in range(in_a_row):
+            call()
+    rounds = -(-runs // in_a_row)
+    times = {name: np.empty((rounds, in_a_row)) for name in timed}
+    names = list(timed)
+    for turn in range(rounds):
+        # Each goes first as often as last.
+        for name in names if turn % 2 == 0 else reversed(names):
+            for again in range(in_a_row):
+                start = time.perf_counter()
+                timed[name]()
+                times[name][turn, again] = 1000 * (time.perf_counter() - start)
+    return times
+
+
+def quantiles(values: ArrayLike) -> dict[str, float]:
+    """Return p50, p90 and p99."""
+    return {f"p{share}": float(np.percentile(values, share)) for share in (50, 90, 99)}
+
+
+def ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> dict[str, float]:
+    """Return the ratio of two medians with its 95 % interval, by resampling the rounds that both took part in.
+
+    Parameters
+    ----------
+    over, under : (rounds, calls) array
+        Times of two names from one `take_turns`.
+    """
+    generator = np.random.default_rng(0)
+    rounds = len(over)
+    drawn = generator.integers(rounds, size=(_RESAMPLES, rounds))
+    found = [np.median(over[rows]) / np.median(under[rows]) for rows in drawn]
+    low, high = np.percentile(found, (2.5, 97.5))
+    return {"ratio": float(np.median(over) / np.median(under)), "low": float(low), "high": float(high)}
+
+
+def laid_out(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Lay a table out in columns: the first to the left, the others to the right; numbers get three digits."""
+    cells = [list(head), *([_shown(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    lines = []
+    for row in cells:
+        first, *others = (
+            f"{cell:<{w}}" if not k else f"{cell:>{w}}" for k, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join([first, *others]).rstrip())
+    return "\n".join(lines)
+
+
+def write_json(path: Path | None, report: Mapping[str, Any]) -> None:
+    """Write a report where one is wanted."""
+    if path is not None:
+        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def peak_memory_mb() -> float | None:
+    """Return the most memory that this process has ever used, MB, or None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def folder_mb(folder: Path) -> float:
+    """Return the size of the files below a folder, MB."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink()) / 1e6
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+def _processor() -> tuple[str, set[str]]:
+    """Return the processor's name and its flags, as far as the system tells them."""
+    name, flags = platform.processor() or platform.machine(), set()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return name, flags
+    for line in lines:
+        key, _, value = (part.strip() for part in line.partition(":"))
+        if key == "model name":
+            name = value
+        elif key in ("flags", "Features"):
+            flags = set(value.split())
+            break
+    return name, flags
