@@ -20,6 +20,7 @@ _PACKAGES = {
     "opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless"),
     "pydicom": ("pydicom",),
     "onnxruntime": _ONNX_RUNTIMES,
+    "openvino": ("openvino",),
     "onnx": ("onnx",),
     "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
     "pycuda": ("pycuda",),

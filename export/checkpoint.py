@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from edge_spine.errors import EdgeSpineError
+from export.lite import SpineLite
 from export.regressor import SpineRegressor
 
 # Where training scripts put the weights beside an epoch and an optimiser.
@@ -63,8 +64,8 @@ class Source:
     found: str
 
 
-def load_regressor(path: str | os.PathLike[str], layout: Layout = "auto") -> tuple[SpineRegressor, Source]:
-    """Build the network with the weights of a file.
+def load_regressor(path: str | os.PathLike[str], layout: Layout = "auto") -> tuple[SpineRegressor | SpineLite, Source]:
+    """Build the network with the weights of a file: the published one, or spine-lite where the file holds that.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def load_regressor(path: str | os.PathLike[str], layout: Layout = "auto") -> tup
 
     Returns
     -------
-    regressor : SpineRegressor
+    regressor : SpineRegressor or SpineLite
         float32, in evaluation mode.
     source : Source
         For the bundle's manifest.
@@ -93,7 +94,7 @@ def load_regressor(path: str | os.PathLike[str], layout: Layout = "auto") -> tup
     except OSError as error:
         raise CheckpointError(f"{path.name}: {error.strerror or 'cannot be read'}") from None
     tensors, epoch, form = _tensors(path.name, content, layout)
-    regressor = SpineRegressor()
+    regressor = SpineLite() if _is_lite(tensors) else SpineRegressor()
     wanted = regressor.state_dict()
     _refuse_differences(path.name, tensors, wanted)
     regressor.load_state_dict(
@@ -104,6 +105,12 @@ def load_regressor(path: str | os.PathLike[str], layout: Layout = "auto") -> tup
     stated = "no epoch stated" if epoch is None else f"epoch {epoch}"
     found = f"{form}, {stated}, {len(tensors)} tensors, {count:,} parameters, {' and '.join(kinds)}"
     return regressor.eval(), Source(path.name, hashlib.sha256(content).hexdigest(), epoch, found)
+
+
+def _is_lite(tensors: Mapping[str, Tensor]) -> bool:
+    """Tell by its first layer, which reads one channel."""
+    stem = tensors.get("model.0.weight")
+    return stem is not None and stem.shape[1:2] == (1,)
 
 
 def _tensors(file: str, content: bytes, layout: Layout) -> tuple[dict[str, Tensor], int | None, str]:

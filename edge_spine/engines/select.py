@@ -10,9 +10,9 @@ from edge_spine.engines.base import Engine
 from edge_spine.engines.forms import FP16, INT8, form_graph, tensorrt_form
 from edge_spine.errors import EngineUnavailable, UsageError
 
-ENGINES = ("auto", "onnx-cpu", "onnx-cuda", "tensorrt")
+ENGINES = ("auto", "onnx-cpu", "onnx-cuda", "openvino", "tensorrt")
 PRECISIONS = ("auto", "int8", "fp16", "fp32")
-_AUTO_ORDER = ("tensorrt", "onnx-cuda", "onnx-cpu")
+_AUTO_ORDER = ("tensorrt", "onnx-cuda", "openvino", "onnx-cpu")
 _CHECKED_REFERENCES = 2
 # OpenCV's number of AVX-512 VNNI, which its Python module does not name
 _OPENCV_VNNI = 23
@@ -28,7 +28,7 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
         From `load_bundle`; the network is read through it, so its hash is checked again.
     engine : str
         One of `ENGINES`. "auto" takes the first that runs here of TensorRT, a GPU through ONNX Runtime, and the
-        processor, and logs which and why. Any other is taken or refused.
+        processor through OpenVINO or ONNX Runtime, and logs which and why. Any other is taken or refused.
     threads : int, optional
         Threads inside an operator on the processor.
     precision : str
@@ -77,6 +77,10 @@ def engine_problem(name: str) -> str | None:
         from edge_spine.engines.tensorrt import tensorrt_problem
 
         return tensorrt_problem()
+    if name == "openvino":
+        from edge_spine.engines.openvino import openvino_problem
+
+        return openvino_problem()
     from edge_spine.engines.onnx import provider_problem
 
     return provider_problem(name)
@@ -93,9 +97,7 @@ def _open(bundle: Bundle, name: str, threads: int | None, precision: str) -> Eng
 
         form = tensorrt_form(precision)
         return TensorRTEngine(ready_plan(bundle, form), precision=form.removesuffix("-trt"))
-    from edge_spine.engines.onnx import OnnxEngine, provider_problem
-
-    problem = provider_problem(name)
+    problem = engine_problem(name)
     if problem:
         raise EngineUnavailable(problem)
     if precision == "auto":
@@ -103,15 +105,29 @@ def _open(bundle: Bundle, name: str, threads: int | None, precision: str) -> Eng
     model = form_graph(bundle, precision)
     # the manifest knows what the engine file really is
     shown = bundle.precision(bundle.file_with_role("engine")) if precision == INT8 else precision
-    engine = OnnxEngine(model, provider=name, precision=shown, threads=threads)
-    if name == "onnx-cpu" and shown == INT8 and _may_saturate() and not _agrees(bundle, engine):
+    engine = _on_processor_or_cuda(name, model, shown, threads)
+    if name != "onnx-cuda" and shown == INT8 and _may_saturate() and not _agrees(bundle, engine):
         engine.close()
+        if name == "openvino":
+            raise EngineUnavailable("openvino: INT8 gives wrong results on this processor; use onnx-cpu")
         _log.warning("onnx-cpu: this processor cuts off INT8 sums; computing them exactly, which is slower")
-        engine = OnnxEngine(model, provider=name, precision=shown, threads=threads, exact_integers=True)
+        engine = _on_processor_or_cuda(name, model, shown, threads, exact_integers=True)
         if not _agrees(bundle, engine):
             engine.close()
             raise EngineUnavailable("onnx-cpu: INT8 gives wrong results on this processor; edge-spine verify shows it")
     return engine
+
+
+def _on_processor_or_cuda(
+    name: str, model: bytes, precision: str, threads: int | None, *, exact_integers: bool = False
+) -> Engine:
+    if name == "openvino":
+        from edge_spine.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(model, precision=precision, threads=threads)
+    from edge_spine.engines.onnx import OnnxEngine
+
+    return OnnxEngine(model, provider=name, precision=precision, threads=threads, exact_integers=exact_integers)
 
 
 def _may_saturate() -> bool:

@@ -29,13 +29,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from edge_spine.bundle import load_bundle
+from edge_spine.engines import open_engine
 from edge_spine.layout import CROP_SIZE
+from edge_spine.verification import crop_tensor
 from export.checkpoint import load_regressor
+from export.lite import SpineLite
 from export.regressor import CHANNELS, OUTPUTS, SpineRegressor
 from export.training.dataset import MARGIN, augment, load_shards, target_of
 
 SHAPES = 48
 AVERAGING = 0.998
+TEACHER_SHARE = 0.7
 _COUNTERS = ("elapsed", "step", "images", "best", "worse")
 
 
@@ -53,6 +58,8 @@ class Plan:
         Checkpoints without a better held-out error after which training ends.
     transformer : bool
         False trains ResNet50 alone.
+    lite : bool
+        Train `export.lite.SpineLite` in place of the published network.
     images : int, optional
         Budget in images, in place of the run's minutes.
     """
@@ -62,11 +69,13 @@ class Plan:
     warm_up: float = 0.01
     patience: int = 8
     transformer: bool = True
+    lite: bool = False
     images: int | None = None
 
 
 FROM_SCRATCH = Plan(stages=((0.34, 128, 16), (0.52, 160, 16), (1.0, 224, 16)), peak_rate=4e-4)
 FROM_WEIGHTS = Plan(stages=((0.25, 160, 16), (1.0, 224, 16)), peak_rate=3e-4, warm_up=0.03)
+LITE = Plan(stages=((1.0, CROP_SIZE, 32),), peak_rate=8e-4, warm_up=0.03, lite=True)
 
 
 class ShapeHead(nn.Module):
@@ -76,24 +85,26 @@ class ShapeHead(nn.Module):
     ----------
     targets : (samples, 1254) array
         Training targets the shapes are taken from.
+    channels : int
+        Features that the layer reads.
     """
 
     mean: Tensor
     basis: Tensor
 
-    def __init__(self, targets: NDArray[np.float32]) -> None:
+    def __init__(self, targets: NDArray[np.float32], channels: int = CHANNELS) -> None:
         super().__init__()
         mean = targets.mean(axis=0)
         _, size, shapes = np.linalg.svd(targets - mean, full_matrices=False)
         spread = size[:SHAPES, None] / np.sqrt(len(targets))
         self.register_buffer("mean", torch.from_numpy(mean))
         self.register_buffer("basis", torch.from_numpy((shapes[:SHAPES] * spread).astype(np.float32)))
-        self.weights = nn.Linear(CHANNELS, SHAPES)
+        self.weights = nn.Linear(channels, SHAPES)
         nn.init.normal_(self.weights.weight, std=0.01)
         nn.init.zeros_(self.weights.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (N, 2048) to (N, 1254)."""
+        """Map (N, channels) to (N, 1254)."""
         return self.weights(features).float() @ self.basis + self.mean
 
     @torch.no_grad()
@@ -105,7 +116,7 @@ class ShapeHead(nn.Module):
 
     def folded(self) -> nn.Linear:
         """Return the same map as one linear layer."""
-        linear = nn.Linear(CHANNELS, OUTPUTS)
+        linear = nn.Linear(self.weights.in_features, OUTPUTS)
         with torch.no_grad():
             linear.weight.copy_(self.basis.T @ self.weights.weight)
             linear.bias.copy_(self.weights.bias @ self.basis + self.mean)
@@ -115,6 +126,8 @@ class ShapeHead(nn.Module):
 Shards = dict[str, dict[str, NDArray[Any]]]
 # what happens to a wide crop, given its curves, before anything is drawn from it
 Change = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]]
+# what another network answers, (N, 1254), to (N, 224, 224) images
+Teacher = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 class Samples:
@@ -128,10 +141,15 @@ class Samples:
         Of the order and the augmentation.
     change : callable, optional
         Applied to every wide crop.
+    teacher : callable, optional
+        Its answers make up `TEACHER_SHARE` of the targets of images of full size: what no image can tell is then no
+        noise in them.
     """
 
-    def __init__(self, source: Path | Shards, seed: int, change: Change | None = None) -> None:
-        self.rng, self.change = np.random.default_rng(seed), change
+    def __init__(
+        self, source: Path | Shards, seed: int, change: Change | None = None, teacher: Teacher | None = None
+    ) -> None:
+        self.rng, self.change, self.teacher = np.random.default_rng(seed), change, teacher
         self.folder = source if isinstance(source, Path) else None
         self.shards: Shards = {} if isinstance(source, Path) else source
         self.refresh()
@@ -159,7 +177,10 @@ class Samples:
             image, target = augment(self.rng, crop, curves, size)
             images.append(image)
             targets.append(target.ravel())
-        return np.stack(images), np.stack(targets)
+        drawn, wanted = np.stack(images), np.stack(targets)
+        if self.teacher is not None and size == CROP_SIZE:
+            wanted += np.float32(TEACHER_SHARE) * (self.teacher(drawn) - wanted)
+        return drawn, wanted
 
 
 def prefetch(samples: Samples, stage: Any) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], int]]:
@@ -214,7 +235,13 @@ def as_images(crops: Tensor, device: str) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def write_weights(model: SpineRegressor, path: Path) -> None:
+def answers_of(folder: Path) -> Teacher:
+    """Return a model bundle as a teacher, on the processor."""
+    engine = open_engine(load_bundle(folder), "onnx-cpu")
+    return lambda images: np.concatenate([engine.infer(crop_tensor(image)) for image in images])
+
+
+def write_weights(model: SpineRegressor | SpineLite, path: Path) -> None:
     """Write a model whose last layer may be a `ShapeHead` as float16 safetensors in the published layout."""
     plain = copy.deepcopy(model).cpu().float()
     if isinstance(plain.linear, ShapeHead):
@@ -236,13 +263,17 @@ class Run:
         self.best, self.worse = float("inf"), 0
         torch.manual_seed(0)
         _, targets = samples.batch(3000, 32)
-        self.model: Any = SpineRegressor(transformer=plan.transformer)
-        head = ShapeHead(targets)
+        self.model: Any = SpineLite() if plan.lite else SpineRegressor(transformer=plan.transformer)
+        head = ShapeHead(targets, self.model.linear.in_features)
         if start is None:
             self.model.init_()
         else:
-            self.model, _ = load_regressor(start)
-            head.take(self.model.linear)
+            given, _ = load_regressor(start)
+            if type(given) is type(self.model):
+                self.model = given
+                head.take(given.linear)
+            else:
+                self.model.start_from(given)
         self.model.linear = head
         self.model = self.model.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model)
@@ -397,6 +428,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--validation", type=Path, help="shards to report the error on while training")
     parser.add_argument("--out", type=Path, required=True, help="state, weights.safetensors and log.jsonl go here")
     parser.add_argument("--start", type=Path, help="weights to go on from (default: from scratch)")
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="BUNDLE",
+        help="train spine-lite with the answers of this model; --start are then the large network's weights, or lite's",
+    )
     parser.add_argument("--minutes", type=float, default=90, help="time budget over all resumes (default 90)")
     parser.add_argument("--every", type=float, default=300, help="seconds between checkpoints (default 300)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
@@ -413,8 +450,9 @@ def main(argv: list[str] | None = None) -> int:
                 raise SystemExit(f"no shards in {split}: python -m export.training.align makes them")
     options.out.mkdir(parents=True, exist_ok=True)
     # not a fixed seed: a resumed run must not draw the same samples again
-    samples = Samples(options.cache, seed=time.time_ns())
-    plan = FROM_SCRATCH if options.start is None else FROM_WEIGHTS
+    teacher = None if options.teacher is None else answers_of(options.teacher)
+    samples = Samples(options.cache, seed=time.time_ns(), teacher=teacher)
+    plan = LITE if teacher else FROM_SCRATCH if options.start is None else FROM_WEIGHTS
     run = Run(samples, options.out, options.minutes, options.device, plan, options.start)
     train(run, held_out(options.validation, 200) if options.validation else None, options.every)
     return 0

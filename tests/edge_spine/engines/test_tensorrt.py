@@ -384,7 +384,7 @@ def test_auto_runs_on_the_processor_and_says_why(tmp_path: Path) -> None:
     ended = command("demo", "--out", tmp_path, "-v")
     assert ended.returncode == 0
     (line,) = [line for line in ended.stderr.splitlines() if "auto takes" in line]
-    assert "auto takes onnx-cpu (int8); tensorrt: " in line and "onnx-cuda: " in line
+    assert re.search(r"auto takes (onnx-cpu|openvino) \(int8\); tensorrt: ", line) and "onnx-cuda: " in line
 
 
 # --- machines with a GPU

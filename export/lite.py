@@ -1,0 +1,84 @@
+"""spine-lite: a smaller network with the published network's inputs and outputs, for machines that are slower.
+
+It is the published ResNet50 trunk without its fourth stage and without the transformer, at half the resolution from
+the first pooling on, reading one of the three equal channels. Instead of averaging over the whole map, its last layer
+reads every cell of a narrow one, which keeps places that a short network would otherwise lose. It starts from the
+weights of the large network (`SpineLite.start_from`) and learns from its answers (`export.training.train --teacher`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from export.regressor import CELLS, OUTPUTS, ResidualBlock, SpineRegressor
+
+STAGES = ((64, 3, 1), (128, 4, 2), (256, 4, 2))
+TRUNK_CHANNELS = 1024
+CELL_CHANNELS = 32
+# children of both trunks that hold weights: here, in the published network
+_SHARED = ((1, 1), (5, 4), (6, 5), (7, 6))
+
+
+class SpineLite(nn.Module):
+    """From a spine crop to six curves, about a sixth of the published network's arithmetic.
+
+    Inputs and outputs are those of `export.regressor.SpineRegressor`, at 224 x 224 only.
+    """
+
+    features = CELLS * CELLS * CELL_CHANNELS
+
+    def __init__(self) -> None:
+        super().__init__()
+        stages = []
+        channels_in = 64
+        for width, blocks, stride in STAGES:
+            stage = [ResidualBlock(channels_in, width, stride)]
+            channels_in = 4 * width
+            stage += [ResidualBlock(channels_in, width, 1) for _ in range(blocks - 1)]
+            stages.append(nn.Sequential(*stage))
+        self.model = nn.Sequential(
+            nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(64),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, padding=1),
+            nn.AvgPool2d(2),
+            *stages,
+        )
+        self.layer = nn.Sequential(
+            nn.Conv2d(TRUNK_CHANNELS, CELL_CHANNELS, 1, bias=False), nn.BatchNorm2d(CELL_CHANNELS), nn.ReLU(inplace=True)
+        )
+        self.linear = nn.Linear(self.features, OUTPUTS)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 3, 224, 224) to (N, 1254); see the class."""
+        return self.linear(self.layer(self.model(images[:, :1])).flatten(1))
+
+    @torch.no_grad()
+    def init_(self) -> SpineLite:
+        """Set weights to train from scratch, in place, as `SpineRegressor.init_` does."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for module in self.modules():
+            if isinstance(module, ResidualBlock):
+                nn.init.zeros_(module.bn3.weight)
+        nn.init.normal_(self.linear.weight, std=1e-3)
+        nn.init.constant_(self.linear.bias, 0.5)
+        return self
+
+    @torch.no_grad()
+    def start_from(self, large: SpineRegressor) -> SpineLite:
+        """Take the weights that both networks have from the large one, in place; the others stay as they are.
+
+        Returns
+        -------
+        SpineLite
+            Itself.
+        """
+        # the sum over equal channels is what the large network computes
+        self.model[0].weight.copy_(large.model[0].weight.sum(dim=1, keepdim=True))
+        for here, there in _SHARED:
+            given = large.model[there].state_dict()
+            self.model[here].load_state_dict({name: given[name] for name in self.model[here].state_dict()})
+        return self
