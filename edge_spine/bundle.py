@@ -21,6 +21,9 @@ from edge_spine.errors import BundleError
 from edge_spine.population import PopulationRange, parsed_population, population_problem
 
 MANIFEST = "manifest.json"
+# the models that come with the package, and their folders
+MODELS = {"spine": "spine", "lite": "spine-lite"}
+DEFAULT_MODEL = "spine"
 SCHEMA = "edge-spine/bundle/1"
 # What a bundle may hold: never a pickle, never a TensorRT plan.
 ROLE_SUFFIXES = {"engine": ".onnx", "float": ".onnx", "localiser": ".onnx", "references": ".npz"}
@@ -134,8 +137,9 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
 
     Parameters
     ----------
-    folder : path, optional
-        The bundle; the one that comes with the package where it is not given.
+    folder : str or path, optional
+        The bundle, or the name of one that comes with the package (`MODELS`); "spine" where it is not given. A folder
+        that is called like one of them goes by its path, such as "./lite".
 
     Returns
     -------
@@ -148,7 +152,7 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
     BundleError
         A file is missing, damaged or not listed as it should be; one line names it.
     """
-    place = _packaged_bundle() if folder is None else Path(folder)
+    place = _place(DEFAULT_MODEL if folder is None else folder)
     if not place.is_dir():
         raise BundleError(f"{place}: no such model bundle; a folder with a {MANIFEST} is expected")
     path = place / MANIFEST
@@ -286,8 +290,10 @@ def _seal(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical(content)).hexdigest()
 
 
-def _packaged_bundle() -> Path:
-    return Path(str(importlib.resources.files("edge_spine"))) / "models" / "spine"
+def _place(folder: str | os.PathLike[str]) -> Path:
+    if isinstance(folder, str) and folder in MODELS:
+        return Path(str(importlib.resources.files("edge_spine"))) / "models" / MODELS[folder]
+    return Path(folder)
 
 
 def _size(path: Path) -> int:

@@ -89,7 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     loud.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="only errors")
 
     model = argparse.ArgumentParser(add_help=False, parents=[talk])
-    model.add_argument("--model", metavar="DIR", type=Path, help="a model bundle (default: the packaged one)")
+    model.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="spine (default), lite (smaller and faster, a little less exact), or the folder of a model bundle",
+    )
 
     exact = argparse.ArgumentParser(add_help=False)
     exact.add_argument(

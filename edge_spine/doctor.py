@@ -33,8 +33,8 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
 
     Parameters
     ----------
-    model : path, optional
-        A model bundle; the one that comes with the package where it is not given.
+    model : str or path, optional
+        As in `edge_spine.bundle.load_bundle`.
 
     Returns
     -------

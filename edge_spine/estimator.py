@@ -156,8 +156,8 @@ class SpineEstimator:
     ----------
     engine : str
         One of `edge_spine.engines.ENGINES`; any but "auto" is taken or refused, never replaced.
-    model : path, optional
-        The folder of a model bundle; the one that comes with the package where it is not given.
+    model : str or path, optional
+        "spine" (default), "lite", or the folder of a model bundle; see `edge_spine.bundle.load_bundle`.
     threads : int, optional
         Threads of the engine on the processor.
     precision : str

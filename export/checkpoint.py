@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from edge_spine.errors import EdgeSpineError
-from export.lite import SpineLite
+from export.lite import Network, SpineLite
 from export.regressor import SpineRegressor
 
 # Where training scripts put the weights beside an epoch and an optimiser.
@@ -64,7 +64,7 @@ class Source:
     found: str
 
 
-def load_regressor(path: str | os.PathLike[str], layout: Layout = "auto") -> tuple[SpineRegressor | SpineLite, Source]:
+def load_regressor(path: str | os.PathLike[str], layout: Layout = "auto") -> tuple[Network, Source]:
     """Build the network with the weights of a file: the published one, or spine-lite where the file holds that.
 
     Parameters
@@ -95,8 +95,8 @@ def load_regressor(path: str | os.PathLike[str], layout: Layout = "auto") -> tup
         raise CheckpointError(f"{path.name}: {error.strerror or 'cannot be read'}") from None
     tensors, epoch, form = _tensors(path.name, content, layout)
     regressor = SpineLite() if _is_lite(tensors) else SpineRegressor()
+    _refuse_differences(path.name, tensors, regressor)
     wanted = regressor.state_dict()
-    _refuse_differences(path.name, tensors, wanted)
     regressor.load_state_dict(
         {name: tensors.get(name, value).to(value.dtype) for name, value in wanted.items()}, strict=True
     )
@@ -162,12 +162,13 @@ def _from_torch(file: str, content: bytes) -> tuple[dict[str, Tensor], int | Non
     return weights, epoch, f"released layout (PyTorch, {form})"
 
 
-def _refuse_differences(file: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+def _refuse_differences(file: str, found: Mapping[str, Tensor], network: Network) -> None:
+    kind, wanted = type(network).__name__, network.state_dict()
     odd = [name for name, value in found.items() if not _is_plain(name, value)]
     if odd:
         # anything else could fail in ways of its own as soon as its shape or values are asked for
         raise CheckpointError(
-            f"{file} does not hold the weights of SpineRegressor: {len(odd)} tensors are no dense floating-point "
+            f"{file} does not hold the weights of {kind}: {len(odd)} tensors are no dense floating-point "
             f"arrays, such as {odd[0]} ({str(found[odd[0]].dtype).removeprefix('torch.')})"
         )
     missing = [name for name in wanted if name not in found and _UNUSED not in name]
@@ -189,7 +190,7 @@ def _refuse_differences(file: str, found: Mapping[str, Tensor], wanted: Mapping[
         if broken:
             differences.append(f"{len(broken)} have values that are not finite, such as {broken[0]}")
     if differences:
-        raise CheckpointError(f"{file} does not hold the weights of SpineRegressor: {'; '.join(differences)}")
+        raise CheckpointError(f"{file} does not hold the weights of {kind}: {'; '.join(differences)}")
 
 
 def _is_plain(name: str, value: Tensor) -> bool:

@@ -27,6 +27,10 @@ class SpineLite(nn.Module):
     """
 
     features = CELLS * CELLS * CELL_CHANNELS
+    architecture = (
+        "spine-lite: ResNet50's stem on one channel, its first three stages with 3, 4 and 4 blocks at half the "
+        "resolution, 32 channels in 7 x 7 cells, linear to 1254; taught by the network of Bourigault et al., MICCAI 2024"
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +50,9 @@ class SpineLite(nn.Module):
             *stages,
         )
         self.layer = nn.Sequential(
-            nn.Conv2d(TRUNK_CHANNELS, CELL_CHANNELS, 1, bias=False), nn.BatchNorm2d(CELL_CHANNELS), nn.ReLU(inplace=True)
+            nn.Conv2d(TRUNK_CHANNELS, CELL_CHANNELS, 1, bias=False),
+            nn.BatchNorm2d(CELL_CHANNELS),
+            nn.ReLU(inplace=True),
         )
         self.linear = nn.Linear(self.features, OUTPUTS)
 
@@ -82,3 +88,7 @@ class SpineLite(nn.Module):
             given = large.model[there].state_dict()
             self.model[here].load_state_dict({name: given[name] for name in self.model[here].state_dict()})
         return self
+
+
+# what can be exported
+Network = SpineRegressor | SpineLite

@@ -14,7 +14,8 @@ from torch import nn
 
 from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 from edge_spine.errors import EdgeSpineError
-from export.regressor import INPUT_SIZE, SpineRegressor
+from export.lite import Network
+from export.regressor import INPUT_SIZE
 from export.thin_head import with_thin_head
 
 OPSET = 17
@@ -26,12 +27,12 @@ class GraphError(EdgeSpineError):
     """The exported graph is not the network that it was made from."""
 
 
-def export_graph(regressor: SpineRegressor) -> onnx.ModelProto:
+def export_graph(regressor: Network) -> onnx.ModelProto:
     """Export the network.
 
     Parameters
     ----------
-    regressor : SpineRegressor
+    regressor : SpineRegressor or SpineLite
         Evaluated in its evaluation mode, which it is left in.
 
     Returns
@@ -65,7 +66,7 @@ def export_graph(regressor: SpineRegressor) -> onnx.ModelProto:
     return graph
 
 
-def check_graph(graph: onnx.ModelProto, regressor: SpineRegressor) -> float:
+def check_graph(graph: onnx.ModelProto, regressor: Network) -> float:
     """Check a float32 graph against the network on two soft random images.
 
     Returns

@@ -28,9 +28,9 @@ from edge_spine.preprocess import HIGHEST_PERCENTILE, LOWEST_PERCENTILE, SIGMOID
 from edge_spine.verification import Verification
 from export.checkpoint import Source
 from export.forms import gated_forms, half_graph
+from export.lite import Network
 from export.onnx_graph import OPSET, export_graph
 from export.quantize import Recipe, quantise
-from export.regressor import SpineRegressor
 from export.verify import pass_gate, reference_outputs
 
 MODEL_FILE = "model.int8.onnx"
@@ -38,10 +38,6 @@ FLOAT_FILE = "model.fp16.onnx"
 LOCALISER_FILE = "localiser.onnx"
 REFERENCES_FILE = "references.npz"
 PRECISION = "int8"
-ARCHITECTURE = (
-    "ResNet50 trunk, three bottleneck transformer blocks (7 x 7 cells, four heads of 128, relative "
-    "positions), global average, linear to 1254 (Bourigault et al., MICCAI 2024)"
-)
 # One model pixel is the body's extent / 832; this is a person of 1.83 m.
 NOMINAL_MODEL_PIXEL_MM = 2.2
 PREPROCESSING = {
@@ -134,7 +130,7 @@ def find_card(checkpoint: Path) -> Card:
 
 
 def build_bundle(
-    regressor: SpineRegressor,
+    regressor: Network,
     folder: str | os.PathLike[str],
     *,
     card: Card,
@@ -150,7 +146,7 @@ def build_bundle(
 
     Parameters
     ----------
-    regressor : SpineRegressor
+    regressor : SpineRegressor or SpineLite
         float32 weights.
     folder : path
         The bundle. A bundle that lies there is replaced; anything else there is left and refused.
@@ -209,7 +205,7 @@ def build_bundle(
         "schema": SCHEMA,
         "name": card.name,
         "version": card.version,
-        "architecture": ARCHITECTURE,
+        "architecture": regressor.architecture,
         "preprocessing": PREPROCESSING,
         "layout": LAYOUT,
         "files": {

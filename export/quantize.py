@@ -36,7 +36,7 @@ PARTS = {
     "stack": ("/layer/",),
     "head": ("/linear/",),
 }
-_QUANTISED_OPERATORS = ["Conv", "Relu", "MaxPool", "Add", "MatMul", "Softmax", "Gemm"]
+_QUANTISED_OPERATORS = ["Conv", "Relu", "MaxPool", "AveragePool", "Add", "MatMul", "Softmax", "Gemm"]
 
 
 @dataclass(frozen=True)

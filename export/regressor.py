@@ -240,6 +240,11 @@ class SpineRegressor(nn.Module):
         False leaves the bottleneck transformer out: ResNet50 alone, as the paper compares it.
     """
 
+    architecture = (
+        "ResNet50 trunk, three bottleneck transformer blocks (7 x 7 cells, four heads of 128, relative "
+        "positions), global average, linear to 1254 (Bourigault et al., MICCAI 2024)"
+    )
+
     def __init__(self, *, transformer: bool = True) -> None:
         super().__init__()
         self.model = resnet50_trunk()

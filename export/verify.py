@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from edge_spine.engines.onnx import OnnxEngine
 from edge_spine.errors import EdgeSpineError
 from edge_spine.verification import Verification, compare, crop_tensor
-from export.regressor import SpineRegressor
+from export.lite import Network
 
 
 class GateError(EdgeSpineError):
     """The quantised network strays too far from the one that it was made from."""
 
 
-def reference_outputs(regressor: SpineRegressor, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+def reference_outputs(regressor: Network, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return what PyTorch float32 makes of crops.
 
     Parameters
     ----------
-    regressor : SpineRegressor
+    regressor : SpineRegressor or SpineLite
         Evaluated in its evaluation mode.
     crops : ndarray
         uint8 (K, 224, 224).

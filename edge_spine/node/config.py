@@ -17,6 +17,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from edge_spine.bundle import MODELS
 from edge_spine.engines import ENGINES, PRECISIONS
 from edge_spine.errors import UsageError
 from edge_spine.node.outbox import Backoff
@@ -110,7 +111,7 @@ class NodeConfig:
     backoff: Backoff = field(default_factory=Backoff)
     engine: str = "auto"
     precision: str = "auto"
-    model: Path | None = None
+    model: str | Path | None = None
     threads: int | None = None
 
 
@@ -160,7 +161,7 @@ def load_config(path: Path) -> NodeConfig:
         ),
         engine=node.take("engine", _one_of(ENGINES), "auto"),
         precision=node.take("precision", _one_of(PRECISIONS), "auto"),
-        model=None if "model" not in node.values else folder / node.take("model", _text),
+        model=_model(folder, node.take("model", _text)) if "model" in node.values else None,
         threads=None if "threads" not in node.values else node.take("threads", _count),
     )
     top.finish()
@@ -237,6 +238,10 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("text")
     return value
+
+
+def _model(folder: Path, text: str) -> str | Path:
+    return text if text in MODELS else folder / text
 
 
 def _network(value: Any) -> Network:

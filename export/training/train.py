@@ -34,7 +34,7 @@ from edge_spine.engines import open_engine
 from edge_spine.layout import CROP_SIZE
 from edge_spine.verification import crop_tensor
 from export.checkpoint import load_regressor
-from export.lite import SpineLite
+from export.lite import Network, SpineLite
 from export.regressor import CHANNELS, OUTPUTS, SpineRegressor
 from export.training.dataset import MARGIN, augment, load_shards, target_of
 
@@ -241,7 +241,7 @@ def answers_of(folder: Path) -> Teacher:
     return lambda images: np.concatenate([engine.infer(crop_tensor(image)) for image in images])
 
 
-def write_weights(model: SpineRegressor | SpineLite, path: Path) -> None:
+def write_weights(model: Network, path: Path) -> None:
     """Write a model whose last layer may be a `ShapeHead` as float16 safetensors in the published layout."""
     plain = copy.deepcopy(model).cpu().float()
     if isinstance(plain.linear, ShapeHead):
@@ -272,8 +272,10 @@ class Run:
             if type(given) is type(self.model):
                 self.model = given
                 head.take(given.linear)
-            else:
+            elif plan.lite:
                 self.model.start_from(given)
+            else:
+                raise SystemExit(f"{start.name} holds spine-lite, which --teacher trains")
         self.model.linear = head
         self.model = self.model.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model)

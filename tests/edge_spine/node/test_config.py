@@ -55,6 +55,7 @@ def test_everything_else(tmp_path: Path) -> None:
     assert (config.host, config.results, config.health_port) == ("0.0.0.0", ("sr", "stl"), 0)
     assert (config.least_free_mb, config.most_object_mb, config.keep_days) == (1, 8, 0.5)
     assert (config.engine, config.model, config.threads) == ("onnx-cpu", tmp_path / "bundle", 2)
+    assert loaded(tmp_path, more.replace('"bundle"', '"lite"')).model == "lite"
     assert config.destination.tls and config.tls is not None
     assert config.tls.certificate == tmp_path / "c.pem"
     assert (config.backoff.first_s, config.backoff.cap_s) == (1, 2)
