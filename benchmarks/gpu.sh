@@ -11,7 +11,7 @@
 #   tensorrt.tar.*     a folder `tensorrt` to put beside the wheels' packages, where TensorRT comes as bare libraries
 #   stubs.tar.*        a folder `stubs` of libraries that TensorRT links and never calls
 #   bundle.tar.*       a folder `bundle`, a model with a float file, for the forms that the packaged one lacks
-# OUT gets engines.json, tests.txt and doctor.json. Nothing is installed outside a temporary folder.
+# OUT gets peers.json, tests.txt and doctor.json. Nothing is installed outside a temporary folder.
 set -euo pipefail
 
 [ $# -eq 2 ] || { echo "usage: benchmarks/gpu.sh WHEELS OUT" >&2; exit 2; }
@@ -55,5 +55,6 @@ python -m edge_spine build "${model[@]}" || status=1
 python -m edge_spine verify --engine tensorrt "${model[@]}" || status=1
 python -m pytest -m gpu -q tests/edge_spine/engines/test_tensorrt.py > "$out/tests.txt" 2>&1 || status=1
 tail -n 3 "$out/tests.txt"
-python benchmarks/engines.py "${model[@]}" --json "$out/engines.json" || status=1
+[ -d "$work/bundle" ] && model+=(--weights "$root/export/weights/spine.safetensors")
+python benchmarks/peers.py "${model[@]}" --json "$out/peers.json" || status=1
 exit $status

@@ -29,7 +29,7 @@ class SpineLite(nn.Module):
     features = CELLS * CELLS * CELL_CHANNELS
     architecture = (
         "spine-lite: ResNet50's stem on one channel, its first three stages with 3, 4 and 4 blocks at half the "
-        "resolution, 32 channels in 7 x 7 cells, linear to 1254; taught by the network of Bourigault et al., MICCAI 2024"
+        "resolution, 32 channels in 7 x 7 cells, linear to 1254; taught by the network of Bourigault et al. 2024"
     )
 
     def __init__(self) -> None:

@@ -1,0 +1,456 @@
+"""The same images through everything that a user could run instead, side by side, with the hardware's bound as floor.
+
+`python benchmarks/peers.py [--runs 200] [--threads 2] [--model spine] [--json FILE]`: each peer lives in a process of
+its own, so that no library's threads disturb another's, and all take turns, a few inferences at a time, so that a drift
+of the machine meets all alike. Each first answers the model's references and is compared with PyTorch float32: nobody
+is fast by being wrong. The floor is the network's matrix products alone, in oneDNN. What cannot run here is listed with
+its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measuring import ROOT, described, laid_out, machine, quantiles, ratio, usable_cores, write_json
+from numpy.typing import NDArray
+
+IN_A_ROW = 5
+CALIBRATION_CROPS = 64
+OURS = (
+    "ours, openvino int8",
+    "ours, onnx-cpu int8",
+    "ours, tensorrt int8",
+    "ours, tensorrt fp16",
+    "ours, onnx-cuda fp16",
+    "ours, onnx-cuda fp32",
+)
+LITE = ("lite, openvino int8", "lite, onnx-cpu int8")
+EAGER, EAGER_GPU = "PyTorch eager float32", "PyTorch eager float32, GPU"
+FLOOR, FLOAT_FLOOR = "floor: INT8 products", "floor: float32 products"
+WEIGHTS = {"spine": ROOT / "export/weights/spine.safetensors", "lite": ROOT / "export/weights/spine-lite.safetensors"}
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "nncf", "torch", "tensorrt", "pycuda", "cuda-bindings")
+
+Image = NDArray[np.float32]
+Infer = Callable[[Image], NDArray[np.float32]]
+
+
+class Work:
+    """What the peers are made from.
+
+    Attributes
+    ----------
+    model : str
+        A packaged model or the folder of a bundle.
+    weights : Path
+        The PyTorch weights that the bundle was made from.
+    graph : Path
+        Their float32 ONNX graph.
+    crops : Path
+        NPY of uint8 crops to calibrate with, none of them a reference.
+    threads : int
+        For each peer.
+    """
+
+    def __init__(self, model: str, weights: Path, folder: Path, threads: int) -> None:
+        self.model, self.weights, self.threads = model, weights, threads
+        self.graph, self.crops = folder / "float32.onnx", folder / "crops.npy"
+
+    def prepare(self) -> None:
+        """Write the float32 graph and the crops, where there is PyTorch to make them."""
+        if find_spec("torch") is None:
+            return
+        import onnx
+
+        from export.checkpoint import load_regressor
+        from export.onnx_graph import export_graph
+        from export.training.dataset import calibration_crops
+
+        onnx.save(export_graph(load_regressor(self.weights)[0]), self.graph)
+        np.save(self.crops, calibration_crops(CALIBRATION_CROPS))
+
+    def engine_file(self) -> bytes:
+        """Return the bundle's INT8 file."""
+        from edge_spine.bundle import load_bundle
+
+        bundle = load_bundle(self.model)
+        return bundle.read(bundle.file_with_role("engine"))
+
+
+def ours(model: str, engine: str, precision: str, threads: int) -> Infer:
+    """Open one of our engines, as a user would."""
+    from edge_spine.bundle import load_bundle
+    from edge_spine.engines import open_engine
+
+    return open_engine(load_bundle(model), engine, threads=threads, precision=precision).infer
+
+
+def torch_eager(work: Work, device: str = "cpu", *, compiled: bool = False) -> Infer:
+    """PyTorch float32, as the published code runs it, or compiled by its own compiler."""
+    import torch
+
+    from export.checkpoint import load_regressor
+
+    torch.set_num_threads(work.threads)
+    network: Any = load_regressor(work.weights)[0].to(device)
+    if compiled:
+        network = torch.compile(network)
+
+    def infer(image: Image) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            answer: NDArray[np.float32] = network(torch.from_numpy(image).to(device)).cpu().numpy()
+        return answer
+
+    return infer
+
+
+def onnx_float(work: Work) -> Infer:
+    """ONNX Runtime with the float32 graph."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = work.threads
+    session = onnxruntime.InferenceSession(str(work.graph), options, providers=["CPUExecutionProvider"])
+    return lambda image: session.run(None, {"image": image})[0]
+
+
+def openvino(work: Work, *, hint: str, quantised: str | None = None) -> Infer:
+    """OpenVINO with the float32 graph, with our INT8 file, or with its own quantiser's model."""
+    import openvino as runtime
+
+    core = runtime.Core()
+    if quantised == "nncf":
+        model = by_nncf(work)
+    else:
+        model = core.read_model(work.engine_file() if quantised == "ours" else str(work.graph))
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": work.threads}
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+
+    def infer(image: Image) -> NDArray[np.float32]:
+        request.infer([image], share_inputs=True)
+        answer: NDArray[np.float32] = request.get_output_tensor(0).data.copy()
+        return answer
+
+    return infer
+
+
+def by_nncf(work: Work) -> Any:
+    """Quantise the PyTorch network with NNCF as its documentation does it, on the crops that our INT8 file saw."""
+    import nncf
+    import openvino as runtime
+    import torch
+
+    from edge_spine.engines.base import INPUT_SHAPE
+    from edge_spine.verification import crop_tensor
+    from export.checkpoint import load_regressor
+
+    network = load_regressor(work.weights)[0]
+    # NNCF stumbles over the ONNX graph's attention
+    model = runtime.convert_model(network, example_input=torch.rand(INPUT_SHAPE), input=list(INPUT_SHAPE))
+    crops = nncf.Dataset(list(np.load(work.crops)), crop_tensor)
+    return nncf.quantize(model, crops, preset=nncf.QuantizationPreset.MIXED, subset_size=CALIBRATION_CROPS)
+
+
+def products(work: Work, *, integers: bool) -> Infer:
+    """Every matrix product of the network's convolutions once, and nothing else; the answer means nothing."""
+    import torch
+
+    torch.set_num_threads(work.threads)
+    torch.backends.quantized.engine = "onednn"
+    calls = []
+    for (rows, inner, columns), count in product_sizes(work.graph).items():
+        calls += [(integer_product if integers else float_product)(rows, inner, columns)] * count
+
+    def run(image: Image) -> NDArray[np.float32]:
+        for call in calls:
+            call()
+        return np.zeros((1, 1254), np.float32)
+
+    return run
+
+
+def product_sizes(graph: Path) -> Counter[tuple[int, int, int]]:
+    """Return how often each product (rows, inner, columns) occurs when convolutions are written as products."""
+    import onnx
+
+    model = onnx.shape_inference.infer_shapes(onnx.load(graph))
+    shapes = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in model.graph.value_info
+    }
+    kernels = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    sizes: Counter[tuple[int, int, int]] = Counter()
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            filters, *inner = kernels[node.input[1]]
+            height, width = shapes[node.output[0]][2:]
+            sizes[height * width, int(np.prod(inner)), filters] += 1
+    return sizes
+
+
+def integer_product(rows: int, inner: int, columns: int) -> Callable[[], object]:
+    """uint8 by int8 in oneDNN, by way of PyTorch."""
+    import torch
+
+    weights = torch.quantize_per_tensor(torch.randn(columns, inner), 0.01, 0, torch.qint8)
+    packed = torch.ops.quantized.linear_prepack(weights, None)
+    values = torch.quantize_per_tensor(torch.rand(rows, inner), 0.01, 0, torch.quint8)
+    return lambda: torch.ops.quantized.linear(values, packed, 0.1, 0)
+
+
+def float_product(rows: int, inner: int, columns: int) -> Callable[[], object]:
+    """float32 in PyTorch's BLAS, the result written where it was before."""
+    import torch
+
+    first, second, result = torch.randn(rows, inner), torch.randn(inner, columns), torch.empty(rows, columns)
+    return lambda: torch.mm(first, second, out=result)
+
+
+def peer(name: str, work: Work) -> Infer:
+    """Make a peer by its name."""
+    if name in OURS or name in LITE:
+        whose, engine, precision = name.replace(",", "").split()
+        return ours("lite" if whose == "lite" else work.model, engine, precision, work.threads)
+    makers: dict[str, Callable[[], Infer]] = {
+        EAGER: lambda: torch_eager(work),
+        EAGER_GPU: lambda: torch_eager(work, "cuda"),
+        "PyTorch compiled float32": lambda: torch_eager(work, compiled=True),
+        "ONNX Runtime float32": lambda: onnx_float(work),
+        "OpenVINO float32": lambda: openvino(work, hint="f32"),
+        "OpenVINO bfloat16": lambda: openvino(work, hint="bf16"),
+        "OpenVINO INT8, our graph": lambda: openvino(work, hint="f32", quantised="ours"),
+        "OpenVINO INT8, our graph, rest bfloat16": lambda: openvino(work, hint="bf16", quantised="ours"),
+        "OpenVINO INT8 by NNCF": lambda: openvino(work, hint="f32", quantised="nncf"),
+        FLOOR: lambda: products(work, integers=True),
+        FLOAT_FLOOR: lambda: products(work, integers=False),
+    }
+    return makers[name]()
+
+
+PEERS = (
+    *OURS,
+    *LITE,
+    EAGER,
+    EAGER_GPU,
+    "PyTorch compiled float32",
+    "ONNX Runtime float32",
+    "OpenVINO float32",
+    "OpenVINO bfloat16",
+    "OpenVINO INT8, our graph",
+    "OpenVINO INT8, our graph, rest bfloat16",
+    "OpenVINO INT8 by NNCF",
+    FLOOR,
+    FLOAT_FLOOR,
+)
+
+
+def serve(name: str, work: Work, crops: NDArray[np.uint8], connection: Connection) -> None:
+    """Be one peer: say what it answers to the references, then time inferences as often as asked."""
+    # what its libraries have to say must not end up between the lines of the table
+    warnings.simplefilter("ignore")
+    silence = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(silence, stream)
+    from edge_spine.verification import crop_tensor
+
+    try:
+        started = time.perf_counter()
+        infer = peer(name, work)
+        answers = [infer(crop_tensor(crop)) for crop in crops]
+        connection.send((np.concatenate(answers), time.perf_counter() - started))
+    except Exception as error:  # whatever a peer lacks is a line of the table
+        connection.send(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:160])
+        return
+    image = crop_tensor(crops[0])
+    while count := connection.recv():
+        times = []
+        for _ in range(count):
+            start = time.perf_counter()
+            infer(image)
+            times.append(1000 * (time.perf_counter() - start))
+        connection.send(times)
+
+
+def measure(work: Work, names: list[str], runs: int) -> list[dict[str, Any]]:
+    """Start the peers, compare their answers, time them in turns; returns a row for each."""
+    from edge_spine.bundle import load_bundle
+    from edge_spine.verification import compare, read_references
+
+    bundle = load_bundle(work.model)
+    crops, expected = read_references(bundle)
+    context = multiprocessing.get_context("spawn")
+    rows: list[dict[str, Any]] = []
+    peers: dict[str, tuple[Any, Connection]] = {}
+    for name in names:
+        here, there = context.Pipe()
+        process = context.Process(target=serve, args=(name, work, crops, there), daemon=True)
+        process.start()
+        there.close()
+        row: dict[str, Any] = {"name": name}
+        rows.append(row)
+        try:
+            said = here.recv()
+        except EOFError:
+            said = "its process ended"
+        if isinstance(said, str):
+            row["problem"] = said
+            continue
+        peers[name] = (process, here)
+        row["ready_s"] = said[1]
+        if name not in LITE and not name.startswith("floor"):
+            precision = "int8" if "int8" in name.lower() else "fp32"
+            found = compare(
+                said[0], expected, engine=name, precision=precision, model_pixel_mm=bundle.nominal_model_pixel_mm
+            )
+            row |= {"accuracy": found.to_dict(), "passed": found.passed}
+    times: dict[str, list[list[float]]] = {name: [] for name in peers}
+    for turn in range(-(-runs // IN_A_ROW) + 1):
+        for name in peers if turn % 2 else reversed(peers):
+            peers[name][1].send(IN_A_ROW)
+            times[name].append(peers[name][1].recv())
+    for process, connection in peers.values():
+        connection.send(0)
+        process.join(10)
+    # the first turn warmed everybody up
+    measured = {name: np.array(turns[1:]) for name, turns in times.items()}
+    for row in rows:
+        if row["name"] in measured:
+            mine = measured[row["name"]]
+            row["ms"] = quantiles(mine)
+            row["ratios"] = {
+                reference: ratio(mine, measured[reference]) for reference in (EAGER, FLOOR) if reference in measured
+            }
+            if EAGER in measured:
+                row["times_eager"] = ratio(measured[EAGER], mine)
+    best = fastest_of_ours(rows)
+    for row in rows:
+        if best is not None and "ms" in row:
+            row["ratios"][best] = ratio(measured[row["name"]], measured[best])
+        large = row["name"].replace("lite", "ours")
+        if row["name"] in LITE and {row["name"], large} <= set(measured):
+            row["times_large"] = ratio(measured[large], measured[row["name"]])
+    return rows
+
+
+def fastest_of_ours(rows: list[dict[str, Any]]) -> str | None:
+    """Return our fastest engine that is as exact as it should be."""
+    able = [row for row in rows if row["name"] in OURS and row.get("passed") and "ms" in row]
+    return min(able, key=lambda row: row["ms"]["p50"])["name"] if able else None
+
+
+def judged(rows: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
+    """Return what was wanted, what was found, and whether that is met."""
+    by_name = {row["name"]: row for row in rows}
+    best = fastest_of_ours(rows)
+    if best is None:
+        return []
+    mine, found = by_name[best], []
+    if "times_eager" in mine:
+        eager = mine["times_eager"]
+        found.append((f"{best} at least 5 times as fast as {EAGER}", between(eager), eager["ratio"] >= 5))
+    rivals = [row for row in rows if "ms" in row and row["name"] not in OURS and row.get("passed")]
+    if rivals:
+        rival = min(rivals, key=lambda row: row["ms"]["p50"])
+        other = rival["ratios"][best]
+        # slower than the fastest only where even the interval says so
+        found.append((f"no slower than the fastest other, {rival['name']}", between(other), other["high"] >= 1))
+    if FLOOR in mine["ratios"]:
+        floor = mine["ratios"][FLOOR]
+        found.append(("at most 1.35 times the INT8 floor", between(floor), floor["ratio"] <= 1.35))
+    for row in rows:
+        if "times_large" in row:
+            large = row["times_large"]
+            found.append((f"{row['name']} at least 4 times as fast as ours", between(large), large["ratio"] >= 4))
+    return found
+
+
+def between(found: dict[str, float]) -> str:
+    """Return a ratio with its interval."""
+    return f"{found['ratio']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+
+
+def table(report: dict[str, Any]) -> str:
+    """Lay everything out."""
+    head = (
+        "",
+        "ready s",
+        "p50 ms",
+        "p90 ms",
+        "p99 ms",
+        "times eager",
+        "times the INT8 floor",
+        "mean mm",
+        "p99 mm",
+        "Cobb deg",
+        "",
+    )
+    lines, missing = [], []
+    for row in report["peers"]:
+        if "ms" not in row:
+            missing.append(f"{row['name']}: not run: {row['problem']}")
+            continue
+        cells = [row["name"], f"{row['ready_s']:.1f}", *(f"{row['ms'][key]:.2f}" for key in ("p50", "p90", "p99"))]
+        cells.append(between(row["times_eager"]) if "times_eager" in row else "")
+        cells.append(between(row["ratios"][FLOOR]) if FLOOR in row["ratios"] else "")
+        if "accuracy" in row:
+            whole, shape = row["accuracy"]["deviations"][-1], row["accuracy"]["shape"]
+            cells += [f"{whole['mean_mm']:.3f}", f"{whole['p99_mm']:.3f}", f"{shape['cobb_deg']:.3f}" if shape else ""]
+            cells.append("" if row["passed"] else "WRONG")
+        else:
+            cells += ["", "", "", ""]
+        lines.append(cells)
+    text = f"{report['model']}, {report['threads']} threads, {report['runs']} inferences of each, in turns\n"
+    text += f"{described(report['machine'])}\n{laid_out(head, lines)}"
+    for line in missing:
+        text += f"\n{line}"
+    for wanted, found, met in report["targets"]:
+        text += f"\n{wanted}: {found} {'met' if met else 'MISSED'}"
+    return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table; 1 where one of our engines misses its tolerance."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=200, help="inferences of each (default 200)")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="of each peer (default: all cores)")
+    parser.add_argument("--model", default="spine", help="spine, lite, or the folder of a bundle")
+    parser.add_argument("--weights", type=Path, help="what the bundle was made from (default: those of the same name)")
+    parser.add_argument("--only", metavar="TEXT", action="append", help="only peers whose name holds this; may repeat")
+    parser.add_argument("--json", type=Path, help="write everything here too")
+    options = parser.parse_args(arguments)
+    weights = options.weights or WEIGHTS.get(options.model)
+    if weights is None:
+        parser.error("--model FOLDER needs --weights, the file that the bundle was made from")
+    names = [name for name in PEERS if not options.only or any(text in name for text in options.only)]
+    if options.model != "spine":
+        names = [name for name in names if name not in LITE]
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(options.model, weights, Path(folder), options.threads)
+        work.prepare()
+        rows = measure(work, names, options.runs)
+    report = {
+        "machine": machine(*PACKAGES),
+        "model": options.model,
+        "threads": options.threads,
+        "runs": options.runs,
+        "peers": rows,
+        "targets": judged(rows),
+    }
+    print(table(report))
+    write_json(options.json, report)
+    return int(any(row["name"] in OURS and row.get("passed") is False for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
