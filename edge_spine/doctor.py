@@ -11,6 +11,7 @@ from edge_spine import __version__
 from edge_spine.bundle import Bundle, load_bundle
 from edge_spine.engines import engine_problems, open_engine
 from edge_spine.engines.driver import NoGpu, find_gpu
+from edge_spine.engines.quiet_import import import_onnxruntime
 from edge_spine.errors import BundleError, EngineUnavailable
 
 _ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -158,7 +159,6 @@ def _version(*distributions: str) -> str | None:
 
 def _providers() -> list[str]:
     try:
-        import onnxruntime
+        return list(import_onnxruntime().get_available_providers())
     except ImportError:
         return []
-    return list(onnxruntime.get_available_providers())

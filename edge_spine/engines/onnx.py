@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE, Engine, first_line
 from edge_spine.engines.driver import gpu_problem
+from edge_spine.engines.quiet_import import import_onnxruntime
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
 
 PROVIDERS = {"onnx-cpu": "CPUExecutionProvider", "onnx-cuda": "CUDAExecutionProvider"}
@@ -97,15 +98,11 @@ def provider_problem(name: str) -> str | None:
 
 def _runtime(name: str) -> Any:
     try:
-        import onnxruntime
+        return import_onnxruntime()
     except ImportError as error:
         raise EngineUnavailable(
             f"{name}: onnxruntime cannot be imported ({first_line(error)}); install edge-spine[{_EXTRAS[name]}]"
         ) from None
-    onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
-    # Official Windows builds report usage to the operating system's event tracing unless told not to.
-    onnxruntime.disable_telemetry_events()
-    return onnxruntime
 
 
 def _session(runtime: Any, content: bytes, provider: str, threads: int | None, exact_integers: bool) -> Any:

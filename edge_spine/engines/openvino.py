@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE, Engine, first_line
+from edge_spine.engines.quiet_import import import_openvino
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
 
 _DEVICE = "CPU"
@@ -89,12 +90,11 @@ def openvino_problem() -> str | None:
 
 def _runtime() -> Any:
     try:
-        import openvino
+        return import_openvino()
     except ImportError as error:
         raise EngineUnavailable(
             f"openvino: openvino cannot be imported ({first_line(error)}); install edge-spine[openvino]"
         ) from None
-    return openvino
 
 
 def _check_ends(network: Any) -> None:

@@ -217,8 +217,8 @@ def summary(rows: list[Row], baseline: list[Row], bands: list[Row] | None = None
     }
 
 
-def evaluate(model: Path | None, phantoms: Iterable[Phantom], total: int, engine: str) -> dict[str, Any]:
-    """Evaluate a bundle (None for the bundled one) on phantoms."""
+def evaluate(model: str | Path | None, phantoms: Iterable[Phantom], total: int, engine: str) -> dict[str, Any]:
+    """Evaluate a bundle, as `edge_spine.bundle.load_bundle` takes it, on phantoms."""
     mean_curve = mean_sagittal()
     rows, baseline, bands, cobbs, refused = [], [], [], [], 0
     crops: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
@@ -305,7 +305,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m export.training.evaluate", description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="phantoms of the evaluation seeds (default 1000)")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
-    parser.add_argument("--model", type=Path, help="bundle folder (default: the bundled model)")
+    parser.add_argument("--model", help="spine (default), lite, or a bundle folder")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
     options = parser.parse_args(argv)

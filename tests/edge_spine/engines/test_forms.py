@@ -146,6 +146,11 @@ def test_tensorrt_parses_and_builds_every_form(rtx, symmetric, half, form) -> No
     assert build_plan.strongly_typed(rtx)
 
 
+def test_tensorrt_parses_and_builds_spine_lite(rtx) -> None:
+    plan, _ = build_plan.build_plan(rtx, form_graph(load_bundle("lite"), "int8-trt"), "int8-trt")
+    assert 7e6 < len(plan) < 25e6
+
+
 def test_tensorrt_refuses_the_processors_form(rtx, bundle) -> None:
     """What the derived form is for: the parser takes no unsigned activations and no int32 biases."""
     with pytest.raises(BundleError, match="the parser refuses the int8-trt graph"):

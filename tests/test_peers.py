@@ -1,0 +1,90 @@
+"""benchmarks/peers.py: real peers once, and what its judgement makes of made-up figures."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def peers(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    spec = importlib.util.spec_from_file_location("peers", ROOT / "benchmarks" / "peers.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.modules.pop("measuring", None)
+
+
+def test_real_peers_answer_take_turns_and_are_judged(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [
+            *(sys.executable, str(ROOT / "benchmarks/peers.py"), "--runs", "10", "--json", str(tmp_path / "out.json")),
+            *("--only", "onnx-cpu", "--only", "onnx-cuda", "--only", "eager float32", "--only", "INT8 products"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    report = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    rows = {row["name"]: row for row in report["peers"]}
+    ours, eager, floor = (
+        rows[name] for name in ("ours, onnx-cpu int8", "PyTorch eager float32", "floor: INT8 products")
+    )
+    assert ours["passed"] and 0 < ours["accuracy"]["deviations"][-1]["mean_mm"] < 0.3
+    # the reference itself, computed again
+    assert eager["accuracy"]["deviations"][-1]["mean_mm"] < 0.01
+    for row in (ours, eager, floor):
+        assert 0 < row["ms"]["p50"] <= row["ms"]["p90"] <= row["ms"]["p99"]
+    assert eager["times_eager"]["ratio"] == 1
+    assert ours["times_eager"]["low"] <= ours["times_eager"]["ratio"] <= ours["times_eager"]["high"]
+    assert "accuracy" not in floor
+    assert rows["lite, onnx-cpu int8"]["times_large"]["ratio"] > 1.5
+    # what cannot run is a line with its reason, not a figure
+    if "problem" in rows["ours, onnx-cuda fp16"]:
+        assert "ms" not in rows["ours, onnx-cuda fp16"] and "onnx-cuda" in ended.stdout
+    assert len(report["targets"]) >= 3 and ended.stdout.count("met") + ended.stdout.count("MISSED") >= 3
+
+
+def made_up(name: str, p50: float, passed: bool = True, **ratios: float) -> dict[str, object]:
+    every = {key: {"ratio": value, "low": value - 0.01, "high": value + 0.01} for key, value in ratios.items()}
+    return {"name": name, "ms": {"p50": p50}, "passed": passed, "ratios": every, **every}
+
+
+def test_the_wrong_are_not_ranked(peers: ModuleType) -> None:
+    ours = made_up("ours, onnx-cpu int8", 10.0, times_eager=6.0)
+    wrong = made_up("OpenVINO INT8 by NNCF", 5.0, passed=False)
+    right = made_up("OpenVINO INT8, our graph", 9.0)
+    for row, value in ((wrong, 0.5), (right, 0.9)):
+        row["ratios"]["ours, onnx-cpu int8"] = {"ratio": value, "low": value - 0.01, "high": value + 0.01}
+    ours["ratios"][peers.FLOOR] = {"ratio": 1.4, "low": 1.39, "high": 1.41}
+    found = {wanted: met for wanted, _, met in peers.judged([ours, wrong, right])}
+    assert found == {
+        "ours, onnx-cpu int8 at least 5 times as fast as PyTorch eager float32": True,
+        "no slower than the fastest other, OpenVINO INT8, our graph": False,
+        "at most 1.35 times the INT8 floor": False,
+    }
+    assert peers.fastest_of_ours([wrong, right]) is None and peers.judged([wrong]) == []
+
+
+def test_products_are_those_of_the_published_network(peers: ModuleType, tmp_path: Path) -> None:
+    """4.5 billion multiplications: the stem's product by hand, and the sum that the literature gives for ResNet50."""
+    work = peers.Work("spine", peers.WEIGHTS["spine"], tmp_path, 1)
+    work.prepare()
+    sizes = peers.product_sizes(work.graph)
+    assert sizes[112 * 112, 147, 64] == 1
+    # ResNet50 without its classifier has 4.09 of them, three blocks of 49 cells the rest
+    assert sum(a * b * c * count for (a, b, c), count in sizes.items()) == pytest.approx(4.51e9, rel=0.01)
