@@ -195,6 +195,28 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--once", action="store_true", help="end when nothing is left to do")
     watch.set_defaults(verb=_watch)
 
+    batch = verb(
+        "batch",
+        "estimate the spine in thousands of scans, into Parquet files",
+        "edge-spine batch scans.csv --out cohort",
+        engine,
+        model,
+    )
+    batch.add_argument(
+        "manifest", metavar="MANIFEST", type=Path, help="a CSV file with a column path, one path a line, or a folder"
+    )
+    batch.add_argument("--out", metavar="DIR", type=Path, required=True, help="the same again goes on where it ended")
+    batch.add_argument(
+        "--write", **{**formats, "default": "", "help": f"files for each scan too, of {', '.join(FORMATS)}"}
+    )
+    batch.add_argument("--workers", metavar="N", type=_count, help="processes, or Ray actors (default: all processors)")
+    batch.add_argument("--retry-failed", action="store_true", help="do again what failed; refused scans stay refused")
+    cluster = batch.add_mutually_exclusive_group()
+    cluster.add_argument("--ray", metavar="ADDRESS", help="work on this Ray cluster instead; needs '.[ray]'")
+    cluster.add_argument("--dask", metavar="ADDRESS", help="work on this Dask cluster instead; needs '.[dask]'")
+    _add_spacing(batch)
+    batch.set_defaults(verb=_batch)
+
     check = verb(
         "verify",
         "compare the engine's output with the PyTorch reference",
@@ -388,6 +410,19 @@ def _watch(arguments: argparse.Namespace) -> int:
         if was_interrupted():
             return INTERRUPTED
         return DONE if all_done or not arguments.once else PARTLY
+
+
+def _batch(arguments: argparse.Namespace) -> int:
+    _need("batch", "pyarrow", "filelock")
+    if arguments.ray:
+        _need("ray", "ray")
+    if arguments.dask:
+        _need("dask", "distributed")
+    from edge_spine.cohort.verb import run_batch
+
+    outcome = run_batch(arguments)
+    print(json.dumps(outcome.to_dict()) if arguments.json else outcome.line())
+    return DONE if outcome.all_done else PARTLY
 
 
 def _estimator(arguments: argparse.Namespace) -> SpineEstimator:

@@ -1,0 +1,169 @@
+"""The one thing that every worker of a cohort does, wherever it runs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_spine import __version__
+from edge_spine.cohort.manifest import COLUMN_SPACING, ID, PATH, ROW_SPACING, Scan
+from edge_spine.cohort.rows import NAMES, Row, row_of
+from edge_spine.errors import EdgeSpineError, UsageError
+from edge_spine.inputs import find_scans
+from edge_spine.processing import Report, process
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineEstimator, SpineResult
+    from edge_spine.inputs import ScanFile
+
+# The localiser's network serves one thread at a time.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+class SpineBatch:
+    """Estimate the spine in batches of scans: a callable that travels to workers without its model.
+
+    It is what Ray Data's `map_batches` takes (a class with `__call__`), and what this package's own pool, Ray and Dask
+    runs send. The model is loaded by the first call, once in each process.
+
+    Parameters
+    ----------
+    model, engine, threads, precision
+        As in `edge_spine.SpineEstimator`.
+    model_sha256 : str, optional
+        What the model's manifest must hash to on the worker.
+    imager_spacing : bool
+        As in `edge_spine.read_scan`.
+    formats : sequence of str
+        Files to write for each scan besides its row, see `edge_spine.outputs`; none by default.
+    folder : str, optional
+        Where those files go, each scan's in a folder of its own.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        engine: str = "auto",
+        threads: int | None = None,
+        precision: str = "auto",
+        *,
+        model_sha256: str | None = None,
+        imager_spacing: bool = False,
+        formats: Sequence[str] = (),
+        folder: str | None = None,
+    ) -> None:
+        if formats and folder is None:
+            raise UsageError("files of each scan need a folder to go to")
+        self.model, self.engine, self.threads, self.precision = model, engine, threads, precision
+        self.model_sha256, self.imager_spacing = model_sha256, imager_spacing
+        self.formats, self.folder = tuple(formats), folder
+        # pickled with the rest, so that a worker can tell whether it is the same software
+        self.version = __version__
+
+    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        """Take a batch of paths to a batch of rows.
+
+        Parameters
+        ----------
+        batch : mapping
+            Columns of equal length: "path", and where there are any "id", "row_spacing_mm" and "column_spacing_mm"
+            (None or NaN where a file holds its own).
+
+        Returns
+        -------
+        dict
+            Column name to list, see `edge_spine.cohort.rows`: a row for each scan, several for a zip of several. What
+            a scan lacks or is refused for is said in its row.
+
+        Raises
+        ------
+        EdgeSpineError
+            This worker has another version or model than whoever sent the batch, or no engine.
+        """
+        rows = self.rows(scans_of(batch))
+        return {name: [row[name] for row in rows] for name in NAMES}
+
+    def rows(self, scans: Sequence[Scan]) -> list[Row]:
+        """Return the rows of scans; see `__call__`."""
+        with _ONE_AT_A_TIME:
+            estimator = self.load()
+            return [row for scan in scans for row in self._rows_of(scan, estimator)]
+
+    def load(self) -> SpineEstimator:
+        """Load the model, where this process has not done so before, and check that it is the right one."""
+        if self.version != __version__:
+            raise EdgeSpineError(f"a worker has edge-spine {__version__}, the run was started with {self.version}")
+        estimator = _estimator(self.model, self.engine, self.threads, self.precision)
+        if self.model_sha256 not in (None, estimator.model["sha256"]):
+            raise EdgeSpineError(
+                f"a worker's model {self.model or 'spine'} is not the one that the run was started with"
+            )
+        return estimator
+
+    def _rows_of(self, scan: Scan, estimator: SpineEstimator) -> list[Row]:
+        try:
+            files = find_scans([scan.path])
+        except (EdgeSpineError, OSError) as error:
+            what = str(error) if isinstance(error, EdgeSpineError) else type(error).__name__
+            return [row_of(scan.id, scan.path, None, Report(scan.path, message=what), None)]
+        return [self._row(scan, file, estimator) for file in files]
+
+    def _row(self, scan: Scan, file: ScanFile, estimator: SpineEstimator) -> Row:
+        done: list[SpineResult] = []
+
+        def keep(result: SpineResult) -> tuple[SpineResult, list[Path]]:
+            paths: list[Path] = []
+            if self.formats and self.folder is not None:
+                from edge_spine.outputs import write_outputs
+
+                result, paths = write_outputs(result, Path(self.folder, folder_name(scan, file)), self.formats)
+            done.append(result)
+            return result, paths
+
+        read = partial(file.read, scan.pixel_spacing_mm, self.imager_spacing)
+        report = process(file.source, estimator, read, keep)
+        return row_of(scan.id, scan.path, file.entry, report, done[0] if done else None)
+
+
+def folder_name(scan: Scan, file: ScanFile) -> str:
+    """Return a name that no other scan of any manifest has: what it is called, and a hash of what it is."""
+    whole = f"{scan.path}\n{file.entry}"
+    return f"{file.name}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
+def scans_of(batch: Mapping[str, Sequence[Any]]) -> list[Scan]:
+    """Turn a batch of columns into scans."""
+    paths = [str(path) for path in batch[PATH]]
+    ids = [str(scan_id) for scan_id in batch.get(ID, paths)]
+    spacings = [batch.get(name, [None] * len(paths)) for name in (ROW_SPACING, COLUMN_SPACING)]
+    return [
+        Scan(scan_id, path, None if _missing(row) or _missing(column) else (float(row), float(column)))
+        for scan_id, path, row, column in zip(ids, paths, *spacings, strict=True)
+    ]
+
+
+def rows_of(batch: SpineBatch, scans: Sequence[Scan]) -> list[Row]:
+    """Do a batch in whatever process this is; importable, so that clusters send its name and not its code."""
+    return batch.rows(scans)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or bool(np.isnan(value))
+
+
+@functools.lru_cache(maxsize=1)
+def _estimator(model: str | Path | None, engine: str, threads: int | None, precision: str) -> SpineEstimator:
+    from edge_spine.estimator import SpineEstimator
+
+    if threads is not None:
+        import cv2
+
+        cv2.setNumThreads(threads)
+    return SpineEstimator(engine, model, threads, precision=precision)

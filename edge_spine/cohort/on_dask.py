@@ -1,0 +1,71 @@
+"""Workers of a Dask cluster that is there already; each process keeps its loaded model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_spine.cohort.batch import SpineBatch, rows_of
+from edge_spine.cohort.manifest import Scan
+from edge_spine.cohort.workers import Finished, Workers
+from edge_spine.errors import EdgeSpineError, UsageError
+
+
+class DaskWorkers(Workers):
+    """The workers of a Dask cluster, all of them; start those with one thread each.
+
+    Parameters
+    ----------
+    batch : SpineBatch
+        What they do.
+    address : str
+        Of the scheduler, such as "tcp://10.0.0.5:8786".
+
+    Raises
+    ------
+    UsageError
+        There is no scheduler at this address, or it has no workers.
+    """
+
+    def __init__(self, batch: SpineBatch, address: str) -> None:
+        import distributed
+
+        self._distributed = distributed
+        try:
+            self._client = distributed.Client(address, timeout="10s")
+        except (OSError, TimeoutError, ValueError) as error:
+            raise UsageError(f"--dask {address}: no scheduler answers there ({type(error).__name__})") from None
+        self._batch = batch
+        self.count = len(self._client.scheduler_info(n_workers=-1)["workers"])
+        if not self.count:
+            self._client.close()
+            raise UsageError(f"--dask {address}: the scheduler has no workers; start some with dask worker")
+        self._running: dict[Any, tuple[Scan, ...]] = {}
+
+    def submit(self, scans: tuple[Scan, ...]) -> None:
+        """Hand a chunk over; where its worker dies, Dask gives it to another."""
+        self._running[self._client.submit(rows_of, self._batch, scans, pure=False)] = scans
+
+    def wait(self, seconds: float) -> list[Finished]:
+        """Return what has finished."""
+        try:
+            ready = self._distributed.wait(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED").done
+        except (TimeoutError, self._distributed.TimeoutError):
+            return []
+        found = []
+        for future in ready:
+            scans = self._running.pop(future)
+            error = future.exception()
+            if error is None:
+                found.append(Finished(scans, future.result()))
+            elif isinstance(error, (self._distributed.KilledWorker, self._distributed.client.FutureCancelledError)):
+                found.append(Finished(scans, lost=True))
+            else:
+                raise EdgeSpineError(str(error) if isinstance(error, EdgeSpineError) else type(error).__name__)
+            future.release()
+        return found
+
+    def close(self) -> None:
+        """Take back what still runs, and leave the cluster as it was."""
+        self._client.cancel(list(self._running))
+        self._running = {}
+        self._client.close()

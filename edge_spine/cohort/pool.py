@@ -1,0 +1,87 @@
+"""A process pool on this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+from edge_spine.cohort.batch import SpineBatch, rows_of
+from edge_spine.cohort.manifest import Scan
+from edge_spine.cohort.rows import Row
+from edge_spine.cohort.workers import Finished, Workers
+
+# Windows can wait for no more at once
+_MOST_ON_WINDOWS = 61
+
+
+def usable_cores() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class ProcessPool(Workers):
+    """Workers in processes of this machine.
+
+    Parameters
+    ----------
+    batch : SpineBatch
+        What they do.
+    count : int, optional
+        How many; as many as processors where it is not given.
+    """
+
+    def __init__(self, batch: SpineBatch, count: int | None = None) -> None:
+        most = _MOST_ON_WINDOWS if sys.platform == "win32" else sys.maxsize
+        self.count = min(count or usable_cores(), most)
+        self._batch = batch
+        self._running: dict[Future[list[Row]], tuple[Scan, ...]] = {}
+        self._pool = self._start()
+
+    def submit(self, scans: tuple[Scan, ...]) -> None:
+        """Hand a chunk over."""
+        try:
+            future = self._pool.submit(rows_of, self._batch, scans)
+        except BrokenProcessPool:
+            # it broke since the last look; `wait` will report what it had
+            future = Future()
+            future.set_exception(BrokenProcessPool())
+        self._running[future] = scans
+
+    def wait(self, seconds: float) -> list[Finished]:
+        """Return what has finished; the death of one process ends the pool, and all its chunks are lost."""
+        ready, _ = wait(self._running, seconds, return_when=FIRST_COMPLETED)
+        if any(isinstance(future.exception(), BrokenProcessPool) for future in ready):
+            ready, _ = wait(self._running, seconds)
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = self._start()
+        found = []
+        for future in ready:
+            scans = self._running.pop(future)
+            lost = isinstance(future.exception(), BrokenProcessPool)
+            found.append(Finished(scans, lost=True) if lost else Finished(scans, future.result()))
+        return found
+
+    def close(self) -> None:
+        """End the processes."""
+        processes = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(5)
+
+    def _start(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            self.count, multiprocessing.get_context("spawn"), initializer=_ready, initargs=(self._batch,)
+        )
+
+
+def _ready(batch: SpineBatch) -> None:
+    # Ctrl-C is the run's business: it writes what is finished, and then ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

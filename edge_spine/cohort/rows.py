@@ -1,0 +1,112 @@
+"""The columns of a cohort: one place for their names, types and meaning. README.md here explains each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from edge_spine import __version__
+from edge_spine.processing import Report
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from edge_spine.estimator import SpineResult
+
+# A failure without a refusal code still needs a word to count it by.
+FAILED, WORKER_DIED = "failed", "worker-died"
+_STAGES = ("read", "preprocess", "infer", "reconstruct", "write", "total")
+_MODEL = ("name", "version", "sha256", "engine", "precision")
+_ANGLES = ("max_cobb_deg", "kyphosis_t4_t12_deg", "lordosis_l1_l5_deg", "plane_of_maximal_curvature_deg")
+_SIZES = ("centreline_length_mm", "max_lateral_deviation_mm", "volume_ml")
+_CURVE_NUMBERS, _CURVE_NAMES = (
+    ("cobb_deg", "ferguson_deg"),
+    ("side", "apex_level", "upper_end_level", "lower_end_level"),
+)
+_CORONAL, _SAGITTAL = ("left", "centre", "right"), ("anterior", "centre", "posterior")
+
+TEXTS = (
+    *("id", "path", "entry", "status", "code", "message", "sop_instance_uid"),
+    *(f"model_{name}" for name in _MODEL),
+    "edge_spine_version",
+    *(f"largest_curve_{name}" for name in _CURVE_NAMES),
+)
+NUMBERS = (
+    *("row_spacing_mm", "column_spacing_mm"),
+    *_ANGLES,
+    *(f"largest_curve_{name}" for name in _CURVE_NUMBERS),
+    *_SIZES,
+    *(f"{stage}_ms" for stage in _STAGES),
+)
+ROWS_OF_209 = (
+    "z_mm",
+    *(f"coronal_{name}_mm" for name in _CORONAL),
+    *(f"sagittal_{name}_mm" for name in _SAGITTAL),
+    *("coronal_band_90_mm", "sagittal_band_90_mm"),
+)
+NAMES = (*TEXTS, "flags", "scoliosis_curves", *NUMBERS, *ROWS_OF_209)
+
+Row = dict[str, Any]
+
+
+def schema() -> pyarrow.Schema:
+    """Return the columns' types for Parquet."""
+    import pyarrow as pa
+
+    kinds = dict.fromkeys(TEXTS, pa.string()) | dict.fromkeys(NUMBERS, pa.float64())
+    kinds |= dict.fromkeys(ROWS_OF_209, pa.list_(pa.float32()))
+    kinds |= {"flags": pa.list_(pa.string()), "scoliosis_curves": pa.int64()}
+    return pa.schema([(name, kinds[name]) for name in NAMES])
+
+
+def row_of(scan_id: str, path: str, entry: str | None, report: Report, result: SpineResult | None) -> Row:
+    """Return what is kept of one scan.
+
+    Parameters
+    ----------
+    scan_id, path : str
+        As the manifest has them.
+    entry : str or None
+        The scan within a zip.
+    report : Report
+        What became of it.
+    result : SpineResult or None
+        Where it was done.
+    """
+    row: Row = dict.fromkeys(NAMES)
+    row |= {"id": scan_id, "path": path, "entry": entry, "edge_spine_version": __version__}
+    row |= {"status": report.status, "message": report.message}
+    row["code"] = report.code or (FAILED if report.status == "failed" else None)
+    row |= {f"{stage}_ms": report.timing_ms.get(stage) for stage in _STAGES}
+    if result is None or report.status != "done":
+        return row
+    measured = result.measurements
+    row |= {f"model_{name}": result.model[name] for name in _MODEL}
+    row["sop_instance_uid"] = result.scan.sop_instance_uid
+    row["row_spacing_mm"], row["column_spacing_mm"] = map(float, result.scan.pixel_spacing_mm)
+    row["flags"] = list(result.quality.flags)
+    row |= {name: float(getattr(measured, name)) for name in (*_ANGLES, *_SIZES)}
+    row["scoliosis_curves"] = len(measured.scoliosis_curves)
+    if measured.scoliosis_curves:
+        largest = measured.scoliosis_curves[0]
+        row |= {f"largest_curve_{name}": float(getattr(largest, name)) for name in _CURVE_NUMBERS}
+        row |= {f"largest_curve_{name}": str(getattr(largest, name)) for name in _CURVE_NAMES}
+    row["z_mm"] = _floats(result.curves.z)
+    for view, names in (("coronal", _CORONAL), ("sagittal", _SAGITTAL)):
+        for name, column in zip(names, getattr(result.curves, view).T, strict=True):
+            row[f"{view}_{name}_mm"] = _floats(column)
+        if result.band_90 is not None:
+            row[f"{view}_band_90_mm"] = _floats(getattr(result.band_90, view))
+    return row
+
+
+def lost_row(scan_id: str, path: str, times: int) -> Row:
+    """Return the row of a scan that ended the process of whoever worked on it, again and again."""
+    report = Report(path, "failed", WORKER_DIED, f"the worker process ended {times} times while it had this scan")
+    return row_of(scan_id, path, None, report, None)
+
+
+def _floats(values: ArrayLike) -> list[float]:
+    return [float(value) for value in np.asarray(values, dtype=np.float32)]

@@ -1,0 +1,207 @@
+"""A cohort's results on disk: Parquet shards that appear whole, and a note of what they belong to."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from edge_spine.cohort.rows import FAILED, WORKER_DIED, Row, schema
+from edge_spine.durable import sync_folder, write_durably
+from edge_spine.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_NOTE, _LOCK, _SHARDS = "cohort.json", ".lock", "shards"
+_NAME = re.compile(r"part-(\d{8})\.parquet")
+ROWS_A_SHARD = 1000
+# what a crash may cost
+SECONDS_A_SHARD = 30.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a scan of an earlier run ended.
+
+    Attributes
+    ----------
+    status, code : str
+        As in its row.
+    """
+
+    status: str
+    code: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether another try may help."""
+        return self.code in (FAILED, WORKER_DIED)
+
+
+class Shards:
+    """The results in a folder, for one run at a time; a context manager.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it does not exist.
+    note : mapping
+        What all rows of the folder have in common (model, options); a later run must have the same.
+
+    Raises
+    ------
+    UsageError
+        Another run works on this folder, or it belongs to a run with another model or other options.
+    """
+
+    def __init__(self, folder: Path, note: Mapping[str, Any]) -> None:
+        from filelock import FileLock, Timeout
+
+        self.folder = folder / _SHARDS
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--out {folder.name}: the folder cannot be used ({error.strerror})") from None
+        # an operating system's lock: it ends with the process, however that ends
+        self._lock = FileLock(folder / _LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(f"--out {folder.name}: another run is writing there") from None
+        try:
+            _agree(folder, note)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._next = 1 + max((int(_NAME.fullmatch(path.name)[1]) for path in shard_files(folder)), default=0)  # type: ignore[index]
+        self._rows: list[Row] = []
+        self._due = 0.0
+
+    def ended(self) -> dict[tuple[str, str], list[Ended]]:
+        """Return how the scans ended that have rows here, by (id, path); a zip has several."""
+        found: dict[tuple[str, str], list[Ended]] = {}
+        for table in _tables(self.folder.parent, ["id", "path", "status", "code"]):
+            # a later shard holds a later try
+            latest: dict[tuple[str, str], list[Ended]] = {}
+            for row in table.to_pylist():
+                latest.setdefault((row["id"], row["path"]), []).append(Ended(row["status"], row["code"] or ""))
+            found |= latest
+        return found
+
+    def add(self, rows: list[Row]) -> None:
+        """Keep the rows of one scan; they reach the disk together."""
+        if not self._rows:
+            self._due = time.monotonic() + SECONDS_A_SHARD
+        self._rows += rows
+        if len(self._rows) >= ROWS_A_SHARD:
+            self.write()
+
+    def write_if_due(self) -> None:
+        """Write what has waited long enough."""
+        if self._rows and time.monotonic() >= self._due:
+            self.write()
+
+    def write(self) -> None:
+        """Write what waits as one shard, whole or not at all.
+
+        Raises
+        ------
+        OSError
+            It cannot be written; the rows still wait.
+        """
+        if not self._rows:
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        stream = io.BytesIO()
+        parquet.write_table(pa.Table.from_pylist(self._rows, schema()), stream, compression="zstd")
+        write_durably(self.folder / f"part-{self._next:08d}.parquet", stream.getvalue())
+        self._next += 1
+        self._rows = []
+
+    def __enter__(self) -> Shards:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # also after an interruption: what is finished is kept
+        try:
+            self.write()
+        finally:
+            self._lock.release()
+
+
+def read_cohort(folder: str | Path) -> pyarrow.Table:
+    """Read the results of a cohort, complete or not.
+
+    Parameters
+    ----------
+    folder : path
+        The `--out` of `edge-spine batch`.
+
+    Returns
+    -------
+    pyarrow.Table
+        A row for each scan, of which a later try replaces an earlier one; the columns are in README.md here.
+
+    Raises
+    ------
+    UsageError
+        There are no results.
+    """
+    import pyarrow as pa
+
+    tables = list(_tables(Path(folder)))
+    if not tables:
+        raise UsageError(f"{Path(folder).name}: no results of edge-spine batch in it")
+    whole = pa.concat_tables(tables)
+    shard = [number for number, table in enumerate(tables) for _ in range(len(table))]
+    keys = list(zip(whole["id"].to_pylist(), whole["path"].to_pylist(), strict=True))
+    newest = dict(zip(keys, shard, strict=True))
+    return whole.take([row for row, key in enumerate(keys) if newest[key] == shard[row]])
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """Return the whole shards of a cohort, the oldest first."""
+    return sorted(path for path in (folder / _SHARDS).glob("part-*.parquet") if _NAME.fullmatch(path.name))
+
+
+def _tables(folder: Path, columns: list[str] | None = None) -> Iterator[pyarrow.Table]:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    for path in shard_files(folder):
+        try:
+            # as bytes: a file that is memory-mapped cannot be replaced on Windows
+            yield parquet.read_table(pa.BufferReader(path.read_bytes()), columns=columns)
+        except (OSError, pa.ArrowException):
+            raise UsageError(f"{path.name}: damaged; delete it, and its scans are done again") from None
+
+
+def _agree(folder: Path, note: Mapping[str, Any]) -> None:
+    path = folder / _NOTE
+    if not path.exists():
+        write_durably(path, (json.dumps(note, indent=1) + "\n").encode())
+        sync_folder(folder)
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UsageError(f"{_NOTE} in {folder.name} cannot be read; give another --out") from None
+    differing = sorted(key for key in {*note, *found} if found.get(key) != note.get(key))
+    if differing:
+        raise UsageError(
+            f"--out {folder.name} holds results with another {', '.join(differing)}; give another folder for these"
+        )
