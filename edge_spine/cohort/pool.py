@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
@@ -77,11 +78,18 @@ class ProcessPool(Workers):
             process.join(5)
 
     def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            self.count, multiprocessing.get_context("spawn"), initializer=_ready, initargs=(self._batch,)
-        )
+        return ProcessPoolExecutor(self.count, multiprocessing.get_context("spawn"), initializer=_begin)
 
 
-def _ready(batch: SpineBatch) -> None:
+def _begin() -> None:
     # Ctrl-C is the run's business: it writes what is finished, and then ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+
+
+def _end_with_the_run() -> None:
+    """A worker whose run was killed would wait for work for ever."""
+    run = multiprocessing.parent_process()
+    if run is not None:
+        run.join()
+        os._exit(1)

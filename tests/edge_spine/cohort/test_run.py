@@ -1,0 +1,272 @@
+"""Runs on a real process pool: complete, resumed, interrupted, with workers and with the run itself killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_spine.cohort import SpineBatch, read_cohort
+from edge_spine.cohort.manifest import Scan, read_manifest
+from edge_spine.cohort.pool import ProcessPool
+from edge_spine.cohort.rows import Row, row_of
+from edge_spine.cohort.run import MOST_DEATHS, left_to_do, work_through
+from edge_spine.cohort.shards import Shards, shard_files
+from edge_spine.cohort.workers import Finished, Workers
+from edge_spine.errors import UsageError
+from edge_spine.processing import Report
+from tests.edge_spine.cohort.conftest import ROOT, check_whole, make_cohort
+
+NOTE = {"model_sha256": "FAKE"}
+OPTIONS = ("--model", "lite", "--engine", "onnx-cpu")
+
+
+def command(*arguments: object, before: str = "") -> list[str]:
+    """The command line in a process of its own, with small shards, so that a short run writes several."""
+    code = (
+        "import sys\nimport edge_spine.cohort.shards as shards\n"
+        "if __name__ == '__main__':\n"
+        f"    shards.ROWS_A_SHARD = 4\n    {before or 'pass'}\n"
+        "    from edge_spine.cli import main\n    raise SystemExit(main(sys.argv[1:]))\n"
+    )
+    return [sys.executable, "-c", code, "batch", *map(str, arguments), *OPTIONS]
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+
+
+def test_a_run_ends_with_a_row_for_each_scan_and_the_same_again_does_nothing(manifest: Path, tmp_path: Path) -> None:
+    ended = run(manifest, "--out", tmp_path / "out", "--workers", "2", "--json")
+    assert ended.returncode == 1, ended.stderr
+    assert json.loads(ended.stdout) == {
+        "scans": 24,
+        "earlier": 0,
+        "ends": [
+            {"status": "done", "code": None, "count": 23},
+            {"status": "refused", "code": "unreadable", "count": 1},
+        ],
+    }
+    check_whole(tmp_path / "out", 24)
+    before = {path: path.read_bytes() for path in shard_files(tmp_path / "out")}
+    assert len(before) > 1
+    again = run(manifest, "--out", tmp_path / "out", "--workers", "2")
+    assert again.returncode == 1 and "24 of them by earlier runs" in again.stdout
+    assert {path: path.read_bytes() for path in shard_files(tmp_path / "out")} == before
+    # stdout is one line, and nothing of it names a place on this disk
+    assert again.stdout.count("\n") == 1 and str(tmp_path) not in again.stdout + again.stderr
+
+
+def test_a_run_that_is_killed_goes_on_where_it_was(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        command(manifest, "--out", out, "--workers", "2"),
+        env={**os.environ, "COHORT_UNDER_TEST": str(out)},
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not shard_files(out) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        workers = processes_of(out) - {process.pid}
+        process.kill()
+    kept = len(read_cohort(out))
+    assert 0 < kept < 24
+    if sys.platform.startswith("linux"):
+        assert len(workers) >= 2
+        # they do not outlive the run
+        while workers & processes_of(out) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not workers & processes_of(out)
+    ended = run(manifest, "--out", out, "--workers", "1", "--json")
+    assert json.loads(ended.stdout)["earlier"] == kept
+    check_whole(out, 24)
+
+
+def processes_of(out: Path) -> set[int]:
+    """Processes with the mark of a run in their environment, where the system shows it."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"COHORT_UNDER_TEST={out}".encode() in path.read_bytes().split(b"\0"):
+                found.add(int(path.parent.name))
+    return found
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C goes to every process of a console there")
+def test_an_interruption_keeps_what_is_finished(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        command(manifest, "--out", out, "--workers", "2"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        while not shard_files(out) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and said.decode().strip().endswith("edge-spine: interrupted")
+    assert "Traceback" not in said.decode()
+    assert 0 < len(read_cohort(out)) < 24
+    assert run(manifest, "--out", out, "--workers", "2").returncode == 1
+    check_whole(out, 24)
+
+
+def test_another_model_or_a_second_run_is_refused(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    scans = read_manifest(manifest)
+    with Shards(out, NOTE) as shards:
+        assert len(left_to_do(scans, shards, retry_failed=False)[0]) == 24
+        with pytest.raises(UsageError, match="another run is writing there"):
+            Shards(out, NOTE)
+    ended = run(manifest, "--out", out)
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1
+    assert "holds results with another" in ended.stderr and "model_sha256" in ended.stderr
+
+
+def test_nothing_to_do_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("# nothing\n", encoding="utf-8")
+    ended = run(tmp_path / "list.txt", "--out", tmp_path / "out")
+    assert ended.returncode == 2 and "no scan in it" in ended.stderr and not (tmp_path / "out").exists()
+
+
+def test_a_missing_package_names_its_extra(manifest: Path, tmp_path: Path) -> None:
+    hide = "import importlib.util as u; find = u.find_spec; u.find_spec = lambda n, p=None: None if n == 'pyarrow' else find(n, p)"
+    ended = subprocess.run(
+        command(manifest, "--out", tmp_path / "out", before=hide),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2 and "pip install 'edge-spine[batch]'" in ended.stderr
+
+
+def test_a_worker_that_is_killed_loses_nothing(manifest: Path, tmp_path: Path) -> None:
+    batch = SpineBatch("lite", "onnx-cpu", 1)
+    rows: list[Row] = []
+    with Shards(tmp_path / "out", NOTE) as shards, ProcessPool(batch, 2) as pool:
+
+        def seen(row: Row) -> None:
+            rows.append(row)
+            if len(rows) == 3:
+                victim = next(iter(pool._pool._processes.values()))
+                victim.kill()
+
+        work_through(read_manifest(manifest), pool, shards, seen, chunk=2)
+    assert len(rows) == 24
+    check_whole(tmp_path / "out", 24)
+
+
+# --- a scan that ends its worker
+
+
+class FatalBatch(SpineBatch):
+    """FAKE work: no model, and one scan ends the process that has it, as a fault in a native library would."""
+
+    def rows(self, scans: tuple[Scan, ...]) -> list[Row]:
+        if any(scan.id == "P07" for scan in scans):
+            os._exit(1)
+        return [row_of(scan.id, scan.path, None, Report(scan.path, "done"), None) for scan in scans]
+
+
+def test_a_scan_that_ends_its_worker_becomes_a_row_and_costs_no_other(manifest: Path, tmp_path: Path) -> None:
+    rows: list[Row] = []
+    with Shards(tmp_path / "out", NOTE) as shards, ProcessPool(FatalBatch(), 2) as pool:
+        work_through(read_manifest(manifest), pool, shards, rows.append, chunk=3)
+    ends = {row["id"]: (row["status"], row["code"]) for row in rows}
+    assert len(rows) == len(ends) == 24
+    assert ends.pop("P07") == ("failed", "worker-died")
+    assert set(ends.values()) == {("done", None)}
+
+
+class FakeWorkers(Workers):
+    """FAKE workers in this process, which lose what they are told to and count what is under way."""
+
+    def __init__(self, *fatal: str) -> None:
+        self.count, self.fatal, self.under_way, self.most = 2, fatal, 0, 0
+        self.tried: list[tuple[str, ...]] = []
+        self._queue: list[tuple[Scan, ...]] = []
+
+    def submit(self, scans: tuple[Scan, ...]) -> None:
+        self._queue.append(scans)
+        self.most = max(self.most, len(self._queue))
+
+    def wait(self, seconds: float) -> list[Finished]:
+        scans = self._queue.pop(0)
+        self.tried.append(tuple(scan.id for scan in scans))
+        if any(scan.id in self.fatal for scan in scans):
+            return [Finished(scans, lost=True)]
+        return [Finished(scans, [row_of(scan.id, scan.path, None, Report("", "done"), None) for scan in scans])]
+
+    def close(self) -> None:
+        pass
+
+
+def test_suspects_work_alone_and_little_is_under_way(tmp_path: Path) -> None:
+    taken = 0
+
+    def scans() -> Iterator[Scan]:
+        nonlocal taken
+        for number in range(40):
+            taken += 1
+            yield Scan(f"{number}", f"/{number}")
+
+    workers, rows = FakeWorkers("5", "33"), []
+    with Shards(tmp_path, NOTE) as shards:
+
+        def seen(row: Row) -> None:
+            rows.append(row)
+            # the manifest is taken as it is needed
+            assert taken - len(rows) <= 4 * 4 + 4
+
+        work_through(scans(), workers, shards, seen, chunk=4)
+    assert sorted(int(row["id"]) for row in rows) == list(range(40))
+    assert {row["id"] for row in rows if row["code"] == "worker-died"} == {"5", "33"}
+    for fatal in ("5", "33"):
+        assert workers.tried.count((fatal,)) == MOST_DEATHS
+    assert workers.most == 4
+
+
+def test_failed_scans_are_tried_again_where_that_is_wanted(tmp_path: Path) -> None:
+    scans = [Scan("a", "/a"), Scan("b", "/b"), Scan("c", "/c")]
+    with Shards(tmp_path, NOTE) as shards:
+        shards.add([row_of("a", "/a", None, Report("", "failed"), None)])
+        shards.add([row_of("b", "/b", None, Report("", "refused", "no-spine"), None)])
+    with Shards(tmp_path, NOTE) as shards:
+        left, outcome = left_to_do(scans, shards, retry_failed=False)
+        assert [scan.id for scan in left] == ["c"] and outcome.earlier == 2 and not outcome.all_done
+        left, outcome = left_to_do(scans, shards, retry_failed=True)
+        assert [scan.id for scan in left] == ["a", "c"] and outcome.earlier == 1
+        shards.add([row_of("a", "/a", None, Report("", "done"), None)])
+    # the later try stands
+    assert {row["id"]: row["status"] for row in read_cohort(tmp_path).to_pylist()} == {"a": "done", "b": "refused"}
+
+
+def test_half_a_shard_is_none_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    with Shards(tmp_path, NOTE) as shards:
+        shards.add([row_of("a", "/a", None, Report("", "done"), None)])
+    (whole,) = shard_files(tmp_path)
+    (whole.parent / ".part-00000002.parquet.99.part").write_bytes(whole.read_bytes()[:100])
+    assert len(read_cohort(tmp_path)) == 1
+    whole.write_bytes(whole.read_bytes()[:100])
+    with pytest.raises(UsageError, match=r"part-00000001\.parquet: damaged"):
+        read_cohort(tmp_path)
+    with pytest.raises(UsageError, match="no results"):
+        read_cohort(tmp_path / "elsewhere")
+
+
+def test_a_run_of_one_is_a_cohort_too(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    ended = run(make_cohort(folder, 1), "--out", tmp_path / "out", "--write", "json")
+    assert (ended.returncode, ended.stdout) == (0, "1 scans: 1 done\n"), ended.stderr
+    assert len(list((tmp_path / "out/scans").glob("scan-00-*/result.json"))) == 1
