@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="edge-spine[batch] is not installed here")
 
-from edge_spine.cohort import read_cohort  # noqa: E402
+from edge_spine.cohort import read_cohort
 
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLED = ROOT / "edge_spine/data/synthetic_whole_body.dcm"

@@ -138,7 +138,7 @@ def test_nothing_to_do_is_wrong_usage(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_names_its_extra(manifest: Path, tmp_path: Path) -> None:
-    hide = "import importlib.util as u; find = u.find_spec; u.find_spec = lambda n, p=None: None if n == 'pyarrow' else find(n, p)"
+    hide = "import edge_spine.cli as cli; cli.find_spec = lambda name: None if name == 'pyarrow' else object()"
     ended = subprocess.run(
         command(manifest, "--out", tmp_path / "out", before=hide),
         cwd=ROOT,

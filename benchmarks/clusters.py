@@ -1,0 +1,114 @@
+"""Real clusters of two nodes on this machine, for tests and for the benchmark that compares them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+HERE = "127.0.0.1"
+_OBJECT_STORE = "80000000"
+
+
+def free_port() -> int:
+    """Return a port on loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind((HERE, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def ray_cluster(folder: Path, cores_a_node: int = 1) -> Iterator[str]:
+    """Start a head and a second node, each with its own raylet; yields the address.
+
+    Parameters
+    ----------
+    folder : Path
+        For Ray's sockets and logs; a short path, since a socket's name has little room.
+    cores_a_node : int
+        What each node says it has.
+    """
+    address = f"{HERE}:{free_port()}"
+    quiet = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+    common = [f"--num-cpus={cores_a_node}", f"--node-ip-address={HERE}", "--disable-usage-stats", "--block"]
+    common.append(f"--object-store-memory={_OBJECT_STORE}")
+    head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", f"--temp-dir={folder}"]
+    with ExitStack() as stack:
+        for node, started in ((head, 1), ([f"--address={address}"], 2)):
+            ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *node, *common]
+            process = subprocess.Popen(
+                ray, env=quiet, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            stack.callback(_end, process)
+            _wait_for(process, lambda started=started: _ray_nodes(address) >= started)
+        yield address
+
+
+@contextmanager
+def dask_cluster(workers: int = 2) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """Start a scheduler and workers without nannies; yields the address and the workers' processes."""
+    port = free_port()
+    address = f"tcp://{HERE}:{port}"
+    dask = [sys.executable, "-m", "dask"]
+    common = ["--host", HERE, "--no-dashboard"]
+    nothing = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with ExitStack() as stack:
+        scheduler = subprocess.Popen([*dask, "scheduler", *common, "--port", str(port)], **nothing)
+        stack.callback(_end, scheduler)
+        _wait_for(scheduler, lambda: _answers(port))
+        processes = []
+        for _ in range(workers):
+            process = subprocess.Popen([*dask, "worker", address, *common, "--nthreads", "1", "--no-nanny"], **nothing)
+            stack.callback(_end, process)
+            processes.append(process)
+        import distributed
+
+        with distributed.Client(address, set_as_default=False) as client:
+            client.wait_for_workers(workers, timeout=60)
+        yield address, processes
+
+
+def _ray_nodes(address: str) -> int:
+    """Ask in a process of its own: this one may connect once only to one cluster."""
+    code = (
+        "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, configure_logging=False); "
+        "print(sum(node['Alive'] for node in ray.nodes()))"
+    )
+    if not _answers(int(address.rpartition(":")[2])):
+        return 0
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", code, address], capture_output=True, text=True, timeout=60, check=False
+        )
+        return int(asked.stdout.split()[-1]) if asked.returncode == 0 else 0
+    except subprocess.TimeoutExpired:
+        return 0
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection((HERE, port), 1):
+        return True
+    return False
+
+
+def _wait_for(process: subprocess.Popen[bytes], ready: object) -> None:
+    assert callable(ready)
+    deadline = time.monotonic() + 120
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError("the cluster does not start")
+        time.sleep(0.2)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
