@@ -1,8 +1,8 @@
 """A cohort through one process, a process pool, Ray and Dask, on the same scans of this machine.
 
 `python benchmarks/cohorts.py [--scans 400] [--model spine] [--json FILE]` starts a real two-node Ray cluster and a real
-Dask cluster here, one processor to a worker. Start-up is the time to the first row; throughput counts from then on. What
-a cluster of several machines gains, this cannot show.
+Dask cluster here, one processor to a worker. Start-up is the time to the first row; throughput counts from then on.
+What a cluster of several machines gains, this cannot show.
 """
 
 from __future__ import annotations
