@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -51,6 +51,8 @@ class Bundle:
     folder: Path
     manifest: Mapping[str, Any]
     sha256: str
+    # what `load_bundle` has just checked, each for the one `read` that follows
+    _checked: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -106,12 +108,18 @@ class Bundle:
     def read(self, name: str) -> bytes:
         """Return the bytes of a file, after their size and SHA-256 have been checked.
 
+        The first time after `load_bundle` these are the very bytes that were checked there; later the file is read and
+        checked again, so that one that is exchanged is noticed.
+
         Raises
         ------
         BundleError
             The manifest does not list the file, or the file is missing or differs from it.
         """
         entry = self._entry(name)
+        checked = self._checked.pop(name, None)
+        if checked is not None:
+            return checked
         path = self.folder / name
         size = _size(path)
         if size != entry["size"]:
@@ -144,8 +152,7 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
     Returns
     -------
     Bundle
-        With all hashes checked. `Bundle.read` checks again what it returns, so a file that is
-        exchanged later is noticed as well.
+        With all hashes checked.
 
     Raises
     ------
@@ -161,7 +168,7 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
     content = _read(path)
     bundle = Bundle(place, parse_manifest(content, _shown(path)), hashlib.sha256(content).hexdigest())
     for name in bundle.manifest["files"]:
-        bundle.read(name)
+        bundle._checked[name] = bundle.read(name)
     return bundle
 
 

@@ -49,6 +49,22 @@ def test_a_whole_bundle(folder: Path) -> None:
     assert crops.shape == (2, 224, 224) and outputs.shape == (2, 1254)
 
 
+def test_every_file_is_hashed_once_on_the_way_into_an_estimator(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edge_spine import SpineEstimator
+
+    hashed: list[int] = []
+    real = hashlib.sha256
+
+    def counting(content: bytes = b"") -> Any:
+        hashed.append(len(content))
+        return real(content)
+
+    monkeypatch.setattr("edge_spine.bundle.hashlib.sha256", counting)
+    SpineEstimator("onnx-cpu", folder).close()
+    files = [path.stat().st_size for path in folder.iterdir() if path.name != "manifest.json"]
+    assert sorted(size for size in hashed if size in files) == sorted(files)
+
+
 @pytest.mark.parametrize("name", ["model.fake.onnx", "localiser.onnx", "references.npz"])
 @pytest.mark.parametrize("place", [0, 0.5, -1])
 def test_one_flipped_bit_in_a_file(folder: Path, name: str, place: float) -> None:
@@ -88,9 +104,12 @@ def test_missing_and_truncated_files(folder: Path) -> None:
 def test_a_file_exchanged_after_loading_is_noticed(folder: Path) -> None:
     bundle = load_bundle(folder)
     name = bundle.file_with_role("engine")
-    content = bytearray((folder / name).read_bytes())
+    checked = (folder / name).read_bytes()
+    content = bytearray(checked)
     content[100] ^= 4
     (folder / name).write_bytes(content)
+    # the bytes that were checked, not those that lie there now
+    assert bundle.read(name) == checked
     with pytest.raises(BundleError, match="SHA-256"):
         bundle.read(name)
     with pytest.raises(BundleError, match="lists no file"):
