@@ -1,0 +1,209 @@
+"""From nothing to a result: start of a process, what it imports, its memory, and the size of an install.
+
+`python benchmarks/coldstart.py [--runs 9] [--engine onnx-cpu] [--install] [--json FILE]` starts fresh processes on the
+bundled scan: the command `edge-spine run SCAN --write json`, and one that says when it got where and then takes more
+scans. `--install` also makes an environment for each extra and measures what it adds to an empty one (it needs a
+package index).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections import Counter
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measuring import ROOT, described, folder_mb, laid_out, machine, write_json
+
+SCAN = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
+EXTRAS = ("cpu", "openvino", "cpu,codecs", "cpu,dicom", "cpu,node", "cpu,report", "cpu,batch")
+MOST_SECONDS, MOST_MB, MOST_INSTALL_MB = 1.0, 300, 250
+
+# what a fresh process does; it prints seconds since it was asked for, and its peak memory
+CHILD = """
+import json, sys, time
+asked, scan, out, engine = float(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+marks = {"the interpreter runs": time.time() - asked}
+from pathlib import Path
+from edge_spine import SpineEstimator, read_scan
+from edge_spine.bundle import load_bundle
+from edge_spine.engines import open_engine
+from edge_spine.outputs import parse_formats, write_outputs
+import pydicom
+marks["all is imported but the engine's library"] = time.time() - asked
+alone = {}
+start = time.perf_counter()
+bundle = load_bundle()
+alone["hash the bundle"] = 1000 * (time.perf_counter() - start)
+start = time.perf_counter()
+open_engine(bundle, engine).close()
+alone["import the engine's library and open a session"] = 1000 * (time.perf_counter() - start)
+del bundle
+with SpineEstimator(engine=engine) as estimator:
+    # the two steps above are a part of making an estimator
+    marks["the estimator is ready"] = time.time() - asked - sum(alone.values()) / 1000
+    for number in ("first", "second", "third"):
+        start = time.perf_counter()
+        result = estimator(read_scan(scan))
+        alone[f"{number} scan, read and estimate"] = 1000 * (time.perf_counter() - start)
+        for written in ("json", "json,ply,png"):
+            start = time.perf_counter()
+            write_outputs(result, Path(out, number + written), parse_formats(written))
+            alone[f"{number} scan, write {written}"] = 1000 * (time.perf_counter() - start)
+print(json.dumps({"marks": marks, "alone": alone}))
+"""
+
+
+def run_once(command: Sequence[str]) -> dict[str, float]:
+    """Run a command; returns wall time and, where the system tells, processor time (s) and peak memory (MB)."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    if not hasattr(os, "wait4"):
+        status = process.wait()
+        found = {"wall_s": time.perf_counter() - started}
+    else:
+        _, status, used = os.wait4(process.pid, 0)
+        found = {"wall_s": time.perf_counter() - started, "processor_s": used.ru_utime + used.ru_stime}
+        found["peak_mb"] = used.ru_maxrss / 1e6 if sys.platform == "darwin" else used.ru_maxrss * 1024 / 1e6
+        process.returncode = status
+    if status != 0:
+        raise SystemExit(f"{' '.join(command)} ended with {status}")
+    return found
+
+
+def command_line(engine: str, folder: str) -> list[str]:
+    """Return `edge-spine run` on the bundled scan, as this interpreter starts it."""
+    options = ["--out", folder, "--write", "json", "--engine", engine]
+    return [sys.executable, "-m", "edge_spine", "run", str(SCAN), *options]
+
+
+def marks_of_one_process(engine: str) -> dict[str, dict[str, float]]:
+    """Start the process that says when it got where."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", CHILD, str(time.time()), str(SCAN), folder, engine]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        found: dict[str, dict[str, float]] = json.loads(done.stdout)
+        return found
+
+
+def imports(engine: str) -> Counter[str]:
+    """Return the time (ms) that `edge-spine run` spends importing, by top-level package, children not counted twice."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-X", "importtime", *command_line(engine, folder)[1:]]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    found: Counter[str] = Counter()
+    for line in done.stderr.splitlines():
+        match = re.fullmatch(r"import time:\s*(\d+) \|\s*\d+ \| *(\S+)", line)
+        if match:
+            package = match[2].partition(".")[0]
+            found["the standard library" if package in sys.stdlib_module_names else package] += int(match[1]) / 1000
+    return found
+
+
+def install(extras: str) -> dict[str, Any]:
+    """Install the runtime with extras into an empty environment; returns what that adds, and what is large (MB)."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "env"
+        venv.create(place, with_pip=True)
+        before = folder_mb(place)
+        python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        subprocess.run([python, "-m", "pip", "install", "--quiet", f"{ROOT}[{extras}]"], check=True)
+        added = folder_mb(place) - before
+        (packages,) = place.rglob("site-packages")
+        sizes: Counter[str] = Counter()
+        for found in metadata.distributions(path=[str(packages)]):
+            for file in found.files or ():
+                path = Path(str(file.locate()))
+                if path.is_file():
+                    sizes[found.name] += path.stat().st_size / 1e6
+        compiled = sum(file.stat().st_size for file in packages.rglob("*.pyc")) / 1e6
+    return {"mb": added, "packages": dict(sizes.most_common(8)), "compiled_mb": compiled}
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return median, least and most."""
+    return {"median": float(np.median(values)), "least": min(values), "most": max(values)}
+
+
+def measure(engine: str, runs: int) -> dict[str, Any]:
+    """Start processes; returns the spread of every figure."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = command_line(engine, folder)
+        run_once(command)  # the first start of all fills the disk cache and compiles bytecode
+        commands = [run_once(command) for _ in range(runs)]
+    processes = [marks_of_one_process(engine) for _ in range(runs)]
+    return {
+        "command": {name: spread([run[name] for run in commands]) for name in commands[0]},
+        "marks_s": {name: spread([run["marks"][name] for run in processes]) for name in processes[0]["marks"]},
+        "alone_ms": {name: spread([run["alone"][name] for run in processes]) for name in processes[0]["alone"]},
+        "imports_ms": dict(imports(engine).most_common(12)),
+    }
+
+
+def judged(report: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """Return what was wanted, what was found, and whether that is met."""
+    command = report["command"]
+    wall = command["wall_s"]["median"]
+    found = [(f"edge-spine run --write json at most {MOST_SECONDS} s", f"{wall:.2f} s", wall <= MOST_SECONDS)]
+    if "peak_mb" in command:
+        peak = command["peak_mb"]["median"]
+        found.append((f"at most {MOST_MB} MB", f"{peak:.0f} MB", peak <= MOST_MB))
+    if "cpu" in report.get("install", {}):
+        size = report["install"]["cpu"]["mb"]
+        found.append((f"install of [cpu] at most {MOST_INSTALL_MB} MB", f"{size:.0f} MB", size <= MOST_INSTALL_MB))
+    return found
+
+
+def table(report: dict[str, Any]) -> str:
+    """Lay everything out."""
+    text = f"engine {report['engine']}, {report['runs']} fresh processes of each kind\n{described(report['machine'])}\n"
+    lines: list[list[object]] = []
+    units = {"wall_s": "s", "processor_s": "s of processor time", "peak_mb": "MB at most"}
+    for name, values in report["command"].items():
+        lines.append([f"edge-spine run --write json, {units[name]}", *values.values()])
+    lines += [[f"{name}, s after the start", *values.values()] for name, values in report["marks_s"].items()]
+    lines += [[f"{name}, ms", *values.values()] for name, values in report["alone_ms"].items()]
+    text += laid_out(("", "median", "least", "most"), lines)
+    text += "\n\n" + laid_out(("imports of edge-spine run, ms", ""), report["imports_ms"].items())
+    if "install" in report:
+        rows = []
+        for extras, found in report["install"].items():
+            largest = ", ".join(f"{name} {size:.0f}" for name, size in found["packages"].items())
+            rows.append([f"[{extras}]", f"{found['mb']:.0f}", f"{found['compiled_mb']:.0f}", largest])
+        text += "\n\n" + laid_out(("fresh install", "MB", "of them bytecode", "largest packages"), rows)
+    for wanted, found, met in report["targets"]:
+        text += f"\n{wanted}: {found} {'met' if met else 'MISSED'}"
+    return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=9, help="fresh processes of each kind (default 9)")
+    parser.add_argument("--engine", default="onnx-cpu", help="default: %(default)s")
+    parser.add_argument("--install", action="store_true", help="measure fresh installs too")
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    options = parser.parse_args(arguments)
+    report: dict[str, Any] = {"engine": options.engine, "runs": options.runs, **measure(options.engine, options.runs)}
+    if options.install:
+        report["install"] = {extras: install(extras) for extras in EXTRAS}
+    report["machine"] = machine("onnxruntime", "openvino", "pydicom")
+    report["targets"] = judged(report)
+    print(table(report))
+    write_json(options.json, report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
