@@ -136,8 +136,22 @@ def write_json(path: Path | None, report: Mapping[str, Any]) -> None:
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
+def memory_mb() -> float | None:
+    """Return the memory that this process has in use now, MB, or None where the system does not say."""
+    try:
+        import psutil
+    except ImportError:
+        kilobytes = _process_status("VmRSS")
+        return None if kilobytes is None else kilobytes * 1024 / 1e6
+    return float(psutil.Process().memory_info().rss) / 1e6
+
+
 def peak_memory_mb() -> float | None:
     """Return the most memory that this process has ever used, MB, or None where the system does not say."""
+    # Linux counts what the parent had in use to the child's ru_maxrss.
+    kilobytes = _process_status("VmHWM")
+    if kilobytes is not None:
+        return kilobytes * 1024 / 1e6
     try:
         import resource
     except ImportError:  # Windows
@@ -157,6 +171,15 @@ def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return str(value)
+
+
+def _process_status(key: str) -> int | None:
+    """Return a number of kilobytes from Linux's account of this process."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), None)
 
 
 def _processor() -> tuple[str, set[str]]:

@@ -263,7 +263,8 @@ def _rounded(value: float, digits: int = 3) -> float:
 
 
 def _row(values: NDArray[np.floating[Any]]) -> list[float]:
-    return [_rounded(value) for value in values.tolist()]
+    rounded: list[float] = (np.round(values.astype(np.float64), 3) + 0.0).tolist()
+    return rounded
 
 
 def _columns(values: NDArray[np.floating[Any]]) -> list[list[float]]:

@@ -8,6 +8,7 @@ every name.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Literal
 
 import numpy as np
@@ -37,6 +38,7 @@ def _endplate_fractions() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 _TOP, _BOTTOM = _endplate_fractions()
 # A point in a disc takes the name of the nearer body, so ranges meet at mid-disc.
 _BOUNDARIES = np.concatenate([[0.0], (_BOTTOM[:-1] + _TOP[1:]) / 2, [1.0]])
+_MID_DISCS = _BOUNDARIES[1:-1].tolist()
 
 
 def _index(level: str) -> int:
@@ -65,8 +67,7 @@ def level_at(fraction: float) -> str:
     """
     if not 0.0 <= fraction <= 1.0:
         raise ValueError(f"fraction of arc length is {fraction}; expected 0 (top of T1) to 1 (bottom of L5)")
-    index = int(np.searchsorted(_BOUNDARIES[1:-1], fraction, side="right"))
-    return LEVELS[index]
+    return LEVELS[bisect_right(_MID_DISCS, fraction)]
 
 
 def level_range(level: str) -> tuple[float, float]:

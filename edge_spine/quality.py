@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_spine.errors import Refusal
 from edge_spine.layout import CROP_SIZE, CURVE_ROWS
@@ -28,6 +27,8 @@ SURE = 0.9
 LEAST_CONTRAST, CLEAR_CONTRAST = 0.10, 0.15
 # places across the spine, in vertebral widths from its centre: within it, and beyond its transverse processes
 _WITHIN, _BESIDE = np.linspace(-0.3, 0.3, 8), np.linspace(0.8, 1.3, 8)
+_PLACES = np.concatenate([_WITHIN, -_BESIDE, _BESIDE])
+_ROWS = np.repeat(CURVE_ROWS[:, np.newaxis], len(_PLACES), axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -103,17 +104,10 @@ def spine_contrast(prepared: Prepared, curves: Curves) -> float:
     left_mm = prepared.crop_origin_px[1] * prepared.pixel_spacing_mm[1]
     columns = (curves.coronal - left_mm) / prepared.model_pixel_mm
     width = columns[:, 2:] - columns[:, :1]
-    within, left, right = (
-        _level(prepared.tensor[0, 0], columns[:, 1:2] + width * places) for places in (_WITHIN, -_BESIDE, _BESIDE)
-    )
+    across = (columns[:, 1:2] + width * _PLACES).astype(np.float32)
+    sampled = cv2.remap(prepared.tensor[0, 0], across, _ROWS, cv2.INTER_LINEAR)
+    within, left, right = (float(part.mean()) for part in np.split(sampled, 3, axis=1))
     return within - max(left, right)
-
-
-def _level(crop: NDArray[np.float32], columns: NDArray[np.float64]) -> float:
-    """Mean of the crop at (209, K) columns of the curves' rows."""
-    rows = np.broadcast_to(CURVE_ROWS[:, np.newaxis], columns.shape)
-    sampled = cv2.remap(crop, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_LINEAR)
-    return float(sampled.mean())
 
 
 def _remarks(prepared: Prepared, curves: Curves, spine: Spine, contrast: float) -> tuple[str, ...]:

@@ -8,10 +8,10 @@ sagittal borders.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from edge_spine.errors import Refusal
@@ -206,7 +206,8 @@ def reconstruct(curves: Curves) -> Spine:
         raise Refusal("implausible-curves", "the curves have values that are not finite numbers")
     _require_positive(curves.coronal[:, 2] - curves.coronal[:, 0], "width")
     _require_positive(curves.sagittal[:, 2] - curves.sagittal[:, 0], "depth")
-    coronal, sagittal = _smooth(curves.coronal), _smooth(curves.sagittal)
+    smoothed = _smooth(np.concatenate([curves.coronal, curves.sagittal], axis=1))
+    coronal, sagittal = smoothed[:, :3], smoothed[:, 3:]
     half_width = (coronal[:, 2] - coronal[:, 0]) / 2
     half_depth = (sagittal[:, 2] - sagittal[:, 0]) / 2
     # Smoothing has negative weights: a width that jumps from huge to tiny can come out negative.
@@ -226,12 +227,19 @@ def _require_positive(extent: NDArray[np.float64], name: str) -> None:
 
 
 def _smooth(columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    half = SMOOTHING_WINDOW // 2
-    offsets = np.arange(-half, half + 1) / half
-    basis = np.vander(offsets, SMOOTHING_DEGREE + 1)
-    fit = basis @ np.linalg.pinv(basis)
-    inner = sliding_window_view(columns, SMOOTHING_WINDOW, axis=0) @ fit[half]
-    first = fit[:half] @ columns[:SMOOTHING_WINDOW]
-    last = fit[half + 1 :] @ columns[-SMOOTHING_WINDOW:]
-    smoothed: NDArray[np.float64] = np.concatenate([first, inner, last])
+    fit, half = _window_fit(), SMOOTHING_WINDOW // 2
+    smoothed = np.empty(columns.shape)
+    smoothed[:half] = fit[:half] @ columns[:SMOOTHING_WINDOW]
+    smoothed[-half:] = fit[half + 1 :] @ columns[-SMOOTHING_WINDOW:]
+    for column, values in enumerate(columns.T):
+        smoothed[half:-half, column] = np.correlate(values, fit[half], "valid")
     return smoothed
+
+
+@lru_cache(maxsize=1)
+def _window_fit() -> NDArray[np.float64]:
+    """(11, 11) matrix from the values in a window to those of their cubic."""
+    half = SMOOTHING_WINDOW // 2
+    basis = np.vander(np.arange(-half, half + 1) / half, SMOOTHING_DEGREE + 1)
+    fit: NDArray[np.float64] = basis @ np.linalg.pinv(basis)
+    return fit

@@ -161,10 +161,12 @@ def _read_bytes(file: Path) -> bytes:
     source = printable(file.name)
     try:
         # A pipe or a device would block or never end.
-        if not stat.S_ISREG(file.stat().st_mode):
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode):
             raise Refusal("unreadable", f"{source}: this is not a file; {ACCEPTED_FILES}")
         with file.open("rb") as stream:
-            return stream.read(MAX_FILE_BYTES + 1)
+            # asking for the most that is allowed would set aside so much memory for each scan
+            return stream.read(min(found.st_size, MAX_FILE_BYTES) + 1)
     except FileNotFoundError:
         raise Refusal("unreadable", f"{source}: there is no such file; {ACCEPTED_FILES}") from None
     except (OSError, ValueError, MemoryError) as error:

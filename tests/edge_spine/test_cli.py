@@ -25,7 +25,7 @@ from edge_spine.scan import Scan
 from tests.edge_spine.fake_result import fake_curves, fake_result, phantom_pixels
 
 PACKAGE = Path(edge_spine.__file__).parent
-VERBS = ("run", "demo", "verify", "build", "doctor", "compare", "node", "watch")
+VERBS = ("run", "demo", "verify", "build", "doctor", "compare", "node", "watch", "batch")
 PATIENT = "SECRET^NAME"
 SPACING = "2.427,2.419"
 STAGES = {"read", "preprocess", "infer", "reconstruct", "write", "total"}
@@ -257,7 +257,11 @@ def test_a_damaged_bundle_is_one_clear_line(
     arguments = [verb, "--model", str(model)]
     arguments += [str(scan_file)] if verb == "run" else []
     arguments += [str(tmp_path), str(tmp_path / "out")] if verb == "watch" else []
-    arguments += ["--out", str(tmp_path / "out")] if verb in ("run", "demo") else []
+    if verb == "batch":
+        pytest.importorskip("pyarrow")
+        (tmp_path / "list.txt").write_text(f"{scan_file}\n", encoding="utf-8")
+        arguments.append(str(tmp_path / "list.txt"))
+    arguments += ["--out", str(tmp_path / "out")] if verb in ("run", "demo", "batch") else []
     assert cli.main(arguments) == 1
     shown = capsys.readouterr()
     (line,) = shown.err.splitlines()
@@ -440,9 +444,9 @@ def test_logging_is_put_back(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_verify_passes_where_the_engine_agrees(fake_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["verify", "--model", str(fake_model)]) == 0
+    assert cli.main(["verify", "--model", str(fake_model), "--engine", "onnx-cpu"]) == 0
     assert "passed" in capsys.readouterr().out
-    assert cli.main(["verify", "--model", str(fake_model), "--json"]) == 0
+    assert cli.main(["verify", "--model", str(fake_model), "--engine", "onnx-cpu", "--json"]) == 0
     table = json.loads(capsys.readouterr().out)
     assert table["passed"] is True
     assert table["engine"] == "onnx-cpu"
@@ -453,7 +457,7 @@ def test_verify_ends_with_1_where_a_tolerance_is_missed(
 ) -> None:
     right = OnnxEngine._infer_one
     monkeypatch.setattr(OnnxEngine, "_infer_one", lambda self, image: right(self, image) + np.float32(0.01))
-    assert cli.main(["verify", "--model", str(fake_model)]) == 1
+    assert cli.main(["verify", "--model", str(fake_model), "--engine", "onnx-cpu"]) == 1
     assert "MISSED" in capsys.readouterr().out
 
 
@@ -479,7 +483,8 @@ def test_doctor_tells_what_is_here(fake_model: Path, capsys: pytest.CaptureFixtu
 
 
 def test_doctor_tells_what_is_missing(fake_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for runtime in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, runtime, None)
     from edge_spine.doctor import as_text, examine
 
     found = examine(fake_model)

@@ -135,3 +135,36 @@ def test_the_second_thing_in_an_image_is_measured_by_the_first() -> None:
     pair = np.hstack([_person(), _person()[:, 20:120] * (np.arange(400)[:, None] < 200)])
     share = find_body(pair.astype(np.float32), "pair").second_share
     assert 0.4 < share < 0.8
+
+
+@pytest.mark.parametrize("gain", [1.0, 16.0, 0.37])
+def test_a_scan_is_normalised_as_published_whatever_its_numbers(gain: float) -> None:
+    # 8 bit, 12 bit, and no whole numbers: by table, by table, by arithmetic
+    rng = np.random.default_rng(2)
+    image = np.clip(_person() + rng.normal(8, 4, (400, 140)), 0, 255).round().astype(np.float32)
+    body = find_body(image * np.float32(gain), "person")
+    assert (body.levels is None) == (gain == 0.37)
+    pixels = body.pixels.astype(np.float64)
+    low, high = np.percentile(pixels[body.mask], [9.5, 99.9])
+    sigmoid = 1 / (1 + np.exp(-np.clip((pixels - low) / (high - low), 0, 1) - 2.5))
+    least, most = 1 / (1 + np.exp(-2.5)), 1 / (1 + np.exp(-3.5))
+    for shown in (normalise(body.pixels, body.mask), normalise(body.pixels, body.mask, body.levels)):
+        np.testing.assert_allclose(shown, (sigmoid - least) / (most - least), atol=2e-6)
+
+
+@pytest.mark.parametrize("specks", [0, 40, 400])
+def test_the_body_is_the_largest_of_any_number_of_things(specks: int) -> None:
+    image = np.zeros((900, 300), dtype=np.float32)
+    image[100:800, 200:280] = 100
+    places = np.random.default_rng(0).permutation(50 * 40)[:specks]
+    for row, column in zip(*np.unravel_index(places, (50, 40)), strict=True):
+        image[10 + 16 * row : 12 + 16 * row, 4 + 4 * column : 5 + 4 * column] = 100
+    body = find_body(image, "specks")
+    assert body.mask[400, 240] and not body.mask[:, :190].any()
+    assert body.second_share < 0.01 and (body.second_share > 0) == (specks > 0)
+
+
+def test_inverting_keeps_whole_numbers_whole() -> None:
+    body = find_body(255 - _figure(), "negative")
+    assert body.levels is not None
+    np.testing.assert_array_equal(body.levels, body.pixels)

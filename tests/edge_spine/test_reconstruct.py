@@ -222,3 +222,18 @@ def test_spine_checks_its_arrays() -> None:
         Spine(np.zeros((5, 3)), np.ones(5), np.ones(4))
     with pytest.raises(ValueError, match="decrease"):
         Spine(np.array([[0, 0, 0], [0, 0, 1.0]]), np.ones(2), np.ones(2))
+
+
+def test_smoothing_is_a_cubic_in_every_window() -> None:
+    curves = _curves_of_noise()
+    smooth = reconstruct(curves).centreline[:, 0]
+    place = np.arange(11.0)
+    for row, window, within in ((0, 0, 0), (4, 0, 4), (5, 0, 5), (100, 95, 5), (203, 198, 5), (208, 198, 10)):
+        cubic = np.polyfit(place, curves.coronal[window : window + 11, 1], 3)
+        assert smooth[row] == pytest.approx(np.polyval(cubic, within), abs=1e-9)
+
+
+def _curves_of_noise() -> Curves:
+    noise = 0.3 * np.random.default_rng(1).standard_normal((209, 6))
+    columns = noise + [80.0, 100.0, 120.0, -15.0, 0.0, 15.0]
+    return Curves(z=-2.2 * np.arange(209.0), coronal=columns[:, :3], sagittal=columns[:, 3:])

@@ -1,0 +1,132 @@
+"""What a GPU itself says: its own time by CUDA events, its energy by NVML, or by tegrastats on a Jetson.
+
+Each answers with figures or with the reason why there are none. This file has never run on a GPU: it is written
+against the documentation of PyCUDA, nvidia-ml-py and tegrastats.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from measuring import quantiles
+from numpy.typing import NDArray
+
+_TEGRASTATS_MS = 100
+# the whole module's input, by any name that a Jetson has for it
+_TEGRA_POWER = re.compile(r"\b(?:VDD_IN|POM_5V_IN|SYS5V|VIN_SYS_5V0) (\d+)(?:mW)?/")
+_LEAST_SECONDS = 2.0
+
+Found = dict[str, Any]
+
+
+def device_times(engine: Any, image: NDArray[np.float32], runs: int) -> Found:
+    """Return p50, p90 and p99 of a GPU's own time for copies and network, ms, or a ``reason``.
+
+    Parameters
+    ----------
+    engine : Engine
+        Of edge_spine.
+    image : (1, 3, 224, 224) float32 array
+        What it gets.
+    runs : int
+        How often.
+    """
+    if engine.name != "tensorrt":
+        return {"reason": f"{engine.name}: only the TensorRT engine has a stream that events can be put on"}
+    from edge_spine.engines.base import INPUT_NAME
+    from edge_spine.engines.cuda import import_pycuda
+
+    cuda, session = import_pycuda(), engine._session
+    times = []
+    engine.infer(image)
+    for _ in range(runs):
+        with session.current():
+            session.host[INPUT_NAME][...] = image
+            begin, end = cuda.Event(), cuda.Event()
+            begin.record(session.stream)
+            if session._graph is None:
+                session._enqueue(engine._enqueue)
+            else:
+                session._graph.launch(session.stream.handle)
+            end.record(session.stream)
+            end.synchronize()
+            times.append(begin.time_till(end))
+    return {"by": "CUDA events", "ms": quantiles(times)}
+
+
+def energy(engine_name: str, infer: Callable[[], object], seconds: float) -> Found:
+    """Return the energy of one inference, mJ, and the mean power, W, or a ``reason``.
+
+    It is the whole device's, idle share included. Inference is repeated for `seconds` or a little longer.
+    """
+    if engine_name not in ("tensorrt", "onnx-cuda"):
+        return {"reason": f"{engine_name} runs on the processor, which has no meter here"}
+    try:
+        return _by_nvml(infer, max(seconds, _LEAST_SECONDS))
+    except Exception as error:  # not installed, no driver, or a GPU without the counter: each raises types of its own
+        reason = f"NVML: {type(error).__name__}: {error}"
+    if shutil.which("tegrastats") is None:
+        return {"reason": f"{reason}; there is no tegrastats either"}
+    return _by_tegrastats(infer, max(seconds, _LEAST_SECONDS))
+
+
+def tegra_power_mw(line: str) -> int | None:
+    """Return the module's power in a line of tegrastats, mW, or None where it says none."""
+    found = _TEGRA_POWER.search(line)
+    return None if found is None else int(found.group(1))
+
+
+def _by_nvml(infer: Callable[[], object], seconds: float) -> Found:
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
+        before, started = pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu), time.perf_counter()
+        count = _repeated(infer, seconds)
+        passed, used = time.perf_counter() - started, pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) - before
+    finally:
+        pynvml.nvmlShutdown()
+    return {"by": "NVML", "mj_per_inference": used / count, "watts": used / 1000 / passed, "inferences": count}
+
+
+def _by_tegrastats(infer: Callable[[], object], seconds: float) -> Found:
+    process = subprocess.Popen(
+        ["tegrastats", "--interval", str(_TEGRASTATS_MS)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    powers: list[int] = []
+
+    def listen() -> None:
+        for line in process.stdout or ():
+            if (power := tegra_power_mw(line)) is not None:
+                powers.append(power)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    started = time.perf_counter()
+    try:
+        count = _repeated(infer, seconds)
+        passed = time.perf_counter() - started
+    finally:
+        process.terminate()
+        process.wait()
+        listener.join(timeout=5)
+    if not powers:
+        return {"reason": "tegrastats names no power of the whole module here"}
+    watts = sum(powers) / len(powers) / 1000
+    return {"by": "tegrastats", "mj_per_inference": 1000 * watts * passed / count, "watts": watts, "inferences": count}
+
+
+def _repeated(infer: Callable[[], object], seconds: float) -> int:
+    end, count = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end:
+        infer()
+        count += 1
+    return count

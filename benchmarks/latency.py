@@ -1,0 +1,296 @@
+"""How long one scan takes in a warm process: each stage, end to end, one after another, and as fast as possible.
+
+`python benchmarks/latency.py [--runs 200] [--engine auto] [--precision auto] [--threads N] [--model M] [--scan FILE]
+[--seconds 10] [--workers N] [--json FILE] [--plot FILE.png]`. What is timed takes turns, so that a drift of the machine
+meets all alike. Single stream and offline are MLPerf Inference's scenarios, with files as samples, with results as
+answers, and shorter: single stream sends the next scan when the last is answered, for at least `--runs` scans and
+`--seconds` seconds, and reports the early-stopping estimate of the 90th percentile of the latency; offline has all
+scans at hand and reports how many are done in a second by worker processes, one a core on a processor, as `batch` has
+them. On a GPU its own time and energy are added; that part has never run on one, see device.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from math import exp, lgamma, log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from device import device_times, energy
+from measuring import (
+    ROOT,
+    described,
+    laid_out,
+    machine,
+    peak_memory_mb,
+    quantiles,
+    ratio,
+    take_turns,
+    usable_cores,
+    write_json,
+)
+
+from edge_spine import SpineEstimator, read_scan
+from edge_spine.engines import ENGINES
+from edge_spine.engines.select import PRECISIONS
+from edge_spine.errors import EdgeSpineError
+from edge_spine.estimator import SpineResult
+from edge_spine.measure import measure
+from edge_spine.outputs import write_outputs
+
+BUNDLED = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
+IN_A_ROW = 5
+TARGET = 1.15
+PERCENTILE, CONFIDENCE = 0.9, 0.99
+# read and write are not the estimator's, whose own clock gives the others
+WALK = ("read", "preprocess", "infer", "reconstruct")
+WRITING = {"write json": ("json",), "write json,ply,png": ("json", "ply", "png")}
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "pycuda", "pydicom", "nvidia-ml-py")
+_START_S = 300
+
+
+class Walk:
+    """One scan through the warm runtime, with a note of how long each step took.
+
+    Attributes
+    ----------
+    notes : list of dict
+        ms by stage, one for each call of `end_to_end`.
+    """
+
+    def __init__(self, estimator: SpineEstimator, scan: Path, folder: Path) -> None:
+        self.estimator, self.scan, self.folder = estimator, scan, folder
+        self.notes: list[dict[str, float]] = []
+        self.result: SpineResult = estimator(read_scan(scan))
+
+    def infer(self) -> None:
+        """Run the network alone."""
+        self.estimator._engine.infer(self.result.prepared.tensor)
+
+    def end_to_end(self) -> None:
+        """Read the scan and estimate its spine."""
+        started = time.perf_counter()
+        scan = read_scan(self.scan)
+        read = 1000 * (time.perf_counter() - started)
+        self.result = self.estimator(scan)
+        timing = self.result.timing_ms
+        self.notes.append({"read": read, **{stage: timing[stage] for stage in WALK[1:]}})
+
+    def with_json(self) -> None:
+        """Do the same, and write result.json."""
+        self.end_to_end()
+        self.notes.pop()
+        self.write("write json")
+
+    def measure(self) -> None:
+        """Measure the last spine again: a part of "reconstruct"."""
+        measure(self.result.spine)
+
+    def write(self, what: str) -> None:
+        """Write the last result's files."""
+        write_outputs(self.result, self.folder, WRITING[what])
+
+
+def stages(walk: Walk, runs: int) -> dict[str, Any]:
+    """Time the stages and the whole, and compare the whole with the network alone."""
+    timed = {
+        "infer alone": walk.infer,
+        "end to end": walk.end_to_end,
+        "end to end, json": walk.with_json,
+        "measure": walk.measure,
+        **{what: (lambda what=what: walk.write(what)) for what in WRITING},
+    }
+    walk.notes.clear()
+    times = take_turns(timed, runs, IN_A_ROW)
+    notes = walk.notes[IN_A_ROW:]  # without the warm-up
+    found = {stage: _summary([note[stage] for note in notes]) for stage in WALK}
+    found |= {name: _summary(values) for name, values in times.items()}
+    alone = times["infer alone"]
+    return {
+        "stages_ms": found,
+        "over_infer": {name: ratio(times[name], alone) for name in ("end to end", "end to end, json")},
+    }
+
+
+def single_stream(walk: Walk, least_queries: int, least_seconds: float) -> dict[str, Any]:
+    """Send scan after scan, as MLPerf's single stream does."""
+    latencies: list[float] = []
+    end = time.perf_counter() + least_seconds
+    while len(latencies) < least_queries or time.perf_counter() < end:
+        started = time.perf_counter()
+        walk.estimator(read_scan(walk.scan))
+        latencies.append(1000 * (time.perf_counter() - started))
+    return {
+        "queries": len(latencies),
+        "ms": _summary(latencies),
+        "p90_early_stopping_ms": early_stopping_estimate(latencies),
+        "latencies_ms": [round(value, 3) for value in latencies],
+    }
+
+
+def early_stopping_estimate(latencies: list[float]) -> float | None:
+    """Return what 90 % of all queries stay below with a confidence of 99 %, or None for fewer than 64.
+
+    MLPerf Inference's rules, appendix on early stopping, with no tolerance: of n latencies the t largest are left out,
+    where t is the largest number of which seeing no more is less likely than 1 % if one in ten were truly larger.
+    """
+    n, most, total = len(latencies), -1, 0.0
+    for over in range(n + 1):
+        ways = lgamma(n + 1) - lgamma(over + 1) - lgamma(n - over + 1)
+        total += exp(ways + over * log(1 - PERCENTILE) + (n - over) * log(PERCENTILE))
+        if total > 1 - CONFIDENCE:
+            break
+        most = over
+    return sorted(latencies)[n - most - 1] if most >= 1 else None
+
+
+_gate: Any = None
+_done: Any = None
+
+
+def offline(options: argparse.Namespace, engine: str) -> dict[str, Any]:
+    """Let worker processes do scans until there have been enough for long enough."""
+    on_processor = engine in ("onnx-cpu", "openvino")
+    workers = options.workers or (usable_cores() if on_processor else 2)
+    threads = options.threads if options.threads or not on_processor else max(1, usable_cores() // workers)
+    context = multiprocessing.get_context("spawn")
+    shared = context.Barrier(workers), context.Value("q", 0)
+    job = (options.scan, engine, options.precision, threads, options.model, options.runs, options.seconds)
+    with ProcessPoolExecutor(workers, context, _adopt, shared) as pool:
+        ended = [future.result() for future in [pool.submit(_work, *job) for _ in range(workers)]]
+    began, finished = min(row["began"] for row in ended), max(row["finished"] for row in ended)
+    scans = sum(row["scans"] for row in ended)
+    peaks = [row["peak_mb"] for row in ended]
+    return {
+        "scans": scans,
+        "seconds": finished - began,
+        "scans_per_second": scans / (finished - began),
+        "workers": workers,
+        "threads_each": threads,
+        "peak_mb_each": None if None in peaks else max(peaks),
+    }
+
+
+def _adopt(gate: Any, done: Any) -> None:
+    global _gate, _done
+    _gate, _done = gate, done
+
+
+def _work(
+    scan: Path, engine: str, precision: str, threads: int | None, model: str, least_scans: int, least_seconds: float
+) -> dict[str, Any]:
+    with SpineEstimator(engine, model, threads, precision) as estimator:
+        for _ in range(IN_A_ROW):
+            estimator(read_scan(scan))
+        _gate.wait(_START_S)
+        began, count = time.perf_counter(), 0
+        while time.perf_counter() < began + least_seconds or _done.value < least_scans:
+            estimator(read_scan(scan))
+            count += 1
+            with _done.get_lock():
+                _done.value += 1
+        return {"began": began, "finished": time.perf_counter(), "scans": count, "peak_mb": peak_memory_mb()}
+
+
+def _summary(values: Any) -> dict[str, float]:
+    return {"least": float(np.min(values)), **quantiles(values)}
+
+
+def text(report: dict[str, Any]) -> str:
+    """Lay the report out for people."""
+    names = {"reconstruct": "reconstruct, measure, judge", "measure": "  of it: measure"}
+    order = (*WALK, "measure", "end to end", *WRITING, "end to end, json", "infer alone")
+    rows = [(names.get(name, name), *report["stages_ms"][name].values()) for name in order]
+    stream, batch = report["single_stream"], report["offline"]
+    estimate = stream["p90_early_stopping_ms"]
+    lines = [
+        laid_out(("ms", "least", "p50", "p90", "p99"), rows),
+        "",
+        *(
+            f"{name} over infer alone: {found['ratio']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+            for name, found in report["over_infer"].items()
+        ),
+        f"single stream: 90 % of {stream['queries']} scans within {stream['ms']['p90']:.1f} ms"
+        + (f", with early stopping {estimate:.1f} ms" if estimate else " (too few for an early-stopping estimate)"),
+        f"offline: {batch['scans_per_second']:.1f} scans/s from {batch['workers']} processes of "
+        f"{batch['threads_each'] or 'as many as the engine takes'} threads"
+        + (f", {batch['peak_mb_each']:.0f} MB at most each" if batch["peak_mb_each"] else ""),
+    ]
+    for what, found in report["gpu"].items():
+        shown = found.get("reason") or ", ".join(f"{key} {value}" for key, value in found.items())
+        lines.append(f"{what}: {shown}")
+    lines += [f"{row['target']}: {row['found']:.2f}, {'met' if row['met'] else 'MISSED'}" for row in report["targets"]]
+    return "\n".join(lines)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure everything and return the report."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        SpineEstimator(options.engine, options.model, options.threads, options.precision) as estimator,
+    ):
+        model = estimator.model
+        walk = Walk(estimator, options.scan, Path(folder))
+        report: dict[str, Any] = {
+            "machine": machine(*PACKAGES),
+            "model": {"name": model["name"], "version": model["version"]},
+            "engine": model["engine"],
+            "precision": model["precision"],
+            "threads": options.threads,
+            "runs": options.runs,
+            "scan": {"source": walk.result.scan.source, "shape": list(walk.result.scan.pixels.shape)},
+            **stages(walk, options.runs),
+            "single_stream": single_stream(walk, options.runs, options.seconds),
+            "gpu": {
+                "device time": device_times(estimator._engine, walk.result.prepared.tensor, options.runs),
+                "energy": energy(model["engine"], walk.infer, options.seconds),
+            },
+        }
+    report["offline"] = offline(options, report["engine"])
+    found = report["over_infer"]["end to end"]["ratio"]
+    wanted = f"end to end at most {TARGET:g} times inference alone"
+    report["targets"] = [{"target": wanted, "found": found, "met": found <= TARGET}]
+    return report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run as a program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=200, help="of everything, at least")
+    parser.add_argument("--engine", choices=ENGINES, default="auto")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    parser.add_argument("--threads", type=int, help="of the engine (default: its own choice)")
+    parser.add_argument("--model", default="spine", help="a packaged model or the folder of a bundle")
+    parser.add_argument("--scan", type=Path, default=BUNDLED, help="a DICOM file (default: the bundled scan)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of single stream and of offline, at least")
+    parser.add_argument("--workers", type=int, help="processes of offline (default: one a core, two on a GPU)")
+    parser.add_argument("--json", type=Path, help="write the report here")
+    parser.add_argument("--plot", type=Path, help="write a picture here, PNG")
+    options = parser.parse_args(arguments)
+    if options.runs < 1 or (options.workers is not None and options.workers < 1):
+        parser.error("--runs and --workers are whole numbers from 1")
+    try:
+        report = run(options)
+    except EdgeSpineError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(
+        f"{described(report['machine'])}\n{report['engine']} {report['precision']}, model {report['model']['name']}\n"
+    )
+    print(text(report))
+    write_json(options.json, report)
+    if options.plot is not None:
+        from latency_plot import draw
+
+        draw(report, options.plot)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

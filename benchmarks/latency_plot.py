@@ -1,0 +1,84 @@
+"""The picture of benchmarks/latency.py: a bar a stage, and how latencies are spread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge_spine.outputs import palette
+from edge_spine.outputs.drawing import Box, Canvas
+
+WIDTH, HEIGHT = 1100, 620
+_MARGIN, _LABELS, _ROW, _BINS = 28, 230, 42, 80
+_BARS = (
+    ("read", "read", palette.SKY),
+    ("preprocess", "prepare", palette.SKY),
+    ("infer", "infer", palette.YELLOW),
+    ("reconstruct", "reconstruct, measure, judge", palette.SKY),
+    ("end to end", "end to end", palette.GREEN),
+    ("write json", "write json", palette.PURPLE),
+)
+
+
+def draw(report: dict[str, Any], path: Path) -> Canvas:
+    """Write the picture and return the canvas it was drawn on.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    canvas = Canvas(WIDTH, HEIGHT, palette.BACKGROUND)
+    found = report["machine"]
+    canvas.text("One scan in a warm process", _MARGIN, 44, 24, palette.TEXT, bold=True)
+    canvas.text(
+        f"{found['processor']}, {found['cores']} cores; {report['engine']} {report['precision']}, {found['date']}",
+        *(_MARGIN, 70, 14, palette.QUIET),
+        max_width=WIDTH - 2 * _MARGIN,
+    )
+    _bars(canvas, report["stages_ms"], 100)
+    _spread(canvas, report["single_stream"], Box(_MARGIN, 400, WIDTH - 2 * _MARGIN, 150))
+    encoded, data = cv2.imencode(".png", canvas.image)
+    if not encoded:
+        raise OSError(f"{path}: the picture cannot be encoded")
+    path.write_bytes(data.tobytes())
+    return canvas
+
+
+def _bars(canvas: Canvas, stages: dict[str, dict[str, float]], top: int) -> None:
+    left, right = _MARGIN + _LABELS, WIDTH - _MARGIN - 190
+    scale = (right - left) / max(stages[name]["p90"] for name, _, _ in _BARS)
+    for index, (name, shown, colour) in enumerate(_BARS):
+        row, found = top + index * _ROW, stages[name]
+        canvas.text(shown, left - 14, row + 20, 15, palette.TEXT, align="right")
+        canvas.fill(Box(left, row + 4, max(1, round(found["p50"] * scale)), 22), colour)
+        whisker = np.array([[left + found["p50"] * scale, row + 15], [left + found["p90"] * scale, row + 15]])
+        canvas.hairlines([whisker], palette.TEXT)
+        end = left + round(found["p90"] * scale) + 12
+        canvas.text(f"{found['p50']:.2f} ms (p90 {found['p90']:.2f})", end, row + 20, 14, palette.QUIET)
+
+
+def _spread(canvas: Canvas, stream: dict[str, Any], box: Box) -> None:
+    values = np.array(stream["latencies_ms"])
+    canvas.text(
+        f"Single stream: {stream['queries']} scans, 90 % within {stream['ms']['p90']:.1f} ms",
+        *(box.x, box.y - 14, 16, palette.TEXT),
+    )
+    low, high = float(values.min()), float(np.percentile(values, 99.5))
+    high = max(high, low + 1e-3)
+    counts, _ = np.histogram(np.minimum(values, high), bins=_BINS, range=(low, high))
+    width = box.width / _BINS
+    for index, count in enumerate(counts):
+        height = round(0.85 * box.height * count / counts.max())  # the rest is for the names of the lines
+        x = box.x + round(index * width)
+        canvas.fill(Box(x, box.bottom - height, max(1, round(width) - 2), height), palette.GREEN)
+    canvas.rule(box.x, box.bottom, box.width, palette.RULE)
+    for share in (50, 90, 99):
+        at = box.x + (min(stream["ms"][f"p{share}"], high) - low) / (high - low) * box.width
+        canvas.hairlines([np.array([[at, box.y], [at, box.bottom]])], palette.TEXT)
+        canvas.text(f"p{share}", round(at) - 4, box.y + 14, 13, palette.TEXT, align="right")
+    canvas.text(f"{low:.1f} ms", box.x, box.bottom + 22, 14, palette.QUIET)
+    canvas.text(f"{high:.1f} ms", box.right, box.bottom + 22, 14, palette.QUIET, align="right")

@@ -1,0 +1,184 @@
+"""What a scan costs as work grows: the 10,000th scan of a process, and images from 300 x 100 to 8,000 x 3,000 pixels.
+
+`python benchmarks/scaling.py [--scans 10000] [--runs 15] [--engine auto] [--model M] [--only scans|sizes]
+[--json FILE]`. All images are the bundled synthetic scan, resampled to other pixel sizes, as DICOM files. Scans of one
+process take turns between three sizes and write result.json each; time and memory are noted at the 1st, 10th, 100th,
+... scan, and memory is flat where the last is within 5 % of the 100th. Each size and number of threads gets a process
+of its own, whose peak memory is then that size's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import multiprocessing
+import sys
+import tempfile
+import time
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pydicom
+from measuring import ROOT, described, laid_out, machine, memory_mb, peak_memory_mb, quantiles, write_json
+
+from edge_spine import SpineEstimator, read_scan
+from edge_spine.engines import ENGINES
+from edge_spine.errors import EdgeSpineError, Refusal
+from edge_spine.outputs import write_outputs
+
+BUNDLED = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
+# as scanners and other exports have them
+ONE_PROCESS = ((791, 272), (600, 206), (1200, 412))
+SIZES = ((300, 100), (400, 138), (791, 272), (1600, 550), (3200, 1100), (5600, 2000), (8000, 3000))
+REFUSED = ((90, 31), (8400, 3000))
+THREADS = (1, 2)
+FLAT, FLAT_FROM = 0.05, 100
+STAGES = ("read", "preprocess", "infer", "reconstruct")
+PACKAGES = ("onnxruntime", "openvino", "pydicom", "psutil")
+
+
+def resampled(rows: int, columns: int) -> bytes:
+    """Return the bundled scan with another number of pixels for the same millimetres, as an 8-bit DICOM file."""
+    dataset = pydicom.dcmread(BUNDLED)
+    finer = rows * columns > dataset.Rows * dataset.Columns
+    how = cv2.INTER_CUBIC if finer else cv2.INTER_AREA
+    pixels = cv2.resize(dataset.pixel_array, (columns, rows), interpolation=how)
+    dataset.Rows, dataset.Columns, dataset.PixelData = rows, columns, np.ascontiguousarray(pixels).tobytes()
+    dataset["PixelData"].VR = "OB"
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def marks(scans: int) -> list[int]:
+    """Return 1, 10, 100, ... and the number of scans."""
+    return sorted({10**power for power in range(len(str(scans)))} | {scans})
+
+
+def many_scans(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Do many scans in this process, and note time and memory on the way."""
+    files = []
+    for rows, columns in ONE_PROCESS:
+        files.append(folder / f"{rows}.dcm")
+        files[-1].write_bytes(resampled(rows, columns))
+    rows_found: list[dict[str, Any]] = []
+    times: list[float] = []
+    with SpineEstimator(options.engine, options.model) as estimator:
+        for count, file in zip(range(1, options.scans + 1), cycle(files), strict=False):
+            started = time.perf_counter()
+            write_outputs(estimator(read_scan(file)), folder / "out", ("json",))
+            times.append(1000 * (time.perf_counter() - started))
+            if count in marks(options.scans):
+                rows_found.append({"scans": count, "ms": quantiles(times), "memory_mb": memory_mb()})
+                times.clear()
+        engine = estimator.model["engine"]
+    return {"engine": engine, "marks": rows_found, "peak_mb": peak_memory_mb(), **flatness(rows_found)}
+
+
+def flatness(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Compare memory at the last mark with that at the 100th scan; None where there are no such two."""
+    by_count = {row["scans"]: row["memory_mb"] for row in rows}
+    first, last = by_count.get(FLAT_FROM), rows[-1]["memory_mb"]
+    if rows[-1]["scans"] <= FLAT_FROM or first is None or last is None:
+        return {"growth": None, "flat": None}
+    return {"growth": last / first - 1, "flat": abs(last / first - 1) <= FLAT}
+
+
+def one_size(job: tuple[int, int, int, int, str, str]) -> dict[str, Any]:
+    """Time the stages of one size of image; the first run, which warms up, is left out."""
+    rows, columns, threads, runs, engine, model = job
+    found: dict[str, Any] = {"rows": rows, "columns": columns, "threads": threads, "code": None}
+    cv2.setNumThreads(threads)
+    with tempfile.TemporaryDirectory() as folder, SpineEstimator(engine, model, threads) as estimator:
+        file = Path(folder) / "scan.dcm"
+        file.write_bytes(resampled(rows, columns))
+        estimator(read_scan(BUNDLED))
+        found["memory_before_mb"], stages = memory_mb(), []
+        try:
+            for _ in range(runs + 1):
+                started = time.perf_counter()
+                scan = read_scan(file)
+                read = 1000 * (time.perf_counter() - started)
+                timing = estimator(scan).timing_ms
+                stages.append((read, *(timing[stage] for stage in STAGES[1:])))
+        except Refusal as refusal:
+            return {**found, "code": refusal.code}
+    table = np.array(stages[1:])
+    found["ms"] = dict(zip(STAGES, np.median(table, axis=0).tolist(), strict=True))
+    found["least_ms"] = dict(zip(STAGES, table.min(axis=0).tolist(), strict=True))
+    found["total_ms"] = float(np.median(table.sum(axis=1)))
+    return {**found, "peak_mb": peak_memory_mb()}
+
+
+def sizes(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time every size with every number of threads."""
+    jobs = [
+        (rows, columns, threads, options.runs, options.engine, options.model)
+        for rows, columns in (*SIZES, *REFUSED)
+        for threads in THREADS
+    ]
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        return pool.map(one_size, jobs, chunksize=1)
+
+
+def text_of_scans(found: dict[str, Any]) -> str:
+    """Lay out time and memory at the marks."""
+    table = laid_out(
+        ("scan", "p50, ms", "p90, ms", "memory now, MB"),
+        [(f"{row['scans']:,}", row["ms"]["p50"], row["ms"]["p90"], row["memory_mb"]) for row in found["marks"]],
+    )
+    if found["flat"] is None:
+        return f"{table}\nmemory: too few scans to judge"
+    verdict = "met" if found["flat"] else "MISSED"
+    return f"{table}\nmemory flat within {FLAT:.0%} from the {FLAT_FROM}th scan on: {found['growth']:+.1%}, {verdict}"
+
+
+def text_of_sizes(rows: list[dict[str, Any]]) -> str:
+    """Lay out the stages of every size."""
+    cells: list[tuple[object, ...]] = []
+    for row in rows:
+        size = f"{row['rows']:,} x {row['columns']:,}"
+        if row["code"]:
+            cells.append((size, row["threads"], f"refused: {row['code']}"))
+            continue
+        rest = row["total_ms"] - row["ms"]["infer"]
+        each = 1e6 * rest / (row["rows"] * row["columns"])
+        cells.append((size, row["threads"], *row["ms"].values(), row["total_ms"], each, row["peak_mb"]))
+    head = ("image", "threads", *(f"{stage}, ms" for stage in STAGES), "all, ms", "but infer, ns/pixel", "peak, MB")
+    return laid_out(head, [(*row, *[None] * (len(head) - len(row))) for row in cells])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run as a program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scans", type=int, default=10_000, help="in one process")
+    parser.add_argument("--runs", type=int, default=15, help="of each size")
+    parser.add_argument("--engine", choices=ENGINES, default="auto")
+    parser.add_argument("--model", default="spine", help="a packaged model or the folder of a bundle")
+    parser.add_argument("--only", choices=("scans", "sizes"), help="half of it")
+    parser.add_argument("--json", type=Path, help="write the report here")
+    options = parser.parse_args(arguments)
+    if options.scans < 1 or options.runs < 1:
+        parser.error("--scans and --runs are whole numbers from 1")
+    report: dict[str, Any] = {"machine": machine(*PACKAGES), "runs": options.runs}
+    print(described(report["machine"]))
+    try:
+        if options.only != "sizes":
+            with tempfile.TemporaryDirectory() as folder:
+                report["scans"] = many_scans(options, Path(folder))
+            print(f"\n{text_of_scans(report['scans'])}", flush=True)
+        if options.only != "scans":
+            report["sizes"] = sizes(options)
+            print(f"\n{text_of_sizes(report['sizes'])}")
+    except EdgeSpineError as error:
+        print(error, file=sys.stderr)
+        return 1
+    write_json(options.json, report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

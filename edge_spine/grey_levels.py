@@ -1,0 +1,125 @@
+"""Counts and tables of grey levels: an image of few whole levels costs a table, not a pass of arithmetic a pixel.
+
+Scanners store whole numbers of 8 to 16 bits. Percentiles of such an image are read off its histogram, and a curve of
+intensities is worked out once for each level; both give the very numbers that sorting and arithmetic would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Levels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+
+_MOST = 65_535
+# OpenCV counts in float32, which is exact up to here.
+_COUNTED_AT_ONCE = 2**24
+# Few enough for a processor's nearest caches.
+_PIXELS_AT_ONCE = 2**16
+
+
+def whole_levels(pixels: NDArray[np.float32], lowest: float, highest: float) -> Levels | None:
+    """Return an image's pixels as whole numbers of 8 or 16 bits, or None where they are not.
+
+    Parameters
+    ----------
+    pixels : (rows, columns) float32 array
+        An image.
+    lowest, highest : float
+        Its least and its largest value.
+    """
+    if not (lowest >= 0 and highest <= _MOST):
+        return None
+    kind = np.uint8 if highest <= 255 else np.uint16
+    row = pixels[pixels.shape[0] // 2]
+    if not np.array_equal(row.astype(kind), row):
+        return None
+    levels = pixels.astype(kind)
+    return levels if np.array_equal(levels, pixels) else None
+
+
+def level_counts(levels: Levels, mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """Count how many pixels have each level.
+
+    Parameters
+    ----------
+    levels : (rows, columns) uint8 or uint16 array
+        An image.
+    mask : (rows, columns) bool array, optional
+        Which pixels count; all where it is not given.
+
+    Returns
+    -------
+    (256,) or (65536,) int64 array
+    """
+    size = int(np.iinfo(levels.dtype).max) + 1
+    total = np.zeros(size, np.int64)
+    rows = max(1, _COUNTED_AT_ONCE // levels.shape[1])
+    for first in range(0, levels.shape[0], rows):
+        part: Any = np.ascontiguousarray(levels[first : first + rows])
+        counted = None if mask is None else np.ascontiguousarray(mask[first : first + rows]).view(np.uint8)
+        found: Any = cv2.calcHist([part], [0], counted, [size], [0, size])  # its types know no array of either kind
+        total += found.ravel().astype(np.int64)
+    return total
+
+
+def percentiles_of_counts(counts: NDArray[np.int64], shares: Sequence[float]) -> list[float]:
+    """Return the percentiles of counted levels, interpolated between neighbours as `numpy.percentile` does.
+
+    Parameters
+    ----------
+    counts : (levels,) array
+        From `level_counts`; not all 0.
+    shares : sequence of float
+        Per cent.
+    """
+    up_to = np.cumsum(counts)
+    last = int(up_to[-1]) - 1
+    found = []
+    for share in shares:
+        place = last * (share / 100)
+        below = int(place)
+        at, after = np.searchsorted(up_to, (below, min(below + 1, last)), side="right").tolist()
+        part = place - below
+        # NumPy's way, which is exact at both ends
+        found.append(at + (after - at) * part if part < 0.5 else after - (after - at) * (1 - part))
+    return found
+
+
+def mapped(
+    pixels: NDArray[np.float32],
+    levels: Levels | None,
+    curve: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> NDArray[np.float32]:
+    """Send every pixel through a curve, worked out in float64.
+
+    Parameters
+    ----------
+    pixels : (rows, columns) float32 array
+        An image.
+    levels : (rows, columns) array or None
+        The same from `whole_levels`, where there is such a thing.
+    curve : callable
+        An element-wise function.
+
+    Returns
+    -------
+    (rows, columns) float32 array
+    """
+    if levels is None or (levels.dtype != np.uint8 and levels.size < _MOST):
+        shown = np.empty(pixels.shape, np.float32)
+        rows = max(1, _PIXELS_AT_ONCE // pixels.shape[1])
+        for first in range(0, pixels.shape[0], rows):
+            shown[first : first + rows] = curve(pixels[first : first + rows].astype(np.float64))
+        return shown
+    count = 256 if levels.dtype == np.uint8 else int(levels.max()) + 1
+    table = curve(np.arange(count, dtype=np.float64)).astype(np.float32)
+    if levels.dtype == np.uint8:
+        looked_up: Any = cv2.LUT(levels, table)
+        return np.asarray(looked_up, dtype=np.float32)
+    # 16 bits are no table of every OpenCV that is accepted
+    return np.take(table, levels)

@@ -1,0 +1,109 @@
+"""benchmarks/scaling.py: a small run of it, its images, and its judgement of memory."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_spine.errors import Refusal
+from edge_spine.scan import scan_from_bytes
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def scaling(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("scaling")
+
+
+def run(folder: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
+    pytest.importorskip("onnxruntime")
+    file = folder / "out.json"
+    ended = subprocess.run(
+        [
+            *(sys.executable, str(ROOT / "benchmarks/scaling.py"), "--engine", "onnx-cpu", "--json", str(file)),
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=folder,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout, json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_scans_of_one_process_are_noted_at_their_marks(tmp_path: Path) -> None:
+    printed, report = run(tmp_path, "--only", "scans", "--scans", "20")
+    rows = report["scans"]["marks"]
+    assert [row["scans"] for row in rows] == [1, 10, 20]
+    for row in rows:
+        assert 0 < row["ms"]["p50"] <= row["ms"]["p90"] <= row["ms"]["p99"]
+        assert 50 < row["memory_mb"] <= 1.01 * report["scans"]["peak_mb"]
+    assert report["scans"]["flat"] is None and "too few scans" in printed
+    assert "sizes" not in report
+
+
+def test_every_size_is_timed_and_what_is_refused_has_its_code(
+    tmp_path: Path, scaling: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(scaling, "SIZES", ((300, 100), (1600, 550)))
+    monkeypatch.setattr(scaling, "REFUSED", ((90, 31),))
+    monkeypatch.setattr(scaling, "THREADS", (1,))
+    arguments = ["--only", "sizes", "--runs", "2", "--engine", "onnx-cpu", "--json", str(tmp_path / "out.json")]
+    assert scaling.main(arguments) == 0
+    small, large, refused = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["sizes"]
+    for row in (small, large):
+        assert row["code"] is None and row["threads"] == 1
+        assert set(row["ms"]) == {"read", "preprocess", "infer", "reconstruct"}
+        assert all(0 < row["least_ms"][stage] <= row["ms"][stage] for stage in row["ms"])
+        assert row["total_ms"] == pytest.approx(sum(row["ms"].values()), rel=0.5)
+        assert 1.01 * row["peak_mb"] >= row["memory_before_mb"]  # Linux counts in rough steps
+    assert large["least_ms"]["preprocess"] > small["least_ms"]["preprocess"]
+    assert refused["code"] == "too-small" and "ms" not in refused
+    assert "refused: too-small" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [(300, 100), (2000, 690)])
+def test_resampled_scans_show_the_same_millimetres(scaling: ModuleType, size: tuple[int, int]) -> None:
+    scan = scan_from_bytes(scaling.resampled(*size), "resampled.dcm")
+    assert scan.pixels.shape == size
+    extent = np.array(size) * scan.pixel_spacing_mm
+    np.testing.assert_allclose(extent, (1920, 658))
+    assert scan.pixels.mean() == pytest.approx(
+        scan_from_bytes(scaling.BUNDLED.read_bytes(), "b").pixels.mean(), rel=0.02
+    )
+
+
+def test_the_sizes_end_at_the_limits(scaling: ModuleType) -> None:
+    assert max(rows * columns for rows, columns in scaling.SIZES) < 25e6
+    for size, code in zip(scaling.REFUSED, ("too-small", "too-large"), strict=True):
+        with pytest.raises(Refusal) as refusal:
+            scan_from_bytes(scaling.resampled(*size), "resampled.dcm")
+        assert refusal.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("memory", "flat"), [((200.0, 209.0), True), ((200.0, 211.0), False), ((200.0, None), None), ((None, 200.0), None)]
+)
+def test_memory_is_flat_within_5_per_cent(scaling: ModuleType, memory: Any, flat: bool | None) -> None:
+    rows = [{"scans": count, "memory_mb": value} for count, value in zip((100, 1000), memory, strict=True)]
+    assert scaling.flatness([{"scans": 1, "memory_mb": 1.0}, *rows])["flat"] is flat
+    assert scaling.flatness(rows[:1])["flat"] is None
+
+
+def test_marks_are_powers_of_ten_and_the_last(scaling: ModuleType) -> None:
+    assert scaling.marks(1) == [1]
+    assert scaling.marks(250) == [1, 10, 100, 250]
+    assert scaling.marks(10_000) == [1, 10, 100, 1000, 10_000]
