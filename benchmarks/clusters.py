@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 HERE = "127.0.0.1"
 _OBJECT_STORE = "80000000"
+_ATTEMPTS = 3
 
 
 def free_port() -> int:
-    """Return a port on loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind((HERE, 0))
-        return int(probe.getsockname()[1])
+    """Return a port on loopback that nobody uses now, out of those that no system gives away by itself."""
+    for port in random.SystemRandom().sample(range(21_000, 30_000), 100):
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind((HERE, port))
+            return port
+    raise RuntimeError("no port is free")
 
 
 @contextmanager
@@ -33,20 +37,35 @@ def ray_cluster(folder: Path, cores_a_node: int = 1) -> Iterator[str]:
     cores_a_node : int
         What each node says it has.
     """
+    for attempt in range(_ATTEMPTS):
+        with ExitStack() as stack:
+            try:
+                address = _start_ray(stack, folder / f"{attempt}", cores_a_node)
+            except RuntimeError:
+                # one of the many ports that Ray itself takes may have been taken meanwhile
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                continue
+            yield address
+            return
+
+
+def _start_ray(stack: ExitStack, folder: Path, cores_a_node: int) -> str:
+    folder.mkdir()
     address = f"{HERE}:{free_port()}"
     quiet = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
     common = [f"--num-cpus={cores_a_node}", f"--node-ip-address={HERE}", "--disable-usage-stats", "--block"]
     common.append(f"--object-store-memory={_OBJECT_STORE}")
     head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", f"--temp-dir={folder}"]
-    with ExitStack() as stack:
-        for node, started in ((head, 1), ([f"--address={address}"], 2)):
-            ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *node, *common]
-            process = subprocess.Popen(
-                ray, env=quiet, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            stack.callback(_end, process)
-            _wait_for(process, lambda started=started: _ray_nodes(address) >= started)
-        yield address
+    for count, node in enumerate((head, [f"--address={address}"]), 1):
+        path = folder / f"node{count}.log"
+        log = stack.enter_context(path.open("wb"))
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", *node, *common]
+        process = subprocess.Popen(command, env=quiet, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        stack.callback(_end, process)
+        if not _waited_for(process, lambda count=count: _ray_nodes(address) >= count):
+            raise RuntimeError(f"Ray does not start:\n{path.read_text(errors='replace')[-2000:]}")
+    return address
 
 
 @contextmanager
@@ -60,7 +79,8 @@ def dask_cluster(workers: int = 2) -> Iterator[tuple[str, list[subprocess.Popen[
     with ExitStack() as stack:
         scheduler = subprocess.Popen([*dask, "scheduler", *common, "--port", str(port)], **nothing)
         stack.callback(_end, scheduler)
-        _wait_for(scheduler, lambda: _answers(port))
+        if not _waited_for(scheduler, lambda: _answers(port)):
+            raise RuntimeError("Dask does not start")
         processes = []
         for _ in range(workers):
             process = subprocess.Popen([*dask, "worker", address, *common, "--nthreads", "1", "--no-nanny"], **nothing)
@@ -96,13 +116,13 @@ def _answers(port: int) -> bool:
     return False
 
 
-def _wait_for(process: subprocess.Popen[bytes], ready: object) -> None:
-    assert callable(ready)
+def _waited_for(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + 120
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("the cluster does not start")
+            return False
         time.sleep(0.2)
+    return True
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

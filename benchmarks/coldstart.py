@@ -118,11 +118,20 @@ def install(extras: str) -> dict[str, Any]:
         venv.create(place, with_pip=True)
         before = folder_mb(place)
         python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", f"{ROOT}[{extras}]"], check=True)
+        done = subprocess.run(
+            [python, "-m", "pip", "install", "--quiet", f"{ROOT}[{extras}]"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"[{extras}] cannot be installed here:\n{done.stderr}")
         added = folder_mb(place) - before
         (packages,) = place.rglob("site-packages")
         sizes: Counter[str] = Counter()
         for found in metadata.distributions(path=[str(packages)]):
+            if found.name in ("pip", "setuptools"):  # the environment's own
+                continue
             for file in found.files or ():
                 path = Path(str(file.locate()))
                 if path.is_file():
