@@ -17,12 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from measuring import ROOT, described, laid_out, machine, usable_cores, write_json
+from measuring import ROOT, described, laid_out, machine, write_json
 
 from benchmarks.clusters import dask_cluster, ray_cluster
 from edge_spine.cohort import SpineBatch
 from edge_spine.cohort.manifest import Scan, read_manifest
-from edge_spine.cohort.pool import ProcessPool
+from edge_spine.cohort.pool import ProcessPool, usable_cores
 from edge_spine.cohort.rows import Row
 from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards, read_cohort

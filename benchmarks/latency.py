@@ -32,11 +32,11 @@ from measuring import (
     quantiles,
     ratio,
     take_turns,
-    usable_cores,
     write_json,
 )
 
 from edge_spine import SpineEstimator, read_scan
+from edge_spine.cohort.pool import usable_cores
 from edge_spine.engines import ENGINES
 from edge_spine.engines.select import PRECISIONS
 from edge_spine.errors import EdgeSpineError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -26,6 +25,7 @@ _RESAMPLES = 2000
 
 def machine(*packages: str) -> dict[str, Any]:
     """Return what the figures belong to: processor, cores, system, versions of `packages`, commit and date."""
+    from edge_spine.cohort.pool import usable_cores
     from edge_spine.engines.driver import NoGpu, find_gpu
 
     model, flags = _processor()
@@ -51,13 +51,6 @@ def machine(*packages: str) -> dict[str, Any]:
         "commit": commit.stdout.strip() or None,
         "date": time.strftime("%Y-%m-%d"),
     }
-
-
-def usable_cores() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def described(found: Mapping[str, Any]) -> str:

@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import ROOT, described, laid_out, machine, quantiles, ratio, usable_cores, write_json
+from measuring import ROOT, described, laid_out, machine, quantiles, ratio, write_json
 from numpy.typing import NDArray
+
+from edge_spine.cohort.pool import usable_cores
 
 IN_A_ROW = 5
 CALIBRATION_CROPS = 64
