@@ -15,6 +15,8 @@ from pathlib import Path
 HERE = "127.0.0.1"
 _OBJECT_STORE = "80000000"
 _ATTEMPTS = 3
+# These clusters live for seconds on loopback: a token that somebody keeps for real ones is none of their business.
+_RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_AUTH_MODE": "disabled"}
 
 
 def free_port() -> int:
@@ -53,7 +55,7 @@ def ray_cluster(folder: Path, cores_a_node: int = 1) -> Iterator[str]:
 def _start_ray(stack: ExitStack, folder: Path, cores_a_node: int) -> str:
     folder.mkdir()
     address = f"{HERE}:{free_port()}"
-    quiet = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+    os.environ.update(_RAY_SETTINGS)
     common = [f"--num-cpus={cores_a_node}", f"--node-ip-address={HERE}", "--disable-usage-stats", "--block"]
     common.append(f"--object-store-memory={_OBJECT_STORE}")
     head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", f"--temp-dir={folder}"]
@@ -61,7 +63,7 @@ def _start_ray(stack: ExitStack, folder: Path, cores_a_node: int) -> str:
         path = folder / f"node{count}.log"
         log = stack.enter_context(path.open("wb"))
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *node, *common]
-        process = subprocess.Popen(command, env=quiet, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         stack.callback(_end, process)
         if not _waited_for(process, lambda count=count: _ray_nodes(address) >= count):
             raise RuntimeError(f"Ray does not start:\n{path.read_text(errors='replace')[-2000:]}")

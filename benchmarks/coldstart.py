@@ -2,8 +2,8 @@
 
 `python benchmarks/coldstart.py [--runs 9] [--engine onnx-cpu] [--install] [--json FILE]` starts fresh processes on the
 bundled scan: the command `edge-spine run SCAN --write json`, and one that says when it got where and then takes more
-scans. `--install` also makes an environment for each extra and measures what it adds to an empty one (it needs a
-package index).
+scans. `--install` also makes an environment for each extra, measures what it adds to an empty one, and runs the command
+there, where nothing is that the extra does not bring (it needs a package index).
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from measuring import ROOT, described, folder_mb, laid_out, machine, write_json
 SCAN = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 EXTRAS = ("cpu", "openvino", "cpu,codecs", "cpu,dicom", "cpu,node", "cpu,report", "cpu,batch")
 MOST_SECONDS, MOST_MB, MOST_INSTALL_MB = 1.0, 300, 250
+# An installed package has bytecode: where this is set, a clone would be compiled again at every start.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 # what a fresh process does; it prints seconds since it was asked for, and its peak memory
 CHILD = """
@@ -65,10 +67,10 @@ print(json.dumps({"marks": marks, "alone": alone}))
 """
 
 
-def run_once(command: Sequence[str]) -> dict[str, float]:
+def run_once(command: Sequence[str], place: Path = ROOT) -> dict[str, float]:
     """Run a command; returns wall time and, where the system tells, processor time (s) and peak memory (MB)."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=place, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     if not hasattr(os, "wait4"):
         status = process.wait()
         found = {"wall_s": time.perf_counter() - started}
@@ -82,17 +84,24 @@ def run_once(command: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def command_line(engine: str, folder: str) -> list[str]:
-    """Return `edge-spine run` on the bundled scan, as this interpreter starts it."""
+def command_line(engine: str, folder: str, python: str | Path = sys.executable) -> list[str]:
+    """Return `edge-spine run` on the bundled scan, as an interpreter starts it."""
     options = ["--out", folder, "--write", "json", "--engine", engine]
-    return [sys.executable, "-m", "edge_spine", "run", str(SCAN), *options]
+    return [str(python), "-m", "edge_spine", "run", str(SCAN), *options]
+
+
+def commands(command: Sequence[str], runs: int, place: Path = ROOT) -> dict[str, dict[str, float]]:
+    """Run a command again and again; returns the spread of every figure."""
+    run_once(command, place)  # the first start of all fills the disk cache and compiles bytecode
+    done = [run_once(command, place) for _ in range(runs)]
+    return {name: spread([run[name] for run in done]) for name in done[0]}
 
 
 def marks_of_one_process(engine: str) -> dict[str, dict[str, float]]:
     """Start the process that says when it got where."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", CHILD, str(time.time()), str(SCAN), folder, engine]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=ENVIRONMENT)
         found: dict[str, dict[str, float]] = json.loads(done.stdout)
         return found
 
@@ -101,7 +110,7 @@ def imports(engine: str) -> Counter[str]:
     """Return the time (ms) that `edge-spine run` spends importing, by top-level package, children not counted twice."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-X", "importtime", *command_line(engine, folder)[1:]]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=ENVIRONMENT)
     found: Counter[str] = Counter()
     for line in done.stderr.splitlines():
         match = re.fullmatch(r"import time:\s*(\d+) \|\s*\d+ \| *(\S+)", line)
@@ -111,8 +120,8 @@ def imports(engine: str) -> Counter[str]:
     return found
 
 
-def install(extras: str) -> dict[str, Any]:
-    """Install the runtime with extras into an empty environment; returns what that adds, and what is large (MB)."""
+def install(extras: str, runs: int) -> dict[str, Any]:
+    """Install the runtime with extras into an empty environment; returns what that adds (MB), and the command there."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "env"
         venv.create(place, with_pip=True)
@@ -123,6 +132,7 @@ def install(extras: str) -> dict[str, Any]:
             capture_output=True,
             text=True,
             check=False,
+            env=ENVIRONMENT,
         )
         if done.returncode:
             raise SystemExit(f"[{extras}] cannot be installed here:\n{done.stderr}")
@@ -137,7 +147,8 @@ def install(extras: str) -> dict[str, Any]:
                 if path.is_file():
                     sizes[found.name] += path.stat().st_size / 1e6
         compiled = sum(file.stat().st_size for file in packages.rglob("*.pyc")) / 1e6
-    return {"mb": added, "packages": dict(sizes.most_common(8)), "compiled_mb": compiled}
+        command = commands(command_line("auto", folder, python), runs, Path(folder))
+    return {"mb": added, "packages": dict(sizes.most_common(8)), "compiled_mb": compiled, "command": command}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -148,12 +159,10 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def measure(engine: str, runs: int) -> dict[str, Any]:
     """Start processes; returns the spread of every figure."""
     with tempfile.TemporaryDirectory() as folder:
-        command = command_line(engine, folder)
-        run_once(command)  # the first start of all fills the disk cache and compiles bytecode
-        commands = [run_once(command) for _ in range(runs)]
+        command = commands(command_line(engine, folder), runs)
     processes = [marks_of_one_process(engine) for _ in range(runs)]
     return {
-        "command": {name: spread([run[name] for run in commands]) for name in commands[0]},
+        "command": command,
         "marks_s": {name: spread([run["marks"][name] for run in processes]) for name in processes[0]["marks"]},
         "alone_ms": {name: spread([run["alone"][name] for run in processes]) for name in processes[0]["alone"]},
         "imports_ms": dict(imports(engine).most_common(12)),
@@ -189,8 +198,11 @@ def table(report: dict[str, Any]) -> str:
         rows = []
         for extras, found in report["install"].items():
             largest = ", ".join(f"{name} {size:.0f}" for name, size in found["packages"].items())
-            rows.append([f"[{extras}]", f"{found['mb']:.0f}", f"{found['compiled_mb']:.0f}", largest])
-        text += "\n\n" + laid_out(("fresh install", "MB", "of them bytecode", "largest packages"), rows)
+            command = found["command"]
+            start, peak = command["wall_s"]["median"], command.get("peak_mb", {}).get("median")
+            rows.append([f"[{extras}]", round(found["mb"]), round(found["compiled_mb"]), start, peak, largest])
+        head = ("fresh install", "MB", "of them bytecode", "run there, s", "MB at most", "largest packages")
+        text += "\n\n" + laid_out(head, rows)
     for wanted, found, met in report["targets"]:
         text += f"\n{wanted}: {found} {'met' if met else 'MISSED'}"
     return text
@@ -206,7 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     report: dict[str, Any] = {"engine": options.engine, "runs": options.runs, **measure(options.engine, options.runs)}
     if options.install:
-        report["install"] = {extras: install(extras) for extras in EXTRAS}
+        report["install"] = {extras: install(extras, options.runs) for extras in EXTRAS}
     report["machine"] = machine("onnxruntime", "openvino", "pydicom")
     report["targets"] = judged(report)
     print(table(report))

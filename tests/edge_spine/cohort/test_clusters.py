@@ -31,7 +31,6 @@ def ray_address():
     if not sys.platform.startswith("linux"):
         pytest.skip("actors are found by /proc")
     pytest.importorskip("ray", reason="Ray has no wheel for this Python")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with (
         tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder,
         ray_cluster(Path(folder)) as it,
