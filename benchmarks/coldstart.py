@@ -106,18 +106,23 @@ def marks_of_one_process(engine: str) -> dict[str, dict[str, float]]:
         return found
 
 
-def imports(engine: str) -> Counter[str]:
-    """Return the time (ms) that `edge-spine run` spends importing, by top-level package, children not counted twice."""
+def imports(engine: str) -> tuple[Counter[str], Counter[str]]:
+    """Return the time (ms) that `edge-spine run` spends importing, by top-level package and by module.
+
+    What a module imports in its turn counts there, not here.
+    """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-X", "importtime", *command_line(engine, folder)[1:]]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=ENVIRONMENT)
-    found: Counter[str] = Counter()
+    packages: Counter[str] = Counter()
+    modules: Counter[str] = Counter()
     for line in done.stderr.splitlines():
         match = re.fullmatch(r"import time:\s*(\d+) \|\s*\d+ \| *(\S+)", line)
         if match:
             package = match[2].partition(".")[0]
-            found["the standard library" if package in sys.stdlib_module_names else package] += int(match[1]) / 1000
-    return found
+            packages["the standard library" if package in sys.stdlib_module_names else package] += int(match[1]) / 1000
+            modules[match[2]] += int(match[1]) / 1000
+    return packages, modules
 
 
 def install(extras: str, runs: int) -> dict[str, Any]:
@@ -165,7 +170,8 @@ def measure(engine: str, runs: int) -> dict[str, Any]:
         "command": command,
         "marks_s": {name: spread([run["marks"][name] for run in processes]) for name in processes[0]["marks"]},
         "alone_ms": {name: spread([run["alone"][name] for run in processes]) for name in processes[0]["alone"]},
-        "imports_ms": dict(imports(engine).most_common(12)),
+        "imports_ms": dict(packages.most_common(12)),
+        "modules_ms": dict(modules.most_common(12)),
     }
 
 
@@ -193,7 +199,8 @@ def table(report: dict[str, Any]) -> str:
     lines += [[f"{name}, s after the start", *values.values()] for name, values in report["marks_s"].items()]
     lines += [[f"{name}, ms", *values.values()] for name, values in report["alone_ms"].items()]
     text += laid_out(("", "median", "least", "most"), lines)
-    text += "\n\n" + laid_out(("imports of edge-spine run, ms", ""), report["imports_ms"].items())
+    for key, by in (("imports_ms", "package"), ("modules_ms", "module")):
+        text += "\n\n" + laid_out((f"imports of edge-spine run by {by}, ms", ""), report[key].items())
     if "install" in report:
         rows = []
         for extras, found in report["install"].items():
