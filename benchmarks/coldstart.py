@@ -166,6 +166,7 @@ def measure(engine: str, runs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         command = commands(command_line(engine, folder), runs)
     processes = [marks_of_one_process(engine) for _ in range(runs)]
+    packages, modules = imports(engine)
     return {
         "command": command,
         "marks_s": {name: spread([run["marks"][name] for run in processes]) for name in processes[0]["marks"]},
