@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edge_spine import __version__
+from edge_spine.estimator import STAGES
 from edge_spine.processing import Report
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 # A failure without a refusal code still needs a word to count it by.
 FAILED, WORKER_DIED = "failed", "worker-died"
-_STAGES = ("read", "preprocess", "infer", "reconstruct", "write", "total")
 _MODEL = ("name", "version", "sha256", "engine", "precision")
 _ANGLES = ("max_cobb_deg", "kyphosis_t4_t12_deg", "lordosis_l1_l5_deg", "plane_of_maximal_curvature_deg")
 _SIZES = ("centreline_length_mm", "max_lateral_deviation_mm", "volume_ml")
@@ -38,7 +38,7 @@ NUMBERS = (
     *_ANGLES,
     *(f"largest_curve_{name}" for name in _CURVE_NUMBERS),
     *_SIZES,
-    *(f"{stage}_ms" for stage in _STAGES),
+    *(f"{stage}_ms" for stage in STAGES),
 )
 ROWS_OF_209 = (
     "z_mm",
@@ -79,7 +79,7 @@ def row_of(scan_id: str, path: str, entry: str | None, report: Report, result: S
     row |= {"id": scan_id, "path": path, "entry": entry, "edge_spine_version": __version__}
     row |= {"status": report.status, "message": report.message}
     row["code"] = report.code or (FAILED if report.status == "failed" else None)
-    row |= {f"{stage}_ms": report.timing_ms.get(stage) for stage in _STAGES}
+    row |= {f"{stage}_ms": report.timing_ms.get(stage) for stage in STAGES}
     if result is None or report.status != "done":
         return row
     measured = result.measurements
