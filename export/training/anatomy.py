@@ -147,12 +147,7 @@ def skeleton(rng: np.random.Generator, person: Person, shape: SpineShape) -> Sol
 
 
 def _vertebra(build: SolidBuilder, rng: np.random.Generator, person: Person, shape: SpineShape, level: int) -> None:
-    up = -shape.tangent[level]
-    lateral = np.array([1.0, 0.0, 0.0]) - up[0] * up
-    lateral /= np.linalg.norm(lateral)
-    back = np.cross(up, lateral)
-    turn = np.radians(shape.rotation[level])
-    axes = np.stack([np.cos(turn) * lateral + np.sin(turn) * back, np.cos(turn) * back - np.sin(turn) * lateral, up])
+    axes = shape.axes[level]
     origin = shape.centre[level]
 
     def at(x: float, y: float, z: float) -> Array:

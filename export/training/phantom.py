@@ -24,7 +24,7 @@ from export.training.absorptiometry import bone_density, soft_tissue
 from export.training.anatomy import Person, draw_person, skeleton
 from export.training.extras import carried
 from export.training.scanner import IDXA, Framing, Scanner, Shown, draw_framing, draw_scanner, scanner_images
-from export.training.shape import SpineShape, draw_shape
+from export.training.shape import SpineShape, draw_build, draw_shape
 
 NOTE = "Synthetic phantom, not a person"
 TILE_ROWS, TILE_COLUMNS = 810, 274
@@ -105,7 +105,8 @@ def draw_subject(rng: np.random.Generator, seed: int, scanner: Scanner | None = 
     """Draw the person, the spine, the scanner (or take the one given) and the person's place on its table."""
     person = draw_person(rng)
     length = person.extent_mm * 0.258 * float(rng.normal(1.0, 0.02))
-    shape = draw_shape(rng, length, person.scale * float(rng.normal(1.0, 0.03)), person.lean_deg)
+    build = draw_build(rng, person.scale * float(rng.normal(1.0, 0.03)))
+    shape = draw_shape(rng, length, build, person.lean_deg)
     drawn = draw_scanner(rng)
     chosen = scanner or drawn
     return Subject(seed, person, shape, chosen, draw_framing(rng, person, chosen))

@@ -1,16 +1,20 @@
 """The shape of a supine adult's spine, drawn at random.
 
-Sagittal tangents follow the mean, spread and correlation measured on supine CT (17 adults, body centres T1 to L5);
-coronal tangents are a small random waviness plus, for some, one to three scoliotic curves with the axial rotation
-that goes with them (about 0.28 degrees per degree of Cobb in the thoracic spine and 0.17 in the lumbar, supine).
+Sagittal tangents follow the mean and correlation measured on supine CT (17 adults, body centres T1 to L5) at 1.2 times
+the measured spread. Coronal tangents follow the spread, correlation and waves measured on 481 standing films of people
+with scoliosis at 0.8 of their size, the ratio of supine to standing curves. A tangent is the direction from one body
+centre to the next. Axial rotation goes with the coronal curve: about 0.28 degrees per degree of Cobb in the thoracic
+spine and 0.17 in the lumbar, supine.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import dct
 from scipy.interpolate import CubicSpline
 
 from edge_spine import levels
@@ -47,8 +51,51 @@ _SAGITTAL = np.array(
     [24.4, 22.9, 19.2, 13.9, 8.0, 2.1, -3.1, -7.2, -10.1, -11.6, -11.9, -11.4, -10.3, -8.3, -2.6, 14.3]
 )
 _SAGITTAL_SD = np.array([9.4, 6.8, 5.4, 4.8, 4.7, 4.9, 4.9, 4.8, 4.6, 4.3, 4.0, 4.2, 5.0, 5.8, 7.3, 9.8])
+SAGITTAL_SPREAD = 1.2
 _CERVICAL = np.array([3.0, 7.0, 12.0, 17.0, 22.0])
 _SACRAL = np.array([31.0, 48.0, 55.0, 52.0, 40.0, 25.0])
+
+
+# Coronal figures of standing films in classes of these median Cobb angles, degrees, and the supine share of them.
+SUPINE = 0.8
+_CLASS_COBB = (17.0, 35.0, 58.0)
+# SD of the tangents T1-2 ... L4-5 by class, degrees
+_CORONAL_SD = np.array(
+    [
+        [6.2, 6.7, 6.6, 5.9, 6.2, 5.7, 5.2, 4.9, 5.2, 6.8, 7.2, 7.0, 6.3, 7.1, 8.4, 9.8],
+        [8.2, 9.0, 9.2, 8.7, 9.5, 10.9, 9.2, 8.6, 9.9, 11.2, 10.8, 9.7, 10.7, 13.2, 13.4, 11.7],
+        [12.8, 15.6, 17.7, 18.9, 19.1, 19.5, 18.0, 17.5, 19.7, 20.8, 19.0, 18.0, 19.9, 23.7, 21.4, 18.3],
+    ]
+)
+# RMS of the tangents' short waves by class, degrees, for half-waves 4, 5, ... 15 over T1-L5
+_SHORT_RMS = np.array(
+    [
+        [2.1, 1.4, 1.2, 1.05, 0.95, 0.9, 0.75, 0.7, 0.7, 0.6, 0.55, 0.6],
+        [2.95, 2.3, 1.4, 1.0, 0.95, 1.0, 0.7, 0.75, 0.7, 0.65, 1.0, 1.0],
+        [4.6, 2.9, 1.9, 1.4, 1.2, 1.15, 0.95, 0.75, 0.75, 0.9, 0.95, 0.65],
+    ]
+)
+# mean amplitude of one and of three half-waves by class, degrees RMS: most curves are right thoracic, left lumbar
+_MEAN_WAVES = np.array([[0.0, 2.0], [0.0, 6.3], [-6.0, 9.5]])
+_FIRST_SHORT = 4
+_LANDMARK_NOISE_DEG = 1.0
+# candidates from which the curve nearest to the wanted Cobb angle is taken
+_CANDIDATES = 24
+# share of the line's coronal tangent by which a vertebra tilts, and what is left at Cobb angles near 40, degrees
+TILT_SHARE = 0.82
+_TILT_RESIDUAL_SD = 0.8 * np.sqrt(
+    np.array([3.0, 3.2, 3.4, 3.4, 3.4, 3.9, 3.6, 2.8, 2.5, 2.6, 2.7, 2.8, 3.2, 3.6, 3.2, 3.7, 4.8]) ** 2
+    - _LANDMARK_NOISE_DEG**2
+)
+# a guess: no such figure is published
+_SAGITTAL_RESIDUAL_SD = 1.5
+_RESIDUAL_GROWTH = ([8.0, 45.0], [0.5, 1.2])
+# short waves of a straight spine against those of the films' straightest class
+_CALM_SHORT = 0.75
+# half-waves that a Cobb angle sees
+_READ_WAVES = 8
+_STEEPEST_DEG = 63.0
+_SEGMENTS = LAST_LUMBAR - FIRST_THORACIC
 
 
 def sagittal_correlation() -> Array:
@@ -65,6 +112,61 @@ def sagittal_correlation() -> Array:
     return 0.92 * slow + 0.08 * quick
 
 
+def coronal_correlation() -> Array:
+    """Return the (16, 16) correlation of the coronal tangents T1-2 to L4-5, before their common tilt is taken off.
+
+    A decaying cosine with a half-period of 7.6 segments plus a part that only neighbours share, on a level axis that
+    runs fastest at mid-spine. With the films' spread and common tilt it is off their correlation by 0.04 on average.
+    """
+    pace = np.exp(np.interp(np.arange(_SEGMENTS), [0, 7.5, 15], [-1.59, -0.14, -0.60]))
+    place = np.cumsum(pace)
+    place = (place - place[0]) / (place[-1] - place[0]) * 15
+    apart = place[:, None] - place[None, :]
+    waves = np.exp(-(apart**2) / (2 * 9.33**2)) * np.cos(np.pi * apart / 7.62)
+    return (waves + 0.11 * np.exp(-(apart**2) / (2 * 0.585**2))) / 1.11
+
+
+def half_waves(tangents: Array) -> Array:
+    """Split tangents T1-2 to L4-5 into half-waves.
+
+    Parameters
+    ----------
+    tangents : (..., 16) array
+        Degrees.
+
+    Returns
+    -------
+    (..., 16) array
+        Degrees: coefficients of the DCT-II, scaled so that their squares add up to the mean square of the tangents.
+        Number k belongs to cos(pi k x), x from 0 to 1 over the segments.
+    """
+    waves: Array = dct(tangents, axis=-1, norm="ortho") / np.sqrt(tangents.shape[-1])
+    return waves
+
+
+@dataclass(frozen=True)
+class Build:
+    """Size of a person's vertebrae and discs at each level of `LEVELS`, each (27,), mm but for `wear`.
+
+    Attributes
+    ----------
+    pitch : array
+        Distance from each body centre to the next.
+    disc : array
+        Height of the disc below each level.
+    width, depth : array
+        Body size.
+    wear : array
+        Degeneration of the disc below each level, 0 to 1.
+    """
+
+    pitch: Array
+    disc: Array
+    width: Array
+    depth: Array
+    wear: Array
+
+
 @dataclass(frozen=True)
 class SpineShape:
     """A spine's axis and its vertebrae, mm and degrees, LPS; z of the T1-L5 middle is 0.
@@ -79,6 +181,8 @@ class SpineShape:
         Body centre of each level of `LEVELS`.
     tangent : (27, 3) array
         Unit vector along the axis, downwards, at each level.
+    axes : (27, 3, 3) array
+        Frame of each vertebra: rows are the unit vectors to its left, its back and its top.
     rotation : (27,) array
         Axial rotation, degrees, positive turns the front to the patient's left.
     height, width, depth : (27,) arrays
@@ -94,6 +198,7 @@ class SpineShape:
     half_depth: Array
     centre: Array
     tangent: Array
+    axes: Array
     rotation: Array
     height: Array
     width: Array
@@ -102,19 +207,15 @@ class SpineShape:
     wear: Array
 
 
-def draw_shape(rng: np.random.Generator, length_mm: float, size: float, lean_deg: float) -> SpineShape:
-    """Draw one spine.
+def draw_build(rng: np.random.Generator, size: float) -> Build:
+    """Draw the vertebrae of one person.
 
     Parameters
     ----------
     rng : numpy.random.Generator
         Source of chance.
-    length_mm : float
-        Arc length from the top of T1 to the bottom of L5.
     size : float
         Factor on vertebral width and depth.
-    lean_deg : float
-        Tilt of the whole trunk, degrees, positive moves the head to the patient's left.
     """
     count = len(LEVELS)
     pitch = _PITCH * (1 + rng.normal(0, 0.025, count) + rng.normal(0, 0.02) * np.linspace(-1, 1, count))
@@ -124,93 +225,199 @@ def draw_shape(rng: np.random.Generator, length_mm: float, size: float, lean_deg
     disc = _DISC * np.clip(rng.normal(1.0, 0.12, count), 0.5, 1.5)
     narrowed = rng.random(count) < rng.choice([0.0, 0.0, 0.1, 0.3, 0.5])
     wear = np.where(narrowed, rng.uniform(0.2, 0.7, count), 0.0)
-    disc = disc * (1 - wear)
+    return Build(
+        pitch=pitch,
+        disc=disc * (1 - wear),
+        width=_WIDTH * size * rng.normal(1.0, 0.04) * rng.normal(1.0, 0.015, count),
+        depth=_DEPTH * size * rng.normal(1.0, 0.05) * rng.normal(1.0, 0.015, count),
+        wear=wear,
+    )
+
+
+def draw_cobb(rng: np.random.Generator) -> float:
+    """Draw the supine Cobb angle of a spine's largest curve, degrees: calm in 45 %, else spread over 10 to 65."""
+    low, high = ((4.0, 10.0), (10.0, 25.0), (25.0, 40.0), (40.0, 65.0))[rng.choice(4, p=[0.45, 0.19, 0.18, 0.18])]
+    return float(rng.uniform(low, high))
+
+
+def draw_shape(
+    rng: np.random.Generator, length_mm: float, build: Build, lean_deg: float, cobb_deg: float | None = None
+) -> SpineShape:
+    """Draw the curve of one spine and put vertebrae on it.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    length_mm : float
+        Arc length from the top of T1 to the bottom of L5; pitch and discs are scaled to it.
+    build : Build
+        The person's vertebrae.
+    lean_deg : float
+        Tilt of the whole trunk, degrees, positive moves the head to the patient's left.
+    cobb_deg : float, optional
+        Supine Cobb angle of the largest coronal curve, met within a few degrees; drawn where it is not given.
+    """
     inner = slice(FIRST_THORACIC, LAST_LUMBAR)
+    pitch, disc = build.pitch, build.disc
     arc = pitch[inner].sum() + (pitch[FIRST_THORACIC] - disc[FIRST_THORACIC]) / 2 + (pitch[LAST_LUMBAR] - 11) / 2
-    pitch *= length_mm / arc
-    disc *= length_mm / arc
-    width = _WIDTH * size * rng.normal(1.0, 0.04) * rng.normal(1.0, 0.015, count)
-    depth = _DEPTH * size * rng.normal(1.0, 0.05) * rng.normal(1.0, 0.015, count)
+    pitch, disc = pitch * length_mm / arc, disc * length_mm / arc
     height = np.maximum(pitch - disc, 6.0)
     height[1:] = np.maximum((pitch[1:] + pitch[:-1]) / 2 - (disc[1:] + disc[:-1]) / 2, 6.0)
 
-    # arc positions: level centres, and the tangents' places half way between them
-    station = np.concatenate([[0.0], np.cumsum(pitch[:-1])])
-    between = station + pitch / 2
+    cobb = draw_cobb(rng) if cobb_deg is None else cobb_deg
     sagittal = _draw_sagittal(rng)
-    coronal, rotation = _draw_coronal(rng, station, between)
-    coronal -= lean_deg
+    spine = _draw_coronal(rng, cobb)
+    rotation = _draw_rotation(rng, spine)
+    coronal = _continue_coronal(rng, spine) - lean_deg
 
+    # body centres, with one point more at each end for the ends of the line
+    slope = np.tan(np.radians(np.clip(np.stack([coronal, sagittal], axis=1), -_STEEPEST_DEG, _STEEPEST_DEG)))
+    step = np.concatenate([slope, -np.ones((len(LEVELS), 1))], axis=1)
+    step *= (pitch / np.linalg.norm(step, axis=1))[:, None]
+    points = np.concatenate([-step[:1] * 20 / pitch[0], np.zeros((1, 3)), np.cumsum(step, axis=0)])
+    station = np.concatenate([[0.0], np.cumsum(pitch[:-1])])
+    curve = CubicSpline(np.concatenate([[-20.0], station, [station[-1] + pitch[-1]]]), points, bc_type="natural")
     arc_mm = np.arange(-20.0, station[-1] + 10.0, 1.0)
-    tilt_s = CubicSpline(between, np.tan(np.radians(sagittal)))(np.clip(arc_mm, between[0], between[-1]))
-    tilt_c = CubicSpline(between, np.tan(np.radians(coronal)))(np.clip(arc_mm, between[0], between[-1]))
-    tilt_s = np.clip(tilt_s, -2.0, 2.0)
-    step = np.stack([tilt_c, tilt_s, -np.ones_like(arc_mm)], axis=1)
-    step /= np.linalg.norm(step, axis=1, keepdims=True)
-    line = np.cumsum(step, axis=0)
-    top, bottom = (
-        np.array([np.interp(s, arc_mm, line[:, k]) for k in range(3)])
-        for s in (
+    line = curve(arc_mm)
+    ends = curve(
+        [
             station[FIRST_THORACIC] - height[FIRST_THORACIC] / 2,
             station[LAST_LUMBAR] + height[LAST_LUMBAR] / 2,
-        )
+        ]
     )
-    line -= (top + bottom) / 2
-    centre = np.stack([np.interp(station, arc_mm, line[:, k]) for k in range(3)], axis=1)
-    tangent = np.stack([np.interp(station, arc_mm, step[:, k]) for k in range(3)], axis=1)
-    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    middle = ends.mean(axis=0)
+    tangent = curve(station, 1)
+    axes = _draw_axes(rng, tangent, rotation, cobb)
     return SpineShape(
-        line=line,
-        half_width=np.interp(arc_mm, station, width) / 2,
-        half_depth=np.interp(arc_mm, station, depth) / 2,
-        centre=centre,
-        tangent=tangent,
+        line=line - middle,
+        half_width=np.interp(arc_mm, station, build.width) / 2,
+        half_depth=np.interp(arc_mm, station, build.depth) / 2,
+        centre=points[1:-1] - middle,
+        tangent=tangent / np.linalg.norm(tangent, axis=1, keepdims=True),
+        axes=axes,
         rotation=rotation,
         height=height,
-        width=width,
-        depth=depth,
+        width=build.width,
+        depth=build.depth,
         pitch=pitch,
-        wear=wear,
+        wear=build.wear,
     )
 
 
 def _draw_sagittal(rng: np.random.Generator) -> Array:
     """Draw the sagittal tangent below each level, degrees."""
-    covariance = sagittal_correlation() * np.outer(_SAGITTAL_SD, _SAGITTAL_SD)
-    departure = rng.multivariate_normal(np.zeros(16), covariance, method="eigh")
-    departure = np.clip(departure, -2.8 * _SAGITTAL_SD, 2.8 * _SAGITTAL_SD)
+    spread = SAGITTAL_SPREAD * _SAGITTAL_SD
+    departure = np.clip(_factor("sagittal") @ rng.standard_normal(_SEGMENTS), -2.8, 2.8) * spread
     spine = _SAGITTAL + departure
     neck = _CERVICAL + departure[0] * np.linspace(0.2, 0.9, 5) + rng.normal(0, 3) * np.linspace(1, 0.2, 5)
     tail = _SACRAL + departure[-1] * np.array([0.8, 0.6, 0.5, 0.4, 0.3, 0.2]) + rng.normal(0, 4)
     return np.concatenate([neck, spine, tail])
 
 
-def _draw_coronal(rng: np.random.Generator, station: Array, between: Array) -> tuple[Array, Array]:
-    """Draw the coronal tangent below each level and each level's axial rotation, degrees."""
+def _draw_coronal(rng: np.random.Generator, cobb_deg: float) -> Array:
+    """Draw the coronal tangents T1-2 to L4-5, degrees, with a mean of 0 and about the Cobb angle wanted."""
+    spread, gain, mean = _coronal_class(cobb_deg)
+    waves = half_waves(rng.standard_normal((_CANDIDATES, _SEGMENTS)) @ _factor("coronal").T * spread) * gain + mean
+    basis = _wave_basis()
+    # a Cobb angle is read from a smooth line
+    swing = np.ptp(waves[:, :_READ_WAVES] @ basis[:_READ_WAVES], axis=1)
+    chosen = waves[np.argmin(np.abs(swing - cobb_deg))]
+    return chosen @ basis
+
+
+def _coronal_class(cobb_deg: float) -> tuple[Array, Array, Array]:
+    """Return spread by level, gain and mean by half-wave, each (16,), supine, of spines of one Cobb angle."""
+    knots = SUPINE * np.array([0.0, *_CLASS_COBB])
+    spread, gain, mean = _class_tables()
+    # beyond the severest class everything grows in proportion
+    more = max(cobb_deg / knots[-1], 1.0)
+    found = np.searchsorted(knots, min(cobb_deg, knots[-1] - 1e-9), side="right") - 1
+    part = (min(cobb_deg, knots[-1]) - knots[found]) / (knots[found + 1] - knots[found])
+    a, b, c = ((1 - part) * t[found] + part * t[found + 1] for t in (spread, gain, mean))
+    return a * more, b, c * more
+
+
+@lru_cache(maxsize=1)
+def _class_tables() -> tuple[Array, Array, Array]:
+    """Spread by level, gain and mean by half-wave of the classes, (4, 16) each; the first is a straight spine's."""
+    noise = _LANDMARK_NOISE_DEG**2 * np.sin(np.pi * np.arange(_SEGMENTS) / (2 * _SEGMENTS)) ** 2 / 8
+    spread = SUPINE * np.sqrt(_CORONAL_SD**2 - _LANDMARK_NOISE_DEG**2)
+    # what is below the shortest long wave shrinks with the curve, the short waves stay
+    spread = np.concatenate([0.5 * spread[:1], spread])
+    wanted = SUPINE * np.sqrt(_SHORT_RMS**2 - noise[_FIRST_SHORT:])
+    wanted = np.concatenate([_CALM_SHORT * wanted[:1], wanted])
+    gain, mean = np.ones((4, _SEGMENTS)), np.zeros((4, _SEGMENTS))
+    gain[0, 1:_FIRST_SHORT] = 0.0
+    for k in range(4):
+        covariance = coronal_correlation() * np.outer(spread[k], spread[k])
+        waves = half_waves(half_waves(covariance).T)
+        gain[k, _FIRST_SHORT:] = wanted[k] / np.sqrt(np.diag(waves)[_FIRST_SHORT:])
+    gain[:, 0] = 0.0
+    mean[1:, [1, 3]] = SUPINE * _MEAN_WAVES
+    return spread, gain, mean
+
+
+@lru_cache(maxsize=1)
+def _wave_basis() -> Array:
+    """(16, 16): tangents of each half-wave; `half_waves(t) @ _wave_basis()` is t."""
+    basis: Array = np.linalg.inv(half_waves(np.eye(_SEGMENTS)))
+    return basis
+
+
+@lru_cache(maxsize=3)
+def _factor(which: str) -> Array:
+    """Matrix that gives standard normal numbers the correlation of sagittal or coronal tangents or of rotations."""
+    if which == "rotation":
+        place = np.concatenate([[0.0], np.cumsum(_PITCH[:-1])])
+        correlation = np.exp(-((place[:, None] - place[None, :]) ** 2) / (2 * 70.0**2))
+    else:
+        correlation = sagittal_correlation() if which == "sagittal" else coronal_correlation()
+    values, vectors = np.linalg.eigh(correlation)
+    factor: Array = vectors * np.sqrt(np.maximum(values, 0.0))
+    return factor
+
+
+def _continue_coronal(rng: np.random.Generator, spine: Array) -> Array:
+    """Add the tangents of the neck and the sacrum, which fade from those of the ends, to those of T1-2 to L4-5."""
+    above, below = np.arange(5, 0, -1), np.arange(1, 7)
+    neck = (spine[0] + 0.5 * (spine[0] - spine[1]) * above * np.exp(-above)) * np.exp(-above / 4)
+    neck += rng.normal(0, 3) * (1 - np.exp(-above / 3))
+    tail = (spine[-1] + 0.5 * (spine[-1] - spine[-2]) * below * np.exp(-below)) * np.exp(-below / 2.5)
+    tail += rng.normal(0, 2) * (1 - np.exp(-below / 2))
+    return np.concatenate([neck, spine, tail])
+
+
+def _draw_rotation(rng: np.random.Generator, spine: Array) -> Array:
+    """Draw each level's axial rotation, degrees, given the coronal tangents T1-2 to L4-5.
+
+    A half-wave a cos(pi k x) of the tangents is a row of curves of Cobb angle 2 a whose deviation goes with
+    sin(pi k x): left where it is positive, and vertebrae face the convex side.
+    """
+    waves = half_waves(spine) * np.sqrt(2)
+    x = np.arange(_SEGMENTS + 1) / _SEGMENTS
+    number = np.arange(1, _FIRST_SHORT + 2)
+    turn = 2 * np.sin(np.pi * x[:, None] * number) @ waves[number]
+    share = np.interp(np.arange(_SEGMENTS + 1), [10, 13], [0.28, 0.17]) * rng.normal(1.0, 0.25)
+    rotation = rng.normal(0, 1.5) + np.sqrt(2.0) * _factor("rotation") @ rng.standard_normal(len(LEVELS))
+    rotation[FIRST_THORACIC : LAST_LUMBAR + 1] += share * turn
+    return rotation
+
+
+def _draw_axes(rng: np.random.Generator, tangent: Array, rotation: Array, cobb_deg: float) -> Array:
+    """Draw the (27, 3, 3) frames of the vertebrae, given (27, 3) tangents of the line and axial rotations, degrees."""
     count = len(LEVELS)
-    apart = between[:, None] - between[None, :]
-    wavy = np.exp(-(apart**2) / (2 * 70.0**2))
-    spread = np.interp(between, [between[0], between[8], between[18], between[-1]], [3.0, 1.8, 1.8, 3.0])
-    tangent = rng.multivariate_normal(np.zeros(count), wavy * np.outer(spread, spread), method="eigh")
-    rotation = rng.normal(0, 1.5) + rng.multivariate_normal(np.zeros(count), 2.0 * wavy, method="eigh")
-    if rng.random() < 0.5:
-        severity = rng.choice(4, p=[0.3, 0.4, 0.2, 0.1])
-        low, high = ((4, 10), (10, 25), (25, 40), (40, 65))[severity]
-        side = rng.choice([-1.0, 1.0], p=[0.4, 0.6])
-        apexes = rng.choice(4)
-        places = ([10.5], [15.5], [9.5, 17.5], [6.5, 12.0, 18.0])[apexes]
-        for order, place in enumerate(places):
-            main = order == (1 if len(places) == 3 else 0)
-            cobb = rng.uniform(low, high) * (1.0 if main else rng.uniform(0.4, 0.9))
-            apex = np.interp(place + rng.normal(0, 0.8), np.arange(count), station)
-            reach = rng.uniform(3.0, 4.5) * 24.0 * (0.75 if len(places) > 1 else 1.0)
-            bend = side * (-1) ** order
-            # the derivative of a bump: the tangent swings once through the Cobb angle (0.8244 is half of sqrt(e)),
-            # and above and below the curve the spine is where it would have been
-            along = (between - apex) / reach
-            tangent += bend * cobb * 0.8244 * along * np.exp(-(along**2) / 2)
-            share = 0.28 if place < 13 else 0.17
-            near = np.exp(-(((station - apex) / reach) ** 2))
-            # bent this way the apex points to the patient's right, and vertebrae face the convex side
-            rotation -= bend * share * cobb * near * rng.normal(1.0, 0.25)
-    return tangent, rotation
+    coronal, sagittal = np.degrees(np.arctan2(tangent[:, 0], -tangent[:, 2])), tangent[:, 1] / -tangent[:, 2]
+    sacrum = LAST_LUMBAR + 1
+    residual = np.concatenate([np.full(FIRST_THORACIC, 2.0), _TILT_RESIDUAL_SD])
+    # straighter spines have the smaller residuals: their tilts vary less than a fixed residual would allow
+    residual *= np.interp(cobb_deg, *_RESIDUAL_GROWTH)
+    coronal[:sacrum] = TILT_SHARE * coronal[:sacrum] + residual * rng.standard_normal(sacrum)
+    lean = np.degrees(np.arctan(sagittal)) + _SAGITTAL_RESIDUAL_SD * rng.standard_normal(count)
+    up = np.stack([-np.tan(np.radians(coronal)), -np.tan(np.radians(lean)), np.ones(count)], axis=1)
+    up /= np.linalg.norm(up, axis=1, keepdims=True)
+    lateral = np.array([1.0, 0.0, 0.0]) - up[:, :1] * up
+    lateral /= np.linalg.norm(lateral, axis=1, keepdims=True)
+    back = np.cross(up, lateral)
+    cos, sin = (f(np.radians(rotation))[:, None] for f in (np.cos, np.sin))
+    return np.stack([cos * lateral + sin * back, cos * back - sin * lateral, up], axis=1)

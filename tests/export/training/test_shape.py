@@ -17,7 +17,7 @@ from export.training.shape import (
 
 @pytest.fixture(scope="module")
 def shapes() -> list[SpineShape]:
-    return [draw_shape(np.random.default_rng(seed), 460.0, 1.0, 0.0) for seed in range(400)]
+    return [_drawn(seed) for seed in range(400)]
 
 
 def _sagittal_tangents(shapes: list[SpineShape]) -> np.ndarray:
