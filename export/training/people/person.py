@@ -1,0 +1,198 @@
+"""A person whose spine is real bone, posed on a drawn curve and scanned: an image with its exact truth."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.errors import UsageError
+from edge_spine.levels import LEVELS as TRUNK
+from export.training.absorptiometry import bone_density, soft_tissue
+from export.training.anatomy import Person, draw_person, skeleton
+from export.training.extras import carried
+from export.training.people.pose import FADE_MM, PROXIMAL_MM, Bone, Target, project, read_bone
+from export.training.phantom import Phantom
+from export.training.scanner import Scanner, draw_framing, draw_scanner, scanner_images
+from export.training.shape import FIRST_THORACIC, LEVELS, Build, SpineShape, draw_build, draw_shape
+
+Array = NDArray[np.float64]
+
+# where one person's spine may pass over to another's
+_JOINT_FIRST, _JOINT_LAST = TRUNK.index("T9"), TRUNK.index("L1")
+
+
+@dataclass(frozen=True)
+class PersonScan(Phantom):
+    """A phantom whose vertebrae and proximal ribs come from packs of real bone.
+
+    Attributes
+    ----------
+    packs : tuple of str
+        Names of the packs whose bone it has, from the head down.
+    """
+
+    packs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Vertebrae `first` to `last` (indices into `edge_spine.levels.LEVELS`) from one pack, none for a phantom's."""
+
+    name: str | None
+    first: int
+    last: int
+
+
+def draw_pieces(rng: np.random.Generator, owned: dict[str, tuple[int, ...]]) -> list[Piece]:
+    """Cover T1 to L5 with packs.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    owned : dict
+        Levels that each pack has, by name.
+    """
+    pieces: list[Piece] = []
+    level = 0
+    while level < len(TRUNK):
+        have = [name for name, levels in owned.items() if level in levels]
+        if not have:
+            later = min((levels[0] for levels in owned.values() if levels[0] > level), default=len(TRUNK))
+            pieces.append(Piece(None, level, later - 1))
+            level = later
+            continue
+        name = str(rng.choice(have))
+        last = owned[name][-1]
+        others = [levels for other, levels in owned.items() if other != name]
+        ends = [
+            end
+            for end in range(max(level + 3, _JOINT_FIRST), min(last, _JOINT_LAST) + 1)
+            if any(end + 1 in levels and levels[-1] > last for levels in others)
+        ]
+        if ends:
+            last = int(rng.choice(ends))
+        pieces.append(Piece(name, level, last))
+        level = last + 1
+    return pieces
+
+
+def make_person(
+    folder: Path, names: Sequence[str], seed: int, scanner: Scanner | None = None, device: str = "cpu"
+) -> PersonScan:
+    """Pose the bone of the named packs on a drawn curve, and scan it.
+
+    Levels that none of them has are drawn as a phantom's. The same arguments give the same image.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the packs are; see `export.training.people.packs`.
+    names : sequence of str
+        Packs that bone may come from.
+    seed : int
+        Of everything that is drawn.
+    scanner : Scanner, optional
+        In place of the drawn one.
+    device : str
+        That integrates the bones which are drawn as solids.
+
+    Raises
+    ------
+    UsageError
+        A pack is missing or has no vertebra.
+    """
+    if not names:
+        raise UsageError("a person needs at least one pack of bone")
+    rng = np.random.default_rng([seed, zlib.crc32(",".join(sorted(names)).encode())])
+    person = draw_person(rng)
+    bones = {name: read_bone(folder, name) for name in names}
+    pieces = draw_pieces(rng, {name: bone.levels for name, bone in bones.items()})
+    length = person.extent_mm * 0.258 * float(rng.normal(1.0, 0.02))
+    stretch = (float(rng.normal(1.0, 0.03)), float(rng.normal(1.0, 0.04)))
+    build = _build(rng, person, pieces, bones, length, stretch)
+    shape = draw_shape(rng, length, build, person.lean_deg)
+    drawn = draw_scanner(rng)
+    chosen = scanner or drawn
+    framing = draw_framing(rng, person, chosen)
+
+    density = np.zeros(framing.shape, dtype=np.float32)
+    gamma = float(np.exp(rng.normal(0, 0.12)))
+    for piece in pieces:
+        if piece.name is None:
+            continue
+        bone = bones[piece.name]
+        posed = project(bone, _target(bone, piece, shape, stretch), framing, gamma)
+        density += np.float32(person.bone * np.exp(rng.normal(0, 0.08))) * posed
+    density = cv2.GaussianBlur(density, (0, 0), chosen.blur_px)
+    phantom_levels = [FIRST_THORACIC + k for p in pieces if p.name is None for k in range(p.first, p.last + 1)]
+    solid = skeleton(
+        rng,
+        person,
+        shape,
+        levels=[*range(FIRST_THORACIC), *phantom_levels],
+        ribs_beyond_mm=PROXIMAL_MM * person.scale,
+    )
+    density += bone_density(solid, framing, chosen.blur_px, device)
+    things = carried(rng, person, shape)
+    if things is not None:
+        density += bone_density(things, framing, chosen.blur_px, device)
+    tissue, air = soft_tissue(rng, person, shape, framing)
+    images = scanner_images(rng, chosen, framing, shape, density, tissue, air)
+    packs = tuple(dict.fromkeys(piece.name for piece in pieces if piece.name))
+    return PersonScan(seed, person, shape, chosen, framing, *images, packs=packs)
+
+
+def _build(
+    rng: np.random.Generator,
+    person: Person,
+    pieces: list[Piece],
+    bones: dict[str, Bone],
+    length_mm: float,
+    stretch: tuple[float, float],
+) -> Build:
+    """Give a drawn build the proportions of the packs, and the size that the posed bone has."""
+    build = draw_build(rng, person.scale)
+    pitch = build.pitch.copy()
+    owned = [piece for piece in pieces if piece.name is not None]
+    for piece in owned:
+        bone = bones[str(piece.name)]
+        own = slice(piece.first - bone.levels[0], piece.last - bone.levels[0] + 1)
+        pitch[FIRST_THORACIC + piece.first : FIRST_THORACIC + piece.last + 1] = (
+            bone.frames.pitch[own] / bone.frames.scale * float(rng.normal(1.0, 0.01))
+        )
+    build = replace(build, pitch=pitch).scaled_to(length_mm)
+    width, depth = build.width.copy(), build.depth.copy()
+    for piece in owned:
+        bone = bones[str(piece.name)]
+        own = slice(piece.first - bone.levels[0], piece.last - bone.levels[0] + 1)
+        size = _size(bone, piece, build.pitch)
+        levels = slice(FIRST_THORACIC + piece.first, FIRST_THORACIC + piece.last + 1)
+        width[levels] = 2 * bone.frames.half_width[own] * size * stretch[0]
+        depth[levels] = 2 * bone.frames.half_depth[own] * size * stretch[1]
+    return replace(build, width=width, depth=depth)
+
+
+def _size(bone: Bone, piece: Piece, pitch: Array) -> float:
+    """Factor from a pack's millimetres to the person's, from the pitches of the levels that are used."""
+    own = slice(piece.first - bone.levels[0], piece.last - bone.levels[0] + 1)
+    levels = slice(FIRST_THORACIC + piece.first, FIRST_THORACIC + piece.last + 1)
+    return float(pitch[levels].sum() / bone.frames.pitch[own].sum())
+
+
+def _target(bone: Bone, piece: Piece, shape: SpineShape, stretch: tuple[float, float]) -> Target:
+    levels = [FIRST_THORACIC + k for k in bone.levels]
+    size = _size(bone, piece, shape.pitch)
+    return Target(
+        centre=shape.centre[levels],
+        axes=shape.axes[levels],
+        size=(size * stretch[0], size * stretch[1], size),
+        first=piece.first - bone.levels[0],
+        last=piece.last - bone.levels[0],
+    )

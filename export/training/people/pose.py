@@ -1,0 +1,234 @@
+"""Bone of a pack, carried by its vertebrae onto the curve of another spine and projected.
+
+Each voxel follows the rigid motion of its vertebra; half way between two bodies it passes over from one to the other,
+so that vertebrae keep their form and discs take the bend. Ribs follow their vertebra at the neck and, further out, a
+thorax that takes only the smooth part of the motion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from export.training.people.frames import Frames, find_frames
+from export.training.people.packs import Pack, read_pack
+from export.training.scanner import Framing
+
+Array = NDArray[np.float64]
+Image = NDArray[np.float32]
+
+# mineral that no image shows, g/cm3
+_LEAST = 0.02
+# share of the way from one body to the next in which a voxel passes over
+_PASS = (0.36, 0.64)
+# distance from the middle at which ribs begin to leave their vertebra, and at which the pack's bone ends, mm
+_NECK_MM, _FREE_MM = 24.0, 58.0
+PROXIMAL_MM, FADE_MM = 52.0, 15.0
+# levels over which the thorax's motion is averaged
+_THORAX_LEVELS = 2.0
+# mean areal density of T1 to T12 and L1 to L5 over the bodies' width in an average adult, g/cm2
+_AREAL = np.concatenate([np.linspace(0.80, 0.95, 12), np.full(5, 1.06)])
+_FINE = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Bone:
+    """The bone of one pack, in parts that lie between two body centres.
+
+    Attributes
+    ----------
+    frames : Frames
+        Its vertebrae.
+    levels : tuple of int
+        Which they are, indices into `edge_spine.levels.LEVELS`.
+    parts : tuple of (N, 3) arrays
+        Places, mm in the pack's frame: part k lies between vertebra k - 1 and vertebra k.
+    lower : tuple of (N,) arrays
+        Share of the motion that comes from vertebra k.
+    free : tuple of (N,) arrays
+        Share of the motion that comes from the thorax.
+    place : tuple of (N,) arrays
+        Where along the levels: -0.5 is half a pitch above the first centre, 0 the first centre.
+    mass : tuple of (N,) arrays
+        Bone mineral, g.
+    """
+
+    frames: Frames
+    levels: tuple[int, ...]
+    parts: tuple[NDArray[np.float32], ...]
+    lower: tuple[NDArray[np.float32], ...]
+    free: tuple[NDArray[np.float32], ...]
+    place: tuple[NDArray[np.float32], ...]
+    mass: tuple[NDArray[np.float32], ...]
+
+
+@lru_cache(maxsize=32)
+def read_bone(folder: Path, name: str) -> Bone:
+    """Read a pack and cut it into parts; kept for the next person made from it."""
+    pack = read_pack(folder, name)
+    return cut(pack, find_frames(pack))
+
+
+def _ease(value: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    t = np.clip((value - low) / (high - low), 0, 1)
+    return (t * t * (3 - 2 * t)).astype(np.float32)
+
+
+def cut(pack: Pack, frames: Frames) -> Bone:
+    """Cut a pack's bone by oblique planes through its body centres."""
+    voxels = np.argwhere(pack.mineral > _LEAST)
+    points = (voxels[:, ::-1] * pack.step_mm + pack.origin_mm).astype(np.float32)
+    mineral = pack.mineral[tuple(voxels.T)]
+    count = len(frames.centre)
+    up = frames.axes[:, 2].astype(np.float32)
+    height = points @ up.T - np.einsum("li,li->l", frames.centre, frames.axes[:, 2]).astype(np.float32)
+    if pack.label is None:
+        above = np.clip((height < 0).sum(axis=1), 0, count).astype(np.int64)
+    else:
+        # bones that are told apart follow their own vertebra, wherever they reach
+        own = pack.label[tuple(voxels.T)].astype(np.int64)
+        above = own + 1
+    part = above
+    upper, lower = np.maximum(part - 1, 0), np.minimum(part, count - 1)
+    index = np.arange(len(points))
+    before, after = -height[index, upper], height[index, lower]
+    share = before / np.maximum(before + after, 1e-3)
+    share = np.where(part == 0, 1.0, np.where(part == count, 0.0, share)).astype(np.float32)
+    place = (upper + share).astype(np.float32)
+    place = np.where(part == 0, -after / frames.pitch[0], place)
+    place = np.where(part == count, count - 1 + before / frames.pitch[-1], place)
+    if pack.label is not None:
+        share, place = np.zeros_like(share), own.astype(np.float32)
+        part = np.minimum(part, count)
+    nearest = np.clip(np.rint(place), 0, count - 1).astype(np.int64)
+    away = points - frames.centre[nearest]
+    across = np.einsum("ni,ni->n", away, frames.axes[nearest, 0]).astype(np.float32) / frames.scale
+    along = np.einsum("ni,ni->n", away, frames.axes[nearest, 1]).astype(np.float32)
+    lateral = np.abs(across).astype(np.float32)
+    deep = frames.half_depth[nearest]
+    fade = 1 - _ease(lateral, PROXIMAL_MM, PROXIMAL_MM + FADE_MM)
+    kept = (place > -0.5) & (place < count - 0.5) & (fade > 0) & (mineral > 0)
+    # what lies before the bodies is vessels, airways and the sternum
+    kept &= along > -(deep + np.where(lateral < 30, 7.0, 20.0))
+    areal = _areal_factor(frames, pack, nearest, across, mineral, kept)
+    volume_cm3 = (pack.step_mm / 10) ** 3
+    mass = (mineral * fade * volume_cm3 * areal).astype(np.float32)
+    free = _ease(lateral, _NECK_MM, _FREE_MM)
+    moved = _ease(share, *_PASS)
+    rows = [np.flatnonzero(kept & (part == k)) for k in range(count + 1)]
+    return Bone(
+        frames,
+        pack.levels,
+        *(tuple(np.ascontiguousarray(values[r]) for r in rows) for values in (points, moved, free, place, mass)),
+    )
+
+
+def _areal_factor(
+    frames: Frames, pack: Pack, nearest: NDArray[np.int64], across: Array, mineral: Array, kept: NDArray[np.bool_]
+) -> float:
+    """Factor that gives a pack the areal density of an average adult of its size: HU are not calibrated."""
+    inside = kept & (np.abs(across) * frames.scale < 0.9 * frames.half_width[nearest])
+    mass = np.bincount(nearest[inside], weights=mineral[inside], minlength=len(frames.centre))
+    mass = mass * (pack.step_mm / 10) ** 3
+    area = 1.8 * frames.half_width * frames.pitch / 100
+    return float(np.mean(_AREAL[list(pack.levels)] * frames.scale**0.5) / np.mean(mass / area))
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Where vertebrae go: centres (L, 3) and axes (L, 3, 3) of all of a pack's levels, and factors on its size.
+
+    `size` is along the lateral, back and up axes; `first` and `last` are the pack's vertebrae that are used, from mid-
+    disc to mid-disc.
+    """
+
+    centre: Array
+    axes: Array
+    size: tuple[float, float, float]
+    first: int
+    last: int
+
+
+def motions(frames: Frames, target: Target) -> tuple[Array, Array]:
+    """Affine motions (L, 3, 4) of a pack's vertebrae, and of the thorax at each of them."""
+    linear = np.einsum("lki,k,lkj->lij", target.axes, np.array(target.size), frames.axes)
+    shift = target.centre - np.einsum("lij,lj->li", linear, frames.centre)
+    rigid = np.concatenate([linear, shift[:, :, None]], axis=2)
+    return rigid, ndimage.gaussian_filter1d(rigid, _THORAX_LEVELS, axis=0, mode="nearest")
+
+
+def project(bone: Bone, target: Target, framing: Framing, gamma: float = 1.0) -> Image:
+    """Areal density, g/cm2, of a pack's bone in another spine's pose, on a scan's pixels.
+
+    Parameters
+    ----------
+    bone, target, framing : Bone, Target, Framing
+        What is posed, where it goes, and the image.
+    gamma : float
+        Above 1 the wall of the bone gains on the marrow, at equal mass.
+    """
+    rigid, thorax = motions(bone.frames, target)
+    rows, columns = framing.shape[0] * _FINE, framing.shape[1] * _FINE
+    pixel = (framing.pixel_mm[0] / _FINE, framing.pixel_mm[1] / _FINE)
+    top = framing.top_left_mm[0] + framing.pixel_mm[0] / 2 - pixel[0] / 2
+    left = framing.top_left_mm[1] - framing.pixel_mm[1] / 2 + pixel[1] / 2
+    places, masses = [], []
+    last = len(bone.levels) - 1
+    for k, points in enumerate(bone.parts):
+        upper, lower = max(k - 1, 0), min(k, last)
+        used = (bone.place[k] >= target.first - 0.5) & (bone.place[k] < target.last + 0.5)
+        if not used.any():
+            continue
+        everything = bool(used.all())
+        point, low, free, mass = (
+            values if everything else values[used] for values in (points, bone.lower[k], bone.free[k], bone.mass[k])
+        )
+        # x and z alone are seen
+        seen = np.concatenate([m[[0, 2]] for m in (rigid[upper], rigid[lower], thorax[upper], thorax[lower])])
+        moved = point @ seen[:, :3].T.astype(np.float32) + seen[:, 3].astype(np.float32)
+        near = moved[:, 0:2] + low[:, None] * (moved[:, 2:4] - moved[:, 0:2])
+        far = moved[:, 4:6] + low[:, None] * (moved[:, 6:8] - moved[:, 4:6])
+        places.append(near + free[:, None] * (far - near))
+        masses.append(mass)
+    image = np.zeros((rows, columns), dtype=np.float32)
+    if not places:
+        return image[::_FINE, ::_FINE]
+    place, mass = np.concatenate(places), np.concatenate(masses)
+    if gamma != 1.0:
+        total = mass.sum()
+        mass = mass**gamma
+        mass *= total / mass.sum()
+    column, row = (place[:, 0] - left) / pixel[1], (top - place[:, 1]) / pixel[0]
+    _deposit(image, row, column, mass * float(np.prod(target.size)))
+    image *= 100.0 / (pixel[0] * pixel[1])
+    return np.asarray(cv2.resize(image, framing.shape[::-1], interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def _deposit(
+    image: Image, row: NDArray[np.float32], column: NDArray[np.float32], mass: NDArray[np.float32]
+) -> None:
+    """Add masses to the four pixels around each place, by bilinear shares."""
+    rows, columns = image.shape
+    inside = (row > 0) & (row < rows - 1) & (column > 0) & (column < columns - 1)
+    if not inside.all():
+        row, column, mass = row[inside], column[inside], mass[inside]
+    if len(row) == 0:
+        return
+    r, c = row.astype(np.int64), column.astype(np.int64)
+    first, height = int(r.min()), int(r.max() - r.min()) + 2
+    down, right = row - r, column - c
+    start = (r - first) * columns + c
+    size = height * columns
+    lower = mass * down
+    upper = mass - lower
+    total = np.bincount(start, weights=upper * (1 - right), minlength=size)
+    total += np.bincount(start + 1, weights=upper * right, minlength=size)[:size]
+    total += np.bincount(start + columns, weights=lower * (1 - right), minlength=size)[:size]
+    total += np.bincount(start + columns + 1, weights=lower * right, minlength=size + 1)[:size]
+    image[first : first + height] += total.reshape(height, columns).astype(np.float32)
