@@ -80,8 +80,20 @@ def soft_tissue(rng: np.random.Generator, person: Person, shape: SpineShape, fra
     def part(table: NDArray[np.float64], centre: Any, wide: Any, deep: float, power: float = 2.4) -> Image:
         half = np.interp(fraction, table[:, 0], table[:, 1], left=0, right=0) * wide
         depth = np.interp(fraction, table[:, 0], table[:, 2], left=0, right=0) * deep
-        away = np.abs(x - np.asarray(centre)[:, None]) / np.maximum(half, 1e-3)[:, None]
-        return (depth[:, None] * np.maximum(1 - away**power, 0) ** (1 / power)).astype(np.float32)
+        middle = np.broadcast_to(np.asarray(centre), half.shape)
+        thick = np.zeros(framing.shape, dtype=np.float32)
+        rows = np.flatnonzero(half > 0)
+        if len(rows) == 0:
+            return thick
+        # powers are dear: only where the section is
+        columns = (x[0] > (middle - half)[rows].min()) & (x[0] < (middle + half)[rows].max())
+        first, last = np.argmax(columns), len(columns) - np.argmax(columns[::-1])
+        window = slice(rows[0], rows[-1] + 1), slice(first, last)
+        shown = slice(rows[0], rows[-1] + 1)
+        away = np.abs(x[:, first:last] - middle[shown, None]) / np.maximum(half[shown], 1e-3)[:, None]
+        inside = np.maximum(1 - away.astype(np.float32) ** np.float32(power), 0)
+        thick[window] = depth[shown, None].astype(np.float32) * inside ** np.float32(1 / power)
+        return thick
 
     table = _TRUNK.copy()
     table[11:20, 1] *= rng.normal(1.0, 0.04)
@@ -149,7 +161,7 @@ def _air(rng: np.random.Generator, person: Person, shape: SpineShape, framing: F
         air += (
             rng.uniform(60, 105)
             * s
-            * np.maximum(1 - away**3, 0) ** (1 / 3)
+            * np.cbrt(np.maximum(1 - away**3, 0))
             * floor
             * (fraction > 0.15)
             * (fraction < dome + 0.01)

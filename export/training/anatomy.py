@@ -6,6 +6,7 @@ are given as fractions of the extent from the crown.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,42 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from export.training.shape import FIRST_THORACIC, LEVELS, SpineShape
+from export.training.rib_cage import RibTraits, add_rib_cage, draw_rib_traits
+from export.training.shape import FIRST_THORACIC, LAST_LUMBAR, LEVELS, SpineShape
 from export.training.solids import SolidBuilder, Solids, frame_along
+from export.training.vertebra import VertebraTraits, add_vertebra, draw_vertebra_traits
 
 Array = NDArray[np.float64]
 
 REFERENCE_EXTENT_MM = 1832.0
-# half width of the rib cage, depth of the chest, and how far each rib falls from back to front, mm
-_CAGE_WIDTH = (54, 83, 102, 116, 126, 133, 138, 142, 144, 143, 137, 112)
-_CAGE_DEPTH = (75, 105, 135, 155, 168, 178, 186, 190, 190, 185, 180, 170)
-_RIB_DROP = (40, 62, 82, 98, 110, 120, 126, 130, 132, 130, 100, 66)
-_RIB_END_DEG = (118, 130, 138, 142, 144, 146, 146, 144, 140, 132, 100, 62)
-_PEDICLE_WIDTH = (5, 5, 5, 5.5, 6, 8, 6.5, 5.2, 4.6, 4.6, 5, 5.3, 5.6, 6, 6.6, 7.4, 7.6, 8, 8.6, 10, 12.5, 16)
-_PEDICLE_HEIGHT = (
-    6,
-    6,
-    6,
-    6.5,
-    7,
-    9.5,
-    10.5,
-    11,
-    11.5,
-    11.5,
-    11.5,
-    11.5,
-    12,
-    13.5,
-    15,
-    16.5,
-    16,
-    15,
-    14.5,
-    14,
-    14,
-    14,
-)
+_RIB_FADE_MM = 15.0
 
 
 @dataclass(frozen=True)
@@ -71,14 +45,10 @@ class Person:
         Tilt of the trunk's axis, degrees, positive moves the head to the patient's left.
     arm_out : (right, left)
         Spread of each arm, 1 as usual.
-    facets : float
-        Factor on the density of facet joints, which arthrosis raises.
-    uneven : float
-        How much vertebrae differ in density.
-    crisp : float
-        How far endplates, rings and processes stand out from the bodies, 1 as on a thin person's fine image.
-    joints : float
-        Mass of bone where ribs meet transverse processes, 0 to 1.
+    vertebrae : VertebraTraits
+        What the vertebrae have in common.
+    ribs : RibTraits
+        What the ribs have in common.
     """
 
     extent_mm: float
@@ -88,10 +58,8 @@ class Person:
     female: bool
     lean_deg: float
     arm_out: tuple[float, float]
-    facets: float
-    uneven: float
-    crisp: float
-    joints: float
+    vertebrae: VertebraTraits
+    ribs: RibTraits
 
     @property
     def scale(self) -> float:
@@ -119,10 +87,8 @@ def draw_person(rng: np.random.Generator) -> Person:
         female=female,
         lean_deg=float(rng.normal(0, 1.3)),
         arm_out=(_arm(rng), _arm(rng)),
-        facets=float(rng.choice([1.0, 1.0, 1.3, 1.7])),
-        uneven=float(rng.uniform(0.03, 0.14)),
-        crisp=float(rng.uniform(0.0, 1.0)),
-        joints=float(rng.uniform(0, 1)),
+        vertebrae=draw_vertebra_traits(rng),
+        ribs=draw_rib_traits(rng),
     )
 
 
@@ -130,112 +96,66 @@ def _arm(rng: np.random.Generator) -> float:
     return float(np.clip(rng.normal(1.0, 0.07), 0.84, 1.2))
 
 
-def skeleton(rng: np.random.Generator, person: Person, shape: SpineShape) -> Solids:
-    """Build every bone of one person."""
+def skeleton(
+    rng: np.random.Generator,
+    person: Person,
+    shape: SpineShape,
+    *,
+    levels: Collection[int] | None = None,
+    ribs_beyond_mm: float | None = None,
+    pelvis: bool = True,
+) -> Solids:
+    """Build the bones of one person.
+
+    What is built is the same whatever else is left out.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    person, shape : Person, SpineShape
+        Whose bones, and the spine that carries them.
+    levels : collection of int, optional
+        Indices into `LEVELS` of the vertebrae, C3 to L5, that are built; all of them where it is not given.
+    ribs_beyond_mm : float, optional
+        Leave out the ribs' pieces whose centre is less than this far from the spine's axis, sideways, at its height;
+        over the next 15 mm their density rises to its own.
+    pelvis : bool
+        False leaves out sacrum and pelvis.
+    """
     build = SolidBuilder()
-    for level in range(LEVELS.index("L5") + 1):
-        _vertebra(build, rng, person, shape, level)
-    _sacrum(build, rng, shape)
-    _rib_cage(build, rng, person, shape)
-    _shoulders_and_arms(build, rng, person, shape)
-    _pelvis(build, rng, person, shape)
-    _legs(build, rng, person)
-    _head(build, rng, person, shape)
+    # every part has a generator of its own, so that one that is left out changes no other
+    parts = [np.random.default_rng(seed) for seed in rng.integers(2**63, size=6 + LAST_LUMBAR + 1)]
+    for level in range(LAST_LUMBAR + 1) if levels is None else sorted(levels):
+        add_vertebra(build, parts[6 + level], person.vertebrae, shape, level)
+    ribs = add_rib_cage(build, parts[0], person, shape)
+    _shoulders_and_arms(build, parts[1], person, shape)
+    if pelvis:
+        _sacrum(build, parts[2], shape)
+        _pelvis(build, parts[3], person, shape)
+    _legs(build, parts[4], person)
+    _head(build, parts[5], person, shape)
     solids = build.build()
+    if ribs_beyond_mm is not None:
+        solids = _without_inner_ribs(solids, ribs, shape, ribs_beyond_mm)
     np.multiply(solids.density, person.bone, out=solids.density)
     return solids
 
 
-def _vertebra(build: SolidBuilder, rng: np.random.Generator, person: Person, shape: SpineShape, level: int) -> None:
-    axes = shape.axes[level]
-    origin = shape.centre[level]
-
-    def at(x: float, y: float, z: float) -> Array:
-        return origin + x * axes[0] + y * axes[1] + z * axes[2]
-
-    width, depth, high = shape.width[level], shape.depth[level], shape.height[level]
-    cervical, lumbar = level < FIRST_THORACIC, level >= LEVELS.index("L1")
-    uneven = rng.normal(1.0, 0.08, 8) * float(np.clip(rng.normal(1.0, person.uneven), 0.6, 1.5))
-
-    # the less a spine's details stand out, the more of its density is in the bodies
-    crisp = person.crisp if not cervical else 1.0
-    marrow = 0.16 + 0.07 * (1 - crisp)
-    # body: marrow, a waisted cortical wall, and two endplates
-    build.cylinder(origin, (width / 2, depth / 2, high / 2), 0.66 * uneven[0], axes)
-    build.cylinder(origin, (width / 2 - 0.9, depth / 2 - 0.9, high / 2), (marrow - 0.66) * uneven[0], axes)
-    for _ in range(5):
-        # cancellous bone is not even
-        lump = rng.uniform(-0.5, 0.5, 3) * (width * 0.7, depth * 0.6, high * 0.7)
-        build.ellipsoid(at(*lump), rng.uniform(2.5, 6.5, 3), float(rng.normal(0, 0.11)), axes)
-    waist = 1.8 if not cervical else 0.8
-    for side in (-1, 1):
-        build.ellipsoid(at(side * width / 2, 0, 0), (waist, depth * 0.45, high * 0.36), -0.22 * crisp, axes)
-        worn = float(shape.wear[level if side < 0 else max(level - 1, 0)])
-        plate = (width / 2 + 0.4, depth / 2 + 0.4, 0.8 + 1.2 * worn)
-        sclerosis = 0.34 * uneven[1 + (side > 0)] * rng.uniform(0.7, 1.3) * (crisp + 1.2 * worn)
-        build.cylinder(at(0, 0, side * (high / 2 - 0.6)), plate, sclerosis, _tilted(axes, rng.normal(0, 2.0, 2)))
-        if worn > 0.2:
-            for beside in (-1, 1):
-                spur = rng.uniform((2, 4, 1.2), (6, 9, 3.0)) * worn**0.5
-                place = at(beside * (width / 2 + spur[0] * 0.5), rng.uniform(-0.3, 0.2) * depth, side * high / 2)
-                build.ellipsoid(place, spur, rng.uniform(0.4, 0.9), axes)
-
-    # pedicles: rings seen end on
-    wide, tall = _PEDICLE_WIDTH[level] * width / 42, _PEDICLE_HEIGHT[level] * high / 22
-    wide = float(np.clip(wide * 1.15, 3.0, 9.5)) * uneven[3]
-    tall = float(np.clip(tall, 4.0, 15.0)) * uneven[4]
-    beside = width / 2 - wide / 2 - (1.0 if not cervical else -1.0)
-    length = 7.0 if not cervical else 4.0
-    beam = np.stack([axes[0], axes[2], axes[1]])
-    for side in (-1, 1):
-        centre = at(side * beside, depth / 2 + length - 1, high * 0.17)
-        ring = 0.25 + 0.5 * crisp
-        build.cylinder(centre, (wide / 2 + 0.8, tall / 2 + 0.8, length), ring, beam)
-        build.cylinder(centre, (wide / 2 - 0.8, tall / 2 - 0.8, length), 0.17 - ring, beam)
-
-    # arch behind the canal
-    behind = depth / 2 + 2 * length
-    for side in (-1, 1):
-        # where they overlap like tiles, they hide the discs
-        tiled = 1 - crisp if not lumbar else 0.0
-        lamina = at(side * width * 0.2, behind + 2, -high * (0.16 + 0.2 * tiled))
-        build.ellipsoid(lamina, (width * (0.18 + 0.05 * tiled), 4.5, high * (0.5 + 0.15 * tiled)), 0.6, axes)
-        for end, reach in ((1, 0.42), (-1, 0.40)):
-            facet = at(side * width * reach * (0.9 if not lumbar else 0.85), behind - 2, end * high * 0.5)
-            build.ellipsoid(
-                facet,
-                (width * 0.10 + 1, 5.5, high * 0.28 + 1.5),
-                (0.3 + 0.3 * crisp) * person.facets * uneven[5 + (end > 0)],
-                axes,
-            )
-        root = at(side * width * 0.42, behind - 3, high * 0.12)
-        far = 0.5 * width + (20 if lumbar else 3 if cervical else 17 - 0.6 * max(level - 8, 0))
-        tip = at(side * far, behind + (0 if lumbar else 8), high * (0.12 if lumbar else 0.25))
-        for k, radius in ((0.15, 4.6), (0.5, 3.8), (0.85, 3.4)):
-            across = frame_along((tip - root) / np.linalg.norm(tip - root))
-            half = np.linalg.norm(tip - root) * 0.24
-            strength = 0.2 if lumbar else 0.34 + 0.25 * person.joints
-            build.ellipsoid(root + k * (tip - root), (radius, radius, half), strength, across)
-
-    # spinous process: a plate that points back and, in the chest, steeply down
-    droop = 8.0 if lumbar else 20.0 if cervical else float(np.interp(level, [5, 8, 13, 16], [25, 48, 50, 15]))
-    droop = np.radians(droop + rng.normal(0, 5))
-    along = np.cos(droop) * axes[1] - np.sin(droop) * axes[2] + rng.normal(0, 0.05) * axes[0]
-    along /= np.linalg.norm(along)
-    long = 13.0 if lumbar else 9.0 if cervical else 15.0
-    high_half = high * (0.42 if lumbar else 0.22)
-    middle = at(0, behind + 4, -high * 0.2) + along * long
-    build.ellipsoid(middle, (2.6, high_half, long), 0.42 * uneven[7], frame_along(along))
-    build.ellipsoid(middle + along * long * 0.8, (3.6, high_half * 0.6, 4.0), 0.4, frame_along(along))
-
-
-def _tilted(axes: Array, degrees: Array) -> Array:
-    """Turn a frame about its first and its second axis: endplates are not quite parallel."""
-    third = axes[2] + np.radians(degrees[1]) * axes[0] + np.radians(degrees[0]) * axes[1]
-    third /= np.linalg.norm(third)
-    first = axes[0] - (axes[0] @ third) * third
-    first /= np.linalg.norm(first)
-    return np.stack([first, np.cross(third, first), third])
+def _without_inner_ribs(solids: Solids, ribs: slice, shape: SpineShape, beyond_mm: float) -> Solids:
+    """Take the density of the ribs near the spine away."""
+    place = solids.centre[ribs]
+    axis_x = np.interp(-place[:, 2], -shape.line[:, 2], shape.line[:, 0])
+    share = np.ones(len(solids), dtype=np.float32)
+    share[ribs] = np.clip((np.abs(place[:, 0] - axis_x) - beyond_mm) / _RIB_FADE_MM, 0, 1)
+    kept = share > 0
+    return Solids(
+        solids.centre[kept],
+        solids.axes[kept],
+        solids.radii[kept],
+        solids.cylinder[kept],
+        (solids.density * share)[kept],
+    )
 
 
 def _sacrum(build: SolidBuilder, rng: np.random.Generator, shape: SpineShape) -> None:
@@ -251,52 +171,6 @@ def _sacrum(build: SolidBuilder, rng: np.random.Generator, shape: SpineShape) ->
             build.ellipsoid(centre + hole, (4.2, 9.0, 4.2), -0.18, axes)
         crest = centre + np.array([rng.normal(0, 1), shape.depth[level] / 2 + 8, 0.0])
         build.ellipsoid(crest, (3.0, 6.0, shape.height[level] * 0.45), 0.3, axes)
-
-
-def _rib_cage(build: SolidBuilder, rng: np.random.Generator, person: Person, shape: SpineShape) -> None:
-    s = person.scale
-    broad = s * rng.normal(1.0, 0.045) * (0.95 if person.female else 1.0) * person.habitus**0.25
-    deep = s * rng.normal(1.0, 0.06) * person.habitus**0.3
-    fall = s * rng.normal(1.1, 0.15)
-    strength = rng.uniform(0.45, 1.1)
-    middle = 0.0
-    for k in range(12):
-        level = FIRST_THORACIC + k
-        centre, width, depth = shape.centre[level], shape.width[level], shape.depth[level]
-        tangent = shape.tangent[level]
-        slope = -tangent[1] / tangent[2]
-        middle = centre[0] * 0.75 + float(person.axis_x(centre[2])) * 0.25
-        half, chest = _CAGE_WIDTH[k] * broad, _CAGE_DEPTH[k] * deep
-        hub = centre[1] + depth / 2 + 16 - chest / 2
-        for side in (-1, 1):
-            angle = np.radians(np.linspace(20, _RIB_END_DEG[k] + rng.normal(0, 3), 18))
-            x = middle + side * half * np.sin(angle) ** 0.85
-            y = hub + chest / 2 * np.cos(angle)
-            # the ring hangs from its vertebra: it leans with it, and its front is lower than its back
-            z = centre[2] + shape.height[level] * 0.25 + 0.5 * slope * (y - centre[1])
-            z = z - _RIB_DROP[k] * fall * (0.5 - 0.5 * np.cos(angle * 1.08)) ** 1.1 + rng.normal(0, 1.5)
-            z = z + 5.0 * np.sin(np.minimum(angle * 2, np.pi))
-            head = centre + np.array([side * (width / 2 - 1), depth / 2 - 1, shape.height[level] * 0.42])
-            neck = centre + np.array([side * (width / 2 + 14), depth / 2 + 13, shape.height[level] * 0.34])
-            points = np.concatenate([[head, neck], np.stack([x, y, z], axis=1)])
-            if k == 11:
-                points = points[: rng.integers(10, 19)]
-            build.ellipsoid(neck + [side * 2, 3, 0], (7, 6, 6.5), 0.3 * person.joints)
-            thick = rng.normal(1.0, 0.06) * (4.6 if k else 5.6) * s
-            build.tube(points, thick, 0.72 * strength * rng.normal(1, 0.08), 0.13 * strength, 0.85)
-    upper = shape.centre[FIRST_THORACIC + 2]
-    x0 = float(person.axis_x(upper[2])) * 0.5 + shape.centre[FIRST_THORACIC + 4][0] * 0.5
-    y0 = upper[1] - 95 * deep
-    top = upper[2] - rng.uniform(-2, 14)
-    build.shell((x0, y0, top - 24 * s), (29 * s, 6.5, 25 * s), 1.0, 0.5, 0.10)
-    build.shell((x0, y0 - 20, top - 95 * s), (17 * s, 5.5, 52 * s), 1.0, 0.4, 0.08)
-    for side in (-1, 1):
-        inner = np.array([x0 + side * 22 * s, y0 - 2, top - rng.uniform(0, 6)])
-        outer = np.array([person.axis_x(top) + side * 152 * broad, y0 + 75, float(person.z(0.150)) + rng.normal(0, 9)])
-        t = np.linspace(0, 1, 9)[:, None]
-        bow = np.array([0.0, -14.0, 0.0]) * np.sin(2 * np.pi * t)
-        build.tube(inner + t * (outer - inner) + bow, 5.8 * s, 0.95, 0.2, 1.7)
-        build.shell(inner, (9, 9, 9), 1.2, 0.5, 0.15)
 
 
 def _shoulders_and_arms(build: SolidBuilder, rng: np.random.Generator, person: Person, shape: SpineShape) -> None:

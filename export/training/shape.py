@@ -9,7 +9,7 @@ spine and 0.17 in the lumbar, supine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -166,6 +166,12 @@ class Build:
     depth: Array
     wear: Array
 
+    def scaled_to(self, length_mm: float) -> Build:
+        """Return the build with pitch and discs scaled to an arc from the top of T1 to the bottom of L5, mm."""
+        inner, pitch, disc = slice(FIRST_THORACIC, LAST_LUMBAR), self.pitch, self.disc
+        arc = pitch[inner].sum() + (pitch[FIRST_THORACIC] - disc[FIRST_THORACIC]) / 2 + (pitch[LAST_LUMBAR] - 11) / 2
+        return replace(self, pitch=pitch * length_mm / arc, disc=disc * length_mm / arc)
+
 
 @dataclass(frozen=True)
 class SpineShape:
@@ -258,10 +264,8 @@ def draw_shape(
     cobb_deg : float, optional
         Supine Cobb angle of the largest coronal curve, met within a few degrees; drawn where it is not given.
     """
-    inner = slice(FIRST_THORACIC, LAST_LUMBAR)
+    build = build.scaled_to(length_mm)
     pitch, disc = build.pitch, build.disc
-    arc = pitch[inner].sum() + (pitch[FIRST_THORACIC] - disc[FIRST_THORACIC]) / 2 + (pitch[LAST_LUMBAR] - 11) / 2
-    pitch, disc = pitch * length_mm / arc, disc * length_mm / arc
     height = np.maximum(pitch - disc, 6.0)
     height[1:] = np.maximum((pitch[1:] + pitch[:-1]) / 2 - (disc[1:] + disc[:-1]) / 2, 6.0)
 

@@ -50,17 +50,21 @@ class Solids:
 
 @dataclass
 class SolidBuilder:
-    """Collects solids one at a time and gives them back as one batch."""
+    """Collects solids and gives them back as one batch."""
 
-    _rows: list[tuple[Any, Any, Any, bool, float]] = field(default_factory=list)
+    _blocks: list[tuple[Any, Any, Any, bool, Any]] = field(default_factory=list)
+    _count: int = 0
+
+    def __len__(self) -> int:
+        return self._count
 
     def ellipsoid(self, centre: Any, radii: Any, density: float, axes: Any = None) -> None:
         """Add an ellipsoid; `axes` default to the patient's."""
-        self._rows.append((centre, _IDENTITY if axes is None else axes, radii, False, density))
+        self._add(centre, _IDENTITY if axes is None else axes, radii, False, density)
 
     def cylinder(self, centre: Any, radii: Any, density: float, axes: Any = None) -> None:
         """Add an elliptic cylinder along its third axis; `radii[2]` is half its length."""
-        self._rows.append((centre, _IDENTITY if axes is None else axes, radii, True, density))
+        self._add(centre, _IDENTITY if axes is None else axes, radii, True, density)
 
     def shell(self, centre: Any, radii: Any, wall: float, cortical: float, inside: float, axes: Any = None) -> None:
         """Add an ellipsoid of density `inside` within a wall (mm) of density `cortical`."""
@@ -68,33 +72,62 @@ class SolidBuilder:
         self.ellipsoid(centre, outer, cortical, axes)
         self.ellipsoid(centre, np.maximum(outer - wall, 0.3), inside - cortical, axes)
 
-    def tube(self, points: NDArray[Any], radii: Any, cortical: float, inside: float, walls: Any) -> None:
-        """Add a bent hollow tube through `points` (K, 3) with a radius and a wall (mm) for each point or for all."""
-        radius = np.broadcast_to(np.asarray(radii, dtype=np.float64), (len(points),))
-        thick = np.broadcast_to(np.asarray(walls, dtype=np.float64), (len(points),))
+    def tube(
+        self,
+        points: NDArray[Any],
+        radii: Any,
+        cortical: Any,
+        inside: Any,
+        walls: Any,
+        *,
+        upright: float = 1.0,
+    ) -> None:
+        """Add a bent hollow tube.
+
+        Parameters
+        ----------
+        points : (K, 3) array
+            Its path.
+        radii, walls : (K,) array or float
+            Radius and wall at each point, mm.
+        cortical, inside : (K - 1,) array or float
+            Density of wall and marrow along each piece, g/cm3.
+        upright : float
+            Factor on the radius that is as near to the patient's long axis as the path allows; the other one is
+            divided by it, so the cross-section keeps its area.
+        """
         step = np.diff(points, axis=0)
         length = np.linalg.norm(step, axis=1)
-        middle = (points[1:] + points[:-1]) / 2
-        mean = (radius[1:] + radius[:-1]) / 2, (thick[1:] + thick[:-1]) / 2
-        for centre, along, size, r, wall in zip(middle, step, length, *mean, strict=True):
-            if size < 1e-3:
-                continue
-            axes = frame_along(along / size)
-            half = size / 2
-            self.cylinder(centre, (r, r, half), cortical, axes)
-            if r > wall + 0.3:
-                self.cylinder(centre, (r - wall, r - wall, half), inside - cortical, axes)
+        long = length >= 1e-3
+        pieces = long.shape
+        radius, thick = (np.broadcast_to(np.asarray(a, dtype=np.float64), (len(points),)) for a in (radii, walls))
+        r, wall = ((a[1:] + a[:-1])[long] / 2 for a in (radius, thick))
+        outer, inner = (np.broadcast_to(np.asarray(a, dtype=np.float64), pieces)[long] for a in (cortical, inside))
+        axes = _frames_along(step[long] / length[long, None])
+        centre, half = (points[1:] + points[:-1])[long] / 2, length[long] / 2
+        size = np.stack([r / upright, r * upright, half], axis=1)
+        self._add(centre, axes, size, True, outer)
+        hollow = size[:, :2].min(axis=1) > wall + 0.3
+        size = size - wall[:, None] * [1.0, 1.0, 0.0]
+        self._add(centre[hollow], axes[hollow], size[hollow], True, (inner - outer)[hollow])
 
     def build(self) -> Solids:
         """Return everything added so far as one batch."""
-        centre, axes, radii, cylinder, density = zip(*self._rows, strict=True)
+        centre, axes, radii, cylinder, density = zip(*self._blocks, strict=True)
+        counts = [len(block) for block in density]
         return Solids(
-            np.array(centre, dtype=np.float32),
-            np.array(axes, dtype=np.float32),
-            np.array(radii, dtype=np.float32),
-            np.array(cylinder, dtype=bool),
-            np.array(density, dtype=np.float32),
+            np.concatenate(centre, dtype=np.float32),
+            np.concatenate(axes, dtype=np.float32),
+            np.concatenate(radii, dtype=np.float32),
+            np.repeat(np.array(cylinder, dtype=bool), counts),
+            np.concatenate(density, dtype=np.float32),
         )
+
+    def _add(self, centre: Any, axes: Any, radii: Any, cylinder: bool, density: Any) -> None:
+        values = np.atleast_1d(density)
+        shaped = np.reshape(centre, (-1, 3)), np.reshape(axes, (-1, 3, 3)), np.reshape(radii, (-1, 3))
+        self._blocks.append((*shaped, cylinder, values))
+        self._count += len(values)
 
 
 _IDENTITY = np.eye(3)
@@ -107,6 +140,14 @@ def frame_along(direction: NDArray[Any]) -> NDArray[np.float64]:
     first = np.array([1.0, 0.0, 0.0]) if flat < 1e-6 else np.array([dz / flat, 0.0, -dx / flat])
     second = np.array([dy * first[2] - dz * first[1], dz * first[0] - dx * first[2], dx * first[1] - dy * first[0]])
     return np.stack([first, second, np.asarray(direction, dtype=np.float64)])
+
+
+def _frames_along(directions: NDArray[Any]) -> NDArray[np.float64]:
+    """Return (N, 3, 3) frames whose third axes are `directions` (N, 3), their second as near to z as can be."""
+    across = np.cross([0.0, 0.0, 1.0], directions)
+    size = np.linalg.norm(across, axis=1, keepdims=True)
+    first = np.where(size < 1e-6, [1.0, 0.0, 0.0], across / np.maximum(size, 1e-6))
+    return np.stack([first, np.cross(directions, first), directions], axis=1)
 
 
 def areal_density(
