@@ -29,6 +29,8 @@ _MOST_OFF_MM = 6.0
 _BRIGHTEST = 0.5
 # half of a body's width and depth relative to the pitch of its level, where the bone does not tell
 _HALF_WIDTH, _HALF_DEPTH = 0.66, 0.52
+# how far a level's size may be from the person's other levels, beside the average proportions
+_UNEVEN = 0.17
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,26 +64,25 @@ def find_frames(pack: Pack) -> Frames:
     table = np.append(CENTRE_PITCH_MM, CENTRE_PITCH_MM[-1])[list(pack.levels)]
     straight = _frames(pack.centres_mm, np.zeros(len(pack.levels)), table)
     turn = ndimage.median_filter([_symmetry(pack, straight, k) for k in range(len(pack.levels))], 3, mode="nearest")
-    frames = _frames(pack.centres_mm, ndimage.gaussian_filter1d(turn, 0.8, mode="nearest"), table)
-    sizes = np.array([_body(pack, frames, k) for k in range(len(pack.levels))])
+    turn = ndimage.gaussian_filter1d(turn, 0.8, mode="nearest")
+    frames = _frames(pack.centres_mm, turn, table)
+    # the axes follow from the centres, so what is found once is looked at once more
+    for _ in range(2):
+        sizes = np.array([_body(pack, frames, k) for k in range(len(pack.levels))])
+        off = ndimage.gaussian_filter1d(ndimage.median_filter(sizes[:, 2:], (3, 1), mode="nearest"), 0.7, axis=0)
+        centres = frames.centre + np.einsum("lk,lki->li", off, frames.axes[:, :2])
+        frames = _frames(centres, turn, table)
     typical = np.stack([_HALF_WIDTH * table * frames.scale, _HALF_DEPTH * table * frames.scale], axis=1)
     ratio = sizes[:, :2] / typical
     # what a slice could not tell takes after its neighbours
-    known = np.isfinite(ratio)
-    for column in range(2):
-        ok = known[:, column]
-        ratio[:, column] = np.interp(np.arange(len(ratio)), np.flatnonzero(ok), ratio[ok, column]) if ok.any() else 1.0
-    ratio = ndimage.median_filter(ratio, (3, 1), mode="nearest")
-    ratio = ndimage.gaussian_filter1d(ratio, 0.7, axis=0, mode="nearest")
-    half = ratio * typical
-    off = ndimage.median_filter(sizes[:, 2:], (3, 1), mode="nearest")
-    off = ndimage.gaussian_filter1d(off, 0.7, axis=0, mode="nearest")
-    return replace(
-        frames,
-        centre=frames.centre + np.einsum("lk,lki->li", off, frames.axes[:, :2]),
-        half_width=half[:, 0],
-        half_depth=half[:, 1],
-    )
+    for column in ratio.T:
+        known = np.flatnonzero(np.isfinite(column))
+        column[:] = np.interp(np.arange(len(column)), known, column[known]) if len(known) else 1.0
+    # a contrast-filled vessel or a calcified ligament at the body's edge is no part of it
+    median = np.median(ratio, axis=0)
+    ratio = np.clip(ratio, (1 - _UNEVEN) * median, (1 + _UNEVEN) * median)
+    ratio = ndimage.gaussian_filter1d(ndimage.median_filter(ratio, (3, 1), mode="nearest"), 0.7, axis=0, mode="nearest")
+    return replace(frames, half_width=ratio[:, 0] * typical[:, 0], half_depth=ratio[:, 1] * typical[:, 1])
 
 
 def _frames(centres: Array, turn_deg: Array, table: Array) -> Frames:

@@ -33,7 +33,7 @@ PROXIMAL_MM, FADE_MM = 52.0, 15.0
 # levels over which the thorax's motion is averaged
 _THORAX_LEVELS = 2.0
 # mean areal density of T1 to T12 and L1 to L5 over the bodies' width in an average adult, g/cm2
-_AREAL = np.concatenate([np.linspace(0.80, 0.95, 12), np.full(5, 1.06)])
+_AREAL = np.concatenate([np.linspace(0.80, 0.90, 12), np.full(5, 0.94)])
 _FINE = 2
 
 
