@@ -17,19 +17,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from edge_spine.layout import CROP_SIZE
 from export.checkpoint import load_regressor
 from export.training.evaluate import interval
-from export.training.train import FROM_SCRATCH, FROM_WEIGHTS, Run, Samples, held_out, predict, train
+from export.training.run import FROM_SCRATCH, FROM_WEIGHTS, Run
+from export.training.samples import HeldOut, Samples, held_out
+from export.training.train import train
+from export.training.validation import predict
 
 VARIANTS = {"ResNet50": False, "ResNet50 + transformer": True}
 
 
 def compare(
     cache: Path,
-    validation: tuple[torch.Tensor, NDArray[np.float32]],
+    validation: HeldOut,
     out: Path,
     images: int,
     device: str,
@@ -46,12 +48,12 @@ def compare(
             taught = load_regressor(trunk)[0].model.state_dict()
             for model in (run.model, run.average):
                 model.model.load_state_dict(taught)
-        train(run, validation, every=120)
+        train(run, {"validation": validation}, every=120)
         report[name] = measure(run, validation)
     return report
 
 
-def measure(run: Run, validation: tuple[torch.Tensor, NDArray[np.float32]]) -> dict[str, Any]:
+def measure(run: Run, validation: HeldOut) -> dict[str, Any]:
     """Errors (crop pixels, with 95 % intervals over phantoms), size and time of a trained network."""
     crops, targets = validation
     error = np.abs(predict(run.average, crops, run.device) - targets) * CROP_SIZE

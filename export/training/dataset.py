@@ -1,4 +1,4 @@
-"""Phantoms cached on disk as shards, and the augmented samples that training draws from them.
+"""Phantoms cached on disk as shards; training draws augmented samples from them (`export.training.augment`).
 
 `python -m export.training.dataset --count 10000 --seed 0 --out cache` renders with several processes; shards that
 are there already are kept, so an interrupted run goes on where it stopped.
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edge_spine.layout import CROP_SIZE, CURVE_ROWS
+from edge_spine.layout import CROP_SIZE
 from edge_spine.localise import thumbnail
 from edge_spine.preprocess import Body, find_body, normalise, resample
 from export.training.phantom import Phantom, make_phantom
@@ -145,64 +145,6 @@ def target_of(curves: NDArray[np.float32]) -> NDArray[np.float32]:
     target = curves.copy()
     target[:, 3:] += CROP_SIZE / 2 - target[:, 4].mean()
     return (target / CROP_SIZE).astype(np.float32)
-
-
-def augment(
-    rng: np.random.Generator, crop: NDArray[np.uint8], curves: NDArray[np.float32], size: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Draw one training sample: what the runtime will meet.
-
-    Crop error (shift, scale), lateral tilt, mirror, contrast, blur, noise and truncated ends.
-
-    Returns
-    -------
-    image : (size, size) uint8 array
-    target : (209, 6) float32 array
-    """
-    turn = np.radians(np.clip(rng.normal(0, 2.2), -7, 7))
-    scale = float(np.clip(rng.normal(1.0, 0.022), 0.93, 1.07))
-    shift = np.clip(rng.normal(0, 4.0, 2), -13, 13)
-    middle = MARGIN + _CENTRE
-    # from a pixel of the result, counted from its centre, to a pixel of the wide crop
-    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) / scale
-    step = CROP_SIZE / size
-    half = (size - 1) / 2
-    linear = matrix * step
-    offset = middle + shift - linear @ np.array([half, half])
-    to_wide = np.concatenate([linear, offset[:, None]], axis=1)
-    smooth = cv2.GaussianBlur(crop, (0, 0), 0.35 * step) if step > 1.3 else crop
-    image = cv2.warpAffine(smooth, to_wide, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-
-    back = np.linalg.inv(matrix)
-    rows = np.arange(WIDE) - middle - shift[1]
-    target = np.empty((len(CURVE_ROWS), 6), dtype=np.float32)
-    heights = CURVE_ROWS - _CENTRE
-    moved = [back @ np.stack([curves[:, column] + MARGIN - middle - shift[0], rows]) for column in range(3)]
-    for column, (x, row) in enumerate(moved):
-        target[:, column] = np.interp(heights, row, x + _CENTRE)
-    for column in range(3, 6):
-        target[:, column] = np.interp(heights, moved[1][1], curves[:, column] * scale)
-    if rng.random() < 0.5:
-        image = image[:, ::-1]
-        target[:, :3] = (CROP_SIZE - 1) - target[:, 2::-1]
-    return _disturb(rng, np.ascontiguousarray(image)), target_of(target)
-
-
-def _disturb(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    shown = image.astype(np.float32) / 255
-    shown = shown ** np.float32(np.exp(rng.normal(0, 0.18)))
-    shown = shown * np.float32(rng.normal(1.0, 0.07)) + np.float32(rng.normal(0, 0.025)) * (shown > 0)
-    if rng.random() < 0.25:
-        shown = cv2.GaussianBlur(shown, (0, 0), rng.uniform(0.4, 1.0) * image.shape[0] / CROP_SIZE)
-    if rng.random() < 0.5:
-        shown = shown + rng.standard_normal(shown.shape, dtype=np.float32) * np.float32(rng.uniform(0, 0.05))
-    if rng.random() < 0.06:
-        cut = int(rng.uniform(0.02, 0.10) * image.shape[0])
-        if rng.random() < 0.5:
-            shown[:cut] = 0
-        else:
-            shown[-cut:] = 0
-    return np.round(np.clip(shown, 0, 1) * 255).astype(np.uint8)
 
 
 def shard_path(folder: Path, first: int) -> Path:

@@ -23,7 +23,10 @@ from edge_spine.layout import CROP_SIZE
 from export.checkpoint import load_regressor
 from export.training.dataset import MARGIN
 from export.training.evaluate import interval
-from export.training.train import FROM_WEIGHTS, Run, Samples, held_out, predict, train
+from export.training.run import FROM_WEIGHTS, Run
+from export.training.samples import Samples, held_out
+from export.training.train import train
+from export.training.validation import predict
 
 # half the blanked band, crop pixels: beyond the tips of transverse processes; the same everywhere, so that its width
 # says nothing
@@ -50,7 +53,7 @@ def compare(cache: Path, validation: Path, start: Path, out: Path, images: int, 
     masked = held_out(validation, 250, hide_spine)
     samples = Samples(cache, seed=0, change=hide_spine)
     run = Run(samples, out, 0, device, replace(FROM_WEIGHTS, images=images, patience=images), start)
-    train(run, masked, every=120)
+    train(run, {"masked": masked}, every=120)
     trained, _ = load_regressor(start)
     trained = trained.to(device, memory_format=torch.channels_last)
     mean = np.concatenate([samples.batch(500, 32)[1] for _ in range(2)]).mean(axis=0).reshape(1, 209, 6)

@@ -15,7 +15,9 @@ from export.onnx_graph import export_graph
 from export.quantize import Recipe, quantise
 from export.regressor import SpineRegressor
 from export.training.dataset import render
-from export.training.train import LITE, Run, Samples, write_weights
+from export.training.head import write_weights
+from export.training.run import LITE, Run
+from export.training.samples import Samples
 from export.verify import reference_outputs
 
 

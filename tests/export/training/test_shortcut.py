@@ -9,8 +9,8 @@ import numpy as np
 
 from export.regressor import SpineRegressor
 from export.training.dataset import MARGIN, load_shards, render
+from export.training.head import write_weights
 from export.training.shortcut import hide_spine, main
-from export.training.train import write_weights
 
 
 def test_the_mask_hides_the_spine_and_only_it(tmp_path: Path) -> None:

@@ -14,17 +14,10 @@ from torch import nn
 from export.checkpoint import load_regressor
 from export.regressor import SpineRegressor
 from export.training.dataset import render
-from export.training.train import (
-    FROM_SCRATCH,
-    FROM_WEIGHTS,
-    Plan,
-    Run,
-    Samples,
-    ShapeHead,
-    held_out,
-    main,
-    write_weights,
-)
+from export.training.head import ShapeHead, write_weights
+from export.training.run import FROM_SCRATCH, FROM_WEIGHTS, Plan, Run
+from export.training.samples import Samples, held_out
+from export.training.train import main
 
 
 @pytest.fixture(scope="module")

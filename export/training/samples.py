@@ -1,0 +1,172 @@
+"""What training draws from shards: augmented batches, and undistorted crops to judge it on."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_spine.bundle import load_bundle
+from edge_spine.engines import open_engine
+from edge_spine.layout import CROP_SIZE
+from edge_spine.verification import crop_tensor
+from export.training.augment import augment
+from export.training.dataset import MARGIN, load_shards, target_of
+
+TEACHER_SHARE = 0.7
+
+Shards = dict[str, dict[str, NDArray[Any]]]
+# undistorted crops (N, 224, 224) uint8 and targets (N, 209, 6)
+HeldOut = tuple[Tensor, NDArray[np.float32]]
+# what happens to a wide crop, given its curves, before anything is drawn from it
+Change = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]]
+# what another network answers, (N, 1254), to (N, 224, 224) images
+Teacher = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+class Samples:
+    """Augmented batches from shards.
+
+    Parameters
+    ----------
+    sources : Path, shards, or a sequence of Path
+        Folders of shards, where new ones are picked up as they appear, or shards that are loaded already.
+    seed : int
+        Of the order and the augmentation.
+    change : callable, optional
+        Applied to every wide crop.
+    teacher : callable, optional
+        Its answers make up `TEACHER_SHARE` of the targets of images of full size: what no image can tell is then no
+        noise in them.
+    shares : sequence of float, optional
+        Share of the images drawn from each folder, in any unit; by size where it is not given.
+    """
+
+    def __init__(
+        self,
+        sources: Path | Shards | Sequence[Path],
+        seed: int,
+        change: Change | None = None,
+        teacher: Teacher | None = None,
+        shares: Sequence[float] | None = None,
+    ) -> None:
+        self.rng, self.change, self.teacher = np.random.default_rng(seed), change, teacher
+        if isinstance(sources, dict):
+            self.folders: list[Path] = []
+            self.shards: list[Shards] = [sources]
+        else:
+            self.folders = [sources] if isinstance(sources, Path) else list(sources)
+            self.shards = [{} for _ in self.folders]
+        self.shares = None if shares is None else _as_shares(shares, len(self.shards))
+        self.refresh()
+        for folder, shards in zip(self.folders or [None], self.shards, strict=True):
+            if not shards:
+                raise SystemExit(f"no shards in {folder}: run python -m export.training.dataset --out {folder} first")
+
+    def refresh(self) -> None:
+        """Load shards that appeared since the last look."""
+        for folder, shards in zip(self.folders, self.shards, strict=False):
+            # a new dictionary, because another thread may be counting the old one
+            found = load_shards(folder, frozenset(shards))
+            if found:
+                self.shards[self.folders.index(folder)] = {**shards, **found}
+
+    def sizes(self) -> list[int]:
+        """Return the number of samples of each source."""
+        return [sum(len(shard["crop"]) for shard in shards.values()) for shards in self.shards]
+
+    def __len__(self) -> int:
+        return sum(self.sizes())
+
+    def batch(self, count: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Draw (count, size, size) images and (count, 1254) targets."""
+        shards = [shard for source in self.shards for shard in source.values()]
+        images, targets = [], []
+        for chosen in self.rng.choice(len(shards), count, p=self._weights()):
+            row = int(self.rng.integers(len(shards[chosen]["crop"])))
+            crop, curves = shards[chosen]["crop"][row], shards[chosen]["curves"][row]
+            if self.change is not None:
+                crop = self.change(crop, curves)
+            image, target = augment(self.rng, crop, curves, size)
+            images.append(image)
+            targets.append(target.ravel())
+        drawn, wanted = np.stack(images), np.stack(targets)
+        if self.teacher is not None and size == CROP_SIZE:
+            wanted += np.float32(TEACHER_SHARE) * (self.teacher(drawn) - wanted)
+        return drawn, wanted
+
+    def _weights(self) -> NDArray[np.float64]:
+        """Return the probability of each shard, source after source."""
+        weights = []
+        for number, shards in enumerate(self.shards):
+            counts = np.array([len(shard["crop"]) for shard in shards.values()], dtype=float)
+            weights.append(counts if self.shares is None else self.shares[number] * counts / counts.sum())
+        joined = np.concatenate(weights)
+        return joined / joined.sum()
+
+
+def _as_shares(shares: Sequence[float], sources: int) -> NDArray[np.float64]:
+    given = np.array(shares, dtype=float)
+    if len(given) != sources or not np.isfinite(given).all() or (given < 0).any() or given.sum() <= 0:
+        raise SystemExit(f"--share needs one number of 0 or more for each of {sources} --cache, not all 0: {shares}")
+    return given / given.sum()
+
+
+def prefetch(
+    samples: Samples, stage: Callable[[], tuple[int, int]]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], int]]:
+    """Draw batches in a thread beside the training step; `stage()` gives the size and batch wanted now.
+
+    Yields images, targets and the images' size; what fails in the thread is raised here.
+    """
+    ready: queue.Queue[Any] = queue.Queue(maxsize=4)
+
+    def work() -> None:
+        drawn = 0
+        try:
+            while True:
+                size, count = stage()
+                ready.put((*samples.batch(count, size), size))
+                drawn += 1
+                if drawn % 200 == 0:
+                    samples.refresh()
+        except Exception as error:  # any: training would wait for ever for the next batch
+            ready.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    while True:
+        drawn = ready.get()
+        if isinstance(drawn, Exception):
+            raise drawn
+        yield drawn
+
+
+def held_out(source: Path | Shards, limit: int, change: Change | None = None) -> HeldOut:
+    """Return undistorted crops (N, 224, 224) uint8 and targets (N, 209, 6) of shards, or of a folder of them."""
+    shards = (load_shards(source) if isinstance(source, Path) else source).values()
+    if not shards:
+        raise SystemExit(f"no shards in {source}: nothing to judge training on")
+    wide = np.concatenate([shard["crop"] for shard in shards])
+    curves = np.concatenate([shard["curves"] for shard in shards])
+    # spread over all shards, because the order may be that of the people
+    chosen = np.linspace(0, len(wide) - 1, min(limit, len(wide))).round().astype(int)
+    wide, curves = wide[chosen], curves[chosen]
+    if change is not None:
+        wide = np.stack([change(*pair) for pair in zip(wide, curves, strict=True)])
+    crops = wide[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+    first = MARGIN + 7
+    between = (curves[:, first : first + 209] + curves[:, first + 1 : first + 210]) / 2
+    return torch.from_numpy(np.ascontiguousarray(crops)), np.stack([target_of(c) for c in between])
+
+
+def answers_of(folder: Path) -> Teacher:
+    """Return a model bundle as a teacher, on the processor."""
+    engine = open_engine(load_bundle(folder), "onnx-cpu")
+    return lambda images: np.concatenate([engine.infer(crop_tensor(image)) for image in images])
