@@ -148,8 +148,8 @@ def row_of(curves: Curves, spine: Spine, truth: Curves, true_spine: Spine) -> di
         row[f"{prefix}cobb_deg"] = measured.max_cobb_deg
         row[f"{prefix}kyphosis_deg"] = measured.kyphosis_t4_t12_deg
         row[f"{prefix}lordosis_deg"] = measured.lordosis_l1_l5_deg
-    row["waves"] = tangent_waves(curves.z, curves.coronal[:, 1])
-    row["true_waves"] = tangent_waves(truth.z, truth.coronal[:, 1])
+    row["waves"] = tangent_waves(curves.coronal[:, 1], curves.z)
+    row["true_waves"] = tangent_waves(truth.coronal[:, 1], truth.z)
     return row
 
 

@@ -52,7 +52,8 @@ def table(report: dict[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    # adding zero turns -0.0 into 0.0
+    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"
 
 
 def _within(part: dict[str, Any], figure: str, kind: str) -> str:

@@ -47,8 +47,8 @@ def _waving(half_waves: int, amplitude_deg: float) -> np.ndarray[Any, np.dtype[n
 @pytest.mark.parametrize("half_waves", [0, 1, 4, 9])
 def test_tangents_of_one_wave_have_one_amplitude(half_waves: int) -> None:
     waves = tangent_waves(_waving(half_waves, 10.0), HEIGHTS)
-    # orthonormal: the sum of squares is that of the 16 tangents
-    expected = 10 * math.sqrt(16 if half_waves == 0 else 8)
+    # root mean square of a cosine, of a constant its value
+    expected = 10 if half_waves == 0 else 10 * math.sqrt(0.5)
     np.testing.assert_allclose(waves, np.eye(10)[half_waves] * expected, atol=1e-9)
 
 
@@ -56,6 +56,8 @@ def test_a_tilt_to_the_left_on_the_way_down_is_positive_and_rows_must_divide() -
     assert tangent_waves(0.1 * ROWS, HEIGHTS)[0] > 0
     with pytest.raises(ValueError, match="16 equal parts"):
         tangent_waves(np.zeros(200), -np.arange(200.0))
+    with pytest.raises(ValueError, match="decreasing"):
+        tangent_waves(HEIGHTS, 0.1 * ROWS)
 
 
 def test_gain_is_the_share_that_is_found() -> None:
@@ -159,6 +161,16 @@ def test_row_has_the_known_errors_of_a_moved_curve() -> None:
     np.testing.assert_allclose(row["waves"], row["true_waves"], atol=1e-9)
     for angle in ANGLES:
         assert row[f"{angle}_deg"] == pytest.approx(row[f"true_{angle}_deg"], abs=0.1)
+
+
+def test_row_has_the_waves_of_the_coronal_centre() -> None:
+    truth = Curves(HEIGHTS, _waving(3, 8.0)[:, np.newaxis] + [-20.0, 0, 20], np.zeros((209, 3)) + [-15.0, 0, 15])
+    tilted = Curves(HEIGHTS, truth.coronal + 0.22 * ROWS[:, np.newaxis], truth.sagittal)
+    row = yardstick.row_of(tilted, reconstruct(tilted), truth, reconstruct(truth))
+    np.testing.assert_allclose(row["true_waves"], np.eye(10)[3] * 8 * math.sqrt(0.5), atol=1e-9)
+    # a tenth to the left all the way down, nearly without a change of the wave
+    assert row["waves"][0] == pytest.approx(math.degrees(math.atan(0.1)), abs=0.1)
+    assert row["waves"][3] == pytest.approx(8 * math.sqrt(0.5), rel=0.03)
 
 
 def test_targets_are_met_at_their_limit_and_missed_beyond_or_without_a_figure() -> None:
