@@ -5,6 +5,9 @@ phantom's truth at the heights of the result. The baseline is told the true coro
 sagittal question with the mean curve of training subjects; what a model is worth is its distance from that.
 Where the bundle has 90 % bands, how often they hold the truth is counted too: of all rows of all phantoms, so that
 a row's band is judged by itself, and of whole curves, which lie within all of their rows' bands less often.
+
+`--people DIR --only NAME[,NAME]` measures it on people whose bone comes from the packs in a folder instead, see
+`export.training.yardstick`.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,92 +27,33 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_spine import SpineEstimator
-from edge_spine.bands import NOMINAL, VIEWS, Bands
+from edge_spine.bands import NOMINAL, VIEWS
 from edge_spine.bundle import load_bundle
-from edge_spine.errors import Refusal
-from edge_spine.layout import CROP_SIZE, ROWS
+from edge_spine.errors import EdgeSpineError, Refusal, UsageError
+from edge_spine.layout import CROP_SIZE
 from edge_spine.localise import Localiser
 from edge_spine.measure import measure
-from edge_spine.metrics import centreline_deviation, iou3d
 from edge_spine.preprocess import Prepared, prepare
-from edge_spine.reconstruct import Curves, Spine, reconstruct
+from edge_spine.reconstruct import Curves, reconstruct
 from edge_spine.scan import Scan
+from export.training import yardstick, yardstick_table
+from export.training.agreement import (
+    CLASSES,
+    FIGURES,
+    Row,
+    centre_errors,
+    compare,
+    interval,
+    judge_bands,
+    mean_sagittal,
+    scan_of,
+)
 from export.training.dataset import EVALUATION_SEED
-from export.training.phantom import Phantom, make_phantom, make_subject
+from export.training.phantom import Phantom, make_phantom
 
-CLASSES = (
-    ("below 10", 0.0, 10.0),
-    ("10 to 25", 10.0, 25.0),
-    ("25 to 40", 25.0, 40.0),
-    ("above 40", 40.0, 180.0),
-)
-FIGURES = (
-    "coronal_mae_mm",
-    "coronal_rmse_mm",
-    "sagittal_mae_mm",
-    "sagittal_rmse_mm",
-    "deviation3d_mm",
-    "iou3d",
-    "cobb_mae_deg",
-)
 VARIANTS = ("as scanned", "tilted", "shifted", "feet cut", "inverted")
-BASELINE_SUBJECTS = 1000
 BAND_TOLERANCE = 0.02
 _CENTRE = (CROP_SIZE - 1) / 2
-
-Row = dict[str, float]
-
-
-def scan_of(phantom: Phantom, pixels: NDArray[Any] | None = None) -> Scan:
-    """Give a phantom's bone image (or `pixels` in its place) as the runtime reads it."""
-    shown = phantom.bone if pixels is None else pixels
-    return Scan(
-        pixels=shown.astype(np.float32),
-        pixel_spacing_mm=phantom.framing.pixel_mm,
-        source=f"phantom {phantom.seed}",
-        sop_instance_uid=None,
-    )
-
-
-def mean_sagittal(count: int = BASELINE_SUBJECTS) -> NDArray[np.float64]:
-    """Mean sagittal curves (209, 3) of training subjects, crop pixels, centre column of mean 0."""
-    total = np.zeros((ROWS, 3))
-    for seed in range(count):
-        subject = make_subject(seed)
-        pixel = subject.model_pixel_mm
-        curves = subject.curves_at(subject.row_heights_mm)[:, 3:] / pixel
-        total += curves - curves[:, 1].mean()
-    return total / count
-
-
-def compare(curves: Curves, spine: Spine, truth: Curves, true_spine: Spine) -> Row:
-    """Errors of one result against the truth on the same heights."""
-    coronal, sagittal = curves.coronal - truth.coronal, curves.sagittal - truth.sagittal
-    return {
-        "coronal_mae_mm": float(np.abs(coronal).mean()),
-        "coronal_rmse_mm": float(np.sqrt((coronal**2).mean())),
-        "sagittal_mae_mm": float(np.abs(sagittal).mean()),
-        "sagittal_rmse_mm": float(np.sqrt((sagittal**2).mean())),
-        "deviation3d_mm": centreline_deviation(spine, true_spine),
-        "iou3d": iou3d(spine, true_spine),
-        "cobb_mae_deg": abs(measure(spine).max_cobb_deg - measure(true_spine).max_cobb_deg),
-    }
-
-
-def centre_errors(curves: Curves, truth: Curves) -> NDArray[np.float64]:
-    """Absolute errors (2, 209) of the coronal and of the sagittal centre, mm, on the same heights."""
-    errors = [getattr(curves, view)[:, 1] - getattr(truth, view)[:, 1] for view in VIEWS]
-    return np.abs(np.stack(errors))
-
-
-def judge_bands(bands: Bands, error_mm: NDArray[np.float64]) -> Row:
-    """Share of rows whose band holds the truth, and mean half-width in mm, from `centre_errors`."""
-    row = {}
-    for view, error in zip(VIEWS, error_mm, strict=True):
-        half = getattr(bands, view)
-        row[f"{view}_coverage"] = float((error <= half).mean())
-        row[f"{view}_half_width_mm"] = float(half.mean())
-    return row
 
 
 def assess(
@@ -179,13 +124,6 @@ def localisation(localiser: Localiser, phantom: Phantom) -> dict[str, float]:
         except Refusal:
             errors[variant] = float("inf")
     return errors
-
-
-def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % bootstrap interval of a mean."""
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(len(values), size=(1000, len(values)))].mean(axis=1)
-    return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
 
 
 def band_summary(rows: list[Row]) -> dict[str, Any]:
@@ -300,22 +238,68 @@ def _band_lines(heads: list[tuple[str, dict[str, Any]]]) -> list[str]:
     return lines
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Evaluate from the command line."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export.training.evaluate", description=__doc__)
-    parser.add_argument("--count", type=int, default=1000, help="phantoms of the evaluation seeds (default 1000)")
+    parser.add_argument("--count", type=int, help="phantoms (default 1000), or scans of each person (default 100)")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--model", help="spine (default), lite, or a bundle folder")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
-    options = parser.parse_args(argv)
-    seeds = range(EVALUATION_SEED, EVALUATION_SEED + options.count)
+    parser.add_argument("--people", type=Path, metavar="DIR", help="measure on people made from the packs in a folder")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME[,NAME]",
+        help="a person: one pack, or a thoracic and a lumbar one; may be repeated (default: each pack by itself)",
+    )
+    parser.add_argument("--seen", action="store_true", help="accept people that training saw, and mark their figures")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    count = options.count if options.count is not None else yardstick.COUNT if options.people else 1000
+    if count < 1 or options.workers < 1:
+        raise UsageError("--count and --workers must be at least 1")
+    if options.people:
+        report = yardstick.evaluate_people(
+            options.people,
+            yardstick.choose_people(options.people, options.only),
+            count,
+            model=options.model,
+            engine=options.engine,
+            workers=options.workers,
+            allow_seen=options.seen,
+        )
+        return yardstick_table.table(report), report
+    if options.only or options.seen:
+        raise UsageError("--only and --seen need --people DIR")
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + count)
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        phantoms = pool.imap(make_phantom, seeds, chunksize=4)
-        report = evaluate(options.model, phantoms, options.count, options.engine)
-    print(table(report))
+        report = evaluate(options.model, pool.imap(make_phantom, seeds, chunksize=4), count, options.engine)
+    return table(report), report
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Evaluate from the command line.
+
+    Returns
+    -------
+    int
+        0 when the figures are printed, 1 where the bundle cannot be used, 2 on wrong usage.
+    """
+    options = _parser().parse_args(argv)
+    try:
+        text, report = _run(options)
+    except UsageError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    except EdgeSpineError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 1
+    print(text)
     if options.json:
-        options.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        options.json.write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")
     return 0
 
 
