@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 
 from edge_spine.layout import CROP_SIZE, ROWS
 
-SCHEMA = "edge-spine/bands/1"
+SCHEMA = "edge-spine/bands/2"
+# as before bands said what the side view is worth
+OLD_SCHEMA = "edge-spine/bands/1"
 NOMINAL = 0.9
 UNIT = "crop pixels"
 VIEWS = ("coronal", "sagittal")
 Angle = TypeVar("Angle", float, NDArray[np.float64])
 _TEXT_KEYS = ("calibrated_on", "method", "weights_sha256", "localiser_sha256")
 _KEYS = {"schema", "nominal", "unit", "count", "severity_deg", *VIEWS, *_TEXT_KEYS}
+_OPTIONAL_KEYS = {"sagittal_gain"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +34,14 @@ class Bands:
     ----------
     coronal, sagittal : (209,) array
         mm, to either side of the centre.
+    sagittal_gain : float, optional
+        Share of the mean curve's sagittal error that the model saves on people whom it was not made from; negative
+        where the mean curve is better. None where the bundle does not say.
     """
 
     coronal: NDArray[np.float64]
     sagittal: NDArray[np.float64]
+    sagittal_gain: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +54,15 @@ class BandCalibration:
         Half-width of each row's band for a straight spine, crop pixels.
     coronal_severity_deg, sagittal_severity_deg : float
         Largest Cobb angle at which a band is twice as wide, degrees.
+    sagittal_gain : float, optional
+        As in `Bands`.
     """
 
     coronal: NDArray[np.float64]
     sagittal: NDArray[np.float64]
     coronal_severity_deg: float
     sagittal_severity_deg: float
+    sagittal_gain: float | None = None
 
     def at(self, model_pixel_mm: float, max_cobb_deg: float) -> Bands:
         """Return the bands of a scan.
@@ -67,6 +77,7 @@ class BandCalibration:
         return Bands(
             coronal=self.coronal * (model_pixel_mm * widening(max_cobb_deg, self.coronal_severity_deg)),
             sagittal=self.sagittal * (model_pixel_mm * widening(max_cobb_deg, self.sagittal_severity_deg)),
+            sagittal_gain=self.sagittal_gain,
         )
 
 
@@ -77,9 +88,14 @@ def widening(max_cobb_deg: Angle, severity_deg: float) -> Angle:
 
 def bands_problem(bands: object) -> str | None:
     """Say what is wrong with bands as they lie in a file or a manifest, or None."""
-    if not isinstance(bands, dict) or set(bands) != _KEYS:
+    if not isinstance(bands, dict):
+        return "an object is expected"
+    optional = _OPTIONAL_KEYS if bands.get("schema") == SCHEMA else set()
+    if set(bands) - optional != _KEYS:
         return f"an object with {', '.join(sorted(_KEYS))} is expected"
-    for key, wanted in (("schema", SCHEMA), ("nominal", NOMINAL), ("unit", UNIT)):
+    if bands["schema"] not in (SCHEMA, OLD_SCHEMA):
+        return f"'schema' must be {SCHEMA!r} or {OLD_SCHEMA!r}"
+    for key, wanted in (("nominal", NOMINAL), ("unit", UNIT)):
         if bands[key] != wanted:
             return f"{key!r} must be {wanted!r}"
     for view in VIEWS:
@@ -97,6 +113,9 @@ def bands_problem(bands: object) -> str | None:
     for key in _TEXT_KEYS:
         if not isinstance(bands[key], str) or not bands[key].strip():
             return f"{key!r} must be a text"
+    gain = bands.get("sagittal_gain", 0.0)
+    if isinstance(gain, bool) or not isinstance(gain, (int, float)) or not -10 < gain < 1:
+        return "'sagittal_gain' must be a number between -10 and 1"
     return None
 
 
@@ -107,6 +126,7 @@ def parsed_bands(bands: Mapping[str, Any]) -> BandCalibration:
         sagittal=np.array(bands["sagittal"], dtype=np.float64),
         coronal_severity_deg=float(bands["severity_deg"]["coronal"]),
         sagittal_severity_deg=float(bands["severity_deg"]["sagittal"]),
+        sagittal_gain=float(bands["sagittal_gain"]) if "sagittal_gain" in bands else None,
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from edge_spine.bands import BandCalibration, bands_problem, parsed_bands
 from edge_spine.errors import BundleError
 from edge_spine.population import PopulationRange, parsed_population, population_problem
+from edge_spine.second_opinion import SecondOpinion, parsed_second_opinion, second_opinion_problem
 
 MANIFEST = "manifest.json"
 # the models that come with the package, and their folders
@@ -78,6 +79,12 @@ class Bundle:
     def population(self) -> PopulationRange | None:
         """How the side view varies among those the model has learnt from, or None where the bundle does not say."""
         return parsed_population(self.manifest["population"]) if "population" in self.manifest else None
+
+    @property
+    def second_opinion(self) -> SecondOpinion | None:
+        """When the answers to a crop and to its mirror image disagree, or None where they are not to be compared."""
+        block = self.manifest.get("second_opinion")
+        return None if block is None else parsed_second_opinion(block)
 
     @property
     def exact_readers(self) -> tuple[str, ...]:
@@ -237,6 +244,9 @@ def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
     problem = population_problem(manifest["population"]) if "population" in manifest else None
     if problem:
         refuse(f"'population': {problem}")
+    problem = second_opinion_problem(manifest["second_opinion"]) if "second_opinion" in manifest else None
+    if problem:
+        refuse(f"'second_opinion': {problem}")
     problem = _forms_problem(manifest.get("forms", {}))
     if problem:
         refuse(f"'forms': {problem}")

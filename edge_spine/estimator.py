@@ -26,6 +26,8 @@ from edge_spine.population import PopulationRange
 from edge_spine.preprocess import Prepared, prepare
 from edge_spine.quality import Quality, judge
 from edge_spine.reconstruct import Curves, Spine, curves_from_output, reconstruct
+from edge_spine.second_opinion import FLAG as MODELS_DISAGREE
+from edge_spine.second_opinion import disagreement_mm, mirrored
 
 if TYPE_CHECKING:
     from edge_spine.scan import Scan
@@ -182,6 +184,7 @@ class SpineEstimator:
         self._localiser = Localiser(bundle.read(bundle.file_with_role("localiser")))
         self._engine = open_engine(bundle, engine, threads=threads, precision=precision)
         self._bands, self._population = bundle.bands, bundle.population
+        self._second_opinion = bundle.second_opinion
         self._model = {
             "name": bundle.name,
             "version": bundle.version,
@@ -219,12 +222,17 @@ class SpineEstimator:
         times = [time.perf_counter()]
         prepared = prepare(scan, self._localiser)
         times.append(time.perf_counter())
-        output = self._engine.infer(prepared.tensor)[0]
+        outputs = self._infer(prepared.tensor)
         times.append(time.perf_counter())
-        curves = curves_from_output(output, prepared)
+        curves, *others = (curves_from_output(output, prepared) for output in outputs)
         spine = reconstruct(curves)
         measurements = measure(spine)
-        quality = judge(scan, prepared, curves, spine, measurements)
+        quality = judge(scan, prepared, curves, spine, measurements, self._population)
+        bands = None if self._bands is None else self._bands.at(prepared.model_pixel_mm, measurements.max_cobb_deg)
+        opinion = self._second_opinion
+        if opinion is not None and disagreement_mm(curves, *others) > opinion.limit_mm:
+            quality = replace(quality, flags=(*quality.flags, MODELS_DISAGREE))
+            bands = None if bands is None else replace(bands, sagittal=bands.sagittal * opinion.widening)
         times.append(time.perf_counter())
         result = SpineResult(
             scan=scan,
@@ -235,11 +243,16 @@ class SpineEstimator:
             quality=quality,
             model=self._model,
             timing_ms=dict.fromkeys(STAGES, 0.0),
-            band_90=None if self._bands is None else self._bands.at(prepared.model_pixel_mm, measurements.max_cobb_deg),
+            band_90=bands,
             population=None if self._population is None else self._population.at(prepared.model_pixel_mm),
         )
         preprocess, infer, rest = (float(step) for step in np.diff(times) * 1000.0)
         return result.with_timing(preprocess=preprocess, infer=infer, reconstruct=rest)
+
+    def _infer(self, tensor: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Return the network's answer to a crop, then that to its mirror image where the bundle asks for one."""
+        crops = [tensor] if self._second_opinion is None else [tensor, mirrored(tensor)]
+        return [self._engine.infer(crop)[0] for crop in crops]
 
     def close(self) -> None:
         """Give back what the engine holds; closing twice is harmless."""

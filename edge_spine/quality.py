@@ -10,6 +10,8 @@ import numpy as np
 from edge_spine.errors import Refusal
 from edge_spine.layout import CROP_SIZE, CURVE_ROWS
 from edge_spine.measure import Measurements
+from edge_spine.population import FLAG as ATYPICAL_SIDE_VIEW
+from edge_spine.population import PopulationRange
 from edge_spine.preprocess import Prepared
 from edge_spine.reconstruct import Curves, Spine
 from edge_spine.scan import Scan
@@ -41,15 +43,24 @@ class Quality:
         The result may be shown; where it may not, `judge` raises instead.
     flags : tuple of str
         What to know about it: the scan's and the preparation's flags, "low-confidence", "spine-faint",
-        "trunk-leans", "spine-leaves-crop".
+        "trunk-leans", "spine-leaves-crop", "side-view-atypical"; the estimator adds "models-disagree".
     """
 
     accepted: bool
     flags: tuple[str, ...]
 
 
-def judge(scan: Scan, prepared: Prepared, curves: Curves, spine: Spine, measurements: Measurements) -> Quality:
+def judge(
+    scan: Scan,
+    prepared: Prepared,
+    curves: Curves,
+    spine: Spine,
+    measurements: Measurements,
+    population: PopulationRange | None = None,
+) -> Quality:
     """Accept a result, with remarks, or refuse it.
+
+    The first five parameters are what the walk has found, `population` what is usual, where the bundle says so.
 
     Raises
     ------
@@ -81,7 +92,10 @@ def judge(scan: Scan, prepared: Prepared, curves: Curves, spine: Spine, measurem
             f"{scan.source}: the image shows no spine where the curves run ({contrast:.2f} brighter than its surround, "
             f"expected {LEAST_CONTRAST:g} or more); give a whole-body, antero-posterior DXA bone image",
         )
-    return Quality(accepted=True, flags=scan.flags + prepared.flags + _remarks(prepared, curves, spine, contrast))
+    flags = scan.flags + prepared.flags + _remarks(prepared, curves, spine, contrast)
+    if population is not None and population.is_atypical(measurements):
+        flags += (ATYPICAL_SIDE_VIEW,)
+    return Quality(accepted=True, flags=flags)
 
 
 def spine_contrast(prepared: Prepared, curves: Curves) -> float:

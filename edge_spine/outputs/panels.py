@@ -376,6 +376,8 @@ def numbers_panel(canvas: Canvas, card: Box, result: SpineResult) -> None:
     table.heading(inferred.heading.upper())
     for name, value in inferred.rows:
         table.row(name, value)
+    for note in inferred.note:
+        table.line(note, colour=palette.QUIET, size=14)
     table.gap()
     table.heading("QUALITY")
     word, flags = verdict(result)

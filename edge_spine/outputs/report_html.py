@@ -96,6 +96,7 @@ def _measurements(result: SpineResult) -> str:
             _table(seen.heading, seen.rows),
             f"<h3>{escape(inferred.heading)}</h3>",
             _table(inferred.heading, inferred.rows),
+            *([f'<p class="note">{escape(" ".join(inferred.note))}</p>'] if inferred.note else []),
             f'<h3>Quality</h3>\n<p class="verdict{refused}">{escape(word)}</p>',
             f'<ul class="flags">{"".join(f"<li>{escape(flag)}</li>" for flag in flags)}</ul>',
         ]

@@ -52,6 +52,7 @@ from edge_spine.outputs.dicom_identity import (
 )
 from edge_spine.outputs.dicom_values import REQUIRED
 from edge_spine.outputs.end_lines import end_lines
+from edge_spine.outputs.wording import side_view_worth
 
 if TYPE_CHECKING:
     from edge_spine.estimator import SpineResult
@@ -291,11 +292,13 @@ def _observer(result: SpineResult) -> ObserverContext:
 def _evaluations(result: SpineResult) -> ContainerContentItem:
     """Return what concerns the whole result, in words (TID 1500, Qualitative Evaluations)."""
     container = ContainerContentItem(name=_concept(codes.QUALITATIVE_EVALUATIONS), relationship_type=_CONTAINS)
+    worth = side_view_worth(result)
     accepted = codes.YES if result.quality.accepted else codes.NO
     container.ContentSequence = ContentSequence(
         [
             _text(codes.COMMENT, CAUTION),
             _text(codes.COMMENT, _POSTURE),
+            *([_text(codes.COMMENT, " ".join(worth))] if worth else []),
             CodeContentItem(name=_concept(codes.ACCEPTED), value=_concept(accepted), relationship_type=_CONTAINS),
             *(_text(codes.QUALITY_FLAG, flag) for flag in result.quality.flags),
         ]

@@ -14,14 +14,17 @@ TITLE = "edge-spine"
 SUBTITLE = "3D spine from one DXA scan"
 REMARK = "Lying down, curves measure less than on standing films. Levels are estimated."
 _NEXT_CURVES = 2
+# a gain below this is called hardly any
+_CLEAR_GAIN = 0.10
 
 
 @dataclass(frozen=True)
 class Section:
-    """A headed part of the table of measurements: names and values."""
+    """A headed part of the table of measurements: names and values, and the lines of a note on them."""
 
     heading: str
     rows: tuple[tuple[str, str], ...]
+    note: tuple[str, ...] = ()
 
 
 def headline(result: SpineResult) -> tuple[str, str]:
@@ -50,7 +53,19 @@ def sections(result: SpineResult) -> tuple[Section, Section]:
         ("Length T1 to L5", f"{measured.centreline_length_mm:.0f} mm"),
         ("Volume", f"{measured.volume_ml:.0f} ml"),
     )
-    return Section("Largest lateral curve (Cobb)", tuple(seen)), Section("Inferred, not seen", inferred)
+    return (
+        Section("Largest lateral curve (Cobb)", tuple(seen)),
+        Section("Inferred, not seen", inferred, side_view_worth(result)),
+    )
+
+
+def side_view_worth(result: SpineResult) -> tuple[str, ...]:
+    """Return how good inferred side views are on unseen people, as the lines of one sentence; none where unknown."""
+    gain = None if result.band_90 is None else result.band_90.sagittal_gain
+    if gain is None:
+        return ()
+    worth = f"about {100 * gain:.0f} %" if gain >= _CLEAR_GAIN else "hardly" if gain > 0 else "no"
+    return "Side view inferred, on people it has not seen", f"{worth} better than an average spine."
 
 
 def verdict(result: SpineResult) -> tuple[str, tuple[str, ...]]:

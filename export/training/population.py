@@ -2,32 +2,84 @@
 
 The range in which 90 % of the training subjects have the sagittal centre of each row, relative to the mean of their
 centreline, in crop pixels. The preview shows it behind the inferred side view.
+
+Also the limits of kyphosis and lordosis, 1st and 99th percentile, outside which a result is flagged as
+"side-view-atypical". They are those of the subjects' true curves or, with `--answers N`, those of the bundle's own
+answers on N phantoms. Answers are what the runtime compares with them, and a network that is unsure of the side view
+answers closer to the mean than the truth lies: limits of the truth are then hardly ever passed, limits of answers by
+1 % of phantoms at either end, whatever the network is worth.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from edge_spine import SpineEstimator
 from edge_spine.bundle import MANIFEST, load_bundle, manifest_bytes, parse_manifest
-from edge_spine.errors import EdgeSpineError
+from edge_spine.errors import EdgeSpineError, Refusal, UsageError
+from edge_spine.measure import Measurements, measure
 from edge_spine.outputs.atomic import write_files
-from edge_spine.population import SCHEMA, SHARE, UNIT
-from export.training.phantom import make_subject
+from edge_spine.population import ANGLE_SHARE, ANGLES, SCHEMA, SHARE, UNIT
+from edge_spine.reconstruct import reconstruct
+from export.training.dataset import EVALUATION_SEED
+from export.training.evaluate import scan_of
+from export.training.phantom import make_phantom, make_subject
+
+
+def angles_of(measurements: Measurements) -> tuple[float, float]:
+    """Return kyphosis and lordosis, degrees."""
+    return measurements.kyphosis_t4_t12_deg, measurements.lordosis_l1_l5_deg
+
+
+def angle_limits(angles: Sequence[tuple[float, float]], source: str) -> dict[str, Any]:
+    """Return the central 98 % of kyphoses and lordoses (N, 2), degrees, as a manifest holds them.
+
+    Parameters
+    ----------
+    angles : sequence of (float, float)
+        Of `angles_of`.
+    source : {"true curves", "answers"}
+        What they were measured on.
+    """
+    tail = 50 * (1 - ANGLE_SHARE)
+    limits = np.percentile(angles, (tail, 100 - tail), axis=0).round(2).T.tolist()
+    return {**dict(zip(ANGLES, limits, strict=True)), "angles_of": source}
+
+
+def answered_angles(model: Path, count: int, engine: str = "auto") -> list[tuple[float, float]]:
+    """Return kyphosis and lordosis of a bundle's answers on `count` phantoms that training did not see.
+
+    Raises
+    ------
+    UsageError
+        The runtime refuses one of ten or more.
+    """
+    found = []
+    with SpineEstimator(engine=engine, model=model) as estimator:
+        for seed in tqdm(range(EVALUATION_SEED, EVALUATION_SEED + count), unit="phantom", disable=None):
+            with suppress(Refusal):
+                found.append(angles_of(estimator(scan_of(make_phantom(seed))).measurements))
+    if len(found) <= 0.9 * count:
+        raise UsageError(f"{count - len(found)} of {count} phantoms were refused")
+    return found
 
 
 def population_range(count: int) -> dict[str, Any]:
-    """Return the range of the training subjects of seeds 0 to `count` - 1, as a manifest holds it."""
-    places = []
+    """Return range and angles of the training subjects of seeds 0 to `count` - 1, as a manifest holds them."""
+    places, angles = [], []
     for seed in tqdm(range(count), unit="subject", disable=None):
         subject = make_subject(seed)
         centre = subject.curves_at(subject.row_heights_mm)[:, 4] / subject.model_pixel_mm
         places.append(centre - centre.mean())
+        angles.append(angles_of(measure(reconstruct(subject.truth()))))
     tail = 50 * (1 - SHARE)
     low, high = np.percentile(places, (tail, 100 - tail), axis=0)
     return {
@@ -36,6 +88,7 @@ def population_range(count: int) -> dict[str, Any]:
         "unit": UNIT,
         "low": low.round(3).tolist(),
         "high": high.round(3).tolist(),
+        **angle_limits(angles, "true curves"),
         "count": count,
         "described": f"synthetic phantoms, seeds 0 to {count - 1}, each row by itself; not patients",
     }
@@ -52,12 +105,19 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m export.training.population", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, metavar="BUNDLE", help="bundle folder to add it to")
     parser.add_argument("--count", type=int, default=4000, help="subjects (default 4000)")
+    parser.add_argument(
+        "--answers", type=int, metavar="N", help="limit the angles by the bundle's answers on N phantoms"
+    )
+    parser.add_argument("--engine", default="auto", help="engine that answers (default auto)")
     options = parser.parse_args(argv)
-    if options.count < 100:
-        parser.error("--count must be at least 100")
+    if min(options.count, options.answers or options.count) < 100:
+        parser.error("--count and --answers must be at least 100")
     try:
         bundle = load_bundle(options.model)
-        content = manifest_bytes({**bundle.manifest, "population": population_range(options.count)})
+        population = population_range(options.count)
+        if options.answers is not None:
+            population |= angle_limits(answered_angles(options.model, options.answers, options.engine), "answers")
+        content = manifest_bytes({**bundle.manifest, "population": population})
         parse_manifest(content)
         write_files(options.model, {MANIFEST: content})
     except (EdgeSpineError, OSError) as error:
