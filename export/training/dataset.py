@@ -1,7 +1,8 @@
-"""Phantoms cached on disk as shards; training draws augmented samples from them (`export.training.augment`).
+"""Phantoms and people cached on disk as shards; training draws augmented samples from them.
 
-`python -m export.training.dataset --count 10000 --seed 0 --out cache` renders with several processes; shards that
-are there already are kept, so an interrupted run goes on where it stopped.
+`python -m export.training.dataset --count 10000 --seed 0 --out cache` renders phantoms with several processes; shards
+that are there already are kept, so an interrupted run goes on where it stopped. With `--people DIR` the spines are real
+bone from packs in a folder (`export.training.people`), and each shard says in `packs` whose bone each sample has.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from edge_spine.errors import UsageError
 from edge_spine.layout import CROP_SIZE
 from edge_spine.localise import thumbnail
 from edge_spine.preprocess import Body, find_body, normalise, resample
+from export.training.people import PersonScan, make_person, pack_names
 from export.training.phantom import Phantom, make_phantom
 from export.training.shape import FIRST_THORACIC, LAST_LUMBAR
 
@@ -172,23 +176,32 @@ def write_shard(path: Path, samples: list[Sample], **more: NDArray[Any]) -> None
     beside.replace(path)
 
 
-def _render_shard(job: tuple[Path, int, int, str]) -> int:
-    path, first, count, device = job
+# what makes the phantom or person of a seed
+Maker = Callable[[int], Phantom]
+
+
+def _render_shard(job: tuple[Path, int, int, Maker]) -> int:
+    path, first, count, make = job
     cv2.setNumThreads(1)
-    samples = [make_sample(make_phantom(first + k, device)) for k in range(count)]
-    write_shard(path, samples)
+    samples, packs = [], []
+    for seed in range(first, first + count):
+        scan = make(seed)
+        samples.append(make_sample(scan))
+        if isinstance(scan, PersonScan):
+            packs.append("+".join(scan.packs))
+    write_shard(path, samples, **({"packs": np.array(packs)} if packs else {}))
     return count
 
 
-def render(folder: Path, count: int, seed: int, workers: int, device: str = "cpu") -> None:
-    """Render phantoms `seed` to `seed + count` into shards, skipping those that are there."""
+def render(folder: Path, count: int, seed: int, workers: int, make: Maker = make_phantom) -> None:
+    """Render what `make` makes of `seed` to `seed + count` into shards, skipping those that are there."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
-        (shard_path(folder, first), first, min(SHARD, seed + count - first), device)
+        (shard_path(folder, first), first, min(SHARD, seed + count - first), make)
         for first in range(seed, seed + count, SHARD)
         if not shard_path(folder, first).exists()
     ]
-    bar = tqdm(total=sum(job[2] for job in jobs), unit="phantom", disable=None)
+    bar = tqdm(total=sum(job[2] for job in jobs), unit="scan", disable=None)
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for done in pool.imap(_render_shard, jobs):
             bar.update(done)
@@ -196,16 +209,46 @@ def render(folder: Path, count: int, seed: int, workers: int, device: str = "cpu
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Render a cache of phantoms."""
+    """Render a cache of phantoms or people."""
     parser = argparse.ArgumentParser(prog="python -m export.training.dataset", description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--people", type=Path, metavar="DIR", help="folder with packs of bone: render people")
+    parser.add_argument("--only", metavar="NAME,...", help="with --people: bone from these packs (default: all)")
+    parser.add_argument("--without", metavar="NAME,...", help="with --people: and from none of these")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--device", default="cpu", help="cpu (NumPy, default) or cuda (torch)")
     options = parser.parse_args(argv)
-    render(options.out, options.count, options.seed, options.workers, options.device)
+    make: Maker = partial(make_phantom, device=options.device)
+    if options.people is not None:
+        try:
+            names = choose_packs(options.people, options.only, options.without)
+        except UsageError as error:
+            parser.error(str(error))
+        make = partial(make_person, options.people, names, device=options.device)
+    render(options.out, options.count, options.seed, options.workers, make)
     return 0
+
+
+def choose_packs(folder: Path, only: str | None, without: str | None) -> tuple[str, ...]:
+    """Names of the packs in a folder that bone may come from, of lists with commas.
+
+    Raises
+    ------
+    UsageError
+        A name is unknown, or none is left.
+    """
+    known = pack_names(folder)
+    wanted = known if only is None else tuple(only.split(","))
+    excluded = () if without is None else tuple(without.split(","))
+    for name in (*wanted, *excluded):
+        if name not in known:
+            raise UsageError(f"no pack {name!r} in {folder}; there are {', '.join(known)}")
+    left = tuple(name for name in wanted if name not in excluded)
+    if not left:
+        raise UsageError("no pack of bone is left")
+    return left
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def _frames(centres: Array, turn_deg: Array, table: Array) -> Frames:
 
 
 def sample(pack: Pack, frames: Frames, level: int, lateral: Array, back: Array, up: Array) -> NDArray[np.float32]:
-    """Mineral of a pack at places in a vertebra's frame, (len(up), len(back), len(lateral)), by linear interpolation."""
+    """Mineral at places in a vertebra's frame, (len(up), len(back), len(lateral)), by linear interpolation."""
     grid = np.stack(np.meshgrid(up, back, lateral, indexing="ij"), axis=-1)[..., ::-1]
     points = frames.centre[level] + grid @ frames.axes[level]
     voxels = np.moveaxis((points - pack.origin_mm) / pack.step_mm, -1, 0)[::-1]
@@ -149,7 +149,7 @@ def _symmetry(pack: Pack, frames: Frames, level: int) -> float:
 
 
 def _body(pack: Pack, frames: Frames, level: int) -> tuple[float, float, float, float]:
-    """Half width and half depth of the body and the disc below it, NaN if unclear, and how far left and back it lies."""
+    """Half width and half depth of body and disc, NaN if unclear, and how far left and back the middle lies, mm."""
     pitch = float(frames.pitch[level])
     wide, deep = _HALF_WIDTH * pitch, _HALF_DEPTH * pitch
     up = np.arange(-0.42, 0.43, 0.07) * pitch

@@ -183,9 +183,7 @@ def _meshes(name: str, bones: dict[str, tuple[NDArray[Any], NDArray[Any]]], besi
             thick = np.argwhere(depth > 0.6 * depth.max())[:, ::-1]
             found.append(thick.mean(axis=0) * MESH_STEP_MM + corner)
     middle = np.array(found) if labels else centres
-    return Pack(
-        name, "mesh", mineral.astype(np.float32), label if labels else None, MESH_STEP_MM, low, levels, middle
-    )
+    return Pack(name, "mesh", mineral.astype(np.float32), label if labels else None, MESH_STEP_MM, low, levels, middle)
 
 
 def _stacked(

@@ -16,10 +16,10 @@ from edge_spine.levels import LEVELS as TRUNK
 from export.training.absorptiometry import bone_density, soft_tissue
 from export.training.anatomy import Person, draw_person, skeleton
 from export.training.extras import carried
-from export.training.people.pose import FADE_MM, PROXIMAL_MM, Bone, Target, project, read_bone
+from export.training.people.pose import PROXIMAL_MM, Bone, Target, project, read_bone
 from export.training.phantom import Phantom
 from export.training.scanner import Scanner, draw_framing, draw_scanner, scanner_images
-from export.training.shape import FIRST_THORACIC, LEVELS, Build, SpineShape, draw_build, draw_shape
+from export.training.shape import FIRST_THORACIC, Build, SpineShape, draw_build, draw_shape
 
 Array = NDArray[np.float64]
 
@@ -62,9 +62,12 @@ def draw_pieces(rng: np.random.Generator, owned: dict[str, tuple[int, ...]]) -> 
     pieces: list[Piece] = []
     level = 0
     while level < len(TRUNK):
-        have = [name for name, levels in owned.items() if level in levels]
+        # one pack's bone ends once
+        before = {piece.name for piece in pieces}
+        have = [name for name, levels in owned.items() if level in levels and name not in before]
         if not have:
-            later = min((levels[0] for levels in owned.values() if levels[0] > level), default=len(TRUNK))
+            unused = (levels[0] for name, levels in owned.items() if name not in before)
+            later = min((first for first in unused if first > level), default=len(TRUNK))
             pieces.append(Piece(None, level, later - 1))
             level = later
             continue

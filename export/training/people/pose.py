@@ -210,9 +210,7 @@ def project(bone: Bone, target: Target, framing: Framing, gamma: float = 1.0) ->
     return np.asarray(cv2.resize(image, framing.shape[::-1], interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def _deposit(
-    image: Image, row: NDArray[np.float32], column: NDArray[np.float32], mass: NDArray[np.float32]
-) -> None:
+def _deposit(image: Image, row: NDArray[np.float32], column: NDArray[np.float32], mass: NDArray[np.float32]) -> None:
     """Add masses to the four pixels around each place, by bilinear shares."""
     rows, columns = image.shape
     inside = (row > 0) & (row < rows - 1) & (column > 0) & (column < columns - 1)

@@ -10,7 +10,6 @@ from export.training.shape import (
     LAST_LUMBAR,
     LEVELS,
     SpineShape,
-    draw_shape,
     sagittal_correlation,
 )
 
