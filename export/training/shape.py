@@ -59,6 +59,10 @@ _SACRAL = np.array([31.0, 48.0, 55.0, 52.0, 40.0, 25.0])
 # Coronal figures of standing films in classes of these median Cobb angles, degrees, and the supine share of them.
 SUPINE = 0.8
 _CLASS_COBB = (17.0, 35.0, 58.0)
+# A film's Cobb angle lies between vertebrae, which tilt less than the line: the line's tangents swing more.
+SWING_OVER_COBB = 1.16
+# SD of the common tilt of the films' tangents, degrees
+_FILM_TILT_SD = 2.65
 # SD of the tangents T1-2 ... L4-5 by class, degrees
 _CORONAL_SD = np.array(
     [
@@ -83,17 +87,17 @@ _LANDMARK_NOISE_DEG = 1.0
 _CANDIDATES = 24
 # share of the line's coronal tangent by which a vertebra tilts, and what is left at Cobb angles near 40, degrees
 TILT_SHARE = 0.82
-_TILT_RESIDUAL_SD = 0.8 * np.sqrt(
+_TILT_RESIDUAL_SD = SUPINE * np.sqrt(
     np.array([3.0, 3.2, 3.4, 3.4, 3.4, 3.9, 3.6, 2.8, 2.5, 2.6, 2.7, 2.8, 3.2, 3.6, 3.2, 3.7, 4.8]) ** 2
     - _LANDMARK_NOISE_DEG**2
 )
 # a guess: no such figure is published
 _SAGITTAL_RESIDUAL_SD = 1.5
 _RESIDUAL_GROWTH = ([8.0, 45.0], [0.5, 1.2])
-# short waves of a straight spine against those of the films' straightest class
-_CALM_SHORT = 0.75
+# short waves 4, 5, ... of a straight spine against those of the films' straightest class, a guess
+_CALM_SHORT = np.interp(np.arange(4, 16), [6, 10], [0.95, 0.5])
 # half-waves that a Cobb angle sees
-_READ_WAVES = 8
+_READ_WAVES = 9
 _STEEPEST_DEG = 63.0
 _SEGMENTS = LAST_LUMBAR - FIRST_THORACIC
 
@@ -113,17 +117,17 @@ def sagittal_correlation() -> Array:
 
 
 def coronal_correlation() -> Array:
-    """Return the (16, 16) correlation of the coronal tangents T1-2 to L4-5, before their common tilt is taken off.
+    """Return the (16, 16) correlation of the coronal tangents T1-2 to L4-5, before waves get their sizes.
 
-    A decaying cosine with a half-period of 7.6 segments plus a part that only neighbours share, on a level axis that
-    runs fastest at mid-spine. With the films' spread and common tilt it is off their correlation by 0.04 on average.
+    A decaying cosine with a half-period of 7.9 segments, on a level axis that runs fastest at mid-spine, plus a part
+    that each segment has to itself. Fitted so that the films' correlation comes out, off by 0.06 on average, once the
+    spread, the waves' sizes and the common tilt are the films' too.
     """
-    pace = np.exp(np.interp(np.arange(_SEGMENTS), [0, 7.5, 15], [-1.59, -0.14, -0.60]))
-    place = np.cumsum(pace)
+    place = np.cumsum(np.exp(np.interp(np.arange(_SEGMENTS), [0, 7.5, 15], [-1.82, 0.14, -0.64])))
     place = (place - place[0]) / (place[-1] - place[0]) * 15
     apart = place[:, None] - place[None, :]
-    waves = np.exp(-(apart**2) / (2 * 9.33**2)) * np.cos(np.pi * apart / 7.62)
-    return (waves + 0.11 * np.exp(-(apart**2) / (2 * 0.585**2))) / 1.11
+    waves = np.exp(-(apart**2) / (2 * 14.3**2)) * np.cos(np.pi * apart / 7.9)
+    return (waves + 0.27 * np.eye(_SEGMENTS)) / 1.27
 
 
 def half_waves(tangents: Array) -> Array:
@@ -166,11 +170,17 @@ class Build:
     depth: Array
     wear: Array
 
+    @property
+    def height(self) -> Array:
+        """Height of each body, (27,) mm: what the discs leave of the pitches above and below."""
+        body = self.pitch - self.disc
+        return np.concatenate([body[:1], (body[1:] + body[:-1]) / 2])
+
     def scaled_to(self, length_mm: float) -> Build:
         """Return the build with pitch and discs scaled to an arc from the top of T1 to the bottom of L5, mm."""
-        inner, pitch, disc = slice(FIRST_THORACIC, LAST_LUMBAR), self.pitch, self.disc
-        arc = pitch[inner].sum() + (pitch[FIRST_THORACIC] - disc[FIRST_THORACIC]) / 2 + (pitch[LAST_LUMBAR] - 11) / 2
-        return replace(self, pitch=pitch * length_mm / arc, disc=disc * length_mm / arc)
+        ends = (self.height[FIRST_THORACIC] + self.height[LAST_LUMBAR]) / 2
+        factor = length_mm / (self.pitch[FIRST_THORACIC:LAST_LUMBAR].sum() + ends)
+        return replace(self, pitch=self.pitch * factor, disc=self.disc * factor)
 
 
 @dataclass(frozen=True)
@@ -241,8 +251,8 @@ def draw_build(rng: np.random.Generator, size: float) -> Build:
 
 
 def draw_cobb(rng: np.random.Generator) -> float:
-    """Draw the supine Cobb angle of a spine's largest curve, degrees: calm in 45 %, else spread over 10 to 65."""
-    low, high = ((4.0, 10.0), (10.0, 25.0), (25.0, 40.0), (40.0, 65.0))[rng.choice(4, p=[0.45, 0.19, 0.18, 0.18])]
+    """Draw the supine Cobb angle of a spine's largest curve, degrees: calm in 45 %, else spread over 10 to 67."""
+    low, high = ((4.0, 9.5), (9.5, 25.0), (25.0, 40.0), (40.0, 67.0))[rng.choice(4, p=[0.45, 0.19, 0.18, 0.18])]
     return float(rng.uniform(low, high))
 
 
@@ -262,12 +272,11 @@ def draw_shape(
     lean_deg : float
         Tilt of the whole trunk, degrees, positive moves the head to the patient's left.
     cobb_deg : float, optional
-        Supine Cobb angle of the largest coronal curve, met within a few degrees; drawn where it is not given.
+        Supine Cobb angle of the largest coronal curve; drawn where it is not given. Met within a few degrees from
+        about 8 on: the short waves of a straight spine swing as much.
     """
     build = build.scaled_to(length_mm)
-    pitch, disc = build.pitch, build.disc
-    height = np.maximum(pitch - disc, 6.0)
-    height[1:] = np.maximum((pitch[1:] + pitch[:-1]) / 2 - (disc[1:] + disc[:-1]) / 2, 6.0)
+    pitch, height = build.pitch, np.maximum(build.height, 6.0)
 
     cobb = draw_cobb(rng) if cobb_deg is None else cobb_deg
     sagittal = _draw_sagittal(rng)
@@ -323,16 +332,14 @@ def _draw_coronal(rng: np.random.Generator, cobb_deg: float) -> Array:
     """Draw the coronal tangents T1-2 to L4-5, degrees, with a mean of 0 and about the Cobb angle wanted."""
     spread, gain, mean = _coronal_class(cobb_deg)
     waves = half_waves(rng.standard_normal((_CANDIDATES, _SEGMENTS)) @ _factor("coronal").T * spread) * gain + mean
-    basis = _wave_basis()
-    # a Cobb angle is read from a smooth line
-    swing = np.ptp(waves[:, :_READ_WAVES] @ basis[:_READ_WAVES], axis=1)
-    chosen = waves[np.argmin(np.abs(swing - cobb_deg))]
-    return chosen @ basis
+    swing = np.ptp(waves @ _reading_basis(), axis=1)
+    chosen: Array = waves[np.argmin(np.abs(swing - cobb_deg))] @ _wave_basis()
+    return chosen
 
 
 def _coronal_class(cobb_deg: float) -> tuple[Array, Array, Array]:
     """Return spread by level, gain and mean by half-wave, each (16,), supine, of spines of one Cobb angle."""
-    knots = SUPINE * np.array([0.0, *_CLASS_COBB])
+    knots = SWING_OVER_COBB * SUPINE * np.array([0.0, *_CLASS_COBB])
     spread, gain, mean = _class_tables()
     # beyond the severest class everything grows in proportion
     more = max(cobb_deg / knots[-1], 1.0)
@@ -345,21 +352,23 @@ def _coronal_class(cobb_deg: float) -> tuple[Array, Array, Array]:
 @lru_cache(maxsize=1)
 def _class_tables() -> tuple[Array, Array, Array]:
     """Spread by level, gain and mean by half-wave of the classes, (4, 16) each; the first is a straight spine's."""
-    noise = _LANDMARK_NOISE_DEG**2 * np.sin(np.pi * np.arange(_SEGMENTS) / (2 * _SEGMENTS)) ** 2 / 8
-    spread = SUPINE * np.sqrt(_CORONAL_SD**2 - _LANDMARK_NOISE_DEG**2)
-    # what is below the shortest long wave shrinks with the curve, the short waves stay
-    spread = np.concatenate([0.5 * spread[:1], spread])
-    wanted = SUPINE * np.sqrt(_SHORT_RMS**2 - noise[_FIRST_SHORT:])
-    wanted = np.concatenate([_CALM_SHORT * wanted[:1], wanted])
-    gain, mean = np.ones((4, _SEGMENTS)), np.zeros((4, _SEGMENTS))
-    gain[0, 1:_FIRST_SHORT] = 0.0
-    for k in range(4):
-        covariance = coronal_correlation() * np.outer(spread[k], spread[k])
-        waves = half_waves(half_waves(covariance).T)
-        gain[k, _FIRST_SHORT:] = wanted[k] / np.sqrt(np.diag(waves)[_FIRST_SHORT:])
+    # landmarks' noise alternates from segment to segment, so short waves have the most of it
+    noise = _LANDMARK_NOISE_DEG**2 * np.sin(np.pi * np.arange(_FIRST_SHORT, _SEGMENTS) / (2 * _SEGMENTS)) ** 2 / 8
+    short = SUPINE * np.sqrt(_SHORT_RMS**2 - noise)
+    target = SUPINE * np.sqrt(_CORONAL_SD**2 - _LANDMARK_NOISE_DEG**2)
+    spread, gain, basis = target.copy(), np.ones_like(target), _wave_basis()
     gain[:, 0] = 0.0
+    # find the spread that is the films' after the waves got their sizes, with the common tilt left to the lean
+    for _ in range(30):
+        for k in range(len(target)):
+            waves = half_waves(half_waves(coronal_correlation() * np.outer(spread[k], spread[k])).T)
+            gain[k, _FIRST_SHORT:] = short[k] / np.sqrt(np.diag(waves)[_FIRST_SHORT:])
+            made = np.diag(basis.T @ (waves * np.outer(gain[k], gain[k])) @ basis)
+            spread[k] *= np.sqrt(target[k] / np.sqrt(made + (SUPINE * _FILM_TILT_SD) ** 2))
+    straight = np.concatenate([np.zeros(_FIRST_SHORT), _CALM_SHORT * gain[0, _FIRST_SHORT:]])
+    mean = np.zeros((4, _SEGMENTS))
     mean[1:, [1, 3]] = SUPINE * _MEAN_WAVES
-    return spread, gain, mean
+    return np.concatenate([spread[:1], spread]), np.concatenate([straight[None], gain]), mean
 
 
 @lru_cache(maxsize=1)
@@ -367,6 +376,15 @@ def _wave_basis() -> Array:
     """(16, 16): tangents of each half-wave; `half_waves(t) @ _wave_basis()` is t."""
     basis: Array = np.linalg.inv(half_waves(np.eye(_SEGMENTS)))
     return basis
+
+
+@lru_cache(maxsize=1)
+def _reading_basis() -> Array:
+    """(16, 49): tangents along the smooth line, T1 to L5, from which a Cobb angle is read, of each half-wave."""
+    number = np.arange(_SEGMENTS)[:, None]
+    # a chord shows less of a wave than the line has
+    line = np.sqrt(2) * np.cos(np.pi * number * np.linspace(0, 1, 49)) / np.sinc(number / (2 * _SEGMENTS))
+    return np.where((number > 0) & (number < _READ_WAVES), line, 0.0)
 
 
 @lru_cache(maxsize=3)
