@@ -21,7 +21,7 @@ PARTS = {"T1-T5": ("T1", "T5"), "T6-T12": ("T6", "T12"), "L1-L5": ("L1", "L5")}
 ROWS = ("in-spine modulation", "strip over level", "rib modulation")
 _REACH_MM = 90
 _DETREND_MM = 18.0
-_EDGE_SPAN = (0.65, 1.45)
+_EDGE_SPAN = (0.75, 1.3)
 
 
 def straighten(image: NDArray[np.float32], centre: Array, pixel_mm: float) -> Array:
@@ -60,7 +60,7 @@ def steepest_edges(straight: Array, half_mm: Array) -> Array:
     straight : (N, 181) array
         Straightened image.
     half_mm : (N,) array
-        Expected half width; a border is sought between 0.65 and 1.45 of it.
+        Expected half width; a border is sought between 0.75 and 1.3 of it.
 
     Returns
     -------

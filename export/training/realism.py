@@ -1,7 +1,8 @@
 """Is a real scan one more draw of the phantoms? `python -m export.training.realism SCAN --count 200`.
 
 Brightness and texture of the spine and of what lies beside it, on the network's own input, are measured in the scan
-and in fresh phantoms; the table says at which percentile of the phantoms the scan falls. Places are found by the
+and in fresh phantoms; the first table says at which percentile of the phantoms the scan falls. The second one has the
+contrast of spine, strip beside it and ribs (`contrast`), in the scan and in the phantoms. Places are found by the
 runtime, so any scan can be asked about.
 """
 
@@ -20,8 +21,10 @@ from tqdm import tqdm
 
 from edge_spine import Scan, SpineEstimator, read_scan
 from edge_spine.errors import Refusal
-from edge_spine.layout import CROP_SIZE
+from edge_spine.estimator import SpineResult
+from edge_spine.layout import CROP_SIZE, CURVE_ROWS
 from edge_spine.preprocess import find_body, normalise, resample
+from export.training.contrast import PARTS, ROWS, contrast, steepest_edges, straighten
 from export.training.evaluate import scan_of
 from export.training.phantom import make_phantom
 
@@ -52,10 +55,8 @@ def figures(estimator: SpineEstimator, scan: Scan) -> dict[str, float]:
         The runtime refuses the scan.
     """
     result = estimator(scan)
-    body = find_body(scan.pixels, scan.source)
-    shown = normalise(body.pixels, body.mask)
     pixel, origin = result.prepared.model_pixel_mm, result.prepared.crop_origin_px
-    crop = resample(shown, scan.pixel_spacing_mm, pixel, origin, CROP_SIZE)
+    crop = _input(scan, result)
     centre = result.curves.coronal[:, 1] / pixel - origin[1] * scan.pixel_spacing_mm[1] / pixel
     straight = _straightened(crop, centre)
     blurred = {s: cv2.GaussianBlur(straight, (0, 0), s) if s else straight for pair in TEXTURES.values() for s in pair}
@@ -68,6 +69,39 @@ def figures(estimator: SpineEstimator, scan: Scan) -> dict[str, float]:
         for name, (low, high) in TEXTURES.items():
             found[f"{region}, {name}"] = float((blurred[low] - blurred[high])[window].std())
     return found
+
+
+def contrasts(estimator: SpineEstimator, scan: Scan) -> dict[str, float]:
+    """Contrast of spine, strip and ribs, keyed "row, part" as by `contrast`.
+
+    Raises
+    ------
+    Refusal
+        The runtime refuses the scan.
+    """
+    result = estimator(scan)
+    crop = _input(scan, result)
+    pixel, origin = result.prepared.model_pixel_mm, result.prepared.crop_origin_px
+    columns = result.curves.coronal / pixel - origin[1] * scan.pixel_spacing_mm[1] / pixel
+    line = np.stack([CURVE_ROWS, columns[:, 1]], axis=1)
+    straight = straighten(crop, line, pixel)
+    seen, true = (_arc(points) for points in (line * pixel, result.spine.centreline))
+    along = np.arange(len(straight))
+    half = np.interp(along, seen, (columns[:, 2] - columns[:, 0]) / 2 * pixel)
+    share = np.interp(along, seen, true / true[-1])
+    return contrast(straight, steepest_edges(straight, half), share)
+
+
+def _arc(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+
+
+def _input(scan: Scan, result: SpineResult) -> NDArray[np.float32]:
+    """Cut the network's input out of a scan, (224, 224)."""
+    body = find_body(scan.pixels, scan.source)
+    shown = normalise(body.pixels, body.mask)
+    pixel, origin = result.prepared.model_pixel_mm, result.prepared.crop_origin_px
+    return resample(shown, scan.pixel_spacing_mm, pixel, origin, CROP_SIZE)
 
 
 def _straightened(crop: NDArray[np.float32], centre: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -93,6 +127,23 @@ def table(places: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
+def contrast_table(real: dict[str, float], phantoms: list[dict[str, float]]) -> str:
+    """Lay the scan's contrast beside the phantoms' 5th, 50th and 95th percentile, as Markdown."""
+    lines = ["| contrast: scan (5th, 50th, 95th of phantoms) | " + " | ".join(PARTS) + " |"]
+    lines.append("|---" * (len(PARTS) + 1) + "|")
+    for row in ROWS:
+        cells = []
+        for part in PARTS:
+            key = f"{row}, {part}"
+            if key not in real:
+                cells.append("-")
+                continue
+            spread = np.percentile([phantom[key] for phantom in phantoms], [5, 50, 95])
+            cells.append(f"{real[key]:.2f} ({', '.join(f'{value:.2f}' for value in spread)})")
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Compare from the command line."""
     parser = argparse.ArgumentParser(prog="python -m export.training.realism", description=__doc__)
@@ -102,19 +153,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the percentiles here as well")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
     options = parser.parse_args(argv)
-    phantoms = []
+    phantoms, contrasted = [], []
     seeds = range(REALISM_SEED, REALISM_SEED + options.count)
     with SpineEstimator(engine="auto", model=options.model) as estimator:
-        real = figures(estimator, read_scan(options.scan))
+        scan = read_scan(options.scan)
+        real, real_contrast = figures(estimator, scan), contrasts(estimator, scan)
         with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
             drawn = pool.imap(make_phantom, seeds, chunksize=4)
             for phantom in tqdm(drawn, total=options.count, unit="phantom", disable=None):
                 try:
-                    phantoms.append(figures(estimator, scan_of(phantom)))
+                    measured = figures(estimator, scan_of(phantom)), contrasts(estimator, scan_of(phantom))
                 except Refusal:
                     continue
+                phantoms.append(measured[0])
+                contrasted.append(measured[1])
     places = percentiles(real, phantoms)
-    print(table(places))
+    print(table(places), contrast_table(real_contrast, contrasted), sep="\n\n")
     if options.json:
         options.json.write_text(json.dumps(places, indent=1), encoding="utf-8")
     return 0

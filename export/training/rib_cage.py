@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 # half width of the rib cage, depth of the chest, and how far each rib falls from back to front, mm
-_WIDTH = (54, 83, 102, 116, 126, 133, 138, 142, 144, 143, 137, 112)
+_WIDTH = (62, 86, 102, 116, 126, 133, 138, 142, 144, 143, 137, 112)
 _DEPTH = (75, 105, 135, 155, 168, 178, 186, 190, 190, 185, 180, 170)
-_DROP = (40, 62, 82, 98, 110, 120, 126, 130, 132, 130, 100, 66)
+_DROP = (48, 62, 82, 98, 110, 120, 126, 130, 132, 130, 100, 66)
 _END_DEG = (142, 138, 140, 142, 144, 146, 146, 144, 140, 132, 100, 62)
 
 
@@ -57,7 +57,7 @@ class RibTraits:
 def draw_rib_traits(rng: np.random.Generator) -> RibTraits:
     """Draw what a person's ribs have in common."""
     return RibTraits(
-        mineral=float(rng.uniform(0.65, 1.45)),
+        mineral=float(rng.uniform(0.6, 1.3)),
         joints=float(rng.uniform(0.1, 1.0)),
         neck_deg=float(rng.normal(0, 6)),
         first=float(np.clip(rng.normal(1.2, 0.25), 0.6, 1.9)),
@@ -140,7 +140,7 @@ def _rib(
     mineral = traits.mineral * rng.normal(1, 0.08)
     if k < 10:
         # tubercle and tip of the transverse process, and the neck's own thicker wall
-        block = 0.42 * traits.joints * mineral
+        block = 0.14 * traits.joints * mineral
         build.ellipsoid(neck + [side * 2, 3, 0], (6.5, 6, 6.0), block * (1.5 if k < 5 else 1.0))
         build.ellipsoid((head + neck) / 2, (7.5, 5, 5.0), block * 0.5)
     if k == 0:
@@ -170,7 +170,7 @@ def _front(
     build.shell((x0, y0 - 20, top - 95 * s), (17 * s, 5.5, 52 * s), 1.0, 0.4, 0.08)
     calcium = person.ribs.cartilage
     for k in range(9):
-        dense = 0.10 + 0.3 * calcium if k == 0 else 0.22 * calcium
+        dense = 0.08 + 0.25 * calcium if k == 0 else 0.22 * calcium
         if dense < 0.02:
             continue
         for side in (-1, 1):

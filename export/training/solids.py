@@ -100,9 +100,9 @@ class SolidBuilder:
         length = np.linalg.norm(step, axis=1)
         long = length >= 1e-3
         pieces = long.shape
-        radius, thick = (np.broadcast_to(np.asarray(a, dtype=np.float64), (len(points),)) for a in (radii, walls))
+        radius, thick = (_spread(a, (len(points),)) for a in (radii, walls))
         r, wall = ((a[1:] + a[:-1])[long] / 2 for a in (radius, thick))
-        outer, inner = (np.broadcast_to(np.asarray(a, dtype=np.float64), pieces)[long] for a in (cortical, inside))
+        outer, inner = (_spread(a, pieces)[long] for a in (cortical, inside))
         axes = _frames_along(step[long] / length[long, None])
         centre, half = (points[1:] + points[:-1])[long] / 2, length[long] / 2
         size = np.stack([r / upright, r * upright, half], axis=1)
@@ -125,12 +125,18 @@ class SolidBuilder:
 
     def _add(self, centre: Any, axes: Any, radii: Any, cylinder: bool, density: Any) -> None:
         values = np.atleast_1d(density)
-        shaped = np.reshape(centre, (-1, 3)), np.reshape(axes, (-1, 3, 3)), np.reshape(radii, (-1, 3))
+        shaped = (
+            np.asarray(a).reshape(shape) for a, shape in ((centre, (-1, 3)), (axes, (-1, 3, 3)), (radii, (-1, 3)))
+        )
         self._blocks.append((*shaped, cylinder, values))
         self._count += len(values)
 
 
 _IDENTITY = np.eye(3)
+
+
+def _spread(value: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    return np.asarray(value, dtype=np.float64) + np.zeros(shape)
 
 
 def frame_along(direction: NDArray[Any]) -> NDArray[np.float64]:
@@ -144,10 +150,16 @@ def frame_along(direction: NDArray[Any]) -> NDArray[np.float64]:
 
 def _frames_along(directions: NDArray[Any]) -> NDArray[np.float64]:
     """Return (N, 3, 3) frames whose third axes are `directions` (N, 3), their second as near to z as can be."""
-    across = np.cross([0.0, 0.0, 1.0], directions)
-    size = np.linalg.norm(across, axis=1, keepdims=True)
-    first = np.where(size < 1e-6, [1.0, 0.0, 0.0], across / np.maximum(size, 1e-6))
-    return np.stack([first, np.cross(directions, first), directions], axis=1)
+    dx, dy, dz = directions.T
+    flat = np.hypot(dx, dy)
+    upright = flat < 1e-6
+    size = np.where(upright, 1.0, flat)
+    first_x, first_y = np.where(upright, 1.0, -dy / size), np.where(upright, 0.0, dx / size)
+    frames = np.empty((len(directions), 3, 3))
+    frames[:, 0, 0], frames[:, 0, 1], frames[:, 0, 2] = first_x, first_y, 0.0
+    frames[:, 1, 0], frames[:, 1, 1], frames[:, 1, 2] = -dz * first_y, dz * first_x, dx * first_y - dy * first_x
+    frames[:, 2] = directions
+    return frames
 
 
 def areal_density(
@@ -171,21 +183,27 @@ def areal_density(
     (rows, columns) float32 array
         Areal density, g/cm2.
     """
-    window = _windows(solids, shape, pixel_mm, top_left_mm)
-    image = np.zeros(shape[0] * shape[1], dtype=np.float32)
+    pixel, count, table = _spans(solids, shape, pixel_mm, top_left_mm)
+    image = np.zeros(shape[0] * shape[1])
     # a few hundred thousand rays at a time stay in the processor's cache
-    ends = np.cumsum(window.size)
+    ends = np.cumsum(count)
     cuts = np.searchsorted(ends, np.arange(1, int(ends[-1]) // _CHUNK + 1) * _CHUNK) if len(ends) else []
-    for part in np.split(np.arange(len(solids)), np.unique(cuts)):
+    for part in np.split(np.arange(len(count)), np.unique(cuts)):
         if len(part) == 0:
             continue
-        which, row, column = _rays(window, part)
-        value = _paths(np, window.coefficients[part], which, row, column)
-        image += np.bincount(row * shape[1] + column, weights=value, minlength=image.size).astype(np.float32)
-    return image.reshape(shape) / 10.0  # g/cm3 times mm is a tenth of g/cm2
+        each = slice(part[0], part[-1] + 1)
+        along = _along(count[each])
+        numbers = [np.repeat(column, count[each]) for column in table[:, each]]
+        value = _paths(np, numbers, along.astype(np.float32))
+        place = np.repeat(pixel[each], count[each]) + along
+        # solids of one chunk lie together, so only their rows are added
+        first = int(place.min()) if len(place) else 0
+        added = np.bincount(place - first, weights=value)
+        image[first : first + len(added)] += added
+    return (image.reshape(shape) / 10.0).astype(np.float32)  # g/cm3 times mm is a tenth of g/cm2
 
 
-_CHUNK = 400_000
+_CHUNK = 200_000
 
 
 def areal_density_torch(
@@ -198,29 +216,35 @@ def areal_density_torch(
     """Do what `areal_density` does, with torch on `device`."""
     import torch
 
-    window = _windows(solids, shape, pixel_mm, top_left_mm)
-    which, row, column = (torch.from_numpy(a).to(device) for a in _rays(window, np.arange(len(solids))))
-    coefficients = torch.from_numpy(window.coefficients).to(device)
-    value = _paths(torch, coefficients, which, row, column)
+    pixel, count, table = _spans(solids, shape, pixel_mm, top_left_mm)
+    along = torch.from_numpy(_along(count)).to(device)
+    times = torch.from_numpy(count).to(device)
+    numbers = [torch.repeat_interleave(torch.from_numpy(column).to(device), times) for column in table]
+    value = _paths(torch, numbers, along.to(torch.float32))
     image = torch.zeros(shape[0] * shape[1], dtype=torch.float32, device=device)
-    image.index_add_(0, row * shape[1] + column, value.to(torch.float32))
+    image.index_add_(0, torch.repeat_interleave(torch.from_numpy(pixel).to(device), times) + along, value)
     density: NDArray[np.float32] = (image.reshape(shape) / 10.0).cpu().numpy()
     return density
 
 
-@dataclass(frozen=True)
-class _Windows:
-    row: NDArray[np.int64]
-    column: NDArray[np.int64]
-    width: NDArray[np.int64]
-    size: NDArray[np.int64]
-    coefficients: NDArray[np.float32]
-
-
-def _windows(
+def _spans(
     solids: Solids, shape: tuple[int, int], pixel_mm: tuple[float, float], top_left_mm: tuple[float, float]
-) -> _Windows:
-    """Find each solid's pixel window and the numbers that its rays need, with pixel units folded in."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Find the run of pixels of each row that a solid may cover, and the numbers that its rays need.
+
+    Along a ray the inside of a quadric is where y is within `reach` of `middle`, and the inside of a slab where it is
+    within `half` of `slab`; reach squared is quadratic in the column, the others are linear.
+
+    Returns
+    -------
+    pixel : (R,) int64 array
+        Index of the first pixel of each run, rows one after the other.
+    count : (R,) int64 array
+        Length of each run.
+    table : (7, R) float32 array
+        For each run: reach squared at its first pixel, its slope and its curvature, middle less slab at the first
+        pixel, its slope, half, density.
+    """
     axes, radii = solids.axes.astype(np.float64), solids.radii.astype(np.float64)
     scaled = axes * radii[:, :, None]
     box = np.where(
@@ -233,10 +257,6 @@ def _windows(
     column_centre = (solids.centre[:, 0] - top_left_mm[1]) / column_mm
     first_row = np.clip(np.ceil(row_centre - box[:, 2] / row_mm), 0, shape[0]).astype(np.int64)
     last_row = np.clip(np.floor(row_centre + box[:, 2] / row_mm) + 1, 0, shape[0]).astype(np.int64)
-    first_column = np.clip(np.ceil(column_centre - box[:, 0] / column_mm), 0, shape[1]).astype(np.int64)
-    last_column = np.clip(np.floor(column_centre + box[:, 0] / column_mm) + 1, 0, shape[1]).astype(np.int64)
-    width = np.maximum(last_column - first_column, 0)
-    height = np.maximum(last_row - first_row, 0)
 
     weights = 1.0 / radii**2
     weights[solids.cylinder, 2] = 0.0
@@ -246,46 +266,55 @@ def _windows(
     yy = np.maximum(quadric[:, 1, 1], _TINY)
     ny = normal[:, 1]
     ny = np.where(np.abs(ny) < 1e-4, 1e-4, ny)
-    coefficients = np.stack(
-        [
-            row_centre,
-            column_centre,
-            quadric[:, 0, 1] * column_mm / yy,
-            -quadric[:, 1, 2] * row_mm / yy,
-            quadric[:, 0, 0] * column_mm**2 / yy,
-            -2 * quadric[:, 0, 2] * column_mm * row_mm / yy,
-            quadric[:, 2, 2] * row_mm**2 / yy,
-            1.0 / yy,
-            normal[:, 0] * column_mm / ny,
-            -normal[:, 2] * row_mm / ny,
-            half / np.abs(ny),
-            solids.density,
-        ],
-        axis=1,
-    ).astype(np.float32)
-    return _Windows(first_row, first_column, width, width * height, coefficients)
+    # with pixel units folded in: dx columns and dz rows (downwards) from the solid's centre
+    middle_x, middle_z = -quadric[:, 0, 1] * column_mm / yy, quadric[:, 1, 2] * row_mm / yy
+    slab_x, slab_z = -normal[:, 0] * column_mm / ny, normal[:, 2] * row_mm / ny
+    xx = middle_x**2 - quadric[:, 0, 0] * column_mm**2 / yy
+    xz = 2 * middle_x * middle_z + 2 * quadric[:, 0, 2] * column_mm * row_mm / yy
+    zz = middle_z**2 - quadric[:, 2, 2] * row_mm**2 / yy
+
+    rows = np.maximum(last_row - first_row, 0)
+    which = np.repeat(np.arange(len(solids)), rows)
+    row = first_row[which] + _along(rows)
+    dz = row - row_centre[which]
+    a, b, c = xx[which], xz[which] * dz, (zz[which] * dz**2 + (1.0 / yy)[which])
+    # the quadric's outline on this row; a cylinder along the row has none, there its box counts
+    bounded = a < -_TINY / yy[which]
+    inside = b**2 - 4 * a * c
+    spread = np.sqrt(np.maximum(inside, 0)) / np.where(bounded, -2 * a, 1.0)
+    middle = np.where(bounded, b / np.where(bounded, -2 * a, 1.0), 0.0)
+    wide = box[which, 0] / column_mm
+    low = np.where(bounded, np.maximum(middle - spread, -wide), -wide)
+    high = np.where(bounded, np.minimum(middle + spread, wide), wide)
+    column = np.clip(np.ceil(column_centre[which] + low), 0, shape[1])
+    count = np.clip(np.floor(column_centre[which] + high) + 1, 0, shape[1]) - column
+    kept = (count > 0) & ((inside > 0) | ~bounded)
+    which, row, column, count, dz = which[kept], row[kept], column[kept], count[kept], dz[kept]
+    a, b, c = a[kept], b[kept], c[kept]
+    dx = column - column_centre[which]
+    apart_x, apart_z = middle_x - slab_x, middle_z - slab_z
+    table = [
+        c + b * dx + a * dx**2,
+        b + 2 * a * dx,
+        a,
+        apart_x[which] * dx + apart_z[which] * dz,
+        apart_x[which],
+        (half / np.abs(ny))[which],
+        solids.density[which],
+    ]
+    pixel = row * shape[1] + column.astype(np.int64)
+    return pixel, count.astype(np.int64), np.stack(table).astype(np.float32)
 
 
-def _rays(window: _Windows, part: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """List every (solid, row, column) of the windows of `part`; solids are numbered within it."""
-    size = window.size[part]
-    which = np.repeat(np.arange(len(part)), size)
-    local = np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size)
-    width = np.maximum(window.width[part], 1)[which]
-    down = local // width
-    return which, window.row[part][which] + down, window.column[part][which] + local - down * width
+def _along(count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number the elements of each run from 0."""
+    return np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
 
 
-def _paths(xp: Any, coefficients: Any, which: Any, row: Any, column: Any) -> Any:
-    """Return density times path length along y for each ray."""
-    c = coefficients[which].T
-    dx, dz = column - c[1], row - c[0]
-    if xp is np:
-        dx, dz = dx.astype(np.float32), dz.astype(np.float32)
-    middle = -(c[2] * dx + c[3] * dz)
-    spread = middle * middle - (c[4] * dx * dx + c[5] * dx * dz + c[6] * dz * dz - c[7])
-    reach = xp.sqrt(xp.clip(spread, 0, None))
-    slab = -(c[8] * dx + c[9] * dz)
-    far = xp.minimum(middle + reach, slab + c[10])
-    near = xp.maximum(middle - reach, slab - c[10])
-    return xp.clip(far - near, 0, None) * (spread > 0) * c[11]
+def _paths(xp: Any, numbers: list[Any], along: Any) -> Any:
+    """Return density times path length along y for each ray; `along` counts pixels from the first of its run."""
+    square, slope, curve, apart, apart_slope, half, density = numbers
+    reach = xp.sqrt(xp.clip(square + along * (slope + along * curve), 0, None))
+    apart = apart + along * apart_slope
+    inside = xp.minimum(apart + reach, half) - xp.maximum(apart - reach, -half)
+    return xp.clip(inside, 0, None) * density

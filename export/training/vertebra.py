@@ -87,7 +87,7 @@ def draw_vertebra_traits(rng: np.random.Generator) -> VertebraTraits:
     """
     return VertebraTraits(
         crisp=float(rng.uniform(0.0, 1.0)),
-        uneven=float(rng.uniform(0.03, 0.12)),
+        uneven=float(rng.uniform(0.03, 0.10)),
         shell=_factor(rng, 0.15),
         arch=_factor(rng, 0.18),
         facets=float(rng.choice([1.0, 1.0, 1.25, 1.6])),
@@ -181,11 +181,11 @@ def _body(
     width, depth, high, axes = place.width, place.depth, place.high, place.axes
     crisp = 1.0 if place.cervical else traits.crisp
     # the less a spine's details stand out, the more of its density is in the bodies
-    marrow = (0.17 + 0.07 * (1 - crisp)) * dense / traits.shell**0.5
+    marrow = ((0.14 if place.lumbar else 0.165) + 0.06 * (1 - crisp)) * dense / traits.shell**0.5
     wall = 0.62 * dense * traits.shell
     build.cylinder(place.origin, (width / 2, depth / 2, high / 2), wall, axes)
     build.cylinder(place.origin, (width / 2 - 0.9, depth / 2 - 0.9, high / 2), marrow - wall, axes)
-    for _ in range(3):
+    for _ in range(2):
         # cancellous bone is not even
         lump = rng.uniform(-0.5, 0.5, 3) * (width * 0.7, depth * 0.6, high * 0.7)
         build.ellipsoid(place.at(*lump), rng.uniform(3.0, 7.0, 3), float(rng.normal(0, 0.10)), axes)
@@ -195,7 +195,8 @@ def _body(
         build.ellipsoid(place.at(side * width / 2, 0, 0), (waist, depth * 0.45, high * 0.36), -0.22 * crisp, axes)
         wear = worn[0] if side > 0 else worn[1]
         plate = (width / 2 + 0.4, depth / 2 + 0.4, 0.8 + 1.2 * wear)
-        sclerosis = 0.28 * dense * traits.shell * rng.uniform(0.7, 1.3) * (0.1 + crisp + 1.2 * wear)
+        plates = 0.28 if place.cervical else 0.17 if place.lumbar else 0.15
+        sclerosis = plates * dense * traits.shell * rng.uniform(0.7, 1.3) * (0.1 + crisp + 1.2 * wear)
         tilted = _tilted(axes, side * wedge / 2 + rng.normal(0, 0.8, 2))
         build.cylinder(place.at(0, 0, side * (high / 2 - 0.6)), plate, sclerosis, tilted)
         if wear * traits.spurs > 0.12:
@@ -222,7 +223,7 @@ def _disc(build: SolidBuilder, rng: np.random.Generator, traits: VertebraTraits,
         return
     centre = (shape.centre[level] + shape.centre[below]) / 2
     radii = (shape.width[level] / 2 - 0.5, shape.depth[level] / 2 - 0.5, thick / 2)
-    mineral = 0.085 * traits.disc * float(np.clip(rng.normal(1, 0.15), 0.5, 1.5))
+    mineral = 0.12 * traits.disc * float(np.clip(rng.normal(1, 0.15), 0.5, 1.5))
     build.cylinder(centre, radii, mineral, shape.axes[level])
 
 
@@ -240,7 +241,7 @@ def _pedicles(
         w, t = wide * sides[k, 0] * rng.normal(1, 0.04), tall * sides[k, 0] * rng.normal(1, 0.04)
         beside = width / 2 - w / 2 - (-1.0 if place.cervical else 1.0)
         centre = place.at(side * beside, place.depth / 2 + place.pedicle_mm - 1, above + rng.normal(0, 0.3))
-        ring = (0.22 + 0.40 * crisp) * arch * sides[k, 1]
+        ring = (0.20 + (0.40 if place.lumbar else 0.30) * crisp) * arch * sides[k, 1]
         build.cylinder(centre, (w / 2 + 0.8, t / 2 + 0.8, place.pedicle_mm), ring, beam)
         build.cylinder(centre, (w / 2 - 0.8, t / 2 - 0.8, place.pedicle_mm), 0.15 - ring, beam)
 
@@ -265,7 +266,7 @@ def _laminae(
         return np.asarray(hinge + x * frame[0] + y * frame[1] + z * frame[2])
 
     crisp = 1.0 if place.cervical else traits.crisp
-    mass = arch * (0.34 if place.lumbar else 0.50)
+    mass = arch * (0.52 if place.lumbar else 0.46)
     for k, side in enumerate((-1, 1)):
         size, dense = sides[k]
         joint = (0.26 + 0.22 * crisp) * traits.facets * arch * dense * rng.normal(1, 0.07)
@@ -276,12 +277,12 @@ def _laminae(
             _beam(build, at(side * width * 0.13, 5, high * 0.05), at(side * width * 0.31 * size, 3, -high * 0.62),
                   (4.0, width * 0.095), mass * dense)  # fmt: skip
             build.ellipsoid(at(side * width * 0.31, 1, -high * 0.50), (width * 0.085, 5, high * 0.26), joint, frame)
-            build.ellipsoid(at(side * width * 0.40, -2, high * 0.62), (width * 0.09, 5, high * 0.28), joint, frame)
+            build.ellipsoid(at(side * width * 0.38, -2, high * 0.72), (width * 0.09, 5, high * 0.26), joint, frame)
         else:
             # where they overlap like tiles, they hide the discs
             tiled = 0.0 if place.cervical else 1 - crisp
             lamina = at(side * width * 0.21, 5, -high * 0.08)
-            radii = width * (0.18 + 0.05 * tiled) * size, 3.8, high * (0.5 + 0.15 * tiled)
+            radii = width * (0.18 + 0.05 * tiled) * size, 3.8, high * (0.55 + 0.15 * tiled)
             build.ellipsoid(lamina, radii, mass * dense, frame)
             for end, reach in ((1, 0.40), (-1, 0.36)):
                 radii = width * 0.10 + 1, 5.0, high * 0.26 + 1.2
@@ -293,9 +294,9 @@ def _laminae(
     long = (13.0 if place.lumbar else 9.0 if place.cervical else 15.0) * traits.process_length
     tall = high * (0.36 if place.lumbar else 0.22) * rng.normal(1, 0.06)
     plate = frame_along(along)
-    mass = arch * traits.process_mass * (0.34 if place.lumbar else 0.40)
-    middle = at(0, 8, -high * (0.14 if place.lumbar else 0.1)) + along * long
-    build.ellipsoid(middle, (2.6, tall, long), mass * rng.normal(1, 0.08), plate)
+    mass = arch * traits.process_mass * (0.32 if place.lumbar else 0.28)
+    middle = at(0, 8, -high * (0.2 if place.lumbar else 0.1)) + along * long
+    build.ellipsoid(middle, (3.4 if place.lumbar else 2.6, tall, long), mass * rng.normal(1, 0.08), plate)
     build.ellipsoid(middle + along * long * 0.8, (3.4, tall * 0.6, 4.0), mass, plate)
 
 
@@ -326,7 +327,7 @@ def _transverse(
         thoracic = level - FIRST_THORACIC
         reach = float(np.interp(thoracic, (0, 2, 8, 11), (18.0, 17.0, 14.5, 7.0)))
         tall, deep = float(np.interp(thoracic, (0, 11), (5.0, 4.4))), 4.2
-    mass = arch * traits.process_mass * (0.34 if place.lumbar else 0.46)
+    mass = arch * traits.process_mass * 0.25
     for k, side in enumerate((-1, 1)):
         long = reach * traits.process_length * sides[k, 0] * rng.normal(1, 0.07)
         root = place.at(side * width * 0.40, behind - 4, rise * 0.8)

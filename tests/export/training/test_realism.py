@@ -7,9 +7,19 @@ import numpy as np
 import pytest
 
 from edge_spine import SpineEstimator
+from export.training.contrast import PARTS, ROWS
 from export.training.evaluate import scan_of
 from export.training.phantom import make_phantom
-from export.training.realism import FIGURES, REALISM_SEED, REGIONS, figures, percentiles, table
+from export.training.realism import (
+    FIGURES,
+    REALISM_SEED,
+    REGIONS,
+    contrast_table,
+    contrasts,
+    figures,
+    percentiles,
+    table,
+)
 from export.training.scanner import IDXA
 
 
@@ -35,3 +45,21 @@ def test_percentiles_place_a_scan_among_phantoms() -> None:
     assert places[keys[0]] == 100 and places[keys[1]] == pytest.approx(49.5, abs=0.1)
     shown = table(places)
     assert "98 % of 48 figures within" in shown and shown.count("\n") == 2 + len(REGIONS) + 1
+
+
+def test_contrast_table_sets_the_scan_beside_the_phantoms() -> None:
+    keys = [f"{row}, {part}" for row in ROWS for part in PARTS if (row, part) != (ROWS[2], "L1-L5")]
+    phantoms = [dict.fromkeys(keys, value) for value in np.linspace(0, 1, 101).tolist()]
+    shown = contrast_table(dict.fromkeys(keys, 0.25), phantoms)
+    assert shown.count("0.25 (0.05, 0.50, 0.95)") == len(keys) == 8
+    assert shown.splitlines()[-1].endswith("| - |")
+
+
+def test_contrast_of_a_scan_falls_as_it_is_blurred() -> None:
+    scan = scan_of(make_phantom(REALISM_SEED, scanner=IDXA))
+    smooth = replace(scan, pixels=cv2.GaussianBlur(scan.pixels, (0, 0), 3.0))
+    with SpineEstimator(engine="onnx-cpu") as estimator:
+        plain, blurred = contrasts(estimator, scan), contrasts(estimator, smooth)
+    assert all(0 < plain[f"{ROWS[0]}, {part}"] < 0.6 for part in PARTS)
+    for part in PARTS:
+        assert blurred[f"{ROWS[0]}, {part}"] < 0.8 * plain[f"{ROWS[0]}, {part}"]
