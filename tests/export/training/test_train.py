@@ -12,12 +12,14 @@ import torch
 from torch import nn
 
 from export.checkpoint import load_regressor
+from export.lite import SpineLite
 from export.regressor import SpineRegressor
 from export.training.dataset import render
+from export.training.freeze import fold_norms, frozen_part, norms
 from export.training.head import ShapeHead, write_weights
 from export.training.run import FROM_SCRATCH, FROM_WEIGHTS, Plan, Run
 from export.training.samples import Samples, held_out
-from export.training.train import main
+from export.training.train import _check, main, named, parse, plan_of, record
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +27,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     render(folder, 3, 500, workers=1)
     return folder
-
-
-def test_shape_head_folds_into_one_linear_layer() -> None:
-    rng = np.random.default_rng(0)
-    targets = (0.5 + 0.1 * rng.standard_normal((60, 5)) @ rng.standard_normal((5, 1254))).astype(np.float32)
-    head = ShapeHead(targets)
-    features = torch.rand(4, 2048)
-    folded = head.folded()
-    torch.testing.assert_close(folded(features), head(features), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(folded.bias.detach(), torch.from_numpy(targets.mean(axis=0)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("plan", [FROM_SCRATCH, FROM_WEIGHTS])
@@ -104,3 +96,91 @@ def test_a_short_run_writes_weights_and_goes_on_where_it_stopped(cache: Path, tm
 def test_no_shards_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no shards"):
         main(["--cache", str(tmp_path), "--out", str(tmp_path / "out")])
+
+
+def test_frozen_parts_keep_weights_and_statistics(cache: Path, tmp_path: Path) -> None:
+    write_weights(SpineRegressor().init_(), tmp_path / "start.safetensors")
+    plan = replace(FROM_WEIGHTS, freeze=1)
+    run = Run(Samples(cache, seed=2), tmp_path, 1.0, "cpu", plan, tmp_path / "start.safetensors")
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.train_step(*run.samples.batch(2, 64))
+    changed = {name for name, value in run.model.state_dict().items() if not torch.equal(value, before[name])}
+    kept = {name for name in before if name.startswith(("model.0.", "model.1.", "model.4."))}
+    assert kept and not kept & changed
+    assert {"model.5.0.bn1.running_mean", "model.5.0.conv1.weight", "linear.weights.weight"} <= changed
+    run.save()
+
+    # the same state goes on with other options: more frozen, norms fixed, dropout
+    plan = replace(FROM_WEIGHTS, freeze=2, freeze_norms=True, dropout=0.1)
+    again = Run(Samples(cache, seed=3), tmp_path, 1.0, "cpu", plan, tmp_path / "start.safetensors")
+    before = {name: value.clone() for name, value in again.model.state_dict().items()}
+    assert all(torch.equal(value, run.model.state_dict()[name]) for name, value in before.items())
+    name, value = next((n, v) for n, v in again.learning.items() if n == "model.6.0.conv2.weight")
+    assert torch.equal(again.optimiser.state[value]["exp_avg"], run.optimiser.state[run.learning[name]]["exp_avg"])
+    again.train_step(*again.samples.batch(2, 64))
+    changed = {name for name, value in again.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert again.step == 2 and "model.6.0.conv1.weight" in changed
+    assert not any("running_" in name or name.startswith("model.5.") for name in changed)
+
+
+def test_folded_norms_compute_the_same() -> None:
+    torch.manual_seed(0)
+    for network in (SpineRegressor(transformer=False).init_().eval(), SpineLite().init_().eval()):
+        for norm in norms(network):
+            nn.init.uniform_(norm.weight, 0.3, 0.6)
+            nn.init.uniform_(norm.running_var, 0.5, 2.0)
+            nn.init.normal_(norm.running_mean, std=0.1)
+        state, images = network.state_dict(), torch.rand(1, 3, 224, 224)
+        with torch.no_grad():
+            expected = network(images)
+            fold_norms(network)
+            torch.testing.assert_close(network(images), expected, atol=1e-4, rtol=1e-3)
+        assert list(network.state_dict()) == list(state)
+
+
+def test_frozen_parts_need_weights_and_exist(cache: Path, tmp_path: Path) -> None:
+    for plan in (replace(FROM_SCRATCH, freeze_norms=True), replace(FROM_SCRATCH, freeze=0)):
+        with pytest.raises(SystemExit, match="--start"):
+            Run(Samples(cache, seed=2), tmp_path, 1.0, "cpu", plan)
+    with pytest.raises(SystemExit, match="4 stages"):
+        frozen_part(SpineRegressor(transformer=False), 5)
+
+
+def test_the_last_validation_folder_decides(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(Samples(cache, seed=2), tmp_path, 1.0, "cpu", FROM_SCRATCH)
+    losses = iter([0.1, 3.0, 0.05, 4.0, 9.0, 2.0])
+    monkeypatch.setattr("export.training.train.errors", lambda *_: {"loss_px": next(losses)})
+    crops = held_out(cache, 1)
+    bests = []
+    for _ in range(3):
+        entry: dict = {}
+        _check(run, {"phantoms": crops, "people": crops}, entry)
+        assert list(entry["held_out"]) == ["phantoms", "people"]
+        bests.append((run.best, run.worse))
+    assert bests == [(3.0, 0), (3.0, 1), (2.0, 0)]
+
+
+def test_every_option_is_recorded(cache: Path, tmp_path: Path) -> None:
+    write_weights(SpineLite().init_(), tmp_path / "start.safetensors")
+    options = parse(
+        f"--cache {cache} {cache} --share 1 3 --validation a b/people --out {tmp_path} --rate 1e-4 --freeze 1 "
+        "--freeze-norm --dropout 0.2".split()
+    )
+    assert [folder.name for folder in options.validation] == ["a", "people"]
+    options.start = options.teacher = tmp_path / "start.safetensors"
+    samples = Samples(options.cache, seed=1, shares=options.share)
+    kept = record(Run(samples, tmp_path, 1.0, "cpu", plan_of(options), options.start))
+    assert (kept["peak_rate"], kept["freeze"], kept["freeze_norms"], kept["dropout"]) == (1e-4, 1, True, 0.2)
+    assert kept["source_shares"] == [0.25, 0.75] and kept["source_sizes"] == [3, 3] and kept["lite"]
+    json.dumps(kept)
+
+
+def test_names_of_folders_that_are_alike_stay_apart(cache: Path, tmp_path: Path) -> None:
+    other = tmp_path / "phantoms" / cache.name
+    render(other, 1, 700, workers=1)
+    assert list(named([cache, other])) == [str(cache), str(other)]
+    assert list(named([cache])) == [cache.name]
+
+
+def test_plans_wait_long_enough_for_a_noisy_error() -> None:
+    assert FROM_SCRATCH.patience == FROM_WEIGHTS.patience == 12
