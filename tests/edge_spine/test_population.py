@@ -65,9 +65,7 @@ def test_a_range_may_have_limits_of_the_angles(tmp_path: Path) -> None:
     [(30, 40, False), (10.5, 68, False), (10.4, 40, True), (52.1, 40, True), (30, 12.9, True), (30, 68.1, True)],
 )
 def test_a_side_view_outside_the_limits_is_atypical(kyphosis: float, lordosis: float, atypical: bool) -> None:
-    found = replace(
-        fake_result().measurements, kyphosis_t4_t12_deg=float(kyphosis), lordosis_l1_l5_deg=float(lordosis)
-    )
+    found = replace(fake_result().measurements, kyphosis_t4_t12_deg=float(kyphosis), lordosis_l1_l5_deg=float(lordosis))
     assert parsed_population(fake_population(**ANGLES)).is_atypical(found) is atypical
     assert not parsed_population(fake_population()).is_atypical(found)
 
