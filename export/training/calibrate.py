@@ -5,6 +5,11 @@ view by itself, split conformal prediction (Papadopoulos et al. 2002; Lei et al.
 row's centre into a half-width, which is put into the bundle's manifest, under its seal. A bundle that has bands
 already gets new ones. `python -m export.training.evaluate` measures how often they hold.
 
+With `--people DIR --only NAME[,NAME] --only ...` bands also hold for people whom training did not see: each `--only`
+is one person whose bone comes from these packs, see `export.training.people_bands`. A row keeps the wider of both
+bands. How often they hold is printed for phantoms and for each person when the others alone give the bands, and how
+much better the side view is than the mean curve (`sagittal_gain`) is put into the bundle.
+
 The score is the error in crop pixels, since the result's errors scale with them, over a widening with the largest
 Cobb angle that the walk measures. How fast that widens is fitted on a fifth of the phantoms, the bands on the others,
 or they would not be exact. Coverage is marginal: it holds over all scans like the phantoms, not for each kind of them.
@@ -16,9 +21,10 @@ import argparse
 import math
 import multiprocessing
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +38,15 @@ from edge_spine.bundle import MANIFEST, Bundle, load_bundle, manifest_bytes, par
 from edge_spine.errors import EdgeSpineError, Refusal, UsageError
 from edge_spine.outputs.atomic import write_files
 from export.training.dataset import BAND_SEED
-from export.training.evaluate import centre_errors, scan_of
+from export.training.evaluate import mean_sagittal, scan_of
+from export.training.people_bands import (
+    LEAST_IMAGES,
+    LEAST_PEOPLE,
+    METHOD,
+    coverage,
+    left_out_coverage,
+    people_rows,
+)
 from export.training.phantom import Phantom, make_phantom
 
 _FIT_SHARE = 0.2
@@ -52,39 +66,60 @@ class Errors:
     Attributes
     ----------
     error_px : (N, 2, 209) array
-        Absolute error of the coronal and of the sagittal centre, crop pixels of the result.
+        Error of the coronal and of the sagittal centre, crop pixels of the result.
     cobb_deg : (N,) array
         Largest Cobb angle of the result, which is what the runtime knows, degrees.
     refused : int
         Phantoms that the walk refused, which are not among the N.
+    mean_curve_px : (N,) array, optional
+        Mean absolute error of the sagittal centre when the mean curve is the answer, crop pixels of the result.
     """
 
     error_px: Array
     cobb_deg: Array
     refused: int
+    mean_curve_px: Array | None = None
+
+    def scores(self, view: int, severity_deg: float) -> Array:
+        """Return one view's errors (N, 209) as those of straight spines."""
+        scores: Array = self.error_px[:, view] / widening(self.cobb_deg, severity_deg)[:, np.newaxis]
+        return scores
 
 
-def collect(estimator: SpineEstimator, phantoms: Iterable[Phantom]) -> Errors:
+def collect(estimator: SpineEstimator, phantoms: Iterable[Phantom], mean_curve: Array | None = None) -> Errors:
     """Take phantoms through the whole walk.
+
+    Parameters
+    ----------
+    estimator : SpineEstimator
+        The bundle.
+    phantoms : iterable of Phantom
+        With their truth.
+    mean_curve : (209,) array, optional
+        A sagittal centre of mean 0, crop pixels, to compare the answers with.
 
     Raises
     ------
     UsageError
         Every one was refused.
     """
-    errors, cobbs, refused = [], [], 0
+    errors, cobbs, baseline, refused = [], [], [], 0
     for phantom in phantoms:
         try:
             result = estimator(scan_of(phantom))
         except Refusal:
             refused += 1
             continue
-        error_mm = centre_errors(result.curves, phantom.truth(result.curves.z))
-        errors.append(error_mm / result.prepared.model_pixel_mm)
+        truth, pixel_mm = phantom.truth(result.curves.z), result.prepared.model_pixel_mm
+        error_mm = [getattr(result.curves, view)[:, 1] - getattr(truth, view)[:, 1] for view in VIEWS]
+        errors.append(np.stack(error_mm) / pixel_mm)
+        if mean_curve is not None:
+            guess_mm = mean_curve * phantom.model_pixel_mm
+            baseline.append(float(np.abs(guess_mm - truth.sagittal[:, 1]).mean()) / pixel_mm)
         cobbs.append(result.measurements.max_cobb_deg)
     if not errors:
         raise UsageError(f"no phantom could be used, {refused} were refused")
-    return Errors(np.array(errors), np.array(cobbs), refused)
+    return Errors(np.array(errors), np.array(cobbs), refused, np.array(baseline) if baseline else None)
 
 
 def conformal_quantile(scores: Array, nominal: float = NOMINAL) -> Array:
@@ -127,40 +162,98 @@ def fit_severity(error: Array, cobb_deg: Array) -> float:
     return float(_SEVERITIES_DEG[int(np.argmin(loss))])
 
 
-def calibrate(errors: Errors) -> dict[str, Any]:
+def calibrate(errors: Errors, people: Mapping[str, Errors] | None = None) -> dict[str, Any]:
     """Return the rows of the bands, their `severity_deg`, and how many phantoms gave the rows.
+
+    Parameters
+    ----------
+    errors : Errors
+        Of phantoms.
+    people : mapping of Errors, optional
+        By person; rows are then wide enough for both.
 
     Raises
     ------
     UsageError
-        There are too few phantoms.
+        There are too few phantoms or people.
     """
     fitted = max(1, round(_FIT_SHARE * len(errors.cobb_deg)))
     severities: dict[str, float] = {}
     rows: dict[str, list[float]] = {}
     for index, view in enumerate(VIEWS):
-        error, cobb = errors.error_px[:, index], errors.cobb_deg
+        error, cobb = np.abs(errors.error_px[:, index]), errors.cobb_deg
         severities[view] = round(fit_severity(error[:fitted].mean(axis=1), cobb[:fitted]), 1)
         quantile = conformal_quantile(error[fitted:] / widening(cobb[fitted:], severities[view])[:, np.newaxis])
+        if people:
+            signed = [person.scores(index, severities[view]) for person in people.values()]
+            quantile = np.maximum(quantile, people_rows(signed))
         # upwards, so that rounding never makes a band narrower
         rows[view] = [round(value, 4) for value in (np.ceil(quantile * 1e4) / 1e4).tolist()]
     return {**rows, "severity_deg": severities, "count": len(errors.cobb_deg) - fitted}
 
 
-def with_bands(bundle: Bundle, errors: Errors, first_seed: int) -> bytes:
-    """Return the bundle's manifest with bands from errors of its own engine.
+def sagittal_gain(people: Mapping[str, Errors]) -> float:
+    """Return the share of the mean curve's sagittal error that the model saves, every person weighing the same.
+
+    Raises
+    ------
+    ValueError
+        The errors were collected without a mean curve.
+    """
+    model, baseline = 0.0, 0.0
+    for person in people.values():
+        if person.mean_curve_px is None:
+            raise ValueError("errors with those of the mean curve are needed")
+        model += float(np.abs(person.error_px[:, 1]).mean())
+        baseline += float(person.mean_curve_px.mean())
+    return 1 - model / baseline
+
+
+def coverage_table(errors: Errors, people: Mapping[str, Errors]) -> list[str]:
+    """Return lines that say how often bands hold, side by side for phantoms and for people.
 
     Raises
     ------
     UsageError
-        There are too few phantoms, or the bundle does not say which weights it was made from.
+        There are too few phantoms or people.
+    """
+    alone, both = calibrate(errors), calibrate(errors, people)
+    left_out = f"people, each by bands from the others ({len(people)})"
+    table: dict[str, list[float]] = {}
+    for index, view in enumerate(VIEWS):
+        severity = both["severity_deg"][view]
+        floor, rows = np.array(alone[view]), np.array(both[view])
+        scores = {name: person.scores(index, severity) for name, person in people.items()}
+        found = left_out_coverage(scores, floor)
+        column = {
+            "phantoms, their bands alone": coverage(floor, errors.scores(index, severity)),
+            "phantoms": coverage(rows, errors.scores(index, severity)),
+            "people, phantoms' bands alone": float(np.mean([coverage(floor, score) for score in scores.values()])),
+            "people, in sample": float(np.mean([coverage(rows, score) for score in scores.values()])),
+            left_out: float(np.mean(list(found.values()))),
+            **{f"  {name}": share for name, share in found.items()},
+        }
+        for name, share in column.items():
+            table.setdefault(name, []).append(share)
+    width = max(map(len, table))
+    lines = [f"{name:{width}}" + "".join(f"{share:10.1%}" for share in shares) for name, shares in table.items()]
+    return [f"{'coverage of the 90 % bands':{width}}" + "".join(f"{view:>10}" for view in VIEWS), *lines]
+
+
+def with_bands(bundle: Bundle, errors: Errors, first_seed: int, people: Mapping[str, Errors] | None = None) -> bytes:
+    """Return the bundle's manifest with bands from errors of its own engine on phantoms and, if given, on people.
+
+    Raises
+    ------
+    UsageError
+        There are too few phantoms or people, or the bundle does not say which weights it was made from.
     BundleError
         The bands would not be valid.
     """
     weights = bundle.manifest.get("checkpoint", {}).get("sha256")
     if not weights:
         raise UsageError(f"{bundle.folder.name}: the manifest does not name the weights that it was made from")
-    found = calibrate(errors)
+    found = calibrate(errors, people)
     fitted = len(errors.cobb_deg) - found["count"]
     bands = {
         "schema": SCHEMA,
@@ -168,14 +261,24 @@ def with_bands(bundle: Bundle, errors: Errors, first_seed: int) -> bytes:
         "unit": UNIT,
         **found,
         "calibrated_on": f"phantoms, seeds from {first_seed}: {found['count']} for the bands, {fitted} others for "
-        f"severity_deg, {errors.refused} refused; not patients",
-        "method": _METHOD,
+        f"severity_deg, {errors.refused} refused{_described(people)}; not patients",
+        "method": f"{_METHOD}; {METHOD}" if people else _METHOD,
         "weights_sha256": weights,
         "localiser_sha256": bundle.manifest["files"][bundle.file_with_role("localiser")]["sha256"],
     }
+    if people:
+        bands["sagittal_gain"] = round(sagittal_gain(people), 3)
     content = manifest_bytes({**bundle.manifest, "bands": bands})
     parse_manifest(content)
     return content
+
+
+def _described(people: Mapping[str, Errors] | None) -> str:
+    if not people:
+        return ""
+    images = sum(len(person.cobb_deg) for person in people.values())
+    refused = sum(person.refused for person in people.values())
+    return f"; {images} images of {len(people)} left-out people ({', '.join(people)}), {refused} refused"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -185,7 +288,35 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=BAND_SEED, help=f"first phantom's seed (default {BAND_SEED})")
     parser.add_argument("--engine", default="auto", help="engine to run (default auto)")
     parser.add_argument("--workers", type=int, default=2, help="processes that render; 1 for this one (default 2)")
+    parser.add_argument("--people", type=Path, metavar="DIR", help="folder of packs of real bone")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME[,NAME]",
+        help="packs of one person whom training did not see; once for each person",
+    )
+    parser.add_argument("--per-person", type=int, default=40, metavar="N", help="images of each person (default 40)")
     return parser
+
+
+def _groups(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+    """Return the packs of each person.
+
+    Raises
+    ------
+    UsageError
+        There are too few people or images, or a pack belongs to two.
+    """
+    if bool(options.people) != bool(options.only):
+        raise UsageError("--people and --only belong together")
+    groups = {only: tuple(name.strip() for name in only.split(",")) for only in options.only}
+    names = [name for group in groups.values() for name in group]
+    if len(groups) != len(options.only) or len(set(names)) != len(names) or not all(names):
+        raise UsageError("every --only needs packs of its own: bands over people need people who share no bone")
+    if groups and (len(groups) < LEAST_PEOPLE or options.per_person < LEAST_IMAGES):
+        raise UsageError(f"--only is needed for {LEAST_PEOPLE} people or more, with {LEAST_IMAGES} images each")
+    return groups
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -193,16 +324,19 @@ def _run(options: argparse.Namespace) -> None:
         raise UsageError("--count and --workers must be at least 1")
     if options.seed < BAND_SEED:
         raise UsageError(f"--seed must be {BAND_SEED} or more: training, evaluation and INT8 use the phantoms before")
+    groups = _groups(options)
     bundle = load_bundle(options.model)
     seeds = range(options.seed, options.seed + options.count)
     with ExitStack() as stack:
         estimator = stack.enter_context(SpineEstimator(engine=options.engine, model=options.model))
-        phantoms: Iterable[Phantom] = map(make_phantom, seeds)
+        render: Callable[[Callable[[int], Phantom], range], Iterable[Phantom]] = map
         if options.workers > 1:
             pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(options.workers))
-            phantoms = pool.imap(make_phantom, seeds, chunksize=4)
+            render = partial(pool.imap, chunksize=4)
+        phantoms = render(make_phantom, seeds)
         errors = collect(estimator, tqdm(phantoms, total=options.count, unit="phantom", disable=None))
-    content = with_bands(bundle, errors, options.seed)
+        people = _people(estimator, groups, options, render) if groups else None
+    content = with_bands(bundle, errors, options.seed, people)
     if load_bundle(options.model).sha256 != bundle.sha256:
         raise UsageError(f"{options.model}: the bundle was replaced meanwhile; nothing was added to it")
     # only the manifest changes, so that one renaming exchanges the whole bundle
@@ -212,6 +346,28 @@ def _run(options: argparse.Namespace) -> None:
     for view in VIEWS:
         rows, severity = getattr(calibration, view), getattr(calibration, f"{view}_severity_deg")
         print(f"{view}: {rows.mean():.2f} crop pixels ({rows.min():.2f} to {rows.max():.2f}), doubled at {severity}°")
+    if people:
+        print(*coverage_table(errors, people), sep="\n")
+        print(f"sagittal gain over the mean curve, left-out people: {sagittal_gain(people):.1%}")
+
+
+def _people(
+    estimator: SpineEstimator,
+    groups: Mapping[str, tuple[str, ...]],
+    options: argparse.Namespace,
+    render: Callable[[Callable[[int], Phantom], range], Iterable[Phantom]],
+) -> dict[str, Errors]:
+    from export.training.people import make_person
+
+    mean_curve = mean_sagittal()[:, 1]
+    people = {}
+    for index, (person, names) in enumerate(groups.items()):
+        first = options.seed + index * options.per_person
+        images = render(partial(make_person, options.people, names), range(first, first + options.per_person))
+        people[person] = collect(
+            estimator, tqdm(images, total=options.per_person, unit=person, disable=None), mean_curve
+        )
+    return people
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -167,7 +167,12 @@ def test_bands_are_read_and_no_bundle_needs_them(folder: Path) -> None:
     ("change", "message"),
     [
         ({"nominal": 0.95}, "'nominal' must be 0.9"),
-        ({"schema": "edge-spine/bands/2"}, "'schema' must be"),
+        ({"schema": "edge-spine/bands/3"}, "'schema' must be"),
+        ({"sagittal_gain": 0.2}, "an object with"),
+        ({"schema": "edge-spine/bands/2", "sagittal_gain": 1.0}, "'sagittal_gain' must be"),
+        ({"schema": "edge-spine/bands/2", "sagittal_gain": True}, "'sagittal_gain' must be"),
+        ({"schema": "edge-spine/bands/2", "sagittal_gain": "0.2"}, "'sagittal_gain' must be"),
+        ({"schema": "edge-spine/bands/2", "more": 1}, "an object with"),
         ({"unit": "mm"}, "'unit' must be"),
         ({"coronal": [0.5] * 208}, "'coronal' must be 209 numbers"),
         ({"coronal": "0" * 209}, "'coronal' must be 209 numbers"),

@@ -230,6 +230,11 @@ PREVIEWS = {
     "large": {"pixels": fake_pixels(3164, 1088), "pixel_spacing_mm": (0.607, 0.605)},
     "at the edge": {"curves": fake_curves(middle_mm=20.0, top_mm=5.0)},
     "bands": {"band_90": fake_bands()},
+    "everything": {
+        "curves": fake_curves(lateral_mm=30.0, waves=2.0),
+        "quality": _BUSY,
+        "band_90": replace(fake_bands(), sagittal_gain=0.25),
+    },
     "wide bands": {"band_90": fake_bands(coronal_mm=11.0, sagittal_mm=88.0)},
 }
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,17 @@ from edge_spine.bundle import load_bundle, manifest_bytes
 from edge_spine.errors import BundleError
 from edge_spine.outputs import palette, panels, preview_png
 from edge_spine.outputs.drawing import Canvas
-from edge_spine.population import PopulationRange
+from edge_spine.population import PopulationRange, parsed_population
 from tests.edge_spine.fake_bundle import fake_bundle
 from tests.edge_spine.fake_result import fake_result
+
+# what the schema "edge-spine/population/2" adds
+ANGLES: dict[str, Any] = {
+    "schema": "edge-spine/population/2",
+    "kyphosis_deg": [10.5, 52.0],
+    "lordosis_deg": [13, 68.0],
+    "angles_of": "true curves",
+}
 
 
 def fake_population(**changes: Any) -> dict[str, Any]:
@@ -44,6 +53,23 @@ def test_a_bundle_may_carry_a_range(tmp_path: Path) -> None:
     assert load_bundle(fake_bundle(tmp_path / "without")).population is None
 
 
+def test_a_range_may_have_limits_of_the_angles(tmp_path: Path) -> None:
+    found = load_bundle(with_population(tmp_path / "with", fake_population(**ANGLES))).population
+    assert found is not None and found.at(2.0).kyphosis_deg == (10.5, 52.0) and found.lordosis_deg == (13.0, 68.0)
+    old = load_bundle(with_population(tmp_path / "old", fake_population())).population
+    assert old is not None and old.kyphosis_deg is None and old.lordosis_deg is None
+
+
+@pytest.mark.parametrize(
+    ("kyphosis", "lordosis", "atypical"),
+    [(30, 40, False), (10.5, 68, False), (10.4, 40, True), (52.1, 40, True), (30, 12.9, True), (30, 68.1, True)],
+)
+def test_a_side_view_outside_the_limits_is_atypical(kyphosis: float, lordosis: float, atypical: bool) -> None:
+    found = replace(fake_result().measurements, kyphosis_t4_t12_deg=float(kyphosis), lordosis_l1_l5_deg=float(lordosis))
+    assert parsed_population(fake_population(**ANGLES)).is_atypical(found) is atypical
+    assert not parsed_population(fake_population()).is_atypical(found)
+
+
 def test_the_packaged_bundle_carries_one() -> None:
     found = load_bundle().population
     assert found is not None
@@ -56,7 +82,14 @@ def test_the_packaged_bundle_carries_one() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": "edge-spine/population/2"}, "'schema' must be"),
+        ({"schema": "edge-spine/population/3"}, "'schema' must be"),
+        ({"schema": "edge-spine/population/2"}, "an object with"),
+        ({"kyphosis_deg": [10, 50]}, "an object with"),
+        ({**ANGLES, "kyphosis_deg": [10, 50, 60]}, "'kyphosis_deg' must be two angles"),
+        ({**ANGLES, "lordosis_deg": [10, "50"]}, "'lordosis_deg' must be two angles"),
+        ({**ANGLES, "lordosis_deg": [True, 50]}, "'lordosis_deg' must be two angles"),
+        ({**ANGLES, "kyphosis_deg": [50, 10]}, "'kyphosis_deg' must begin with the lower"),
+        ({**ANGLES, "angles_of": "guesses"}, "'angles_of' must be"),
         ({"share": 0.5}, "'share' must be"),
         ({"unit": "mm"}, "'unit' must be"),
         ({"low": [0.0] * 208}, "'low' must be 209 numbers"),

@@ -11,6 +11,7 @@ import pytest
 from edge_spine.errors import Refusal
 from edge_spine.layout import CROP_SIZE, CURVE_ROWS
 from edge_spine.measure import measure
+from edge_spine.population import PopulationRange
 from edge_spine.preprocess import Prepared
 from edge_spine.quality import Quality, judge, spine_contrast
 from edge_spine.reconstruct import curves_from_output, reconstruct
@@ -34,6 +35,7 @@ def _verdict(
     shift_px: float = 0.0,
     brightness: float = 0.4,
     one_side: float = 0.0,
+    population: PopulationRange | None = None,
     **changes: Any,
 ) -> Quality:
     """Judge a straight (or leaning) spine with one sagittal bow, in a crop that shows it."""
@@ -53,7 +55,7 @@ def _verdict(
     curves = curves_from_output(output.astype(np.float32).ravel(), prepared)
     spine = reconstruct(curves)
     scan = Scan(np.zeros((791, 272), np.float32), (2.4, 2.4), "test.dcm", None, ("orientation-unknown",))
-    return judge(scan, prepared, curves, spine, measure(spine))
+    return judge(scan, prepared, curves, spine, measure(spine), population)
 
 
 def test_an_adult_spine_is_accepted_with_the_flags_of_its_scan() -> None:
@@ -119,3 +121,10 @@ def test_contrast_is_that_of_the_spine_with_the_brighter_side() -> None:
     columns = np.tile([106.0, 112.0, 118.0, 106.0, 112.0, 118.0], (209, 1)) / CROP_SIZE
     prepared = _prepared(tensor=np.broadcast_to(crop, (1, 3, *crop.shape)))
     assert spine_contrast(prepared, curves_from_output(columns, prepared)) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_side_view_outside_the_usual_angles_is_flagged() -> None:
+    rows = np.zeros(209)
+    wide, narrow = (PopulationRange(rows, rows + 1, (-180.0, top), None) for top in (180.0, -170.0))
+    for population, flagged in ((None, False), (PopulationRange(rows, rows + 1), False), (wide, False), (narrow, True)):
+        assert ("side-view-atypical" in _verdict(population=population).flags) is flagged

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,8 +87,10 @@ def test_no_text_overlaps_or_leaves_the_page(monkeypatch: pytest.MonkeyPatch) ->
         canvases.append(self)
 
     monkeypatch.setattr(report_pdf._PdfCanvas, "__init__", remembered)
+    busy = SimpleNamespace(accepted=True, flags=tuple(f"a-rather-long-name-of-a-flag-number-{n}" for n in range(9)))
+    told = replace(fake_bands(), sagittal_gain=0.25)
     for lateral_mm in (0.0, 14.0, 60.0):
-        report_pdf.render(fake_result(band_90=fake_bands(), curves=fake_curves(lateral_mm=lateral_mm)))
+        report_pdf.render(fake_result(band_90=told, curves=fake_curves(lateral_mm=lateral_mm), quality=busy))
     assert len(canvases) == 3
     for canvas in canvases:
         assert len(canvas.texts) > 30

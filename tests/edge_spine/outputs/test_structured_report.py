@@ -19,7 +19,7 @@ from edge_spine.estimator import SpineEstimator, SpineResult
 from edge_spine.levels import LEVELS
 from edge_spine.reading.orientation import Turn, turn_from_patient_orientation
 from edge_spine.scan import scan_from_bytes
-from tests.edge_spine.fake_result import fake_curves
+from tests.edge_spine.fake_result import fake_bands, fake_curves
 from tests.edge_spine.outputs.dicom_checks import (
     DEMO_SCAN,
     fake_dicom_result,
@@ -143,6 +143,17 @@ def test_the_private_scheme_is_declared_and_its_codes_fit() -> None:
     assert {scheme for scheme in schemes if scheme.startswith("99")} == declared == {"99EDGESPINE"}
     values = [str(e.value) for e in report.iterall() if e.keyword in ("CodeValue", "LongCodeValue")]
     assert values and all(len(value) <= 16 for value in values)
+
+
+def test_it_says_what_the_side_view_is_worth_where_that_is_known() -> None:
+    plain = fake_dicom_result(band_90=fake_bands())
+    told = replace(plain, band_90=replace(fake_bands(), sagittal_gain=0.25))
+    texts = []
+    for result in (plain, told):
+        (container,) = find(read(render("sr", result)), "Qualitative Evaluations")
+        texts.append([item.TextValue for item in find(container, "Comment")])
+    sentence = "Side view inferred, on people it has not seen about 25 % better than an average spine."
+    assert texts[1] == [*texts[0], sentence]
 
 
 def test_it_is_unverified_and_carries_notice_flags_and_posture() -> None:

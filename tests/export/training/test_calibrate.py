@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,8 +14,18 @@ import pytest
 from edge_spine.bands import widening
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import BundleError, UsageError
-from export.training.calibrate import Errors, calibrate, conformal_quantile, fit_severity, main, with_bands
+from export.training.calibrate import (
+    Errors,
+    calibrate,
+    conformal_quantile,
+    coverage_table,
+    fit_severity,
+    main,
+    sagittal_gain,
+    with_bands,
+)
 from export.training.dataset import BAND_SEED, CALIBRATION_SEED, EVALUATION_SEED, REFERENCE_SEED
+from export.training.phantom import Phantom, make_phantom
 from tests.edge_spine.fake_bundle import fake_bundle, fake_calibration
 
 CHECKPOINT = {"file": "fake", "sha256": "c" * 64, "epoch": None}
@@ -163,3 +176,104 @@ def test_what_cannot_be_calibrated_is_one_line(model: Path, tmp_path: Path, caps
     nameless = load_bundle(fake_bundle(tmp_path / "nameless"))
     with pytest.raises(UsageError, match="does not name the weights"):
         with_bands(nameless, drawn(0, 40), BAND_SEED)
+
+
+def of_people(count: int, size: float) -> dict[str, Errors]:
+    """Invented errors of people: each with one of its own, the same in all rows and images, on top of the rest."""
+    people = {}
+    for index, own in enumerate(np.random.default_rng(9).standard_normal(count)):
+        rest = drawn(100 + index, 30)
+        people[f"person {index}"] = Errors(rest.error_px * 0.1 + own * size, rest.cobb_deg, 0, np.full(30, 4.0))
+    return people
+
+
+def test_bands_are_those_of_people_where_they_are_wider() -> None:
+    errors = drawn(8, 400)
+    alone = calibrate(errors)
+    for size, wider in ((20.0, True), (0.0, False)):
+        found = calibrate(errors, of_people(5, size))
+        for view in ("coronal", "sagittal"):
+            assert (np.array(found[view]) >= np.array(alone[view])).all()
+            assert (np.mean(found[view]) > 2 * np.mean(alone[view])) is np.bool_(wider)
+        assert found["severity_deg"] == alone["severity_deg"] and found["count"] == alone["count"]
+
+
+def test_coverage_is_printed_side_by_side() -> None:
+    lines = coverage_table(drawn(8, 400), of_people(5, 8.0))
+    shares = {line[:-20].strip(): [float(share[:-1]) for share in line[-20:].split()] for line in lines[1:]}
+    assert lines[0].split()[-2:] == ["coronal", "sagittal"]
+    assert shares["phantoms, their bands alone"] == pytest.approx([90, 90], abs=3)
+    assert min(shares["phantoms"]) > 95 > 60 > max(shares["people, phantoms' bands alone"])
+    left_out = shares["people, each by bands from the others (5)"]
+    of_each = np.array([shares[f"person {index}"] for index in range(5)])
+    assert left_out == pytest.approx(of_each.mean(axis=0).tolist(), abs=0.1)
+    assert all(np.array(left_out) < shares["people, in sample"])
+
+
+def test_the_gain_by_hand() -> None:
+    error = np.zeros((10, 2, 209))
+    error[:, 1] = -3.0
+    people = {
+        name: Errors(error, np.zeros(10), 0, np.full(10, baseline)) for name, baseline in (("a", 4.0), ("b", 6.0))
+    }
+    assert sagittal_gain(people) == pytest.approx(1 - 3 / 5)
+    with pytest.raises(ValueError, match="mean curve"):
+        sagittal_gain({"a": Errors(error, np.zeros(10), 0)})
+
+
+@pytest.fixture
+def people(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, tuple[str, ...], int]]:
+    """STAND-INS for people of real bone: phantoms; returns what was asked for."""
+    asked = []
+
+    def make_person(folder: Path, names: tuple[str, ...], seed: int) -> Phantom:
+        asked.append((folder, names, seed))
+        return make_phantom(seed)
+
+    module = ModuleType("export.training.people")
+    module.make_person = make_person  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "export.training.people", module)
+    return asked
+
+
+def test_people_widen_the_bands_of_a_bundle_and_it_says_so(
+    tmp_path: Path, people: list[tuple[Path, tuple[str, ...], int]], capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    # the FAKE networks find a spine in some phantoms only
+    model = Path(shutil.copytree(load_bundle().folder, tmp_path / "model"))
+    before = load_bundle(model).bands
+    run = ["--model", str(model), "--count", "30", "--engine", "onnx-cpu", "--workers", "1", "--per-person", "5"]
+    assert main([*run, "--people", "packs", "--only", "one,two", "--only", "three", "--only", "four"]) == 0
+    assert {(folder, names) for folder, names, _ in people} == {
+        (Path("packs"), names) for names in (("one", "two"), ("three",), ("four",))
+    }
+    assert len({seed for *_, seed in people}) == 15 and min(seed for *_, seed in people) == BAND_SEED
+    bands = load_bundle(model).manifest["bands"]
+    assert "15 images of 3 left-out people (one,two, three, four), 0 refused; not patients" in bands["calibrated_on"]
+    assert "over people" in bands["method"] and bands["schema"] == "edge-spine/bands/2"
+    calibration = load_bundle(model).bands
+    assert calibration is not None and calibration.sagittal_gain == bands["sagittal_gain"]
+    # phantoms, on which the model is much better than the mean curve
+    assert before is not None and before.sagittal_gain is None and 0.3 < bands["sagittal_gain"] < 0.9
+    printed = capsys.readouterr().out
+    assert "people, each by bands from the others (3)" in printed and "sagittal gain" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--people", "packs"], "belong together"),
+        (["--only", "a"], "belong together"),
+        (["--people", "packs", "--only", "a", "--only", "b"], "3 people or more"),
+        (["--people", "packs", "--only", "a,b", "--only", "b", "--only", "c"], "share no bone"),
+        (["--people", "packs", "--only", "a", "--only", "a", "--only", "c"], "share no bone"),
+        (["--people", "packs", "--only", "a,", "--only", "b", "--only", "c"], "share no bone"),
+        (["--people", "packs", "--only", "a", "--only", "b", "--only", "c", "--per-person", "4"], "5 images each"),
+    ],
+)
+def test_people_who_are_not_enough_are_one_line(
+    model: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["--model", str(model), *arguments]) == 2
+    assert message in capsys.readouterr().err
