@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from edge_spine.layout import CROP_SIZE, CURVE_ROWS
 from export.regressor import OUTPUTS, SpineRegressor
-from export.training.dataset import MARGIN, augment, target_of
-from export.training.train import as_images
+from export.training.augment import augment
+from export.training.dataset import MARGIN, target_of
+from export.training.validation import as_images
 
 # children of the trunk up to layer 3: 14 x 14 cells of 16 crop pixels, 1024 channels
 LAYER3 = 7
