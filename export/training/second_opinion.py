@@ -6,7 +6,7 @@ contrast, cut ends), and prints rank correlations of their differences with the 
 mean absolute differences of the sagittal centre, or of all three sagittal columns, mm; the columns that correlate
 better are kept, and both are reported. Intervals resample people, with all of their images. The limit that flags a
 stated share of undisturbed phantoms is printed with the share of bad results, those whose 3D error is above twice the
-median of the group's undisturbed ones, that it catches.
+median of undisturbed images of the same kind (phantoms or people), that it catches.
 """
 
 from __future__ import annotations
@@ -227,6 +227,10 @@ def measure(opinions: list[Opinion], false_alarms: float) -> dict[str, Any]:
         raise ValueError("no undisturbed phantom was accepted; limits are set by them, so give a larger --count")
     groups = _groups(opinions)
     report: dict[str, Any] = {"false_alarms": false_alarms, "count": {name: len(g) for name, g in groups.items()}}
+    usual = {
+        kind: np.median([o.errors["deviation3d_mm"] for o in groups[f"{kind}, as scanned"]])
+        for kind in sorted({group[0].group for group in groups.values()})
+    }
     report["columns"] = {}
     for columns in COLUMNS:
         pairs = np.array([opinion.differences[columns] for opinion in clean])
@@ -237,9 +241,7 @@ def measure(opinions: list[Opinion], false_alarms: float) -> dict[str, Any]:
             people = [opinion.person for opinion in group]
             values = signals(group, columns, scale)
             deviation = np.array([opinion.errors["deviation3d_mm"] for opinion in group])
-            usual = [o.errors["deviation3d_mm"] for o in group if o.disturbance == "as scanned"]
-            # a group of one disturbance alone has its own median
-            bad = deviation > 2 * np.median(usual if usual else deviation)
+            bad = deviation > 2 * usual[group[0].group]
             found["groups"][name] = {
                 signal: {
                     **{
@@ -263,7 +265,9 @@ def _groups(opinions: list[Opinion]) -> dict[str, list[Opinion]]:
             groups[f"{group}, {name}"] = [
                 o for o in opinions if o.group == group and (o.disturbance == "as scanned") in wanted
             ]
-    return {name: group for name, group in groups.items() if len(group) > 2}
+    # a rank correlation needs three images
+    whole = {g for g in {o.group for o in opinions} if len(groups[f"{g}, as scanned"]) > 2}
+    return {name: group for name, group in groups.items() if len(group) > 2 and group[0].group in whole}
 
 
 def _mean_correlation(groups: dict[str, dict[str, dict[str, Any]]]) -> float:

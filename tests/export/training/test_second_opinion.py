@@ -123,6 +123,8 @@ def test_the_columns_that_tell_more_are_kept() -> None:
         assert row["networks"]["sagittal_mm"][0] > 0.85
         assert abs(row["mirror"]["sagittal_mm"][0]) < 0.6
         assert row["networks"]["sagittal_mm"][0] > row["both"]["sagittal_mm"][0] > row["mirror"]["sagittal_mm"][0]
+    bad = {name: row["networks"]["bad"] for name, row in groups.items()}
+    assert bad["phantoms, as scanned"] + bad["phantoms, disturbed"] == bad["phantoms, all"]
     assert groups["phantoms, disturbed"]["networks"]["caught"] > groups["phantoms, disturbed"]["mirror"]["caught"]
     assert table(report).startswith("Sagittal columns: centre (kept)")
     with pytest.raises(ValueError, match="no undisturbed phantom"):
