@@ -316,5 +316,6 @@ def _paths(xp: Any, numbers: list[Any], along: Any) -> Any:
     square, slope, curve, apart, apart_slope, half, density = numbers
     reach = xp.sqrt(xp.clip(square + along * (slope + along * curve), 0, None))
     apart = apart + along * apart_slope
-    inside = xp.minimum(apart + reach, half) - xp.maximum(apart - reach, -half)
+    # from the middle forwards and backwards, so that a far slab takes no digits from a short path
+    inside = xp.minimum(reach, half - apart) + xp.minimum(reach, half + apart)
     return xp.clip(inside, 0, None) * density

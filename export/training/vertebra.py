@@ -337,6 +337,7 @@ def _transverse(
         _beam(build, root, tip, (deep, tall), dense)
         if level == _L5:
             # the wing's root runs on to the body
-            _beam(build, place.at(side * width * 0.46, behind - 12, 0), tip, (5.0, tall * 0.9), dense * 0.8)
+            wing = root + 0.7 * (tip - root)
+            _beam(build, place.at(side * width * 0.46, behind - 12, 0), wing, (5.0, tall * 0.9), dense * 0.8)
         elif place.lumbar:
             _beam(build, root, root + 0.6 * (tip - root), (deep, tall * 1.3), dense * 0.5)

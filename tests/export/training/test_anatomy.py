@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -76,26 +74,3 @@ def test_same_generator_same_bones_and_people_differ() -> None:
         assert 0.05 < np.std([getattr(person.vertebrae, name) for person in people]) < 0.08
     discs = np.array([person.vertebrae.disc for person in people])
     assert discs.min() >= 0 and 1.0 < discs.max() <= 1.2
-
-
-def test_arches_hang_lower_from_level_to_level() -> None:
-    """The mass behind the canal lies above the body's middle in the upper chest, half a height below it at L5."""
-    person, shape = SUBJECT.person, SUBJECT.shape
-    traits = replace(person.vertebrae, lamina_deg=0.0, arch_height=0.0, asymmetry=0.0)
-    straight = replace(shape, tangent=np.tile([0.0, 0.0, -1.0], (len(LEVELS), 1)), rotation=np.zeros(len(LEVELS)))
-    empty = skeleton(np.random.default_rng(7), person, straight, levels=())
-    height = {}
-    for name in ("T2", "T11", "L2", "L5"):
-        level = LEVELS.index(name)
-        solids = skeleton(np.random.default_rng(7), replace(person, vertebrae=traits), straight, levels=(level,))
-        added = len(solids) - len(empty)
-        centre = (solids.centre[:added] - straight.centre[level]) / straight.height[level]
-        mass = np.abs(solids.density * solids.radii.prod(axis=1))[:added]
-        near = np.abs(solids.centre[:added, 0] - straight.centre[level, 0]) < 0.45 * straight.width[level]
-        behind = solids.centre[:added, 1] - straight.centre[level, 1] > straight.depth[level] / 2 + 10
-        chosen = near & behind
-        # without the spinous process, which alone points away from the laminae
-        chosen &= solids.centre[:added, 1] - straight.centre[level, 1] < straight.depth[level] / 2 + 23
-        height[name] = float(np.average(centre[chosen, 2], weights=mass[chosen]))
-    assert height["T2"] > 0.0 > height["T11"] > height["L2"] > height["L5"]
-    assert -0.75 < height["L5"] < -0.35

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from export.training.evaluate import (
     vary,
 )
 from export.training.phantom import Phantom, make_phantom, make_subject
+from export.training.scanner import IDXA
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +84,7 @@ def test_variants_say_where_their_crop_is(phantom: Phantom, variant: str) -> Non
 
 def test_what_comes_into_view_is_the_scanners_background() -> None:
     """An inverted scan that is turned must not get black corners, which no scanner draws."""
-    inverted = make_phantom(10_000_028)
-    assert inverted.scanner.inverted
+    inverted = make_phantom(10_000_028, scanner=replace(IDXA, inverted=True))
     scan, _ = vary(inverted, "tilted")
     corners = scan.pixels[[0, 0, -1, -1], [0, -1, 0, -1]]
     assert (corners == 2**inverted.scanner.bits - 1).all()

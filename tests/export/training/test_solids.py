@@ -98,3 +98,16 @@ def test_frame_is_orthonormal_and_right_handed() -> None:
         np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-9)
         assert np.linalg.det(axes) == pytest.approx(1)
         np.testing.assert_allclose(axes[2], direction)
+
+
+def test_an_upright_tube_is_taller_than_thick_and_keeps_its_area() -> None:
+    path = np.array([[-10.0, 0, 0], [0, 0, 0], [10, 0, 0]])
+    flat, round_ = SolidBuilder(), SolidBuilder()
+    flat.tube(path, 4.0, 1.0, 1.0, 0.0, upright=1.5)
+    round_.tube(path, 4.0, 1.0, 1.0, 0.0)
+    tall, plain = _image(flat), _image(round_)
+    assert tall.sum() == pytest.approx(plain.sum(), rel=0.03)
+    column = tall[:, 30]
+    # 6 mm up, 8 / 3 mm along the beam
+    assert column.max() == pytest.approx(2 * 4.0 / 1.5 / 10, rel=1e-4)
+    assert np.flatnonzero(column > 0.01).tolist() == list(range(25, 36))
