@@ -39,9 +39,9 @@ asked, scan, out, engine = float(sys.argv[1]), sys.argv[2], sys.argv[3], sys.arg
 marks = {"the interpreter runs": time.time() - asked}
 from pathlib import Path
 from edge_spine import SpineEstimator, read_scan
-from edge_spine.bundle import load_bundle
+from edge_spine.bundle.load import load_bundle
 from edge_spine.engines import open_engine
-from edge_spine.outputs import parse_formats, write_outputs
+from edge_spine.outputs.registry import parse_formats, write_outputs
 import pydicom
 marks["all is imported but the engine's library"] = time.time() - asked
 alone = {}

@@ -40,8 +40,8 @@ def device_times(engine: Any, image: NDArray[np.float32], runs: int) -> Found:
     """
     if engine.name != "tensorrt":
         return {"reason": f"{engine.name}: only the TensorRT engine has a stream that events can be put on"}
-    from edge_spine.engines.base import INPUT_NAME
-    from edge_spine.engines.cuda import import_pycuda
+    from edge_spine.engines.tensorrt.cuda import import_pycuda
+    from edge_spine.network import INPUT_NAME
 
     cuda, session = import_pycuda(), engine._session
     times = []

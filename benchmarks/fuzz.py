@@ -40,9 +40,10 @@ from pydicom.uid import (
 )
 
 from edge_spine.errors import Refusal
-from edge_spine.inputs import find_scans
 from edge_spine.reading.decoder_process import decoder
-from edge_spine.scan import Scan, scan_from_bytes
+from edge_spine.reading.files import find_scans
+from edge_spine.reading.read import scan_from_bytes
+from edge_spine.scan import Scan
 
 LIMIT_S, LIMIT_MB = 5.0, 300.0
 # pydicom's own files and those of pydicom-data: colour, palette, 16 bits, and other encoders' frames

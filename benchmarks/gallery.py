@@ -25,14 +25,15 @@ sys.path.insert(0, str(ROOT))
 
 from edge_spine import SpineEstimator, read_scan  # noqa: E402
 from edge_spine.errors import EdgeSpineError  # noqa: E402
-from edge_spine.estimator import NOTICE, SpineResult  # noqa: E402
-from edge_spine.layout import CROP_SIZE  # noqa: E402
 from edge_spine.measure import measure  # noqa: E402
-from edge_spine.outputs import palette, panels, preview_png  # noqa: E402
-from edge_spine.outputs.drawing import Box, Canvas, Colour, MillimetreView  # noqa: E402
-from edge_spine.outputs.shading import shade  # noqa: E402
-from edge_spine.preprocess import Body, find_body  # noqa: E402
+from edge_spine.network import CROP_SIZE  # noqa: E402
+from edge_spine.outputs import preview_png  # noqa: E402
+from edge_spine.outputs.drawing import palette, panels  # noqa: E402
+from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, MillimetreView  # noqa: E402
+from edge_spine.outputs.drawing.shading import shade  # noqa: E402
+from edge_spine.preprocessing.body import Body, find_body  # noqa: E402
 from edge_spine.reconstruct import reconstruct  # noqa: E402
+from edge_spine.result import NOTICE, SpineResult  # noqa: E402
 from export.training.dataset import EVALUATION_SEED  # noqa: E402
 from export.training.evaluate import centre_errors, compare, judge_bands, scan_of  # noqa: E402
 from export.training.phantom import Subject, make_phantom, make_subject  # noqa: E402

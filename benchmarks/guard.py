@@ -40,7 +40,7 @@ from measuring import ROOT, laid_out, machine, write_json
 
 from edge_spine import SpineEstimator, read_scan
 from edge_spine.measure import measure
-from edge_spine.preprocess import prepare
+from edge_spine.preprocessing import prepare
 from edge_spine.quality import judge
 from edge_spine.reconstruct import curves_from_output, reconstruct
 

@@ -40,9 +40,9 @@ from edge_spine.cohort.pool import usable_cores
 from edge_spine.engines import ENGINES
 from edge_spine.engines.select import PRECISIONS
 from edge_spine.errors import EdgeSpineError
-from edge_spine.estimator import SpineResult
 from edge_spine.measure import measure
 from edge_spine.outputs import write_outputs
+from edge_spine.result import SpineResult
 
 BUNDLED = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 IN_A_ROW = 5

@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_spine.outputs import palette
-from edge_spine.outputs.drawing import Box, Canvas
+from edge_spine.outputs.drawing import palette
+from edge_spine.outputs.drawing.canvas import Box, Canvas
 
 WIDTH, HEIGHT = 1100, 620
 _MARGIN, _LABELS, _ROW, _BINS = 28, 230, 42, 80

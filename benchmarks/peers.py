@@ -154,8 +154,8 @@ def by_nncf(work: Work) -> Any:
     import openvino as runtime
     import torch
 
-    from edge_spine.engines.base import INPUT_SHAPE
-    from edge_spine.verification import crop_tensor
+    from edge_spine.engines.verification import crop_tensor
+    from edge_spine.network import INPUT_SHAPE
     from export.checkpoint import load_regressor
 
     network = load_regressor(work.weights)[0]
@@ -264,7 +264,7 @@ def serve(name: str, work: Work, crops: NDArray[np.uint8], connection: Connectio
     silence = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(silence, stream)
-    from edge_spine.verification import crop_tensor
+    from edge_spine.engines.verification import crop_tensor
 
     try:
         started = time.perf_counter()
@@ -289,7 +289,7 @@ def serve(name: str, work: Work, crops: NDArray[np.uint8], connection: Connectio
 def measure(work: Work, names: list[str], runs: int) -> list[dict[str, Any]]:
     """Start the peers, compare their answers, time them in turns; returns a row for each."""
     from edge_spine.bundle import load_bundle
-    from edge_spine.verification import compare, read_references
+    from edge_spine.engines.verification import compare, read_references
 
     bundle = load_bundle(work.model)
     crops, expected = read_references(bundle)

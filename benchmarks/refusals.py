@@ -35,7 +35,8 @@ sys.path.insert(0, str(ROOT))
 
 from edge_spine import SpineEstimator, read_scan  # noqa: E402
 from edge_spine.errors import Refusal  # noqa: E402
-from edge_spine.scan import Scan, scan_from_bytes  # noqa: E402
+from edge_spine.reading.read import scan_from_bytes  # noqa: E402
+from edge_spine.scan import Scan  # noqa: E402
 from export.training.absorptiometry import bone_density, soft_tissue  # noqa: E402
 from export.training.anatomy import skeleton  # noqa: E402
 from export.training.phantom import Phantom, make_phantom  # noqa: E402

@@ -5,19 +5,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from edge_spine.estimator import SpineEstimator, SpineResult
-    from edge_spine.scan import Scan, read_scan
+from edge_spine.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineEstimator
+    from edge_spine.reading import read_scan
+    from edge_spine.result import SpineResult
+    from edge_spine.scan import Scan
 
 __all__ = ["Scan", "SpineEstimator", "SpineResult", "__version__", "read_scan"]
 
 _HOMES = {
     "Scan": "edge_spine.scan",
     "SpineEstimator": "edge_spine.estimator",
-    "SpineResult": "edge_spine.estimator",
-    "read_scan": "edge_spine.scan",
+    "SpineResult": "edge_spine.result",
+    "read_scan": "edge_spine.reading",
 }
 
 

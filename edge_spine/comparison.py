@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
-from edge_spine.estimator import NOTICE, SpineResult
 from edge_spine.measure import MIN_CURVE_DEG, LevelledCurve
+from edge_spine.result import NOTICE, SpineResult
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

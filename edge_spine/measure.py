@@ -18,8 +18,8 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import ArrayLike, NDArray
 
-from edge_spine.levels import fraction_of, level_at
 from edge_spine.reconstruct import Spine
+from edge_spine.vertebrae import fraction_of, level_at
 
 Side = Literal["left", "right"]
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from edge_spine.bundle.bands import ATYPICAL_SIDE_VIEW, PopulationRange
 from edge_spine.errors import Refusal
-from edge_spine.layout import CROP_SIZE, CURVE_ROWS
 from edge_spine.measure import Measurements
-from edge_spine.population import FLAG as ATYPICAL_SIDE_VIEW
-from edge_spine.population import PopulationRange
-from edge_spine.preprocess import Prepared
+from edge_spine.network import CROP_SIZE, CURVE_ROWS
+from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.reconstruct import Curves, Spine
 from edge_spine.scan import Scan
 

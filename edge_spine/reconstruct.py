@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_spine.errors import Refusal
-from edge_spine.layout import CROP_SIZE, CURVE_ROWS, ROWS
+from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS
 
 RING_POINTS = 48
 # 11 rows (about 24 mm) of a cubic halve the row-to-row jitter, and still follow the waists of the vertebrae.

@@ -13,8 +13,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from edge_spine.engines.base import INPUT_NAME
-from edge_spine.verification import crop_tensor
+from edge_spine.engines.verification import crop_tensor
+from edge_spine.network import INPUT_NAME
 
 _WEIGHT_STEPS = 127
 _ERRORS_ONLY = 3

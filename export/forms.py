@@ -15,10 +15,10 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_spine.engines.base import INPUT_NAME, OUTPUT_NAME
 from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT, widened
-from edge_spine.engines.symmetric import quantised_readers, symmetric_graph
-from edge_spine.verification import Verification, compare, crop_tensor
+from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_graph
+from edge_spine.engines.verification import Verification, compare, crop_tensor
+from edge_spine.network import INPUT_NAME, OUTPUT_NAME
 from export.verify import check
 
 # a form is good enough when it needs no more than this share of its tolerance

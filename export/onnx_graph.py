@@ -12,8 +12,8 @@ import onnxruntime
 import torch
 from torch import nn
 
-from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 from edge_spine.errors import EdgeSpineError
+from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 from export.lite import Network
 from export.regressor import INPUT_SIZE
 from export.thin_head import with_thin_head

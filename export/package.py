@@ -19,13 +19,22 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from edge_spine.bundle import MANIFEST, SCHEMA, Bundle, load_bundle, manifest_bytes
-from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
+from edge_spine.bundle import load_bundle
+from edge_spine.bundle.load import MANIFEST, SCHEMA, Bundle, manifest_bytes
 from edge_spine.engines.forms import FP16
+from edge_spine.engines.verification import Verification
 from edge_spine.errors import UsageError
-from edge_spine.layout import CANONICAL_ROWS, CROP_SIZE, CURVE_ROWS, ROWS
-from edge_spine.preprocess import HIGHEST_PERCENTILE, LOWEST_PERCENTILE, SIGMOID_SHIFT
-from edge_spine.verification import Verification
+from edge_spine.network import (
+    CANONICAL_ROWS,
+    CROP_SIZE,
+    CURVE_ROWS,
+    INPUT_NAME,
+    INPUT_SHAPE,
+    OUTPUT_NAME,
+    OUTPUT_SHAPE,
+    ROWS,
+)
+from edge_spine.preprocessing.intensity import HIGHEST_PERCENTILE, LOWEST_PERCENTILE, SIGMOID_SHIFT
 from export.checkpoint import Source
 from export.forms import gated_forms, half_graph
 from export.lite import Network

@@ -20,8 +20,8 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization import quantize_static as ort_quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from edge_spine.engines.base import INPUT_NAME
-from edge_spine.verification import crop_tensor
+from edge_spine.engines.verification import crop_tensor
+from edge_spine.network import INPUT_NAME
 from export.bias_correction import correct_biases
 
 METHODS = {

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from edge_spine.bundle import load_bundle
 from edge_spine.engines.forms import INT8, INT8_TENSORRT, form_graph
-from edge_spine.engines.symmetric import symmetric_graph
-from edge_spine.verification import Verification, compare, read_references
+from edge_spine.engines.tensorrt.symmetric import symmetric_graph
+from edge_spine.engines.verification import Verification, compare, read_references
 from export.forms import Outputs, answers, sensitivity, summary
 
 

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from edge_spine.engines.onnx import OnnxEngine
+from edge_spine.engines.verification import Verification, compare, crop_tensor
 from edge_spine.errors import EdgeSpineError
-from edge_spine.verification import Verification, compare, crop_tensor
 from export.lite import Network
 
 

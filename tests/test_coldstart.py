@@ -36,7 +36,7 @@ def test_every_figure_is_there_and_they_fit_together(tmp_path: Path) -> None:
 
 def test_a_plain_run_loads_no_package_of_another_purpose() -> None:
     code = (
-        "import sys, tempfile\nfrom edge_spine.cli import main\n"
+        "import sys, tempfile\nfrom edge_spine.cli.main import main\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
         f"    options = ['--out', folder, '--write', 'json', '--engine', 'onnx-cpu', '-q']\n"
         f"    assert main(['run', {str(SCAN)!r}, *options]) == 0\n"
@@ -53,7 +53,5 @@ def test_a_plain_run_loads_no_package_of_another_purpose() -> None:
         *("highdicom", "pynetdicom", "reportlab", "trimesh", "prometheus_client", "filelock"),
         *("pyarrow", "pandas", "ray", "distributed", "multiprocessing"),
     }
-    drawing = {
-        f"edge_spine.outputs.{name}" for name in ("preview_png", "panels", "drawing", "report_html", "glb", "stl")
-    }
-    assert not loaded & (drawing | {"edge_spine.comparison", "edge_spine.verification", "edge_spine.cohort"})
+    drawing = {f"edge_spine.outputs.{name}" for name in ("preview_png", "drawing", "report_html", "glb", "stl")}
+    assert not loaded & (drawing | {"edge_spine.comparison", "edge_spine.engines.verification", "edge_spine.cohort"})

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import gallery
 from edge_spine import read_scan
 from edge_spine.measure import measure
-from edge_spine.outputs import palette
+from edge_spine.outputs.drawing import palette
 from edge_spine.reconstruct import Curves, reconstruct
 from export.training.phantom import make_phantom, make_subject
 from export.training.scanner import IDXA

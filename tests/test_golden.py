@@ -28,10 +28,10 @@ import edge_spine
 from benchmarks.refusals import REFUSED, from_png
 from edge_spine import Scan, SpineEstimator, SpineResult, read_scan
 from edge_spine.errors import EdgeSpineError
-from edge_spine.estimator import STAGES
-from edge_spine.inputs import find_scans
-from edge_spine.outputs import DICOM_OBJECTS, FORMATS
-from edge_spine.scan import scan_from_bytes
+from edge_spine.outputs.registry import DICOM_OBJECTS, FORMATS
+from edge_spine.reading.files import find_scans
+from edge_spine.reading.read import scan_from_bytes
+from edge_spine.result import STAGES
 from export.training.phantom import dicom_file, make_phantom
 from export.training.scanner import IDXA
 from tests.conftest import MakeDicom
@@ -206,9 +206,9 @@ def test_files_that_are_refused(golden: dict[str, Any], make_dicom: MakeDicom, t
         files[name] = stream.getvalue()
     files |= {"npy cut": files["npy"][:500], "npy damaged": files["npy"][:20]}
     found = {}
+    spacing = (4.0, 4.0)
     for name, data in files.items():
         found[name] = answer(lambda data=data: scan_from_bytes(data, "file.dcm"))
-        spacing = (4.0, 4.0)
         found[f"{name}, 4 mm"] = answer(lambda data=data: scan_from_bytes(data, "file.dcm", pixel_spacing=spacing))
     found["given spacing"] = answer(lambda: scan_from_bytes(png, "file.png", pixel_spacing=(0.0, 4.0)))
     found["given giant"] = answer(lambda: scan_from_bytes(png, "file.png", pixel_spacing=(19.0, 19.0)))

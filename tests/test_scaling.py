@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edge_spine.errors import Refusal
-from edge_spine.scan import scan_from_bytes
+from edge_spine.reading.read import scan_from_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 

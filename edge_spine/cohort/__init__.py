@@ -1,4 +1,4 @@
-"""Cohorts: thousands of scans on a process pool, a Ray or a Dask cluster, into Parquet files. See README.md here."""
+"""Thousands of scans into Parquet files, on a process pool, Ray or Dask; the door is `SpineBatch`. See README.md."""
 
 from __future__ import annotations
 

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_spine import __version__
 from edge_spine.cohort.manifest import COLUMN_SPACING, ID, PATH, ROW_SPACING, Scan
 from edge_spine.cohort.rows import NAMES, Row, row_of
 from edge_spine.errors import EdgeSpineError, UsageError
-from edge_spine.inputs import find_scans
-from edge_spine.processing import Report, process
+from edge_spine.reading.files import find_scans
+from edge_spine.runner import Report, process
+from edge_spine.version import __version__
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineEstimator, SpineResult
-    from edge_spine.inputs import ScanFile
+    from edge_spine.estimator import SpineEstimator
+    from edge_spine.reading.files import ScanFile
+    from edge_spine.result import SpineResult
 
 # The localiser's network serves one thread at a time.
 _ONE_AT_A_TIME = threading.Lock()
@@ -42,7 +43,7 @@ class SpineBatch:
     imager_spacing : bool
         As in `edge_spine.read_scan`.
     formats : sequence of str
-        Files to write for each scan besides its row, see `edge_spine.outputs`; none by default.
+        Files to write for each scan besides its row, see `edge_spine.outputs.registry`; none by default.
     folder : str, optional
         Where those files go, each scan's in a folder of its own.
     """

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_spine.errors import UsageError
-from edge_spine.inputs import find_scans
 from edge_spine.reading.checks import check_given_spacing
+from edge_spine.reading.files import find_scans
 
 PATH, ID, ROW_SPACING, COLUMN_SPACING = COLUMNS = ("path", "id", "row_spacing_mm", "column_spacing_mm")
 _LIMIT = 1 << 30

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edge_spine import __version__
-from edge_spine.estimator import STAGES
-from edge_spine.processing import Report
+from edge_spine.result import STAGES
+from edge_spine.runner import Report
+from edge_spine.version import __version__
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from edge_spine.estimator import SpineResult
+    from edge_spine.result import SpineResult
 
 # A failure without a refusal code still needs a word to count it by.
 FAILED, WORKER_DIED = "failed", "worker-died"

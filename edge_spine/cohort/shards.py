@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edge_spine.cohort.rows import FAILED, WORKER_DIED, Row, schema
-from edge_spine.durable import sync_folder, write_durably
 from edge_spine.errors import UsageError
+from edge_spine.files import sync_folder, write_durably
 
 if TYPE_CHECKING:
     import pyarrow

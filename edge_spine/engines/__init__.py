@@ -1,4 +1,4 @@
-"""Inference engines: one file each behind the contract of `base`; `select` chooses."""
+"""Inference engines behind the contract of `base`, one file each; the door is `open_engine`."""
 
 from __future__ import annotations
 

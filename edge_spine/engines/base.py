@@ -9,11 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.errors import UsageError
-
-INPUT_NAME = "image"
-OUTPUT_NAME = "curves"
-INPUT_SHAPE = (1, 3, 224, 224)
-OUTPUT_SHAPE = (1, 1254)
+from edge_spine.network import INPUT_NAME, INPUT_SHAPE
 
 
 class Engine(ABC):

@@ -4,7 +4,7 @@
 form      for                                    where it comes from
 ========  =====================================  ==========================================================
 int8      ONNX Runtime on processors             the bundle's engine file, as it is
-int8-trt  TensorRT                               derived from the engine file, see `edge_spine.engines.symmetric`
+int8-trt  TensorRT                               derived from the engine file, see `engines.tensorrt.symmetric`
 fp16      TensorRT, ONNX Runtime on GPUs         the bundle's float file, where it has one, as it is
 fp32      comparison                             derived from the float file: the same weights in float32
 ========  =====================================  ==========================================================
@@ -12,8 +12,8 @@ fp32      comparison                             derived from the float file: th
 
 from __future__ import annotations
 
-from edge_spine.bundle import Bundle
-from edge_spine.engines.symmetric import parsed_graph, symmetric_graph
+from edge_spine.bundle.load import Bundle
+from edge_spine.engines.tensorrt.symmetric import parsed_graph, symmetric_graph
 from edge_spine.errors import UsageError
 
 INT8, INT8_TENSORRT, FP16, FP32 = FORMS = ("int8", "int8-trt", "fp16", "fp32")

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE, Engine, first_line
+from edge_spine.engines.base import Engine, first_line
 from edge_spine.engines.driver import gpu_problem
 from edge_spine.engines.quiet_import import import_onnxruntime
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
+from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
 PROVIDERS = {"onnx-cpu": "CPUExecutionProvider", "onnx-cuda": "CUDAExecutionProvider"}
 _EXTRAS = {"onnx-cpu": "cpu", "onnx-cuda": "cuda"}

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE, Engine, first_line
+from edge_spine.engines.base import Engine, first_line
 from edge_spine.engines.quiet_import import import_openvino
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
+from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
 _DEVICE = "CPU"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 
-from edge_spine.bundle import Bundle
+from edge_spine.bundle.load import Bundle
 from edge_spine.engines.base import Engine
 from edge_spine.engines.forms import FP16, INT8, form_graph, tensorrt_form
 from edge_spine.errors import EngineUnavailable, UsageError
@@ -74,7 +74,7 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
 def engine_problem(name: str) -> str | None:
     """Return why an engine cannot run here, in one line, or None where it can."""
     if name == "tensorrt":
-        from edge_spine.engines.tensorrt import tensorrt_problem
+        from edge_spine.engines.tensorrt.engine import tensorrt_problem
 
         return tensorrt_problem()
     if name == "openvino":
@@ -93,7 +93,7 @@ def engine_problems() -> dict[str, str | None]:
 
 def _open(bundle: Bundle, name: str, threads: int | None, precision: str) -> Engine:
     if name == "tensorrt":
-        from edge_spine.engines.tensorrt import TensorRTEngine, ready_plan
+        from edge_spine.engines.tensorrt.engine import TensorRTEngine, ready_plan
 
         form = tensorrt_form(precision)
         return TensorRTEngine(ready_plan(bundle, form), precision=form.removesuffix("-trt"))
@@ -140,6 +140,6 @@ def _may_saturate() -> bool:
 
 def _agrees(bundle: Bundle, engine: Engine) -> bool:
     """Tell whether an engine gives what the bundle's first references expect."""
-    from edge_spine.verification import verify
+    from edge_spine.engines.verification import verify
 
     return verify(bundle, engine, _CHECKED_REFERENCES).passed

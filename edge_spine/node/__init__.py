@@ -1,1 +1,1 @@
-"""The deployed forms of the same walk: a DICOM node and a watch folder, on one spool."""
+"""A DICOM node and a watch folder on one spool; the door is `service.Node`, and `watch.WatchFolder` for folders."""

@@ -17,7 +17,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from edge_spine.bundle import MODELS
+from edge_spine.bundle.load import MODELS
 from edge_spine.engines import ENGINES, PRECISIONS
 from edge_spine.errors import UsageError
 from edge_spine.node.outbox import Backoff

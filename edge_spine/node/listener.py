@@ -23,14 +23,14 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from edge_spine.durable import write_durably
 from edge_spine.errors import REFUSAL_CODES, EdgeSpineError, Refusal
+from edge_spine.files import write_durably
 from edge_spine.node.config import NodeConfig, Tls
 from edge_spine.node.connections import Connections, GuardedServer, socket_of
 from edge_spine.node.monitor import Monitor
 from edge_spine.node.records import Audit, uid_hash
+from edge_spine.reading.read import check_header
 from edge_spine.reading.syntaxes import readable_syntaxes
-from edge_spine.scan import check_header
 
 STORAGE_CLASSES = (
     ComputedRadiographyImageStorage,

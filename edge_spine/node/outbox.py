@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edge_spine.durable import move_durably, sync_folder, write_durably
+from edge_spine.files import move_durably, sync_folder, write_durably
 
 _RECORD = "delivery.json"
 

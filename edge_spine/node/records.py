@@ -8,7 +8,7 @@ import threading
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edge_spine.durable import append_durably
+from edge_spine.files import append_durably
 
 
 class Audit:

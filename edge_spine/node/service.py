@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_spine.errors import EdgeSpineError
-from edge_spine.estimator import SpineEstimator, SpineResult
+from edge_spine.estimator import SpineEstimator
 from edge_spine.node.config import NodeConfig
 from edge_spine.node.courier import Courier
 from edge_spine.node.listener import Listener
@@ -21,9 +21,10 @@ from edge_spine.node.outbox import Outbox
 from edge_spine.node.records import Audit
 from edge_spine.node.spool import Claim, Spool, files_in
 from edge_spine.node.worker import Worker
-from edge_spine.outputs import DICOM_OBJECTS
-from edge_spine.processing import Report, process
-from edge_spine.scan import read_scan
+from edge_spine.outputs.registry import DICOM_OBJECTS
+from edge_spine.reading import read_scan
+from edge_spine.result import SpineResult
+from edge_spine.runner import Report, process
 
 _PURGE_EVERY_S = 3600.0
 _log = logging.getLogger(__name__)

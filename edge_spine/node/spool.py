@@ -17,8 +17,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from edge_spine.durable import move_durably, sync_folder, write_durably
 from edge_spine.errors import EdgeSpineError
+from edge_spine.files import move_durably, sync_folder, write_durably
 
 MAX_ATTEMPTS = 3
 _ATTEMPTS = tuple(f"work/{number}" for number in range(MAX_ATTEMPTS + 1))

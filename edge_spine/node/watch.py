@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from edge_spine.durable import move_durably, sync_folder
 from edge_spine.errors import EdgeSpineError, Refusal, UsageError
-from edge_spine.estimator import SpineEstimator, SpineResult
-from edge_spine.inputs import ScanFile, find_scans, looks_like_scan
+from edge_spine.estimator import SpineEstimator
+from edge_spine.files import move_durably, sync_folder
 from edge_spine.node.records import Audit, Ledger
 from edge_spine.node.spool import Claim, Spool, files_in
 from edge_spine.node.worker import Worker
 from edge_spine.outputs import write_outputs
-from edge_spine.processing import Report, process
+from edge_spine.reading.files import ScanFile, find_scans, looks_like_scan
+from edge_spine.result import SpineResult
+from edge_spine.runner import Report, process
 from edge_spine.scan import Scan
 
 # A copy that has stalled for so long is taken as it is, so that it is refused by name instead of waited for.
@@ -101,7 +102,7 @@ class WatchFolder:
     estimator : SpineEstimator
         Loaded.
     formats : sequence of str
-        Keys of `edge_spine.outputs.FORMATS`.
+        Keys of `edge_spine.outputs.registry.FORMATS`.
     read : callable
         Reads a scan, with the spacing that the user gives.
     on_report : callable

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_spine.node.records import Audit
 from edge_spine.node.spool import Claim, Spool
-from edge_spine.processing import Report
+from edge_spine.runner import Report
 
 _IDLE_S = 1.0
 _RETRY_S, _STORAGE_WAIT_S = 1.0, 10.0

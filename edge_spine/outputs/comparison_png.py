@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.outputs import palette, panels
-from edge_spine.outputs.drawing import Box, Canvas, Colour, MillimetreView
-from edge_spine.preprocess import find_body
+from edge_spine.outputs.drawing import palette, panels
+from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, MillimetreView
+from edge_spine.preprocessing.body import find_body
 
 if TYPE_CHECKING:
     from edge_spine.comparison import Change, Comparison
-    from edge_spine.estimator import SpineResult
+    from edge_spine.result import SpineResult
 
 WIDTH, HEIGHT = 1600, 1000
 _MARGIN, _GAP, _TOP, _BOTTOM = 24, 14, 76, 946

@@ -11,7 +11,7 @@ import numpy as np
 from edge_spine.measure import row_levels
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineResult
+    from edge_spine.result import SpineResult
 
 HEADER = (
     "z_mm",

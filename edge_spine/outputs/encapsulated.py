@@ -8,10 +8,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, EncapsulatedSTLStorage
 
 from edge_spine.outputs import stl
-from edge_spine.outputs.dicom_identity import Identity, finished, identify, source_reference, source_series
+from edge_spine.outputs.dicom.identity import Identity, finished, identify, source_reference, source_series
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineResult
+    from edge_spine.result import SpineResult
 
 
 def encapsulated_stl(result: SpineResult) -> bytes:

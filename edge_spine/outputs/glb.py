@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.levels import LEVELS
 from edge_spine.measure import row_levels
-from edge_spine.outputs.panels import largest_curve_tint
+from edge_spine.outputs.drawing.panels import largest_curve_tint
 from edge_spine.reconstruct import RING_POINTS
+from edge_spine.vertebrae import LEVELS
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineResult
+    from edge_spine.result import SpineResult
 
 # Metres, +X to the patient's left, +Y to the head, +Z to the front: a rotation, so that sides stay sides.
 GLTF_FROM_LPS_MM = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]) / 1000
@@ -29,7 +29,7 @@ def render(result: SpineResult) -> bytes:
     """
     import trimesh
 
-    from edge_spine.estimator import NOTICE
+    from edge_spine.result import NOTICE
 
     vertices, faces = result.spine.mesh()
     scene = trimesh.Scene()

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from edge_spine.outputs import palette, panels
-from edge_spine.outputs.drawing import Box, Canvas
+from edge_spine.outputs.drawing import palette, panels
+from edge_spine.outputs.drawing.canvas import Box, Canvas
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineResult
+    from edge_spine.result import SpineResult
 
 WIDTH, HEIGHT = 1600, 1000
 

@@ -11,19 +11,19 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING
 
-from edge_spine.outputs import palette, panels
 from edge_spine.outputs import preview_png as preview
-from edge_spine.outputs.drawing import Box, Canvas
-from edge_spine.outputs.end_lines import DRAWN_FROM_DEG
+from edge_spine.outputs.drawing import palette, panels
+from edge_spine.outputs.drawing.canvas import Box, Canvas
+from edge_spine.outputs.drawing.end_lines import DRAWN_FROM_DEG
 from edge_spine.outputs.report.scene import plane_picture, scene
 from edge_spine.outputs.report.svg import SvgCanvas, data_uri
 from edge_spine.outputs.report.vector import PALETTE, PAPER, hexadecimal
 from edge_spine.outputs.wording import REMARK, SUBTITLE, TITLE, headline, origin, sections, verdict
-from edge_spine.preprocess import find_body
+from edge_spine.preprocessing.body import find_body
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineResult
-    from edge_spine.preprocess import Body
+    from edge_spine.preprocessing.body import Body
+    from edge_spine.result import SpineResult
 
 _LABELS = {
     "scan": "The whole scan with the coronal curves of the spine; the patient's right is on the left",
@@ -44,7 +44,7 @@ def render(result: SpineResult) -> bytes:
     RuntimeError
         OpenCV cannot encode a picture.
     """
-    from edge_spine.estimator import NOTICE
+    from edge_spine.result import NOTICE
 
     style, viewer = _style(), _asset("viewer.min.js")
     body = find_body(result.scan.pixels, result.scan.source)

@@ -14,13 +14,13 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas as Page
 
-from edge_spine.outputs import palette, panels
-from edge_spine.outputs.drawing import Box, Colour, Image
+from edge_spine.outputs.drawing import palette, panels
+from edge_spine.outputs.drawing.canvas import Box, Colour, Image
 from edge_spine.outputs.report.vector import Ink, VectorCanvas, cut_out
 from edge_spine.outputs.wording import SUBTITLE, TITLE, origin
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineResult
+    from edge_spine.result import SpineResult
 
 # The proportions of A4: larger letters than the preview's, and the panels a little narrower.
 _WIDTH, _HEIGHT = 1560, 1103
@@ -37,7 +37,7 @@ def render(result: SpineResult) -> bytes:
     Fonts are embedded and text can be selected. It names no patient: only the scan's file name, in which
     letters that the font lacks become "?".
     """
-    from edge_spine.estimator import NOTICE
+    from edge_spine.result import NOTICE
 
     for name, file in _FONTS.values():
         pdfmetrics.registerFont(TTFont(name, file))

@@ -9,10 +9,10 @@ from highdicom.sc import SCImage
 from pydicom.dataset import Dataset
 
 from edge_spine.outputs import preview_png
-from edge_spine.outputs.dicom_identity import CAUTION, MANUFACTURER, finished, identify, source_reference
+from edge_spine.outputs.dicom.identity import CAUTION, MANUFACTURER, finished, identify, source_reference
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineResult
+    from edge_spine.result import SpineResult
 
 
 def render(result: SpineResult) -> bytes:

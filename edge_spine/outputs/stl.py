@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineResult
+    from edge_spine.result import SpineResult
 
 # STL itself says neither unit nor axes: SPACE=LPS is what 3D Slicer writes and looks for. 80 bytes, and a binary
 # file must not begin with "solid".

@@ -38,25 +38,18 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from edge_spine import __version__
 from edge_spine.errors import OutputError
-from edge_spine.levels import Part, fraction_of
-from edge_spine.outputs import report_codes as codes
-from edge_spine.outputs.dicom_identity import (
-    CAUTION,
-    MANUFACTURER,
-    Identity,
-    device_uid,
-    finished,
-    identify,
-)
-from edge_spine.outputs.dicom_values import REQUIRED
-from edge_spine.outputs.end_lines import end_lines
+from edge_spine.outputs.dicom import codes
+from edge_spine.outputs.dicom.identity import CAUTION, MANUFACTURER, Identity, device_uid, finished, identify
+from edge_spine.outputs.dicom.values import REQUIRED
+from edge_spine.outputs.drawing.end_lines import end_lines
 from edge_spine.outputs.wording import side_view_worth
+from edge_spine.version import __version__
+from edge_spine.vertebrae import Part, fraction_of
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineResult
     from edge_spine.measure import LevelledCurve
+    from edge_spine.result import SpineResult
 
 _CONTAINS = "CONTAINS"
 _FRAME = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_spine import __version__
+from edge_spine.version import __version__
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineResult
+    from edge_spine.result import SpineResult
 
 TITLE = "edge-spine"
 SUBTITLE = "3D spine from one DXA scan"

@@ -16,11 +16,11 @@ from pydicom.dataset import Dataset
 from edge_spine.errors import Refusal
 from edge_spine.reading.checks import ACCEPTED_SPACING, check_extent, check_size, is_plausible_spacing
 from edge_spine.reading.header import DicomStream, numbers, read_header, read_pixel_data, transfer_syntax
-from edge_spine.reading.orientation import Turn, turn_from_patient_orientation
+from edge_spine.reading.orientation import turn_from_patient_orientation
 from edge_spine.reading.pixels import PixelFormat, decode, pixel_format, whole_number
 from edge_spine.reading.protocol import check_protocol, is_ge_densitometer
 from edge_spine.reading.syntaxes import DEFLATED, check_syntax
-from edge_spine.scan import Scan
+from edge_spine.scan import Scan, Turn
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _silence_lock, _silence = threading.Lock(), ExitStack()

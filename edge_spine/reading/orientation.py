@@ -3,66 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from typing import Any
 
 from edge_spine.errors import Refusal
-
-_Number = TypeVar("_Number", int, float)
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What to do to the stored image: first transpose, then flip.
-
-    Attributes
-    ----------
-    transpose, flip_columns, flip_rows : bool
-        Exchange rows and columns; reverse left and right; reverse up and down.
-    flags : tuple of str
-        What a reader of the result should know of it.
-    """
-
-    transpose: bool = False
-    flip_columns: bool = False
-    flip_rows: bool = False
-    flags: tuple[str, ...] = ()
-
-    def shape(self, pair: tuple[_Number, _Number]) -> tuple[_Number, _Number]:
-        """Return a (row, column) pair of the stored image as one of the turned image."""
-        return (pair[1], pair[0]) if self.transpose else pair
-
-    def apply(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """Return the turned image, (rows, columns), as a view."""
-        turned = pixels.T if self.transpose else pixels
-        if self.flip_columns:
-            turned = turned[:, ::-1]
-        return turned[::-1] if self.flip_rows else turned
-
-    def stored_points(self, points: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
-        """Find points of the turned image in the stored one.
-
-        Parameters
-        ----------
-        points : (N, 2) array
-            Column and row in the turned image; 0, 0 is the centre of its first pixel.
-        shape : tuple of int
-            Rows and columns of the turned image.
-
-        Returns
-        -------
-        ndarray of float64, (N, 2)
-            Column and row in the stored image, from the centre of its first pixel.
-        """
-        column, row = np.asarray(points, dtype=np.float64).T
-        if self.flip_columns:
-            column = shape[1] - 1 - column
-        if self.flip_rows:
-            row = shape[0] - 1 - row
-        return np.column_stack((row, column) if self.transpose else (column, row))
+from edge_spine.scan import Turn
 
 
 def turn_from_patient_orientation(source: str, patient_orientation: Any) -> Turn:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edge_spine.layout import CROP_SIZE
+from edge_spine.network import CROP_SIZE
 from export.checkpoint import load_regressor
 from export.training.evaluate import interval
 from export.training.run import FROM_SCRATCH, FROM_WEIGHTS, Run

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.bands import VIEWS, Bands
-from edge_spine.layout import ROWS
+from edge_spine.bundle.bands import VIEWS, Bands
 from edge_spine.measure import measure
 from edge_spine.metrics import centreline_deviation, iou3d
+from edge_spine.network import ROWS
 from edge_spine.reconstruct import Curves, Spine
 from edge_spine.scan import Scan
 from export.training.phantom import Phantom, make_subject

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.preprocess import find_body, normalise
+from edge_spine.preprocessing.body import find_body
+from edge_spine.preprocessing.intensity import normalise
 from export.training.align_rigid import STILL, Alignment, Placement, Plane, align
 from export.training.align_volume import Volume, scan_features
 from export.training.phantom import Phantom, make_phantom

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.interpolate import BSpline, make_lsq_spline
 
-from edge_spine.layout import CURVE_ROWS
+from edge_spine.network import CURVE_ROWS
 from export.training.align_rigid import Array, Placement, moved
 from export.training.align_volume import PairSkipped, Volume
 from export.training.dataset import SpineInScan

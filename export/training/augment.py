@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.layout import CROP_SIZE, CURVE_ROWS
+from edge_spine.network import CROP_SIZE, CURVE_ROWS
 from export.training.dataset import MARGIN, WIDE, target_of
 
 Image = NDArray[np.float32]

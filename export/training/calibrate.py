@@ -33,10 +33,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_spine import SpineEstimator
-from edge_spine.bands import NOMINAL, SCHEMA, UNIT, VIEWS, widening
-from edge_spine.bundle import MANIFEST, Bundle, load_bundle, manifest_bytes, parse_manifest
+from edge_spine.bundle import load_bundle
+from edge_spine.bundle.bands import NOMINAL, SCHEMA, UNIT, VIEWS, widening
+from edge_spine.bundle.load import MANIFEST, Bundle, manifest_bytes, parse_manifest
 from edge_spine.errors import EdgeSpineError, Refusal, UsageError
-from edge_spine.outputs.atomic import write_files
+from edge_spine.files import write_files
 from export.training.dataset import BAND_SEED
 from export.training.evaluate import mean_sagittal, scan_of
 from export.training.people_bands import (

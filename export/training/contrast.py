@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
-from edge_spine.levels import level_range
+from edge_spine.vertebrae import level_range
 
 Array = NDArray[np.float64]
 

@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_spine.errors import UsageError
-from edge_spine.layout import CROP_SIZE
-from edge_spine.localise import thumbnail
-from edge_spine.preprocess import Body, find_body, normalise, resample
+from edge_spine.network import CROP_SIZE
+from edge_spine.preprocessing.body import Body, find_body
+from edge_spine.preprocessing.crop import resample
+from edge_spine.preprocessing.intensity import normalise
+from edge_spine.preprocessing.locator import thumbnail
 from export.training.people import PersonScan, make_person, pack_names
 from export.training.phantom import Phantom, make_phantom
 from export.training.shape import FIRST_THORACIC, LAST_LUMBAR

@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_spine import SpineEstimator
-from edge_spine.bands import NOMINAL, VIEWS
 from edge_spine.bundle import load_bundle
+from edge_spine.bundle.bands import NOMINAL, VIEWS
 from edge_spine.errors import EdgeSpineError, Refusal, UsageError
-from edge_spine.layout import CROP_SIZE
-from edge_spine.localise import Localiser
 from edge_spine.measure import measure
-from edge_spine.preprocess import Prepared, prepare
+from edge_spine.network import CROP_SIZE
+from edge_spine.preprocessing import prepare
+from edge_spine.preprocessing.locator import Localiser
+from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.reconstruct import Curves, reconstruct
 from edge_spine.scan import Scan
 from export.training import yardstick, yardstick_table
@@ -156,7 +157,7 @@ def summary(rows: list[Row], baseline: list[Row], bands: list[Row] | None = None
 
 
 def evaluate(model: str | Path | None, phantoms: Iterable[Phantom], total: int, engine: str) -> dict[str, Any]:
-    """Evaluate a bundle, as `edge_spine.bundle.load_bundle` takes it, on phantoms."""
+    """Evaluate a bundle, as `edge_spine.bundle.load.load_bundle` takes it, on phantoms."""
     mean_curve = mean_sagittal()
     rows, baseline, bands, cobbs, refused = [], [], [], [], 0
     crops: dict[str, list[float]] = {variant: [] for variant in VARIANTS}

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dct
 
-from edge_spine.bands import VIEWS
+from edge_spine.bundle.bands import VIEWS
 from export.training.agreement import FIGURES
 
 Array = NDArray[np.float64]

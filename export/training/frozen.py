@@ -13,7 +13,7 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edge_spine.layout import CROP_SIZE, CURVE_ROWS
+from edge_spine.network import CROP_SIZE, CURVE_ROWS
 from export.regressor import OUTPUTS, SpineRegressor
 from export.training.augment import augment
 from export.training.dataset import MARGIN, target_of

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from edge_spine.layout import CROP_SIZE
+from edge_spine.network import CROP_SIZE
 from export.lite import Network
 from export.regressor import CHANNELS, COLUMNS, OUTPUTS, ROWS
 from export.training.loss import CORONAL_TANGENT, SAGITTAL_TANGENT, SPANS

@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from edge_spine.localise import INPUT_SHAPE, STRIDE, read_heat_maps
+from edge_spine.preprocessing.locator import INPUT_SHAPE, STRIDE, read_heat_maps
 from export.training.dataset import load_shards
 
 POINTS = 3

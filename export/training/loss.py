@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from edge_spine.layout import CROP_SIZE
+from edge_spine.network import CROP_SIZE
 from export.regressor import COLUMNS, ROWS
 
 # rows that a tangent is taken over: about one vertebra, and two

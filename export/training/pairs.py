@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.errors import Refusal, UsageError
-from edge_spine.layout import CANONICAL_ROWS
-from edge_spine.preprocess import Body, find_body, normalise
-from edge_spine.scan import Scan, scan_from_bytes
+from edge_spine.network import CANONICAL_ROWS
+from edge_spine.preprocessing.body import Body, find_body
+from edge_spine.preprocessing.intensity import normalise
+from edge_spine.reading.read import scan_from_bytes
+from edge_spine.scan import Scan
 from export.training.align_curves import Track, track
 from export.training.align_picture import Picture, draw_pair
 from export.training.align_rigid import Placement, Plane, align

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import norm, t
 
-from edge_spine.bands import NOMINAL
+from edge_spine.bundle.bands import NOMINAL
 from edge_spine.errors import UsageError
 
 LEAST_PEOPLE, LEAST_IMAGES = 3, 5

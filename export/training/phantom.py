@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from edge_spine.layout import CANONICAL_ROWS, CROP_SIZE, CURVE_ROWS
+from edge_spine.network import CANONICAL_ROWS, CROP_SIZE, CURVE_ROWS
 from edge_spine.reconstruct import Curves
 from export.training.absorptiometry import bone_density, soft_tissue
 from export.training.anatomy import Person, draw_person, skeleton

@@ -24,11 +24,13 @@ import numpy as np
 from tqdm import tqdm
 
 from edge_spine import SpineEstimator
-from edge_spine.bundle import MANIFEST, load_bundle, manifest_bytes, parse_manifest
+from edge_spine.bundle import load_bundle
+from edge_spine.bundle.bands import ANGLE_SHARE, ANGLES, SHARE, UNIT
+from edge_spine.bundle.bands import POPULATION_SCHEMA as SCHEMA
+from edge_spine.bundle.load import MANIFEST, manifest_bytes, parse_manifest
 from edge_spine.errors import EdgeSpineError, Refusal, UsageError
+from edge_spine.files import write_files
 from edge_spine.measure import Measurements, measure
-from edge_spine.outputs.atomic import write_files
-from edge_spine.population import ANGLE_SHARE, ANGLES, SCHEMA, SHARE, UNIT
 from edge_spine.reconstruct import reconstruct
 from export.training.dataset import EVALUATION_SEED
 from export.training.evaluate import scan_of

@@ -21,9 +21,11 @@ from tqdm import tqdm
 
 from edge_spine import Scan, SpineEstimator, read_scan
 from edge_spine.errors import Refusal
-from edge_spine.estimator import SpineResult
-from edge_spine.layout import CROP_SIZE, CURVE_ROWS
-from edge_spine.preprocess import find_body, normalise, resample
+from edge_spine.network import CROP_SIZE, CURVE_ROWS
+from edge_spine.preprocessing.body import find_body
+from edge_spine.preprocessing.crop import resample
+from edge_spine.preprocessing.intensity import normalise
+from edge_spine.result import SpineResult
 from export.training.contrast import PARTS, ROWS, contrast, steepest_edges, straighten
 from export.training.evaluate import scan_of
 from export.training.phantom import make_phantom

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edge_spine.layout import CROP_SIZE
+from edge_spine.network import CROP_SIZE
 from export.checkpoint import load_regressor
 from export.lite import Network, SpineLite
 from export.regressor import SpineRegressor

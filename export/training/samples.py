@@ -15,8 +15,8 @@ from torch import Tensor
 
 from edge_spine.bundle import load_bundle
 from edge_spine.engines import open_engine
-from edge_spine.layout import CROP_SIZE
-from edge_spine.verification import crop_tensor
+from edge_spine.engines.verification import crop_tensor
+from edge_spine.network import CROP_SIZE
 from export.training.augment import augment
 from export.training.dataset import MARGIN, load_shards, target_of
 

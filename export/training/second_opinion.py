@@ -28,10 +28,10 @@ from edge_spine.bundle import load_bundle
 from edge_spine.engines import open_engine
 from edge_spine.engines.base import Engine
 from edge_spine.errors import Refusal
-from edge_spine.layout import CROP_SIZE, ROWS
-from edge_spine.localise import Localiser
 from edge_spine.metrics import centreline_deviation
-from edge_spine.preprocess import prepare
+from edge_spine.network import CROP_SIZE, ROWS
+from edge_spine.preprocessing import prepare
+from edge_spine.preprocessing.locator import Localiser
 from edge_spine.reconstruct import curves_from_output, reconstruct
 from export.training.dataset import EVALUATION_SEED
 from export.training.evaluate import scan_of

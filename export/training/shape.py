@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.fft import dct
 from scipy.interpolate import CubicSpline
 
-from edge_spine import levels
+from edge_spine import vertebrae as levels
 
 Array = NDArray[np.float64]
 

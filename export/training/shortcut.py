@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_spine.layout import CROP_SIZE
+from edge_spine.network import CROP_SIZE
 from export.checkpoint import load_regressor
 from export.training.dataset import MARGIN
 from export.training.evaluate import interval

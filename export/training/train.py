@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from edge_spine.layout import CROP_SIZE
+from edge_spine.network import CROP_SIZE
 from export.training.head import SHAPES, write_weights
 from export.training.loss import CORONAL_TANGENT, SAGITTAL_TANGENT, SPANS
 from export.training.run import AVERAGING, FROM_SCRATCH, FROM_WEIGHTS, LITE, Plan, Run

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge_spine.layout import CROP_SIZE
+from edge_spine.network import CROP_SIZE
 from export.training.loss import SPANS, curve_loss
 from export.training.samples import HeldOut
 

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_spine.bundle import manifest_bytes
+from edge_spine.bundle.load import manifest_bytes
 
 CROP_PIXEL_MM = 2.2
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.bands import Bands
-from edge_spine.estimator import STAGES, SpineResult
+from edge_spine.bundle.bands import Bands
 from edge_spine.measure import measure
-from edge_spine.reading.orientation import Turn
 from edge_spine.reconstruct import Curves, reconstruct
+from edge_spine.result import STAGES, SpineResult
+from edge_spine.scan import Turn
 
 
 def fake_curves(

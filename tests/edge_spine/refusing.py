@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge_spine.errors import Refusal
-from edge_spine.scan import read_scan, scan_from_bytes
+from edge_spine.reading import read_scan
+from edge_spine.reading.read import scan_from_bytes
 
 
 def refused(data: bytes | Path, code: str, *, pixel_spacing: tuple[float, float] | None = None) -> str:

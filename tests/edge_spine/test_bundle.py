@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_spine.bundle import load_bundle, manifest_bytes, parse_manifest
+from edge_spine.bundle import load_bundle
+from edge_spine.bundle.load import manifest_bytes, parse_manifest
+from edge_spine.engines.verification import compare, read_references, verify
 from edge_spine.errors import BundleError
-from edge_spine.verification import compare, read_references, verify
 from tests.edge_spine.fake_bundle import fake_calibration
 
 
@@ -59,7 +60,7 @@ def test_every_file_is_hashed_once_on_the_way_into_an_estimator(folder: Path, mo
         hashed.append(len(content))
         return real(content)
 
-    monkeypatch.setattr("edge_spine.bundle.hashlib.sha256", counting)
+    monkeypatch.setattr("edge_spine.bundle.load.hashlib.sha256", counting)
     SpineEstimator("onnx-cpu", folder).close()
     files = [path.stat().st_size for path in folder.iterdir() if path.name != "manifest.json"]
     assert sorted(size for size in hashed if size in files) == sorted(files)

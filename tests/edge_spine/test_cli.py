@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 
 import edge_spine
-from edge_spine import __version__, cli
-from edge_spine.bundle import parse_manifest
+from edge_spine import __version__
+from edge_spine.bundle.load import parse_manifest
+from edge_spine.cli import common
+from edge_spine.cli import main as cli
 from edge_spine.engines.onnx import OnnxEngine
 from edge_spine.errors import Refusal
-from edge_spine.outputs.result_json import schema
+from edge_spine.result import schema
 from edge_spine.scan import Scan
 from tests.edge_spine.fake_result import fake_curves, fake_result, phantom_pixels
 
@@ -105,7 +107,7 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
 
 def test_help_loads_no_heavy_library() -> None:
     code = (
-        "import sys; from edge_spine.cli import main; main(['run', '-h'])\n"
+        "import sys; from edge_spine.cli.main import main; main(['run', '-h'])\n"
         "print([name for name in ('cv2', 'pydicom', 'onnxruntime', 'torch') if name in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
@@ -286,8 +288,8 @@ def test_an_engine_that_cannot_run_says_so(
 def test_a_verb_without_its_packages_names_the_extra(
     verb: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = cli.find_spec
-    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == package else real(name))
+    real = common.find_spec
+    monkeypatch.setattr(common, "find_spec", lambda name: None if name == package else real(name))
     arguments = ["node", "--config", "node.toml"] if verb == "node" else ["watch", str(tmp_path), str(tmp_path / "out")]
     assert cli.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -428,7 +430,7 @@ def test_several_scans_end_with_a_summary(several: Path, tmp_path: Path, capsys:
     ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (61, "1:01 min"), (3599.6, "1:00 h"), (7384, "2:03 h")]
 )
 def test_durations(seconds: float, text: str) -> None:
-    from edge_spine.progress import _duration
+    from edge_spine.cli.progress import _duration
 
     assert _duration(seconds) == text
 
@@ -485,7 +487,7 @@ def test_doctor_tells_what_is_here(fake_model: Path, capsys: pytest.CaptureFixtu
 def test_doctor_tells_what_is_missing(fake_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for runtime in ("onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, runtime, None)
-    from edge_spine.doctor import as_text, examine
+    from edge_spine.cli.doctor import as_text, examine
 
     found = examine(fake_model)
     assert found["usable"] is False

@@ -10,7 +10,7 @@ import pytest
 from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import BundleError, EngineUnavailable, Refusal, UsageError
-from edge_spine.outputs.result_json import schema
+from edge_spine.result import schema
 from edge_spine.scan import Scan
 from tests.edge_spine.fake_result import phantom_pixels
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_spine import grey_levels
-from edge_spine.grey_levels import level_counts, mapped, percentiles_of_counts, whole_levels
+from edge_spine.preprocessing import intensity as grey_levels
+from edge_spine.preprocessing.intensity import level_counts, mapped, percentiles_of_counts, whole_levels
 
 
 def _image(kind: str) -> np.ndarray:

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from edge_spine.errors import Refusal, UsageError
-from edge_spine.inputs import ScanFile, find_scans
-from edge_spine.reading import archive
-from edge_spine.scan import read_scan
+from edge_spine.reading import archive, read_scan
+from edge_spine.reading.files import ScanFile, find_scans
 
 MakeDicom = Callable[..., bytes]
 
@@ -338,8 +337,8 @@ def test_find_scans_reads_no_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def fail(*_: object) -> bytes:
         raise AssertionError("read too early")
 
-    monkeypatch.setattr("edge_spine.inputs.read_entry", fail)
-    monkeypatch.setattr("edge_spine.inputs.read_scan", fail)
+    monkeypatch.setattr("edge_spine.reading.files.read_entry", fail)
+    monkeypatch.setattr("edge_spine.reading.files.read_scan", fail)
     assert len(find_scans([tmp_path])) == 1
 
 

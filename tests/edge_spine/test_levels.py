@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from edge_spine.levels import LEVELS, fraction_of, level_at, level_range
+from edge_spine.vertebrae import LEVELS, fraction_of, level_at, level_range
 
 
 def test_the_curve_runs_from_the_top_of_t1_to_the_bottom_of_l5() -> None:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from edge_spine import SpineEstimator, read_scan
-from edge_spine.bundle import MODELS, load_bundle
+from edge_spine.bundle import load_bundle
+from edge_spine.bundle.load import MODELS
 from edge_spine.engines import open_engine
+from edge_spine.engines.verification import verify
 from edge_spine.errors import BundleError
-from edge_spine.verification import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 SCAN = ROOT / "edge_spine/data/synthetic_whole_body.dcm"

@@ -11,9 +11,9 @@ import pytest
 from edge_spine import read_scan
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import BundleError, Refusal
-from edge_spine.layout import CROP_SIZE
-from edge_spine.localise import INPUT_SHAPE, STRIDE, Landmarks, Localiser, read_heat_maps, thumbnail
-from edge_spine.preprocess import prepare
+from edge_spine.network import CROP_SIZE
+from edge_spine.preprocessing import prepare
+from edge_spine.preprocessing.locator import INPUT_SHAPE, STRIDE, Landmarks, Localiser, read_heat_maps, thumbnail
 from edge_spine.scan import Scan
 
 

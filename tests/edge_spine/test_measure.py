@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_spine.levels import fraction_of
 from edge_spine.measure import MIN_CURVE_DEG, measure, scoliosis_curves
 from edge_spine.reconstruct import Curves, Spine, reconstruct
+from edge_spine.vertebrae import fraction_of
 
 Array = NDArray[np.float64]
 

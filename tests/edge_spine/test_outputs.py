@@ -14,22 +14,16 @@ import jsonschema
 import numpy as np
 import pytest
 
+from edge_spine import files as atomic
 from edge_spine.errors import UsageError
-from edge_spine.outputs import (
-    DEFAULT_FORMATS,
-    FORMATS,
-    atomic,
-    palette,
-    panels,
-    parse_formats,
-    preview_png,
-    write_outputs,
-)
-from edge_spine.outputs.drawing import Box, Canvas, MillimetreView, shorten, text_mask
-from edge_spine.outputs.end_lines import end_lines
-from edge_spine.outputs.result_json import SCHEMA, schema
-from edge_spine.outputs.shading import shade
+from edge_spine.outputs import preview_png, write_outputs
+from edge_spine.outputs.drawing import palette, panels
+from edge_spine.outputs.drawing.canvas import Box, Canvas, MillimetreView, shorten, text_mask
+from edge_spine.outputs.drawing.end_lines import end_lines
+from edge_spine.outputs.drawing.shading import shade
+from edge_spine.outputs.registry import DEFAULT_FORMATS, FORMATS, parse_formats
 from edge_spine.reconstruct import Spine
+from edge_spine.result import SCHEMA, schema
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_pixels, fake_result
 
 

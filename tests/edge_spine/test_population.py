@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_spine.bundle import load_bundle, manifest_bytes
+from edge_spine.bundle import load_bundle
+from edge_spine.bundle.bands import PopulationRange, parsed_population
+from edge_spine.bundle.load import manifest_bytes
 from edge_spine.errors import BundleError
-from edge_spine.outputs import palette, panels, preview_png
-from edge_spine.outputs.drawing import Canvas
-from edge_spine.population import PopulationRange, parsed_population
+from edge_spine.outputs import preview_png
+from edge_spine.outputs.drawing import palette, panels
+from edge_spine.outputs.drawing.canvas import Canvas
 from tests.edge_spine.fake_bundle import fake_bundle
 from tests.edge_spine.fake_result import fake_result
 

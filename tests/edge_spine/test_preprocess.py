@@ -9,16 +9,10 @@ import pytest
 
 from edge_spine import read_scan
 from edge_spine.errors import Refusal
-from edge_spine.preprocess import (
-    CROP_SIZE,
-    as_tensor,
-    crop_origin,
-    find_body,
-    has_head_and_shoulders,
-    normalise,
-    resample,
-    skull_to_abdomen,
-)
+from edge_spine.network import CROP_SIZE
+from edge_spine.preprocessing.body import find_body, has_head_and_shoulders, skull_to_abdomen
+from edge_spine.preprocessing.crop import as_tensor, crop_origin, resample
+from edge_spine.preprocessing.intensity import normalise
 
 
 def _figure(rows: int = 300, columns: int = 120, value: float = 100.0) -> np.ndarray:

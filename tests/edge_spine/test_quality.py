@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_spine.bundle.bands import PopulationRange
 from edge_spine.errors import Refusal
-from edge_spine.layout import CROP_SIZE, CURVE_ROWS
 from edge_spine.measure import measure
-from edge_spine.population import PopulationRange
-from edge_spine.preprocess import Prepared
+from edge_spine.network import CROP_SIZE, CURVE_ROWS
+from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.quality import Quality, judge, spine_contrast
 from edge_spine.reconstruct import curves_from_output, reconstruct
 from edge_spine.scan import Scan

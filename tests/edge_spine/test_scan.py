@@ -35,7 +35,9 @@ from pydicom.uid import (
 )
 
 from edge_spine.errors import REFUSAL_CODES, Refusal, UsageError
-from edge_spine.scan import Scan, read_scan, scan_from_bytes
+from edge_spine.reading import read_scan
+from edge_spine.reading.read import scan_from_bytes
+from edge_spine.scan import Scan
 from tests.edge_spine.refusing import refused
 
 MakeDicom = Callable[..., bytes]
@@ -705,7 +707,7 @@ def test_npy_header_is_checked_before_allocation() -> None:
 
 
 def test_importing_the_reader_loads_no_heavy_module() -> None:
-    code = "import sys, edge_spine.scan, edge_spine.inputs; print({'pydicom', 'cv2'} & set(sys.modules))"
+    code = "import sys, edge_spine.scan, edge_spine.reading.files; print({'pydicom', 'cv2'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import BundleError
-from edge_spine.outputs.result_json import schema
+from edge_spine.result import schema
 from edge_spine.scan import Scan
 from edge_spine.second_opinion import mirrored
 from tests.edge_spine.fake_bundle import fake_bundle, fake_calibration, fake_output

@@ -18,7 +18,7 @@ from pydicom.data import get_testdata_file
 
 import edge_spine
 from edge_spine import Scan, SpineEstimator, SpineResult, read_scan
-from edge_spine.outputs.result_json import schema
+from edge_spine.result import schema
 from export.training.phantom import make_subject
 from export.training.scanner import IDXA
 

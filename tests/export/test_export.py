@@ -16,8 +16,8 @@ import torch
 from edge_spine import SpineEstimator, read_scan
 from edge_spine.bundle import load_bundle
 from edge_spine.engines import open_engine
+from edge_spine.engines.verification import crop_tensor, read_references, verify
 from edge_spine.errors import BundleError, UsageError
-from edge_spine.verification import crop_tensor, read_references, verify
 from export.__main__ import main
 from export.bias_correction import correct_biases, rounded
 from export.checkpoint import load_regressor

@@ -11,8 +11,8 @@ import pytest
 
 from edge_spine.bundle import load_bundle
 from edge_spine.engines.forms import INT8, INT8_TENSORRT, form_graph, widened
-from edge_spine.engines.symmetric import quantised_readers, symmetric_graph
-from edge_spine.verification import compare, read_references
+from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_graph
+from edge_spine.engines.verification import compare, read_references
 from export import forms, sensitivity
 from export.forms import answers, choose_exact, gated_forms, half_graph, summary
 from export.verify import GateError

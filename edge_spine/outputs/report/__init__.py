@@ -1,1 +1,1 @@
-"""What report.html and report.pdf are made of: vector drawing, wording, the 3D scene, the page and its viewer."""
+"""What report.html and report.pdf are made of: canvases, 3D scene, page and viewer; the door is `scene.scene`."""

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_spine.outputs import panels
-from edge_spine.outputs.drawing import Image
-from edge_spine.outputs.end_lines import EndLine, drawn_curves, drawn_end_lines
+from edge_spine.outputs.drawing import panels
+from edge_spine.outputs.drawing.canvas import Image
+from edge_spine.outputs.drawing.end_lines import EndLine, drawn_curves, drawn_end_lines
 from edge_spine.outputs.report.vector import PALETTE, hexadecimal
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineResult
-    from edge_spine.preprocess import Body
+    from edge_spine.preprocessing.body import Body
+    from edge_spine.result import SpineResult
 
 # Every graphics processor with WebGL 2 takes textures of this side.
 MAX_TEXTURE = 2048

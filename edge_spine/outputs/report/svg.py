@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.outputs.drawing import Box, Image
+from edge_spine.outputs.drawing.canvas import Box, Image
 from edge_spine.outputs.report.vector import PALETTE, Ink, VectorCanvas, cut_out, hexadecimal
 
 _JPEG_QUALITY = 92

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.outputs import palette
-from edge_spine.outputs.drawing import Box, Canvas, Colour, Image, shorten
+from edge_spine.outputs.drawing import palette
+from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, Image, shorten
 
 PALETTE: dict[str, Colour] = {
     "background": palette.BACKGROUND,

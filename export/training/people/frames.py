@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.interpolate import make_smoothing_spline
 
-from edge_spine.levels import CENTRE_PITCH_MM
+from edge_spine.vertebrae import CENTRE_PITCH_MM
 from export.training.people.packs import Pack
 
 Array = NDArray[np.float64]

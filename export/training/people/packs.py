@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from edge_spine.errors import UsageError
-from edge_spine.levels import LEVELS
+from edge_spine.vertebrae import LEVELS
 
 Array = NDArray[np.float64]
 
@@ -55,7 +55,7 @@ class Pack:
     origin_mm : (3,) array
         x, y, z.
     levels : tuple of int
-        Complete vertebrae, indices into `edge_spine.levels.LEVELS`, without a gap.
+        Complete vertebrae, indices into `edge_spine.vertebrae.LEVELS`, without a gap.
     centres_mm : (L, 3) array
         x, y, z of their bodies.
     """

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.errors import UsageError
-from edge_spine.levels import LEVELS as TRUNK
+from edge_spine.vertebrae import LEVELS as TRUNK
 from export.training.absorptiometry import bone_density, soft_tissue
 from export.training.anatomy import Person, draw_person, skeleton
 from export.training.extras import carried
@@ -42,7 +42,7 @@ class PersonScan(Phantom):
 
 @dataclass(frozen=True)
 class Piece:
-    """Vertebrae `first` to `last` (indices into `edge_spine.levels.LEVELS`) from one pack, none for a phantom's."""
+    """Vertebrae `first` to `last` (indices into `edge_spine.vertebrae.LEVELS`) from one pack, none for a phantom's."""
 
     name: str | None
     first: int

@@ -46,7 +46,7 @@ class Bone:
     frames : Frames
         Its vertebrae.
     levels : tuple of int
-        Which they are, indices into `edge_spine.levels.LEVELS`.
+        Which they are, indices into `edge_spine.vertebrae.LEVELS`.
     parts : tuple of (N, 3) arrays
         Places, mm in the pack's frame: part k lies between vertebra k - 1 and vertebra k.
     lower : tuple of (N,) arrays

@@ -22,7 +22,7 @@ from edge_spine.cohort.run import MOST_DEATHS, left_to_do, work_through
 from edge_spine.cohort.shards import Shards, shard_files
 from edge_spine.cohort.workers import Finished, Workers
 from edge_spine.errors import UsageError
-from edge_spine.processing import Report
+from edge_spine.runner import Report
 from tests.edge_spine.cohort.conftest import ROOT, check_whole, make_cohort
 
 NOTE = {"model_sha256": "FAKE"}
@@ -35,7 +35,7 @@ def command(*arguments: object, before: str = "") -> list[str]:
         "import sys\nimport edge_spine.cohort.shards as shards\n"
         "if __name__ == '__main__':\n"
         f"    shards.ROWS_A_SHARD = 4\n    {before or 'pass'}\n"
-        "    from edge_spine.cli import main\n    raise SystemExit(main(sys.argv[1:]))\n"
+        "    from edge_spine.cli.main import main\n    raise SystemExit(main(sys.argv[1:]))\n"
     )
     return [sys.executable, "-c", code, "batch", *map(str, arguments), *OPTIONS]
 
@@ -138,7 +138,7 @@ def test_nothing_to_do_is_wrong_usage(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_names_its_extra(manifest: Path, tmp_path: Path) -> None:
-    hide = "import edge_spine.cli as cli; cli.find_spec = lambda name: None if name == 'pyarrow' else object()"
+    hide = "import edge_spine.cli.common as cli; cli.find_spec = lambda name: None if name == 'pyarrow' else object()"
     ended = subprocess.run(
         command(manifest, "--out", tmp_path / "out", before=hide),
         cwd=ROOT,

@@ -12,12 +12,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edge_spine.bundle import load_bundle, manifest_bytes, parse_manifest
-from edge_spine.engines import build_plan
+from edge_spine.bundle import load_bundle
+from edge_spine.bundle.load import manifest_bytes, parse_manifest
 from edge_spine.engines.forms import FORMS, form_graph, widened
-from edge_spine.engines.symmetric import quantised_readers, symmetric_graph
+from edge_spine.engines.tensorrt import build as build_plan
+from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_graph
+from edge_spine.engines.verification import compare, read_references
 from edge_spine.errors import BundleError, UsageError
-from edge_spine.verification import compare, read_references
 from export.forms import answers
 
 

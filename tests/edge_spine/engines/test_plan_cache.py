@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_spine.engines.plan_cache import PlanCache, default_folder
+from edge_spine.engines.tensorrt.plan_cache import PlanCache, default_folder
 from edge_spine.errors import EngineUnavailable
 
 pytest.importorskip("filelock")
@@ -140,7 +140,7 @@ def test_a_plan_that_cannot_be_kept_still_serves(cache: PlanCache, monkeypatch, 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("edge_spine.engines.plan_cache.write_durably", full)
+    monkeypatch.setattr("edge_spine.engines.tensorrt.plan_cache.write_durably", full)
     assert cache.load_or_build(NAME, IDENTITY, lambda: PLAN) == PLAN
     assert "could not be kept" in caplog.text
 

@@ -16,12 +16,13 @@ import pytest
 
 import edge_spine.engines.onnx as onnx_engine
 import edge_spine.engines.openvino as openvino_engine
-from edge_spine.bundle import load_bundle, manifest_bytes, parse_manifest
+from edge_spine.bundle import load_bundle
+from edge_spine.bundle.load import manifest_bytes, parse_manifest
 from edge_spine.engines import ENGINES, PRECISIONS, engine_problems, open_engine, select
 from edge_spine.engines.onnx import OnnxEngine
 from edge_spine.engines.openvino import OpenVinoEngine
+from edge_spine.engines.verification import read_references, verify
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
-from edge_spine.verification import read_references, verify
 
 ROOT = Path(__file__).resolve().parents[3]
 IMAGE = np.zeros((1, 3, 224, 224), np.float32)
@@ -209,9 +210,9 @@ def test_the_runtime_needs_neither_torch_nor_any_extra(fake_model: Path) -> None
         except ModuleNotFoundError as error:
             # Only the writers of some formats may ask for more.
             assert error.name in ("highdicom", "reportlab", "trimesh", "PIL"), (module.name, error.name)
-            assert module.name.startswith("edge_spine.outputs."), module.name
+            assert module.name.startswith("edge_spine.outputs.registry."), module.name
 
-    from edge_spine.bundle import load_bundle
+    from edge_spine.bundle.load import load_bundle
     from edge_spine.engines import open_engine
 
     with open_engine(load_bundle(sys.argv[1]), "onnx-cpu") as engine:
@@ -229,8 +230,8 @@ def test_without_onnxruntime_the_extra_is_named(fake_model: Path) -> None:
         "    NAMES = {'onnxruntime', 'openvino'}\n"
         + BLOCKER
         + """
-    import edge_spine.cli
-    from edge_spine.bundle import load_bundle
+    import edge_spine.cli.main
+    from edge_spine.bundle.load import load_bundle
     from edge_spine.engines import open_engine
     from edge_spine.errors import EngineUnavailable
 

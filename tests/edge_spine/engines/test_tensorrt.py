@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 
 from edge_spine.bundle import load_bundle
-from edge_spine.engines import build_plan, open_engine, tensorrt
-from edge_spine.engines import cuda as cuda_module
+from edge_spine.engines import open_engine
 from edge_spine.engines.driver import Gpu, gpu_problem
+from edge_spine.engines.tensorrt import build as build_plan
+from edge_spine.engines.tensorrt import cuda as cuda_module
+from edge_spine.engines.tensorrt import engine as tensorrt
+from edge_spine.engines.verification import read_references, verify
 from edge_spine.errors import EngineUnavailable, UsageError
-from edge_spine.verification import read_references, verify
 
 ROOT = Path(__file__).resolve().parents[3]
 GPU = Gpu(name="FAKE GPU", compute_capability="8.7", driver="12.6", integrated=True)
@@ -410,7 +412,7 @@ def test_the_real_engine_ends_in_every_order(ending: str) -> None:
     if ending == "thread":
         code = "import threading; t = threading.Thread(target=engine.close); t.start(); t.join()"
     program = (
-        "from edge_spine.bundle import load_bundle\n"
+        "from edge_spine.bundle.load import load_bundle\n"
         "from edge_spine.engines import open_engine\n"
         f"engine = open_engine(load_bundle(), 'tensorrt')\n{code}\n"
     )

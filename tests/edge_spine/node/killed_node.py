@@ -13,13 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import edge_spine.durable
+import edge_spine.files
 import edge_spine.node.courier
 import edge_spine.node.listener
 import edge_spine.node.outbox
 import edge_spine.node.records
 import edge_spine.node.spool
-from edge_spine.cli import main
+from edge_spine.cli.main import main
 
 STAGES: dict[str, tuple[Any, str]] = {
     "queue": (edge_spine.node.listener, "write_durably"),

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_spine.durable import append_durably, write_durably
 from edge_spine.errors import EdgeSpineError
+from edge_spine.files import append_durably, write_durably
 from edge_spine.node.records import Audit, Ledger, uid_hash
 from edge_spine.node.spool import MAX_ATTEMPTS, Claim, Spool, files_in
 

@@ -14,7 +14,7 @@ from edge_spine.node import worker as worker_module
 from edge_spine.node.records import Audit
 from edge_spine.node.spool import Claim, Spool, files_in
 from edge_spine.node.worker import Worker
-from edge_spine.processing import Report
+from edge_spine.runner import Report
 
 Handle = Callable[[Claim, str], list[Report]]
 

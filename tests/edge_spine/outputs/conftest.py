@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edge_spine.estimator import SpineEstimator, SpineResult
-from edge_spine.scan import read_scan
+from edge_spine.estimator import SpineEstimator
+from edge_spine.reading import read_scan
+from edge_spine.result import SpineResult
 from tests.edge_spine.outputs.dicom_checks import DEMO_SCAN
 
 

@@ -16,9 +16,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 import edge_spine
-from edge_spine.estimator import SpineResult
-from edge_spine.outputs import DICOM_OBJECTS
 from edge_spine.outputs.encapsulated import encapsulated_pdf
+from edge_spine.outputs.registry import DICOM_OBJECTS
+from edge_spine.result import SpineResult
 from tests.edge_spine.fake_result import fake_bands, fake_result
 
 DEMO_SCAN = Path(edge_spine.__file__).parent / "data" / "synthetic_whole_body.dcm"

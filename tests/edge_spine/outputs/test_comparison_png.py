@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_spine import cli
+from edge_spine.cli import main as cli
 from edge_spine.comparison import compare
 from edge_spine.outputs import comparison_png
-from edge_spine.outputs.drawing import Box
+from edge_spine.outputs.drawing.canvas import Box
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result, phantom_pixels
 
 

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from edge_spine.levels import LEVELS
 from edge_spine.measure import row_levels
-from edge_spine.outputs import FORMATS
+from edge_spine.outputs.registry import FORMATS
+from edge_spine.vertebrae import LEVELS
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result
 
 

@@ -18,9 +18,11 @@ from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from edge_spine.errors import EdgeSpineError, OutputError
-from edge_spine.estimator import SpineEstimator, SpineResult
-from edge_spine.outputs.dicom_identity import CAUTION, identify
-from edge_spine.scan import read_scan, scan_from_bytes
+from edge_spine.estimator import SpineEstimator
+from edge_spine.outputs.dicom.identity import CAUTION, identify
+from edge_spine.reading import read_scan
+from edge_spine.reading.read import scan_from_bytes
+from edge_spine.result import SpineResult
 from tests.conftest import MakeDicom
 from tests.edge_spine.fake_result import fake_curves, fake_pixels, fake_result
 from tests.edge_spine.outputs.dicom_checks import (

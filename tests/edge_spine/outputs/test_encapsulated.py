@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_spine.outputs import FORMATS
 from edge_spine.outputs.encapsulated import encapsulated_pdf, encapsulated_stl
+from edge_spine.outputs.registry import FORMATS
 from tests.edge_spine.fake_result import fake_result
 from tests.edge_spine.outputs.dicom_checks import PDF, fake_dicom_result, read
 

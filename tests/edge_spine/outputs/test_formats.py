@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_spine import cli, outputs
+from edge_spine.cli import main as cli
 from edge_spine.errors import OutputError, UsageError
-from edge_spine.estimator import SpineResult
-from edge_spine.outputs import DEFAULT_FORMATS, DICOM_OBJECTS, FORMATS, parse_formats, write_outputs
+from edge_spine.outputs import registry as outputs
+from edge_spine.outputs import write_outputs
+from edge_spine.outputs.registry import DEFAULT_FORMATS, DICOM_OBJECTS, FORMATS, parse_formats
+from edge_spine.result import SpineResult
 from tests.edge_spine.fake_result import fake_result
 from tests.edge_spine.outputs.dicom_checks import fake_dicom_result, read
 
@@ -29,7 +31,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
 def test_highdicom_is_loaded_for_its_formats_only() -> None:
     code = (
         "import sys\n"
-        "from edge_spine.outputs import DICOM_OBJECTS, FORMATS, parse_formats\n"
+        "from edge_spine.outputs.registry import DICOM_OBJECTS, FORMATS, parse_formats\n"
         "from tests.edge_spine.outputs.dicom_checks import fake_dicom_result\n"
         "result = fake_dicom_result()\n"
         "for name in ('json', 'ply', 'png', 'stl'): FORMATS[name].render(result)\n"
@@ -105,9 +107,9 @@ def test_the_command_says_why_an_image_without_header_has_no_report(
 def test_json_alone_loads_nothing_that_draws(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
     code = (
-        "import sys; from edge_spine.cli import main\n"
+        "import sys; from edge_spine.cli.main import main\n"
         f"assert main(['demo', '--engine', 'onnx-cpu', '--write', 'json', '--out', {str(tmp_path)!r}]) == 0\n"
-        "drawing = ('panels', 'preview_png', 'report_html', 'report_pdf', 'glb', 'structured_report', 'drawing')\n"
+        "drawing = ('preview_png', 'report_html', 'report_pdf', 'glb', 'structured_report', 'drawing', 'dicom')\n"
         "print([name for name in drawing if f'edge_spine.outputs.{name}' in sys.modules])\n"
         "print([name for name in ('highdicom', 'reportlab', 'trimesh') if name in sys.modules])\n"
     )

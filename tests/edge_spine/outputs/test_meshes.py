@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_spine.levels import LEVELS
 from edge_spine.measure import row_levels, scoliosis_curves
-from edge_spine.outputs import FORMATS
+from edge_spine.outputs.registry import FORMATS
 from edge_spine.reconstruct import RING_POINTS
+from edge_spine.vertebrae import LEVELS
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result
 
 NOTICE = "Research use only. Not for diagnosis."
@@ -252,7 +252,7 @@ def test_khronos_validator_finds_no_fault(tmp_path: Path, trimesh: Any) -> None:
 def test_trimesh_is_loaded_for_its_format_only() -> None:
     code = (
         "import sys\n"
-        "from edge_spine.outputs import FORMATS, parse_formats\n"
+        "from edge_spine.outputs.registry import FORMATS, parse_formats\n"
         "from tests.edge_spine.fake_result import fake_result\n"
         "for name in ('json', 'ply', 'png', 'stl', 'csv'): FORMATS[name].render(fake_result())\n"
         "print('trimesh' in sys.modules)\n"

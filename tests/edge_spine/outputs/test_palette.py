@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_spine.outputs import comparison_png, palette
-from edge_spine.outputs.drawing import Colour
+from edge_spine.outputs import comparison_png
+from edge_spine.outputs.drawing import palette
+from edge_spine.outputs.drawing.canvas import Colour
 
 # Linear RGB as dichromats see it: Machado, Oliveira and Fernandes 2009, severity 1.
 VISION = {

@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 
 from edge_spine.estimator import SpineEstimator
-from edge_spine.outputs import DEFAULT_FORMATS, FORMATS, panels, preview_png, report_html
+from edge_spine.outputs import preview_png, report_html
+from edge_spine.outputs.drawing import panels
+from edge_spine.outputs.registry import DEFAULT_FORMATS, FORMATS
 from edge_spine.outputs.report.scene import MAX_TEXTURE, PLANE_BEHIND_MM, scene
 from edge_spine.outputs.report.svg import SvgCanvas
 from edge_spine.outputs.report.vector import PALETTE, PAPER, cut_out
 from edge_spine.outputs.wording import REMARK, headline, sections, verdict
-from edge_spine.scan import read_scan
+from edge_spine.reading import read_scan
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_pixels, fake_result
 from tests.edge_spine.outputs.dicom_checks import DEMO_SCAN, fake_dicom_result
 
@@ -76,10 +78,10 @@ def test_it_is_asked_for_by_name() -> None:
 def test_other_formats_load_nothing_of_it() -> None:
     code = (
         "import sys\n"
-        "from edge_spine.outputs import FORMATS\n"
+        "from edge_spine.outputs.registry import FORMATS\n"
         "from tests.edge_spine.fake_result import fake_result\n"
         "FORMATS['json'].render(fake_result())\n"
-        "print('edge_spine.outputs.report_html' in sys.modules, 'edge_spine.outputs.drawing' in sys.modules)\n"
+        "print('edge_spine.outputs.report_html' in sys.modules, 'edge_spine.outputs.drawing.canvas' in sys.modules)\n"
         "FORMATS['html'].render(fake_result())\n"
         "print('edge_spine.outputs.report_html' in sys.modules, 'reportlab' in sys.modules)\n"
     )

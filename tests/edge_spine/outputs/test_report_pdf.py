@@ -11,12 +11,13 @@ pytest.importorskip("reportlab", reason="install edge-spine[report]")
 
 import pypdf
 
-from edge_spine import outputs
 from edge_spine.errors import UsageError
 from edge_spine.estimator import SpineEstimator
-from edge_spine.outputs import DEFAULT_FORMATS, FORMATS, parse_formats, report_pdf
+from edge_spine.outputs import registry as outputs
+from edge_spine.outputs import report_pdf
+from edge_spine.outputs.registry import DEFAULT_FORMATS, FORMATS, parse_formats
 from edge_spine.outputs.wording import headline, origin, sections
-from edge_spine.scan import read_scan
+from edge_spine.reading import read_scan
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result
 from tests.edge_spine.outputs.dicom_checks import DEMO_SCAN, fake_dicom_result
 

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
 from edge_spine.errors import OutputError
-from edge_spine.estimator import SpineEstimator, SpineResult
-from edge_spine.levels import LEVELS
-from edge_spine.reading.orientation import Turn, turn_from_patient_orientation
-from edge_spine.scan import scan_from_bytes
+from edge_spine.estimator import SpineEstimator
+from edge_spine.reading.orientation import turn_from_patient_orientation
+from edge_spine.reading.read import scan_from_bytes
+from edge_spine.result import SpineResult
+from edge_spine.scan import Turn
+from edge_spine.vertebrae import LEVELS
 from tests.edge_spine.fake_result import fake_bands, fake_curves
 from tests.edge_spine.outputs.dicom_checks import (
     DEMO_SCAN,
@@ -104,7 +106,7 @@ def test_each_curve_names_its_levels_and_side() -> None:
 
 
 def test_the_codes_of_vertebrae_are_snomeds() -> None:
-    from edge_spine.outputs.report_codes import VERTEBRAE
+    from edge_spine.outputs.dicom.codes import VERTEBRAE
 
     assert tuple(VERTEBRAE) == LEVELS
     for level, code in VERTEBRAE.items():
@@ -113,7 +115,7 @@ def test_the_codes_of_vertebrae_are_snomeds() -> None:
 
 
 def test_every_public_code_is_as_the_standard_has_it() -> None:
-    from edge_spine.outputs import report_codes
+    from edge_spine.outputs.dicom import codes as report_codes
 
     known = {
         "COBB_ANGLE": codes.SCT.CobbAngle,

@@ -12,9 +12,9 @@ from pydicom.dataset import Dataset
 
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import Refusal
-from edge_spine.localise import Localiser
-from edge_spine.preprocess import prepare
-from edge_spine.scan import scan_from_bytes
+from edge_spine.preprocessing import prepare
+from edge_spine.preprocessing.locator import Localiser
+from edge_spine.reading.read import scan_from_bytes
 
 
 def edited(path: Path, edit: Callable[[Dataset], None]) -> bytes:

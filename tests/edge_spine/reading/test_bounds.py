@@ -23,7 +23,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000
 from edge_spine.reading import decoder_child, decoder_process, syntaxes
 from edge_spine.reading.codestream import JPEG_LS_FRAME, Codestream, read_jpeg, read_jpeg_2000
 from edge_spine.reading.decoder_process import DecoderProcess, UndecodableFrame, decoder
-from edge_spine.scan import scan_from_bytes
+from edge_spine.reading.read import scan_from_bytes
 from tests.edge_spine.refusing import refused
 
 MakeDicom = Callable[..., bytes]

@@ -32,9 +32,10 @@ from pydicom.uid import (
 )
 
 from edge_spine.errors import Refusal
-from edge_spine.reading import checks, decoder_process, syntaxes
+from edge_spine.reading import checks, decoder_process, read_scan, syntaxes
 from edge_spine.reading.decoder_process import DecoderProcess, UndecodableFrame, decoder
-from edge_spine.scan import Scan, check_header, read_scan, scan_from_bytes
+from edge_spine.reading.read import check_header, scan_from_bytes
+from edge_spine.scan import Scan
 from tests.edge_spine.refusing import refused
 
 MakeDicom = Callable[..., bytes]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge_spine.errors import UsageError
-from edge_spine.layout import CURVE_ROWS
+from edge_spine.network import CURVE_ROWS
 from export.training.align import main
 from export.training.align_check import self_test, summary, within_limits
 from export.training.align_curves import track

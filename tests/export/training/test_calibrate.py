@@ -11,8 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from edge_spine.bands import widening
 from edge_spine.bundle import load_bundle
+from edge_spine.bundle.bands import widening
 from edge_spine.errors import BundleError, UsageError
 from export.training.calibrate import (
     Errors,

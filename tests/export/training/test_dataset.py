@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_spine.layout import CROP_SIZE, CURVE_ROWS
+from edge_spine.network import CROP_SIZE, CURVE_ROWS
 from export.training.augment import augment
 from export.training.dataset import MARGIN, WIDE, load_shards, make_sample, render, target_of
 from export.training.phantom import make_phantom

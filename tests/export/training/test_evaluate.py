@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_spine.bands import Bands
-from edge_spine.layout import CROP_SIZE, ROWS
-from edge_spine.preprocess import Prepared
+from edge_spine.bundle.bands import Bands
+from edge_spine.network import CROP_SIZE, ROWS
+from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.reconstruct import Curves, reconstruct
 from export.training.evaluate import (
     FIGURES,

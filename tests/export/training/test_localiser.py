@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge_spine.localise import INPUT_SHAPE, STRIDE, read_heat_maps
+from edge_spine.preprocessing.locator import INPUT_SHAPE, STRIDE, read_heat_maps
 from export.training.dataset import render
 from export.training.localiser import CELLS, disturb, heat_targets, train, write_onnx
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_spine import read_scan
-from edge_spine.preprocess import find_body, skull_to_abdomen
+from edge_spine.preprocessing.body import find_body, skull_to_abdomen
 from export.training.absorptiometry import bone_density
 from export.training.anatomy import skeleton
 from export.training.phantom import Phantom, main, make_phantom, make_subject

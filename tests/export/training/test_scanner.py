@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_spine import read_scan
-from edge_spine.preprocess import find_body
+from edge_spine.preprocessing.body import find_body
 from export.training.extras import carried
 from export.training.phantom import dicom_file, make_phantom, make_subject
 from export.training.scanner import IDXA, Scanner, draw_scanner

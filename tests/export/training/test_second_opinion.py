@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_spine.layout import CURVE_ROWS
+from edge_spine.network import CURVE_ROWS
 from export.training.dataset import CROP_SIZE, target_of
 from export.training.second_opinion import (
     DISTURBANCES,

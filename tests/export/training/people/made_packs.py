@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.levels import CENTRE_PITCH_MM, LEVELS
+from edge_spine.vertebrae import CENTRE_PITCH_MM, LEVELS
 
 STEP_MM = 1.5
 PITCH = np.append(CENTRE_PITCH_MM, CENTRE_PITCH_MM[-1])

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_spine.levels import LEVELS
+from edge_spine.vertebrae import LEVELS
 from export.training.people.frames import find_frames
 from export.training.people.packs import read_pack
 from tests.export.training.people.made_packs import (

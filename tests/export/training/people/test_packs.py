@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge_spine.errors import UsageError
-from edge_spine.levels import LEVELS
+from edge_spine.vertebrae import LEVELS
 from export.training.people.packs import fill, pack_names, read_pack
 from tests.export.training.people.made_packs import centres, cylinder, write_ct, write_meshes
 

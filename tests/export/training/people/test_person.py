@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edge_spine.errors import UsageError
-from edge_spine.levels import LEVELS
+from edge_spine.vertebrae import LEVELS
 from export.training.dataset import choose_packs, load_shards, make_sample, render
 from export.training.people import make_person
 from export.training.people.person import draw_pieces

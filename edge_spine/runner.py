@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from edge_spine.errors import EdgeSpineError, Refusal
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineEstimator, SpineResult
+    from edge_spine.estimator import SpineEstimator
+    from edge_spine.result import SpineResult
     from edge_spine.scan import Scan
 
 _log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def process(
         With status "done", "refused" (and a code) or "failed". Its message never quotes an exception's own words,
         which may hold what stands in the file.
     """
-    from edge_spine.estimator import STAGES
+    from edge_spine.result import STAGES
 
     report = Report(source, timing_ms=dict.fromkeys(STAGES, 0.0))
     started = time.perf_counter()

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 
-from edge_spine.processing import Report
+from edge_spine.runner import Report
 
 _BAR_WIDTH = 24
 

@@ -1,4 +1,4 @@
-"""Counts and tables of grey levels: an image of few whole levels costs a table, not a pass of arithmetic a pixel.
+"""Intensities as published: an image of few whole levels costs a table, not a pass of arithmetic a pixel.
 
 Scanners store whole numbers of 8 to 16 bits. Percentiles of such an image are read off its histogram, and a curve of
 intensities is worked out once for each level; both give the very numbers that sorting and arithmetic would give.
@@ -6,6 +6,7 @@ intensities is worked out once for each level; both give the very numbers that s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -14,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Levels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+
+LOWEST_PERCENTILE, HIGHEST_PERCENTILE = 9.5, 99.9
+SIGMOID_SHIFT = 2.5
 
 _MOST = 65_535
 # OpenCV counts in float32, which is exact up to here.
@@ -123,3 +127,36 @@ def mapped(
         return np.asarray(looked_up, dtype=np.float32)
     # 16 bits are no table of every OpenCV that is accepted
     return np.take(table, levels)
+
+
+def normalise(
+    pixels: NDArray[np.float32], mask: NDArray[np.bool_], levels: Levels | None = None
+) -> NDArray[np.float32]:
+    """Normalise intensities to [0, 1] as published, with the 99.9th percentile in place of the maximum.
+
+    Parameters
+    ----------
+    pixels : (rows, columns) array
+        Larger is denser.
+    mask : (rows, columns) bool array
+        The body.
+    levels : (rows, columns) array, optional
+        The pixels from `whole_levels`, where they are known already.
+    """
+    pixels = np.asarray(pixels, dtype=np.float32)
+    if levels is None:
+        lowest, highest, _, _ = cv2.minMaxLoc(pixels)
+        levels = whole_levels(pixels, lowest, highest)
+    shares = [LOWEST_PERCENTILE, HIGHEST_PERCENTILE]
+    if levels is None:
+        low, high = np.percentile(pixels[mask], shares).tolist()
+    else:
+        low, high = percentiles_of_counts(level_counts(levels, mask), shares)
+    least, most = 1 / (1 + math.exp(-SIGMOID_SHIFT)), 1 / (1 + math.exp(-SIGMOID_SHIFT - 1))
+
+    def curve(grey: NDArray[np.float64]) -> NDArray[np.float64]:
+        stretched = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)
+        compressed: NDArray[np.float64] = (1 / (1 + np.exp(-stretched - SIGMOID_SHIFT)) - least) / (most - least)
+        return compressed
+
+    return mapped(pixels, levels, curve)

@@ -19,8 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from edge_spine.durable import write_durably
 from edge_spine.errors import EngineUnavailable
+from edge_spine.files import write_durably
 
 _SECRET, _SECRET_BYTES = "secret", 32
 _SIDECAR_LIMIT = 1 << 16

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import platform
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from edge_spine import __version__
-from edge_spine.bundle import Bundle, load_bundle
+from edge_spine.bundle import load_bundle
+from edge_spine.bundle.load import Bundle
+from edge_spine.cli.common import DONE, PARTLY, Verbs, complain
 from edge_spine.engines import engine_problems, open_engine
 from edge_spine.engines.driver import NoGpu, find_gpu
-from edge_spine.engines.quiet_import import import_onnxruntime
 from edge_spine.errors import BundleError, EngineUnavailable
+from edge_spine.version import __version__
 
 _ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 # What is looked for, and the distributions that can bring it.
@@ -29,13 +32,33 @@ _PACKAGES = {
 }
 
 
+def add_to(verbs: Verbs) -> None:
+    """Add the verb to the command."""
+    verbs.add(
+        "doctor",
+        run,
+        "tell what is installed, which engines run, and whether the model is whole",
+        "edge-spine doctor --json",
+        verbs.model,
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what is found here."""
+    findings = examine(arguments.model)
+    print(json.dumps(findings) if arguments.json else as_text(findings))
+    if findings["bundle"]["problem"]:
+        complain(findings["bundle"]["problem"])
+    return DONE if findings["usable"] else PARTLY
+
+
 def examine(model: str | Path | None = None) -> dict[str, Any]:
     """Look at this installation.
 
     Parameters
     ----------
     model : str or path, optional
-        As in `edge_spine.bundle.load_bundle`.
+        As in `edge_spine.bundle.load.load_bundle`.
 
     Returns
     -------
@@ -137,7 +160,7 @@ def _gpu() -> dict[str, str]:
 
 
 def _plans() -> dict[str, Any]:
-    from edge_spine.engines.plan_cache import PlanCache, default_folder
+    from edge_spine.engines.tensorrt.plan_cache import PlanCache, default_folder
 
     try:
         folder = default_folder()
@@ -158,6 +181,8 @@ def _version(*distributions: str) -> str | None:
 
 
 def _providers() -> list[str]:
+    from edge_spine.engines.quiet_import import import_onnxruntime
+
     try:
         return list(import_onnxruntime().get_available_providers())
     except ImportError:

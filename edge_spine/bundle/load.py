@@ -16,9 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edge_spine.bands import BandCalibration, bands_problem, parsed_bands
+from edge_spine.bundle.bands import (
+    BandCalibration,
+    PopulationRange,
+    bands_problem,
+    parsed_bands,
+    parsed_population,
+    population_problem,
+)
 from edge_spine.errors import BundleError
-from edge_spine.population import PopulationRange, parsed_population, population_problem
 from edge_spine.second_opinion import SecondOpinion, parsed_second_opinion, second_opinion_problem
 
 MANIFEST = "manifest.json"
@@ -88,7 +94,7 @@ class Bundle:
 
     @property
     def exact_readers(self) -> tuple[str, ...]:
-        """Nodes of TensorRT's INT8 form that read unquantised activations, see `edge_spine.engines.symmetric`."""
+        """Nodes of TensorRT's INT8 form that read unquantised activations, see `engines.tensorrt.symmetric`."""
         return tuple(self.manifest.get("forms", {}).get("int8-trt", {}).get("exact", ()))
 
     def has_role(self, role: str) -> bool:

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.outputs import palette
-from edge_spine.outputs.drawing import Box, Canvas, Colour, Image, MillimetreView, text_mask
-from edge_spine.outputs.end_lines import DRAWN_FROM_DEG, drawn_end_lines
-from edge_spine.outputs.shading import shade
+from edge_spine.outputs.drawing import palette
+from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, Image, MillimetreView, text_mask
+from edge_spine.outputs.drawing.end_lines import DRAWN_FROM_DEG, drawn_end_lines
+from edge_spine.outputs.drawing.shading import shade
+from edge_spine.outputs.drawing.table import Table
 from edge_spine.outputs.wording import REMARK, headline, sections, verdict
-from edge_spine.preprocess import Body, find_body, resample
+from edge_spine.preprocessing.body import Body, find_body
+from edge_spine.preprocessing.crop import resample
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineResult
+    from edge_spine.result import SpineResult
 
 PAD, TITLE_HEIGHT, CAPTION_HEIGHT = 14, 44, 52
 SURFACE_AZIMUTHS = (-38.0, 38.0)
@@ -360,7 +362,7 @@ def largest_curve_tint(result: SpineResult, z: NDArray[np.float64]) -> NDArray[n
 
 def numbers_panel(canvas: Canvas, card: Box, result: SpineResult) -> None:
     """Write measurements and quality."""
-    table = _Table(canvas, card)
+    table = Table(canvas, card.x + PAD + 2, card.right - PAD - 2, card.y)
     figure, sentence = headline(result)
     seen, inferred = sections(result)
     title(canvas, card, "Measurements", result.measurements.posture)
@@ -391,34 +393,3 @@ def numbers_panel(canvas: Canvas, card: Box, result: SpineResult) -> None:
         canvas.text(
             note, table.left, card.bottom - 37 + 20 * index, 15, palette.QUIET, max_width=table.right - table.left
         )
-
-
-class _Table:
-    """Rows of names and values between two edges, from the top down."""
-
-    def __init__(self, canvas: Canvas, card: Box) -> None:
-        self.canvas = canvas
-        self.left, self.right = card.x + PAD + 2, card.right - PAD - 2
-        self.y = card.y
-
-    def heading(self, text: str) -> None:
-        self.canvas.text(text, self.left, self.y, 13, palette.QUIET, bold=True, max_width=self.right - self.left)
-        self.canvas.rule(self.left, self.y + 9, self.right - self.left, palette.RULE)
-        self.y += 34
-
-    def figure(self, text: str, colour: Colour) -> None:
-        self.canvas.text(text, self.left - 3, self.y + 36, 64, colour, bold=True)
-        self.y += 72
-
-    def line(self, text: str, *, colour: Colour = palette.TEXT, size: int = 18, indent: int = 0) -> None:
-        width = self.right - self.left - indent
-        self.canvas.text(text, self.left + indent, self.y, size, colour, max_width=width)
-        self.y += size + 9
-
-    def row(self, name: str, value: str) -> None:
-        box = self.canvas.text(value, self.right, self.y, 18, palette.TEXT, bold=True, align="right")
-        self.canvas.text(name, self.left, self.y, 16, palette.QUIET, max_width=box.x - self.left - 8)
-        self.y += 28
-
-    def gap(self) -> None:
-        self.y += 20

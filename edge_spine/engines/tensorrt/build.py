@@ -11,9 +11,10 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE, first_line
+from edge_spine.engines.base import first_line
 from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT
 from edge_spine.errors import BundleError, EngineUnavailable
+from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
 WORKSPACE_BYTES = 1 << 30
 # cuDNN and cuBLAS cost hundreds of megabytes of memory at run time and serve no layer of this network

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_spine.outputs.drawing import Colour
+from edge_spine.outputs.drawing.canvas import Colour
 
 BACKGROUND: Colour = (11, 13, 16)
 CARD: Colour = (21, 24, 29)

@@ -12,7 +12,8 @@ from edge_spine.errors import Refusal, UsageError
 from edge_spine.reading.archive import ACCEPTED_ZIP, dicom_entries, entry_source, read_entry
 from edge_spine.reading.checks import printable
 from edge_spine.reading.kinds import HEAD_BYTES, ImageKind, kind_of
-from edge_spine.scan import Scan, read_scan, scan_from_bytes
+from edge_spine.reading.read import read_scan, scan_from_bytes
+from edge_spine.scan import Scan
 
 _SUFFIXES = (".dcm", ".dicom", ".png", ".npy")
 _RESULT_FILE = "result.json"
@@ -49,7 +50,7 @@ class ScanFile:
         Parameters
         ----------
         pixel_spacing, imager_spacing
-            As in `edge_spine.scan.read_scan`.
+            As in `edge_spine.reading.read_scan`.
 
         Returns
         -------

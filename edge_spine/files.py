@@ -1,8 +1,11 @@
-"""Files that are on the disk, whole, once a call returns: what must survive a power cut is written here."""
+"""Write files so that they appear whole: results beside and renamed, records forced to the disk as well."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -76,3 +79,45 @@ def sync_folder(folder: Path) -> None:
         pass
     finally:
         os.close(descriptor)
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write files into a folder: all beside their places first, then each renamed into its place.
+
+    A process killed at any moment leaves whole files, of which some may be the ones from before, and
+    perhaps hidden ``.NAME.*.partial`` files. An error leaves everything as it was.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it does not exist.
+    contents : mapping of str to bytes
+        File names, without folders, and what goes into the files. Files that exist are replaced.
+
+    Returns
+    -------
+    list of Path
+        The written files, in the order of `contents`.
+
+    Raises
+    ------
+    OSError
+        The folder or a file in it cannot be written.
+    """
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(4)
+    partial = {name: folder / f".{name}.{token}.partial" for name in contents}
+    try:
+        for name, content in contents.items():
+            partial[name].write_bytes(content)
+        for name, path in partial.items():
+            path.replace(folder / name)
+    except BaseException:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+    return [folder / name for name in contents]

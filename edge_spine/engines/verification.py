@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.bundle import Bundle
-from edge_spine.engines.base import INPUT_SHAPE, OUTPUT_SHAPE, Engine
+from edge_spine.bundle.load import Bundle
+from edge_spine.engines.base import Engine
 from edge_spine.errors import BundleError, Refusal
-from edge_spine.layout import CROP_SIZE
 from edge_spine.measure import scoliosis_curves
 from edge_spine.metrics import centreline_deviation, iou3d
-from edge_spine.preprocess import as_tensor
+from edge_spine.network import CROP_SIZE, INPUT_SHAPE, OUTPUT_SHAPE
+from edge_spine.preprocessing.crop import as_tensor
 from edge_spine.reconstruct import Spine, curves_from_output, reconstruct
 
 

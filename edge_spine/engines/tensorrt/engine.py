@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.bundle import Bundle
-from edge_spine.engines.base import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE, Engine
-from edge_spine.engines.build_plan import build_plan, import_tensorrt, make_logger, options_text, terminal_progress
-from edge_spine.engines.cuda import CudaSession, import_pycuda
+from edge_spine.bundle.load import Bundle
+from edge_spine.engines.base import Engine
 from edge_spine.engines.driver import Gpu, NoGpu, find_gpu, gpu_problem
 from edge_spine.engines.forms import INT8_TENSORRT, form_graph
-from edge_spine.engines.plan_cache import PlanCache
+from edge_spine.engines.tensorrt.build import build_plan, import_tensorrt, make_logger, options_text, terminal_progress
+from edge_spine.engines.tensorrt.cuda import CudaSession, import_pycuda
+from edge_spine.engines.tensorrt.plan_cache import PlanCache
 from edge_spine.errors import EngineUnavailable
+from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
 NAME = "tensorrt"
 _TIMING_CACHE = "timing.cache"

@@ -1,4 +1,4 @@
-"""The frames that the network's input and output share: canonical image, crop, rows of the curves."""
+"""Names, shapes, rows and columns that preprocessing, engines and export agree on."""
 
 from __future__ import annotations
 
@@ -11,3 +11,7 @@ CROP_SIZE = 224
 ROWS = 209
 # crop rows of the curves, top to bottom: 7.5 to 215.5, so that their middle is the crop's
 CURVE_ROWS: NDArray[np.float64] = 7.5 + np.arange(float(ROWS))
+INPUT_NAME = "image"
+OUTPUT_NAME = "curves"
+INPUT_SHAPE = (1, 3, 224, 224)
+OUTPUT_SHAPE = (1, 1254)

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from edge_spine import __version__
 from edge_spine.errors import OutputError
-from edge_spine.outputs.dicom_values import copied_attributes, legal_value
+from edge_spine.outputs.dicom.values import copied_attributes, legal_value
 from edge_spine.reading.dicom import quiet_pydicom
+from edge_spine.version import __version__
 
 if TYPE_CHECKING:
-    from edge_spine.estimator import SpineResult
+    from edge_spine.result import SpineResult
 
 # Our own reader refuses objects of this manufacturer: results that come back are no scans.
 MANUFACTURER = "edge-spine"

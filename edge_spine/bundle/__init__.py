@@ -1,0 +1,7 @@
+"""A model on disk; its door is `load_bundle`."""
+
+from __future__ import annotations
+
+from edge_spine.bundle.load import load_bundle
+
+__all__ = ["load_bundle"]

@@ -1,0 +1,1 @@
+"""The command `edge-spine`; its door is `main.main`."""

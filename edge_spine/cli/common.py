@@ -1,0 +1,185 @@
+"""What the verbs share: exit statuses, parent parsers, argument types, and lines of output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_spine.engines import ENGINES, PRECISIONS
+from edge_spine.errors import UsageError
+from edge_spine.outputs.registry import DEFAULT_FORMATS, FORMATS
+from edge_spine.runner import Report
+
+if TYPE_CHECKING:
+    from edge_spine.estimator import SpineEstimator
+
+DONE, PARTLY, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class Verbs:
+    """The sub-parsers of the command, and the parent parsers with the options that several verbs take.
+
+    Attributes
+    ----------
+    talk : ArgumentParser
+        ``--json``, ``--verbose`` and ``--quiet``.
+    model : ArgumentParser
+        ``--model``, and `talk`.
+    exact : ArgumentParser
+        ``--precision``.
+    engine : ArgumentParser
+        ``--engine`` and ``--threads``, and `exact`.
+    writing : ArgumentParser
+        ``--out`` and ``--write``.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._verbs = parser.add_subparsers(metavar="VERB", required=True)
+        self.talk = _talk()
+        self.model = _model(self.talk)
+        self.exact = _exact()
+        self.engine = _engine(self.exact)
+        self.writing = argparse.ArgumentParser(add_help=False)
+        self.writing.add_argument("--out", metavar="DIR", type=Path, required=True, help="results go to DIR/<name>/")
+        self.writing.add_argument("--write", **formats_option())
+
+    def add(
+        self,
+        name: str,
+        run: Callable[[argparse.Namespace], int],
+        help_text: str,
+        example: str,
+        *parents: argparse.ArgumentParser,
+    ) -> argparse.ArgumentParser:
+        """Add a verb: its name, the function that runs it, a line of help, an example and parent parsers."""
+        verb: argparse.ArgumentParser = self._verbs.add_parser(
+            name,
+            help=help_text,
+            description=help_text[0].upper() + help_text[1:] + ".",
+            epilog=f"example:\n  {example}",
+            parents=parents,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        verb.set_defaults(verb=run)
+        return verb
+
+
+def formats_option(**changes: str) -> dict[str, Any]:
+    """Return the arguments of an option that takes a list of output formats."""
+    return {
+        "metavar": "LIST",
+        "default": ",".join(DEFAULT_FORMATS),
+        "help": f"what to write, of {', '.join(FORMATS)} (default: %(default)s)",
+        **changes,
+    }
+
+
+def _talk() -> argparse.ArgumentParser:
+    talk = argparse.ArgumentParser(add_help=False)
+    talk.add_argument("--json", action="store_true", help="print JSON instead of text")
+    loud = talk.add_mutually_exclusive_group()
+    loud.add_argument(
+        "-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="more on stderr"
+    )
+    loud.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="only errors")
+    return talk
+
+
+def _model(talk: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    model = argparse.ArgumentParser(add_help=False, parents=[talk])
+    model.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="spine (default), lite (smaller and faster, a little less exact), or the folder of a model bundle",
+    )
+    return model
+
+
+def _exact() -> argparse.ArgumentParser:
+    exact = argparse.ArgumentParser(add_help=False)
+    exact.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="default: int8; fp16 and fp32 need a model with floats"
+    )
+    return exact
+
+
+def _engine(exact: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    engine = argparse.ArgumentParser(add_help=False, parents=[exact])
+    engine.add_argument("--engine", choices=ENGINES, default="auto", help="default: the best that runs here")
+    engine.add_argument("--threads", metavar="N", type=count, help="processor threads to use")
+    return engine
+
+
+def add_spacing(verb: argparse.ArgumentParser) -> None:
+    """Add ``--pixel-spacing`` and ``--imager-spacing``."""
+    verb.add_argument(
+        "--pixel-spacing",
+        metavar="ROW,COL",
+        type=_spacing,
+        help="mm between rows and between columns, for files that hold none",
+    )
+    verb.add_argument(
+        "--imager-spacing",
+        action="store_true",
+        help="take ImagerPixelSpacing where there is no other: the detector's, which makes lengths too large",
+    )
+
+
+def count(text: str) -> int:
+    """Parse a whole number from 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} found, a whole number from 1 expected")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Parse seconds from 0.01 to 3600."""
+    try:
+        parsed = float(text)
+    except ValueError:
+        parsed = 0.0
+    if not 0.01 <= parsed <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} found, seconds from 0.01 to 3600 expected")
+    return parsed
+
+
+def _spacing(text: str) -> tuple[float, float]:
+    try:
+        row, column = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} found, two numbers such as 2.4,2.4 expected") from None
+    return row, column
+
+
+def load_estimator(arguments: argparse.Namespace) -> SpineEstimator:
+    """Load the model and the engine that were asked for."""
+    from edge_spine.estimator import SpineEstimator
+
+    if arguments.threads is not None:
+        import cv2
+
+        cv2.setNumThreads(arguments.threads)
+    return SpineEstimator(arguments.engine, arguments.model, arguments.threads, precision=arguments.precision)
+
+
+def print_report(arguments: argparse.Namespace, report: Report) -> None:
+    """Print the line of one scan."""
+    print(json.dumps(asdict(report)) if arguments.json else report.line(), flush=True)
+
+
+def complain(what: object) -> None:
+    """Print one line on stderr."""
+    print(f"edge-spine: {what}", file=sys.stderr)
+
+
+def need(extra: str, *modules: str) -> None:
+    """Stop before anything else where a verb's packages are missing."""
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise UsageError(f"{', '.join(missing)} not installed; add it with: pip install 'edge-spine[{extra}]'")

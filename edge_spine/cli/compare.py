@@ -1,0 +1,57 @@
+"""The verb ``compare``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+from edge_spine.cli.common import DONE, Verbs, add_spacing, load_estimator
+from edge_spine.errors import EdgeSpineError
+
+_log = logging.getLogger("edge_spine.cli")
+
+
+def add_to(verbs: Verbs) -> None:
+    """Add the verb to the command."""
+    verb = verbs.add(
+        "compare",
+        run,
+        "show what has changed between two scans of one person, beside the measurement error",
+        "edge-spine compare 2023.dcm 2024.dcm --out change",
+        verbs.engine,
+        verbs.model,
+    )
+    verb.add_argument("before", metavar="A", help="the earlier scan: DICOM, PNG or NPY")
+    verb.add_argument("after", metavar="B", help="the later scan")
+    verb.add_argument("--out", metavar="DIR", type=Path, help="write comparison.json and comparison.png there")
+    add_spacing(verb)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare two scans."""
+    from edge_spine.comparison import compare
+    from edge_spine.reading import read_scan
+    from edge_spine.reading.checks import check_given_spacing
+
+    spacing = check_given_spacing(arguments.pixel_spacing)
+    with load_estimator(arguments) as estimator:
+        before, after = (
+            estimator(read_scan(path, pixel_spacing=spacing, imager_spacing=arguments.imager_spacing))
+            for path in (arguments.before, arguments.after)
+        )
+    comparison = compare(before, after)
+    if comparison.person == "different":
+        _log.warning("the two scans name different persons: what follows is no change")
+    table = json.dumps(comparison.to_dict())
+    if arguments.out is not None:
+        from edge_spine.files import write_files
+        from edge_spine.outputs.comparison_png import render
+
+        try:
+            write_files(arguments.out, {"comparison.json": f"{table}\n".encode(), "comparison.png": render(comparison)})
+        except OSError as error:
+            raise EdgeSpineError(f"--out {arguments.out}: cannot be written ({error.strerror})") from None
+    print(table if arguments.json else comparison.table())
+    return DONE

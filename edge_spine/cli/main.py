@@ -1,0 +1,100 @@
+"""The command ``edge-spine``: one line a scan on stdout, everything else on stderr, honest exit statuses.
+
+0: all scans done. 1: a scan was refused or failed, or the model or engine is not usable. 2: wrong usage or
+nothing to do. 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from edge_spine.cli import batch, build, compare, demo, doctor, node, run, verify, watch
+from edge_spine.cli.common import INTERRUPTED, PARTLY, USAGE, Verbs, complain
+from edge_spine.errors import EdgeSpineError, UsageError
+from edge_spine.version import __version__
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process where they are not given.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A file name that the terminal's encoding lacks must not end the run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else USAGE
+    try:
+        with _logging(arguments.verbosity):
+            status: int = arguments.verb(arguments)
+            sys.stdout.flush()
+            return status
+    except UsageError as error:
+        complain(error)
+        return USAGE
+    except EdgeSpineError as error:
+        complain(error)
+        return PARTLY
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read stdout has left; the interpreter must not try to flush to it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PARTLY
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edge-spine",
+        description="The 3D spine from one whole-body DXA scan. Research use only. Not for diagnosis.",
+        epilog="edge-spine VERB -h shows an example of each verb.",
+    )
+    parser.add_argument("--version", action="version", version=f"edge-spine {__version__}")
+    verbs = Verbs(parser)
+    for verb in (run, demo, compare, node, watch, batch, verify, build, doctor):
+        verb.add_to(verbs)
+    return parser
+
+
+@contextmanager
+def _logging(verbosity: int) -> Iterator[None]:
+    """Send our log to stderr, and keep the DICOM packages' away: they quote values, which may name a patient."""
+    ours = logging.getLogger("edge_spine")
+    theirs = [logging.getLogger(name) for name in ("pydicom", "pynetdicom", "highdicom")]
+    handler, silence = logging.StreamHandler(sys.stderr), logging.NullHandler()
+    handler.setFormatter(logging.Formatter("edge-spine: %(levelname)s: %(message)s"))
+    before = ours.level, [logger.propagate for logger in theirs]
+    ours.addHandler(handler)
+    ours.setLevel({-1: logging.ERROR, 0: logging.WARNING, 1: logging.DEBUG}[verbosity])
+    for logger in theirs:
+        logger.addHandler(silence)
+        logger.propagate = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        ours.removeHandler(handler)
+        ours.level = before[0]
+        for logger, propagate in zip(theirs, before[1], strict=True):
+            logger.removeHandler(silence)
+            logger.propagate = propagate

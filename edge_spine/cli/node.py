@@ -1,0 +1,47 @@
+"""The verb ``node``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from functools import partial
+from pathlib import Path
+
+from edge_spine.cli.common import DONE, INTERRUPTED, Verbs, need, print_report
+
+_log = logging.getLogger("edge_spine.cli")
+
+
+def add_to(verbs: Verbs) -> None:
+    """Add the verb to the command."""
+    verb = verbs.add(
+        "node",
+        run,
+        "serve as a DICOM node: scans in by C-STORE, results out by C-STORE",
+        "edge-spine node --config node.toml",
+        verbs.talk,
+    )
+    verb.add_argument("--config", metavar="FILE", type=Path, required=True, help="see edge_spine/node/README.md")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal comes."""
+    need("node", "pynetdicom", "highdicom", "prometheus_client", "filelock")
+    from edge_spine.node.config import load_config
+    from edge_spine.node.service import Node
+    from edge_spine.node.signals import until_signal
+
+    config = load_config(arguments.config)
+    with Node(config, partial(print_report, arguments)) as node, until_signal(node.end) as was_interrupted:
+        where = config.destination
+        _log.warning(
+            "%s listens on %s:%d; results go to %s at %s:%d",
+            config.ae_title,
+            config.host,
+            config.port,
+            where.ae_title,
+            where.host,
+            where.port,
+        )
+        node.run()
+        return INTERRUPTED if was_interrupted() else DONE

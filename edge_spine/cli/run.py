@@ -1,0 +1,74 @@
+"""The verb ``run``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from edge_spine.cli.common import DONE, PARTLY, Verbs, add_spacing, load_estimator, print_report
+from edge_spine.errors import UsageError
+from edge_spine.outputs.registry import parse_formats, write_outputs
+from edge_spine.reading.files import ScanFile, find_scans
+from edge_spine.runner import process
+
+_log = logging.getLogger("edge_spine.cli")
+
+
+def add_to(verbs: Verbs) -> None:
+    """Add the verb to the command."""
+    verb = verbs.add(
+        "run",
+        run,
+        "estimate the spine in scans",
+        "edge-spine run scan.dcm --out results",
+        verbs.writing,
+        verbs.engine,
+        verbs.model,
+    )
+    verb.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="a DICOM, PNG or NPY file, a folder, or a UK Biobank field-20158 zip",
+    )
+    add_spacing(verb)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Estimate the spine in the scans that the user named."""
+    return run_scans(arguments, find_scans(arguments.inputs))
+
+
+def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
+    """Estimate the spine in scans, one line each."""
+    from edge_spine.cli.progress import Progress
+    from edge_spine.reading.checks import check_given_spacing
+
+    formats = parse_formats(arguments.write)
+    check_given_spacing(arguments.pixel_spacing)
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise UsageError(f"--out {arguments.out.name}: this is a file, a folder is expected")
+    started = time.perf_counter()
+    all_done = True
+    with load_estimator(arguments) as estimator:
+        _log.info("model loaded in %.0f ms", (time.perf_counter() - started) * 1000)
+        progress = Progress(len(scans), quiet=arguments.verbosity < 0)
+        for scan_file in scans:
+            progress.show(scan_file.source)
+            folder = arguments.out / scan_file.name
+            report = process(
+                scan_file.source,
+                estimator,
+                partial(scan_file.read, arguments.pixel_spacing, arguments.imager_spacing),
+                partial(write_outputs, folder=folder, formats=formats),
+                folder,
+            )
+            all_done &= report.status == "done"
+            progress.count(report)
+            progress.clear()
+            print_report(arguments, report)
+        progress.summarise()
+    return DONE if all_done else PARTLY

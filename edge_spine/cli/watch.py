@@ -1,0 +1,69 @@
+"""The verb ``watch``."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from edge_spine.cli.common import (
+    DONE,
+    INTERRUPTED,
+    PARTLY,
+    Verbs,
+    add_spacing,
+    formats_option,
+    load_estimator,
+    need,
+    print_report,
+    seconds,
+)
+from edge_spine.runner import Report
+
+
+def add_to(verbs: Verbs) -> None:
+    """Add the verb to the command."""
+    verb = verbs.add(
+        "watch",
+        run,
+        "estimate the spine in scans as they appear in a folder",
+        "edge-spine watch incoming results",
+        verbs.engine,
+        verbs.model,
+    )
+    verb.add_argument("folder", metavar="IN", type=Path, help="scans appear here; when done they move to IN/done")
+    verb.add_argument("out", metavar="OUT", type=Path, help="results go to OUT/<name>-<hash>/")
+    verb.add_argument("--write", **formats_option())
+    add_spacing(verb)
+    verb.add_argument("--poll", metavar="SECONDS", type=seconds, default=2.0, help="default: %(default)g")
+    verb.add_argument("--once", action="store_true", help="end when nothing is left to do")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Watch a folder until a signal comes, or until nothing is left where that was asked for."""
+    need("node", "filelock")
+    from edge_spine.node.signals import until_signal
+    from edge_spine.node.watch import WatchFolder
+    from edge_spine.outputs.registry import parse_formats
+    from edge_spine.reading.checks import check_given_spacing
+    from edge_spine.reading.files import ScanFile
+
+    formats = parse_formats(arguments.write)
+    spacing = check_given_spacing(arguments.pixel_spacing)
+    read = partial(ScanFile.read, pixel_spacing=spacing, imager_spacing=arguments.imager_spacing)
+    all_done = True
+
+    def show(report: Report) -> None:
+        nonlocal all_done
+        all_done &= report.status == "done"
+        print_report(arguments, report)
+
+    with (
+        load_estimator(arguments) as estimator,
+        WatchFolder(arguments.folder, arguments.out, estimator, formats, read, show) as watch,
+        until_signal(watch.end) as was_interrupted,
+    ):
+        watch.run(poll_s=arguments.poll, once=arguments.once)
+        if was_interrupted():
+            return INTERRUPTED
+        return DONE if all_done or not arguments.once else PARTLY

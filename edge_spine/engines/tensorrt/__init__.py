@@ -1,0 +1,1 @@
+"""TensorRT on an NVIDIA GPU; its door is `engine.TensorRTEngine`."""

@@ -1,0 +1,1 @@
+"""Pictures of a result; its door is `panels.draw_panels`."""

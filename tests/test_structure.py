@@ -1,0 +1,140 @@
+"""The import graph of the package: no cycle, no arrow upwards, no PyTorch, and no file that is too long."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# A module imports only from the rows above its own, and from its own room. Rooms that share a row import nothing from
+# each other. Every module of the package is in one of them.
+ORDER = (
+    ("errors", "version", "files", "network", "vertebrae", "scan"),
+    ("reading",),
+    ("preprocessing",),
+    ("reconstruct",),
+    ("measure", "metrics", "second_opinion"),
+    ("bundle",),
+    ("engines",),
+    ("quality",),
+    ("result",),
+    ("estimator", "comparison"),
+    ("outputs",),
+    ("runner",),
+    ("cohort", "node"),
+    ("cli",),
+    ("__init__", "__main__"),
+)
+ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
+TREES = ("edge_spine", "export", "benchmarks")
+MOST_LINES = 400
+# Longer than that before the rule: each is to be cut, none is to be added.
+LONG = frozenset[str]()
+
+
+def sources(*folders: str) -> dict[str, Path]:
+    """Return the modules below some folders by their dotted names."""
+    found = {}
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(path: Path, modules: dict[str, Path]) -> Iterator[str]:
+    """Yield the modules that a file imports anywhere: within functions and under TYPE_CHECKING too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                if whole in modules:
+                    yield whole
+                elif node.module in modules:
+                    yield str(node.module)
+
+
+def graph(*folders: str) -> dict[str, set[str]]:
+    modules = sources(*folders)
+    return {name: set(imported(path, modules)) - {name} for name, path in modules.items()}
+
+
+def cycle_in(arrows: dict[str, set[str]]) -> list[str]:
+    """Return the modules of one cycle, or nothing."""
+    done: set[str] = set()
+
+    def visit(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name not in done:
+            for target in sorted(arrows[name]):
+                if found := visit(target, [*way, name]):
+                    return found
+            done.add(name)
+        return []
+
+    return next((found for name in sorted(arrows) if (found := visit(name, []))), [])
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+@pytest.mark.parametrize("folders", [("edge_spine",), ("edge_spine", "export"), ("edge_spine", "export", "benchmarks")])
+def test_no_import_cycle(folders: tuple[str, ...]) -> None:
+    assert cycle_in(graph(*folders)) == []
+
+
+def test_a_cycle_would_be_found() -> None:
+    assert cycle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
+def test_every_room_is_in_the_order_and_exists() -> None:
+    assert {room(module) for module in graph("edge_spine")} == set(ROW)
+
+
+def test_no_arrow_upwards() -> None:
+    upwards = [
+        f"{module} imports {target}"
+        for module, targets in graph("edge_spine").items()
+        for target in sorted(targets)
+        if room(target) != room(module) and ROW[room(target)] >= ROW[room(module)]
+    ]
+    assert upwards == []
+
+
+def test_the_package_imports_nothing_of_export_benchmarks_or_tests() -> None:
+    others = sources("export", "benchmarks", "tests")
+    arrows = {module: set(imported(path, others)) for module, path in sources("edge_spine").items()}
+    assert {module: targets for module, targets in arrows.items() if targets} == {}
+
+
+def test_the_package_never_imports_torch() -> None:
+    for path in sources("edge_spine").values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert "torch" not in {name.partition(".")[0] for name in names}, path
+
+
+def test_no_file_is_too_long() -> None:
+    long = {
+        str(path.relative_to(ROOT).as_posix())
+        for path in sources(*TREES, "tests").values()
+        if len(path.read_text(encoding="utf-8").splitlines()) > MOST_LINES
+    }
+    assert long == LONG
+
+
+def test_a_room_names_its_door() -> None:
+    for path in (ROOT / "edge_spine").rglob("__init__.py"):
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        assert docstring, path
+        assert path.parent == ROOT / "edge_spine" or "door is `" in docstring, path
