@@ -36,8 +36,8 @@ from edge_spine.reconstruct import reconstruct  # noqa: E402
 from edge_spine.result import NOTICE, SpineResult  # noqa: E402
 from export.training.dataset import EVALUATION_SEED  # noqa: E402
 from export.training.evaluate import centre_errors, compare, judge_bands, scan_of  # noqa: E402
-from export.training.phantom import Subject, make_phantom, make_subject  # noqa: E402
-from export.training.scanner import IDXA  # noqa: E402
+from export.training.phantoms.phantom import Subject, make_phantom, make_subject  # noqa: E402
+from export.training.phantoms.scanner import IDXA  # noqa: E402
 
 # The bundled scan is the iDXA image of this phantom, whose seed nothing else uses.
 BUNDLED = "the bundled scan"

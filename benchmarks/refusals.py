@@ -37,10 +37,10 @@ from edge_spine import SpineEstimator, read_scan  # noqa: E402
 from edge_spine.errors import Refusal  # noqa: E402
 from edge_spine.reading.read import scan_from_bytes  # noqa: E402
 from edge_spine.scan import Scan  # noqa: E402
-from export.training.absorptiometry import bone_density, soft_tissue  # noqa: E402
-from export.training.anatomy import skeleton  # noqa: E402
-from export.training.phantom import Phantom, make_phantom  # noqa: E402
-from export.training.scanner import Framing  # noqa: E402
+from export.training.phantoms.absorptiometry import bone_density, soft_tissue  # noqa: E402
+from export.training.phantoms.anatomy import skeleton  # noqa: E402
+from export.training.phantoms.phantom import Phantom, make_phantom  # noqa: E402
+from export.training.phantoms.scanner import Framing  # noqa: E402
 
 REPORT_SEED = 50_000_000
 BODY_MM, TABLE_MM = 1800.0, 660.0

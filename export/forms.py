@@ -1,7 +1,8 @@
 """Every form of a network beside its INT8 file: made, compared with PyTorch float32, and gated.
 
 TensorRT's INT8 form follows from the INT8 file. Where it misses its tolerance, the pairs that cost most are left out,
-one after another, until it passes with room to spare: `choose_exact`; `python -m export.sensitivity` prints the table.
+one after another, until it passes with room to spare: `choose_exact`; `python -m export.studies.sensitivity` prints
+the table.
 """
 
 from __future__ import annotations

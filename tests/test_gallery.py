@@ -16,8 +16,8 @@ from edge_spine import read_scan
 from edge_spine.measure import measure
 from edge_spine.outputs.drawing import palette
 from edge_spine.reconstruct import Curves, reconstruct
-from export.training.phantom import make_phantom, make_subject
-from export.training.scanner import IDXA
+from export.training.phantoms.phantom import make_phantom, make_subject
+from export.training.phantoms.scanner import IDXA
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result
 
 

@@ -32,8 +32,8 @@ from edge_spine.outputs.registry import DICOM_OBJECTS, FORMATS
 from edge_spine.reading.files import find_scans
 from edge_spine.reading.read import scan_from_bytes
 from edge_spine.result import STAGES
-from export.training.phantom import dicom_file, make_phantom
-from export.training.scanner import IDXA
+from export.training.phantoms.phantom import dicom_file, make_phantom
+from export.training.phantoms.scanner import IDXA
 from tests.conftest import MakeDicom
 
 STORED = Path(__file__).with_name("golden.json")

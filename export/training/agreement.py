@@ -13,7 +13,7 @@ from edge_spine.metrics import centreline_deviation, iou3d
 from edge_spine.network import ROWS
 from edge_spine.reconstruct import Curves, Spine
 from edge_spine.scan import Scan
-from export.training.phantom import Phantom, make_subject
+from export.training.phantoms.phantom import Phantom, make_subject
 
 CLASSES = (
     ("below 10", 0.0, 10.0),

@@ -48,7 +48,7 @@ from export.training.people_bands import (
     left_out_coverage,
     people_rows,
 )
-from export.training.phantom import Phantom, make_phantom
+from export.training.phantoms.phantom import Phantom, make_phantom
 
 _FIT_SHARE = 0.2
 _SEVERITIES_DEG = np.geomspace(15, 1000, 100)

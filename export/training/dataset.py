@@ -28,8 +28,8 @@ from edge_spine.preprocessing.crop import resample
 from edge_spine.preprocessing.intensity import normalise
 from edge_spine.preprocessing.locator import thumbnail
 from export.training.people import PersonScan, make_person, pack_names
-from export.training.phantom import Phantom, make_phantom
-from export.training.shape import FIRST_THORACIC, LAST_LUMBAR
+from export.training.phantoms.phantom import Phantom, make_phantom
+from export.training.phantoms.shape import FIRST_THORACIC, LAST_LUMBAR
 
 # training takes the seeds below these, so that nothing is ever judged on what it learnt from
 EVALUATION_SEED = 10_000_000

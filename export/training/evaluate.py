@@ -50,7 +50,7 @@ from export.training.agreement import (
     scan_of,
 )
 from export.training.dataset import EVALUATION_SEED
-from export.training.phantom import Phantom, make_phantom
+from export.training.phantoms.phantom import Phantom, make_phantom
 
 VARIANTS = ("as scanned", "tilted", "shifted", "feet cut", "inverted")
 BAND_TOLERANCE = 0.02

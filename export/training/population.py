@@ -34,7 +34,7 @@ from edge_spine.measure import Measurements, measure
 from edge_spine.reconstruct import reconstruct
 from export.training.dataset import EVALUATION_SEED
 from export.training.evaluate import scan_of
-from export.training.phantom import make_phantom, make_subject
+from export.training.phantoms.phantom import make_phantom, make_subject
 
 
 def angles_of(measurements: Measurements) -> tuple[float, float]:

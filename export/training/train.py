@@ -130,7 +130,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--pairs",
         type=Path,
         metavar="DIR",
-        help="real pairs, as export.training.align writes them: learns from DIR/train, reports the error on "
+        help="real pairs, as export.training.alignment.align writes them: learns from DIR/train, reports the error on "
         "DIR/validation, and never reads DIR/test",
     )
     parser.add_argument(
@@ -173,7 +173,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         options.cache, options.validation = [options.pairs / "train"], [options.pairs / "validation"]
         for split in (*options.cache, *options.validation):
             if not any(split.glob("shard_*.npz")):
-                raise SystemExit(f"no shards in {split}: python -m export.training.align makes them")
+                raise SystemExit(f"no shards in {split}: python -m export.training.alignment.align makes them")
     if not 0 <= options.dropout < 1:
         parser.error("--dropout is a share, from 0 to below 1")
     return options

@@ -13,8 +13,8 @@ from benchmarks import refusals
 from benchmarks.refusals import ACCEPTED, FLAGGED, REFUSED, TAKEN, Outcome, answer_to, from_png
 from edge_spine import Scan, SpineEstimator, read_scan
 from edge_spine.errors import REFUSAL_CODES, Refusal
-from export.training.phantom import Phantom, make_phantom
-from export.training.scanner import IDXA
+from export.training.phantoms.phantom import Phantom, make_phantom
+from export.training.phantoms.scanner import IDXA
 
 DEMO_SCAN = Path(edge_spine.__file__).parent / "data" / "synthetic_whole_body.dcm"
 SEED = 56_000_000

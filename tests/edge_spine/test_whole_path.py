@@ -19,8 +19,8 @@ from pydicom.data import get_testdata_file
 import edge_spine
 from edge_spine import Scan, SpineEstimator, SpineResult, read_scan
 from edge_spine.result import schema
-from export.training.phantom import make_subject
-from export.training.scanner import IDXA
+from export.training.phantoms.phantom import make_subject
+from export.training.phantoms.scanner import IDXA
 
 PACKAGE = Path(edge_spine.__file__).parent
 DEMO_SCAN = PACKAGE / "data" / "synthetic_whole_body.dcm"

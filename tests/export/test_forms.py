@@ -13,8 +13,9 @@ from edge_spine.bundle import load_bundle
 from edge_spine.engines.forms import INT8, INT8_TENSORRT, form_graph, widened
 from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_graph
 from edge_spine.engines.verification import compare, read_references
-from export import forms, sensitivity
+from export import forms
 from export.forms import answers, choose_exact, gated_forms, half_graph, summary
+from export.studies import sensitivity
 from export.verify import GateError
 
 COUNT = 3

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from export.training.people.frames import Frames, find_frames
 from export.training.people.packs import Pack, read_pack
-from export.training.scanner import Framing
+from export.training.phantoms.scanner import Framing
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]

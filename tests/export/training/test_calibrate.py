@@ -25,7 +25,7 @@ from export.training.calibrate import (
     with_bands,
 )
 from export.training.dataset import BAND_SEED, CALIBRATION_SEED, EVALUATION_SEED, REFERENCE_SEED
-from export.training.phantom import Phantom, make_phantom
+from export.training.phantoms.phantom import Phantom, make_phantom
 from tests.edge_spine.fake_bundle import fake_bundle, fake_calibration
 
 CHECKPOINT = {"file": "fake", "sha256": "c" * 64, "epoch": None}

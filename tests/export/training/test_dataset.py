@@ -10,7 +10,7 @@ import pytest
 from edge_spine.network import CROP_SIZE, CURVE_ROWS
 from export.training.augment import augment
 from export.training.dataset import MARGIN, WIDE, load_shards, make_sample, render, target_of
-from export.training.phantom import make_phantom
+from export.training.phantoms.phantom import make_phantom
 
 
 def _drawn(curves: np.ndarray) -> np.ndarray:

@@ -25,8 +25,8 @@ from export.training.evaluate import (
     table,
     vary,
 )
-from export.training.phantom import Phantom, make_phantom, make_subject
-from export.training.scanner import IDXA
+from export.training.phantoms.phantom import Phantom, make_phantom, make_subject
+from export.training.phantoms.scanner import IDXA
 
 
 @pytest.fixture(scope="module")

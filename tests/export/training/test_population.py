@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="install edge-spine[export]")
 
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import UsageError
-from export.training.phantom import make_subject
+from export.training.phantoms.phantom import make_subject
 from export.training.population import angle_limits, answered_angles, main, population_range
 from tests.edge_spine.fake_bundle import fake_bundle, fake_output
 

@@ -30,7 +30,7 @@ from export.training.figures import (
     line_through,
     tangent_waves,
 )
-from export.training.phantom import Phantom, make_phantom
+from export.training.phantoms.phantom import Phantom, make_phantom
 from export.training.yardstick_table import table
 
 ROWS = np.arange(209)

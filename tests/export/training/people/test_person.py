@@ -10,7 +10,7 @@ from export.training.dataset import choose_packs, load_shards, make_sample, rend
 from export.training.people import make_person
 from export.training.people.person import draw_pieces
 from export.training.people.pose import Target, motions, project, read_bone
-from export.training.scanner import IDXA, Framing
+from export.training.phantoms.scanner import IDXA, Framing
 from tests.export.training.people.made_packs import write_ct, write_meshes
 
 REAL = Path(__file__).resolve().parents[5] / "shared" / "data"

@@ -1,0 +1,352 @@
+"""Measure how well disagreement, of two networks or of an image and its mirror, tells of a wrong result.
+
+`python -m export.studies.second_opinion --people DIR --only NAME[,NAME] --count N` runs spine and spine-lite on the
+same prepared crops of phantoms and of people's scans, each whole and mirrored, as scanned and disturbed (noise, blur,
+contrast, cut ends), and prints rank correlations of their differences with the true error of spine. Differences are
+mean absolute differences of the sagittal centre, or of all three sagittal columns, mm; the columns that correlate
+better are kept, and both are reported. Intervals resample people, with all of their images. The limit that flags a
+stated share of undisturbed phantoms is printed with the share of bad results, those whose 3D error is above twice the
+median of undisturbed images of the same kind (phantoms or people), that it catches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata, spearmanr
+from tqdm import tqdm
+
+from edge_spine.bundle import load_bundle
+from edge_spine.engines import open_engine
+from edge_spine.engines.base import Engine
+from edge_spine.errors import Refusal
+from edge_spine.metrics import centreline_deviation
+from edge_spine.network import CROP_SIZE, ROWS
+from edge_spine.preprocessing import prepare
+from edge_spine.preprocessing.locator import Localiser
+from edge_spine.reconstruct import curves_from_output, reconstruct
+from export.training.dataset import EVALUATION_SEED
+from export.training.evaluate import scan_of
+from export.training.phantoms.phantom import Phantom, make_phantom
+
+DISTURBANCES = ("as scanned", "noise", "blur", "contrast", "cut end")
+ERRORS = ("sagittal_mm", "deviation3d_mm")
+COLUMNS = ("centre", "all columns")
+SIGNALS = ("networks", "mirror", "both")
+PHANTOMS = "phantoms"
+_DISTURBING_SEED = 46_000_000
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What is known of one image.
+
+    Attributes
+    ----------
+    person : str
+        Whose images are resampled together: a person's name, or a phantom's seed.
+    group : str
+        "phantoms" or "people".
+    disturbance : str
+        One of `DISTURBANCES`.
+    errors : dict
+        True error of spine, by `ERRORS`.
+    differences : dict
+        By `COLUMNS`: those of ("networks", "mirror"), mm.
+    """
+
+    person: str
+    group: str
+    disturbance: str
+    errors: dict[str, float]
+    differences: dict[str, tuple[float, float]]
+
+
+def disturb(rng: np.random.Generator, pixels: NDArray[Any], bits: int, disturbance: str) -> NDArray[Any]:
+    """Disturb a scan, about twice as strongly as training samples are.
+
+    Parameters
+    ----------
+    pixels : (rows, columns) uint8 or uint16 array
+    bits : int
+        Of the scanner, the levels' range.
+    disturbance : str
+        One of `DISTURBANCES`.
+
+    Returns
+    -------
+    array of the same shape and type
+    """
+    if disturbance == "as scanned":
+        return pixels
+    top = 2**bits - 1
+    shown = pixels.astype(np.float32) / top
+    if disturbance == "noise":
+        shown = shown + rng.standard_normal(shown.shape, dtype=np.float32) * np.float32(rng.uniform(0.02, 0.1))
+    elif disturbance == "blur":
+        shown = cv2.GaussianBlur(shown, (0, 0), rng.uniform(0.8, 2.0))
+    elif disturbance == "contrast":
+        shown = shown ** np.float32(np.exp(rng.choice([-1, 1]) * rng.uniform(0.2, 0.6)))
+    elif disturbance == "cut end":
+        # background, so that the body ends there
+        cut = int(rng.uniform(0.02, 0.12) * len(shown))
+        background = np.median(shown[:, :2])
+        if rng.random() < 0.5:
+            shown[:cut] = background
+        else:
+            shown[-cut:] = background
+    else:
+        raise ValueError(f"{disturbance!r} is none of {', '.join(DISTURBANCES)}")
+    return np.round(np.clip(shown, 0, 1) * top).astype(pixels.dtype)
+
+
+def mirrored_back(output: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn the answer to a mirrored crop, (209, 6) crop pixels / 224, into one for the crop itself."""
+    turned = output.copy()
+    turned[:, :3] = (CROP_SIZE - 1) / CROP_SIZE - output[:, 2::-1]
+    return turned
+
+
+def sagittal_difference(a: NDArray[np.float32], b: NDArray[np.float32], pixel_mm: float) -> dict[str, float]:
+    """Mean absolute difference (mm) of the sagittal columns of two answers (209, 6), by `COLUMNS`.
+
+    Each answer's mean centre is taken off, since the antero-posterior place is not known.
+    """
+    sides = [answer[:, 3:] - answer[:, 4].mean() for answer in (a, b)]
+    apart = np.abs(sides[0] - sides[1]) * CROP_SIZE * pixel_mm
+    return {"centre": float(apart[:, 1].mean()), "all columns": float(apart.mean())}
+
+
+def differences(
+    large: tuple[NDArray[np.float32], NDArray[np.float32]],
+    small: tuple[NDArray[np.float32], NDArray[np.float32]],
+    pixel_mm: float,
+) -> dict[str, tuple[float, float]]:
+    """Differences between the networks, and between image and mirror (mean of both networks), by `COLUMNS`.
+
+    Parameters
+    ----------
+    large, small : pairs of (209, 6) arrays
+        Answers of spine and of spine-lite to the crop and to its mirror image, the latter mirrored back.
+    """
+    networks = sagittal_difference(large[0], small[0], pixel_mm)
+    mirrors = [sagittal_difference(*pair, pixel_mm) for pair in (large, small)]
+    return {name: (networks[name], (mirrors[0][name] + mirrors[1][name]) / 2) for name in COLUMNS}
+
+
+def both_answers(engine: Engine, tensor: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Answers (209, 6) to a crop, and to its mirror image, mirrored back."""
+    whole = engine.infer(tensor).reshape(ROWS, 6)
+    turned = engine.infer(np.ascontiguousarray(tensor[..., ::-1])).reshape(ROWS, 6)
+    return whole, mirrored_back(turned)
+
+
+def opinions_on(
+    engines: tuple[Engine, Engine], localiser: Localiser, phantom: Phantom, person: str, group: str
+) -> Iterator[Opinion]:
+    """Judge a phantom or a person's scan under every disturbance; scans that are refused are left out."""
+    for number, disturbance in enumerate(DISTURBANCES):
+        rng = np.random.default_rng([_DISTURBING_SEED, phantom.seed, number])
+        try:
+            pixels = disturb(rng, phantom.bone, phantom.scanner.bits, disturbance)
+            prepared = prepare(scan_of(phantom, pixels), localiser)
+            large, small = (both_answers(engine, prepared.tensor) for engine in engines)
+            curves = curves_from_output(large[0].reshape(1, -1), prepared)
+            spine = reconstruct(curves)
+        except Refusal:
+            continue
+        truth = phantom.truth(curves.z)
+        errors = {
+            "sagittal_mm": float(np.abs(curves.sagittal[:, 1] - truth.sagittal[:, 1]).mean()),
+            "deviation3d_mm": centreline_deviation(spine, reconstruct(truth)),
+        }
+        yield Opinion(person, group, disturbance, errors, differences(large, small, prepared.model_pixel_mm))
+
+
+def signals(opinions: list[Opinion], columns: str, scale: tuple[float, float]) -> dict[str, NDArray[np.float64]]:
+    """Differences of images by `SIGNALS`; "both" is their sum, each over its `scale`."""
+    pairs = np.array([opinion.differences[columns] for opinion in opinions])
+    return {"networks": pairs[:, 0], "mirror": pairs[:, 1], "both": (pairs / scale).sum(axis=1)}
+
+
+def resampled(people: list[str], draws: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
+    """Images of bootstrap samples of people, each with all of its images."""
+    rng = np.random.default_rng(seed)
+    names, place = np.unique(people, return_inverse=True)
+    images = [np.flatnonzero(place == k) for k in range(len(names))]
+    for _ in range(draws):
+        yield np.concatenate([images[k] for k in rng.integers(len(names), size=len(names))])
+
+
+def correlation(
+    signal: NDArray[np.float64], error: NDArray[np.float64], people: list[str], draws: int = 500
+) -> tuple[float, float, float]:
+    """Spearman's rank correlation with its 95 % bootstrap interval over people."""
+    found = []
+    for images in resampled(people, draws):
+        a, b = rankdata(signal[images]), rankdata(error[images])
+        if a.std() > 0 and b.std() > 0:
+            found.append(np.corrcoef(a, b)[0, 1])
+    low, high = np.percentile(found, [2.5, 97.5]) if found else (np.nan, np.nan)
+    return float(spearmanr(signal, error).statistic), float(low), float(high)
+
+
+def limit_of(signal: NDArray[np.float64], false_alarms: float) -> float:
+    """Limit that at most a share `false_alarms` of the images lie above."""
+    return float(np.quantile(signal, 1 - false_alarms, method="higher"))
+
+
+def caught(signal: NDArray[np.float64], bad: NDArray[np.bool_], limit: float) -> dict[str, float | int | None]:
+    """Share of bad images, and of the others, above a limit; None where there are none."""
+    flagged = signal > limit
+    return {
+        "bad": int(bad.sum()),
+        "caught": float(flagged[bad].mean()) if bad.any() else None,
+        "others_flagged": float(flagged[~bad].mean()) if not bad.all() else None,
+    }
+
+
+def measure(opinions: list[Opinion], false_alarms: float) -> dict[str, Any]:
+    """Correlations of every group, signal, columns and error, and limits with what they catch.
+
+    Raises
+    ------
+    ValueError
+        There are no undisturbed phantoms to set limits by.
+    """
+    clean = [o for o in opinions if o.group == PHANTOMS and o.disturbance == "as scanned"]
+    if not clean:
+        raise ValueError("no undisturbed phantom was accepted; limits are set by them, so give a larger --count")
+    groups = _groups(opinions)
+    report: dict[str, Any] = {"false_alarms": false_alarms, "count": {name: len(g) for name, g in groups.items()}}
+    usual = {
+        kind: np.median([o.errors["deviation3d_mm"] for o in groups[f"{kind}, as scanned"]])
+        for kind in sorted({group[0].group for group in groups.values()})
+    }
+    report["columns"] = {}
+    for columns in COLUMNS:
+        pairs = np.array([opinion.differences[columns] for opinion in clean])
+        scale = (float(np.median(pairs[:, 0])), float(np.median(pairs[:, 1])))
+        limits = {n: limit_of(v, false_alarms) for n, v in signals(clean, columns, scale).items()}
+        found: dict[str, Any] = {"scale_mm": list(scale), "limits": limits, "groups": {}}
+        for name, group in groups.items():
+            people = [opinion.person for opinion in group]
+            values = signals(group, columns, scale)
+            deviation = np.array([opinion.errors["deviation3d_mm"] for opinion in group])
+            bad = deviation > 2 * usual[group[0].group]
+            found["groups"][name] = {
+                signal: {
+                    **{
+                        error: list(correlation(values[signal], np.array([o.errors[error] for o in group]), people))
+                        for error in ERRORS
+                    },
+                    **caught(values[signal], bad, limits[signal]),
+                }
+                for signal in SIGNALS
+            }
+        report["columns"][columns] = found
+    report["kept"] = max(COLUMNS, key=lambda columns: _mean_correlation(report["columns"][columns]["groups"]))
+    return report
+
+
+def _groups(opinions: list[Opinion]) -> dict[str, list[Opinion]]:
+    """Phantoms and people: as scanned, disturbed, and all."""
+    groups: dict[str, list[Opinion]] = {}
+    for group in sorted({o.group for o in opinions}):
+        for name, wanted in (("as scanned", (True,)), ("disturbed", (False,)), ("all", (True, False))):
+            groups[f"{group}, {name}"] = [
+                o for o in opinions if o.group == group and (o.disturbance == "as scanned") in wanted
+            ]
+    # a rank correlation needs three images
+    whole = {g for g in {o.group for o in opinions} if len(groups[f"{g}, as scanned"]) > 2}
+    return {name: group for name, group in groups.items() if len(group) > 2 and group[0].group in whole}
+
+
+def _mean_correlation(groups: dict[str, dict[str, dict[str, Any]]]) -> float:
+    return float(np.nanmean([row["sagittal_mm"][0] for group in groups.values() for row in group.values()]))
+
+
+def table(report: dict[str, Any]) -> str:
+    """Lay the report out as Markdown, the columns that are kept first."""
+    lines = []
+    for columns in sorted(COLUMNS, key=lambda name: name != report["kept"]):
+        found = report["columns"][columns]
+        shown = ", ".join(f"{name} {limit:.2f}" for name, limit in found["limits"].items())
+        kept = " (kept)" if columns == report["kept"] else ""
+        lines += [
+            f"Sagittal columns: {columns}{kept}. Limits that flag {100 * report['false_alarms']:.0f} % of undisturbed "
+            f"phantoms, mm ('both' in medians): {shown}",
+            "",
+            "| images | difference | with sagittal error | with 3D error | bad | caught | others flagged |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name, group in found["groups"].items():
+            for signal, row in group.items():
+                rho = ["{:.2f} [{:.2f}, {:.2f}]".format(*row[error]) for error in ERRORS]
+                shares = [
+                    "-" if row[key] is None else f"{100 * row[key]:.0f} %" for key in ("caught", "others_flagged")
+                ]
+                cells = [f"{name} ({report['count'][name]})", signal, *rho, str(row["bad"]), *shares]
+                lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines[:-1])
+
+
+def scans(people: Path | None, only: list[str], count: int, each: int) -> Iterator[tuple[Phantom, str, str]]:
+    """Draw phantoms of the evaluation seeds, then `each` scans of every person, with names and groups."""
+    for seed in range(EVALUATION_SEED, EVALUATION_SEED + count):
+        yield make_phantom(seed), f"phantom {seed}", PHANTOMS
+    if people is not None:
+        # needs packs that a plain checkout does not have
+        from export.training.people import make_person
+
+        for number, name in enumerate(only):
+            for k in range(each):
+                seed = EVALUATION_SEED + number * each + k
+                yield make_person(people, tuple(name.split("+")), seed), name, "people"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m export.studies.second_opinion", description=__doc__)
+    parser.add_argument("--people", type=Path, help="folder of bone packs (default: phantoms alone)")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME[,NAME]", help="people as commas join their packs' names"
+    )
+    parser.add_argument("--count", type=int, default=200, help="phantoms, and scans of all people (default 200)")
+    parser.add_argument("--false-alarms", type=float, default=0.02, help="share of undisturbed phantoms (default 0.02)")
+    parser.add_argument("--engine", default="onnx-cpu")
+    parser.add_argument("--threads", type=int, help="of each engine")
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    options = parser.parse_args(argv)
+    if (options.people is None) != (not options.only):
+        parser.error("--people and --only go together")
+    only = [name.replace(",", "+") for name in options.only]
+    each = -(-options.count // len(only)) if only else 0
+    bundle = load_bundle(None)
+    localiser = Localiser(bundle.read(bundle.file_with_role("localiser")))
+    opinions: list[Opinion] = []
+    with (
+        open_engine(bundle, options.engine, threads=options.threads) as large,
+        open_engine(load_bundle("lite"), options.engine, threads=options.threads) as small,
+    ):
+        total = options.count + each * len(only)
+        for scan in tqdm(scans(options.people, only, options.count, each), total=total, unit="scan", disable=None):
+            opinions += opinions_on((large, small), localiser, *scan)
+    report = measure(opinions, options.false_alarms)
+    print(table(report))
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

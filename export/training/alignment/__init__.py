@@ -1,0 +1,1 @@
+"""Pairs of DXA scans and MRIs become training samples; the door is `align`, the command."""

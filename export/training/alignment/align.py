@@ -1,0 +1,179 @@
+"""Align DXA scans with MRIs and write the pairs as training shards (Bourigault et al., MICCAI 2024).
+
+`python -m export.training.alignment.align --list pairs.csv --out pairs` takes a CSV with the columns id, dxa, dxa_mask,
+mri, mri_mask: a bone image that edge-spine reads, the mask of its spine (a PNG of the scan's size), an MRI and the mask of
+its spine from T1 to L5 (NIfTI). It writes pairs/train, pairs/validation and pairs/test (80, 10 and 10 of 100, fixed by
+a hash of the id), pairs/pictures with a picture of each alignment, and pairs/report.json. A pair that cannot be used
+is skipped with a line that says why. Pairs that are in a shard already are kept. Then
+`python -m export.training.train --pairs pairs --out run` learns from them; nothing there reads pairs/test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge_spine.errors import UsageError
+from export.studies.align_check import self_test, summary, within_limits
+from export.training.alignment.pairs import SPLITS, PairFiles, align_pair, read_list, split_of
+from export.training.alignment.volume import PairSkipped
+from export.training.dataset import Sample, load_shards, shard_path, write_shard
+
+# an interrupted run loses what is not yet in a shard
+_SHARD = 50
+_LEAST_RECOVERED = 0.95
+
+_Spacing = tuple[float, float] | None
+
+
+class PairShards:
+    """Shards of the three splits, which grow as pairs come in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.waiting: dict[str, list[tuple[str, Sample]]] = {split: [] for split in SPLITS}
+        self.written: dict[str, list[str]] = {}
+        for split in SPLITS:
+            (folder / split).mkdir(parents=True, exist_ok=True)
+            shards = load_shards(folder / split, fields=("id",)).values()
+            self.written[split] = [str(name) for shard in shards for name in shard["id"]]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.written[split_of(name)]
+
+    def add(self, name: str, sample: Sample) -> None:
+        """Take a sample into the split that its id belongs to."""
+        split = split_of(name)
+        self.waiting[split].append((name, sample))
+        if len(self.waiting[split]) >= _SHARD:
+            self._write(split)
+
+    def close(self) -> None:
+        """Write what is waiting."""
+        for split, waiting in self.waiting.items():
+            if waiting:
+                self._write(split)
+
+    def _write(self, split: str) -> None:
+        names = [name for name, _ in self.waiting[split]]
+        path = shard_path(self.folder / split, len(self.written[split]))
+        write_shard(path, [sample for _, sample in self.waiting[split]], id=np.array(names))
+        self.written[split] += names
+        self.waiting[split].clear()
+
+
+def align_all(pairs: list[PairFiles], out: Path, spacing: _Spacing = None, workers: int = 1) -> list[dict[str, Any]]:
+    """Align pairs into shards, pictures and a report, which is returned: one record a pair, in the list's order."""
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    shards, report = PairShards(out), out / "report.json"
+    known = json.loads(report.read_text(encoding="utf-8"))["pairs"] if report.exists() else []
+    records = {record["id"]: record for record in known}
+    jobs = [(pair, out / "pictures" / f"{pair.id}.png", spacing) for pair in pairs if pair.id not in shards]
+    for record, sample in _results(jobs, workers):
+        if sample is not None:
+            shards.add(record["id"], sample)
+        records[record["id"]] = record
+        print(_line(record), flush=True)
+    shards.close()
+    counts = Counter(record["code"] or record["split"] for record in records.values())
+    beside = report.with_name("report.part")
+    beside.write_text(json.dumps({"counts": counts, "pairs": list(records.values())}, indent=1), encoding="utf-8")
+    beside.replace(report)
+    return [records[pair.id] for pair in pairs if pair.id in records]
+
+
+_Job = tuple[PairFiles, Path, _Spacing]
+
+
+def _results(jobs: list[_Job], workers: int) -> Iterator[tuple[dict[str, Any], Sample | None]]:
+    if workers == 1:
+        yield from map(_align_job, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(_align_job, jobs)
+
+
+def _align_job(job: _Job) -> tuple[dict[str, Any], Sample | None]:
+    pair, picture, spacing = job
+    cv2.setNumThreads(1)
+    record: dict[str, Any] = {"id": pair.id, "split": split_of(pair.id), "status": "skipped"}
+    try:
+        aligned = align_pair(pair, spacing)
+    except PairSkipped as skipped:
+        return {**record, "code": skipped.code, "message": skipped.message}, None
+    picture.write_bytes(cv2.imencode(".png", aligned.picture)[1].tobytes())
+    return {**record, "status": "aligned", "code": None, "message": "", **aligned.record}, aligned.sample
+
+
+def _line(record: dict[str, Any]) -> str:
+    if record["status"] == "skipped":
+        return f"{record['id']}: skipped [{record['code']}]: {record['message']}"
+    return (
+        f"{record['id']}: aligned ({record['split']}), {record['placement_spine']['angle_deg']:+.2f} degrees, "
+        f"images {record['image_correlation']:.3f}, spines {record['spine_correlation']:.3f}"
+    )
+
+
+def _given(options: argparse.Namespace) -> list[PairFiles]:
+    if options.list is not None:
+        return read_list(options.list)
+    single = (options.dxa, options.dxa_mask, options.mri, options.mri_mask)
+    if any(path is None for path in single):
+        raise UsageError("give --list, or all of --dxa, --dxa-mask, --mri and --mri-mask")
+    return [PairFiles(options.id, *single)]
+
+
+def _spacing(text: str) -> tuple[float, float]:
+    row, column = (float(part) for part in text.split(","))
+    return row, column
+
+
+def main(argv: Iterable[str] | None = None) -> int:
+    """Align from the command line: 0 all done, 1 some skipped (or too few recovered), 2 wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.training.alignment.align",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--list", type=Path, help="CSV of pairs; its paths are relative to its folder")
+    parser.add_argument("--id", default="pair", help="id of a single pair (default: pair)")
+    parser.add_argument("--dxa", type=Path, help="bone image of a single pair")
+    parser.add_argument("--dxa-mask", type=Path, help="PNG of the scan's size, spine above 0")
+    parser.add_argument("--mri", type=Path, help="NIfTI, neck to thigh")
+    parser.add_argument("--mri-mask", type=Path, help="NIfTI, T1 to L5 above 0")
+    parser.add_argument("--pixel-spacing", type=_spacing, metavar="ROW,COL", help="mm, for scans that state none")
+    parser.add_argument("--out", type=Path, help="folder for shards, pictures and report.json")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    parser.add_argument(
+        "--self-test", type=int, metavar="N", help="recover N known transforms of phantoms, print the errors, and end"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of --self-test (default 1, which the method was tuned on)")
+    options = parser.parse_args(None if argv is None else list(argv))
+    if options.self_test:
+        errors = self_test(options.self_test, options.seed)
+        print(summary(errors))
+        return 0 if within_limits(errors) >= _LEAST_RECOVERED else 1
+    try:
+        if options.out is None:
+            raise UsageError("give --out, the folder to write to")
+        records = align_all(_given(options), options.out, options.pixel_spacing, max(1, options.workers))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    done = sum(record["status"] == "aligned" for record in records)
+    print(f"{done} of {len(records)} pairs are in {options.out}, {len(records) - done} skipped")
+    return 0 if done == len(records) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,180 @@
+"""Pairs of a DXA scan and an MRI: their list, the way from one pair to a training sample, and fixed splits."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.errors import Refusal, UsageError
+from edge_spine.network import CANONICAL_ROWS
+from edge_spine.preprocessing.body import Body, find_body
+from edge_spine.preprocessing.intensity import normalise
+from edge_spine.reading.read import scan_from_bytes
+from edge_spine.scan import Scan
+from export.training.alignment.curves import Track, track
+from export.training.alignment.picture import Picture, draw_pair
+from export.training.alignment.rigid import Placement, Plane, align
+from export.training.alignment.volume import PairSkipped, read_mri, scan_features
+from export.training.dataset import Sample, cut_sample
+
+SPLITS = ("train", "validation", "test")
+COLUMNS = ("id", "dxa", "dxa_mask", "mri", "mri_mask")
+LEAST_IMAGE_CORRELATION, LEAST_SPINE_CORRELATION = 0.5, 0.6
+# a mask of the scan that goes on this far beyond the MRI's says that the MRI's lacks a vertebra
+_MOST_SHORT_MM = 15.0
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TURNED = {"mirrored-put-right", "rotated-put-right"}
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """The files of one pair."""
+
+    id: str
+    dxa: Path
+    dxa_mask: Path
+    mri: Path
+    mri_mask: Path
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.id):
+            raise UsageError("an id may have letters, digits, dots, dashes and underscores, 64 at most")
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedPair:
+    """A sample with the record and the picture of how it came about."""
+
+    sample: Sample
+    record: dict[str, Any]
+    picture: Picture
+
+
+def split_of(name: str) -> str:
+    """Split that an id belongs to for good: 80, 10 and 10 of 100 by its SHA-256."""
+    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 100
+    return SPLITS[(share >= 80) + (share >= 90)]
+
+
+def read_list(path: Path) -> list[PairFiles]:
+    """Read a CSV with the columns id, dxa, dxa_mask, mri, mri_mask; paths are relative to its folder.
+
+    Raises
+    ------
+    UsageError
+        The list is not readable, lacks a column, or names an id twice.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines)
+            rows, header = list(reader), reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path.name}: the list of pairs cannot be read ({type(error).__name__})") from None
+    lacking = [column for column in COLUMNS if column not in header]
+    if lacking or not rows:
+        raise UsageError(f"{path.name}: expected a CSV of pairs with the columns {', '.join(COLUMNS)}")
+    pairs = []
+    for number, row in enumerate(rows, 2):
+        cells = [(row[column] or "").strip() for column in COLUMNS]
+        if not all(cells):
+            raise UsageError(f"{path.name}, line {number}: a cell is empty")
+        pairs.append(PairFiles(cells[0], *(path.parent / cell for cell in cells[1:])))
+    if len({pair.id for pair in pairs}) < len(pairs):
+        raise UsageError(f"{path.name}: an id stands in more than one line")
+    return pairs
+
+
+def align_pair(files: PairFiles, pixel_spacing: tuple[float, float] | None = None) -> AlignedPair:
+    """Align one pair and cut its sample.
+
+    Raises
+    ------
+    PairSkipped
+        With the reason.
+    """
+    scan, body = _read_scan(files, pixel_spacing)
+    scan_mask = _read_mask(files.dxa_mask, scan)
+    if {"head-outside", "feet-outside"} & set(body.flags):
+        raise PairSkipped("body-not-whole", "the scan lacks the crown or the toes, which give the pixel its size")
+    mri, mri_mask = read_mri(files.mri, files.mri_mask)
+    if not (mri_mask.values > 0).any():
+        raise PairSkipped("mri-mask-empty", "the MRI's spine mask is empty")
+    spacing = scan.pixel_spacing_mm
+    pixel = (body.toe - body.crown) * spacing[0] / CANONICAL_ROWS
+    shown = normalise(body.pixels, body.mask)
+    features, projections = scan_features(shown, body.mask, spacing), mri.projections()
+    spines = Plane(scan_mask, spacing, (0.0, 0.0)), mri_mask.silhouette()
+    found = align(features, spines[0], projections, spines[1], pixel)
+    for name, value, least in (
+        ("images", found.image_correlation, LEAST_IMAGE_CORRELATION),
+        ("spines", found.spine_correlation, LEAST_SPINE_CORRELATION),
+    ):
+        if value < least:
+            raise PairSkipped("low-correlation", f"the {name} correlate by {value:.2f}; at least {least} is needed")
+    tracked = track(mri_mask, found.spine, pixel)
+    _check_ends(spines[0], tracked)
+    spine = tracked.in_scan(pixel, spacing)
+    record = {
+        "placement_image": _placed(found.image),
+        "placement_spine": _placed(found.spine),
+        "image_correlation": round(found.image_correlation, 4),
+        "spine_correlation": round(found.spine_correlation, 4),
+        "model_pixel_mm": round(pixel, 4),
+        "trunk_mm": round(tracked.top_mm - tracked.bottom_mm, 1),
+    }
+    plain = Plane(shown, spacing, (0.0, 0.0))
+    widest = projections[0]
+    depth = replace(widest, pixels=widest.pixels / float(widest.pixels.max()))
+    return AlignedPair(cut_sample(body, spacing, spine), record, draw_pair(plain, depth, spines, found, spine))
+
+
+def _placed(placement: Placement) -> dict[str, Any]:
+    return {"angle_deg": round(placement.angle_deg, 3), "offset_mm": [round(v, 2) for v in placement.offset_mm]}
+
+
+def _read_scan(files: PairFiles, pixel_spacing: tuple[float, float] | None) -> tuple[Scan, Body]:
+    try:
+        # messages name the id, not the file
+        scan = scan_from_bytes(files.dxa.read_bytes(), "the scan", pixel_spacing=pixel_spacing)
+        body = find_body(scan.pixels, "the scan")
+    except OSError as error:
+        raise PairSkipped("unreadable", f"the scan cannot be read ({type(error).__name__})") from None
+    except Refusal as refusal:
+        raise PairSkipped(refusal.code, refusal.message) from None
+    if _TURNED & set(scan.flags):
+        raise PairSkipped("scan-turned", "the scan is stored turned or mirrored, so that its mask may be either way")
+    return scan, body
+
+
+def _read_mask(path: Path, scan: Scan) -> NDArray[np.float32]:
+    try:
+        mask = cv2.imdecode(np.frombuffer(path.read_bytes(), dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
+    except (OSError, cv2.error):
+        mask = None
+    if mask is None:
+        raise PairSkipped("dxa-mask-unreadable", "the scan's spine mask cannot be read as PNG")
+    if mask.shape != scan.pixels.shape:
+        raise PairSkipped("dxa-mask-size", f"the mask is {mask.shape} pixels, the scan {scan.pixels.shape}")
+    if not mask.any():
+        raise PairSkipped("dxa-mask-empty", "the scan's spine mask is empty")
+    return (mask > 0).astype(np.float32)
+
+
+def _check_ends(scan_spine: Plane, tracked: Track) -> None:
+    """Refuse an MRI mask that ends clearly before the scan's, of which only the largest part counts."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((scan_spine.pixels > 0.5).astype(np.uint8))
+    rows = np.flatnonzero((labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))).any(axis=1))
+    top, bottom = -rows[0] * scan_spine.pixel_mm[0], -rows[-1] * scan_spine.pixel_mm[0]
+    for end, short in (("top", top - tracked.top_mm), ("bottom", tracked.bottom_mm - bottom)):
+        if short > _MOST_SHORT_MM:
+            raise PairSkipped(
+                "spine-not-whole", f"at its {end} the MRI's spine mask ends {short:.0f} mm before the scan's"
+            )

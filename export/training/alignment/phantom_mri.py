@@ -1,0 +1,155 @@
+"""The MRI of a phantom: a volume like UK Biobank's stitched Dixon one, neck to thigh, with the mask of its spine.
+
+The body has the outline of the phantom's soft tissue; depth, breasts and lungs are drawn anew, as breath differs from
+scan to scan. A shell of fat lies around water, lungs are dark, vertebrae between the two. The spine mask has elliptic
+cross-sections between the true borders and ends at the end plates of T1 and L5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from export.training.alignment.rigid import Placement
+from export.training.dataset import trunk_ends
+from export.training.phantoms.absorptiometry import soft_tissue
+from export.training.phantoms.phantom import Phantom, Subject, make_phantom
+from export.training.phantoms.scanner import IDXA, Framing
+from export.training.phantoms.shape import FIRST_THORACIC, LAST_LUMBAR
+
+FAT, WATER, MARROW, AIR = 900.0, 480.0, 640.0, 30.0
+_PITCH_MM = 2.0
+_LEAST_MM = 25.0
+# the middle of the body lies this far before the spine
+_BODY_Y_MM = -40.0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Voxels of an MRI.
+
+    Attributes
+    ----------
+    shape : (x, y, z)
+        Number of voxels.
+    voxel_mm : (x, y, z)
+        Their pitch.
+    first_mm : (x, y, z)
+        Centre of the first voxel, LPS: all three grow with the index.
+    """
+
+    shape: tuple[int, int, int] = (224, 174, 370)
+    voxel_mm: tuple[float, float, float] = (2.232, 2.232, 3.0)
+    first_mm: tuple[float, float, float] = (-249.0, -234.0, -790.0)
+
+    def axis(self, k: int) -> NDArray[np.float64]:
+        """Coordinates of the voxels along one axis, mm."""
+        return self.first_mm[k] + np.arange(self.shape[k]) * self.voxel_mm[k]
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """NIfTI's: from voxel indices to millimetres of its RAS frame."""
+        affine = np.diag([-self.voxel_mm[0], -self.voxel_mm[1], self.voxel_mm[2], 1.0])
+        affine[:3, 3] = -self.first_mm[0], -self.first_mm[1], self.first_mm[2]
+        return affine
+
+
+DIXON = Grid()
+
+
+def scan_offset_mm(subject: Subject) -> NDArray[np.float64]:
+    """Place (x, z), in the scan's millimetres, of the middle of the subject's T1-L5."""
+    top, left = subject.framing.top_left_mm
+    return np.array([-left, -top])
+
+
+def make_mri(
+    subject: Subject, placement: Placement, rng: np.random.Generator, grid: Grid = DIXON
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Image a subject who lies in the scanner as `placement` says.
+
+    Parameters
+    ----------
+    subject : Subject
+        The person.
+    placement : Placement
+        Takes the MRI's coordinates (x, z) to those of the DXA scan.
+    rng : numpy.random.Generator
+        Of breath, fat, shading and noise.
+    grid : Grid
+        Voxels.
+
+    Returns
+    -------
+    volume, mask : (x, y, z) arrays
+        Intensities, float32, and the spine, 0 or 1.
+    """
+    x, z = np.meshgrid(grid.axis(0), grid.axis(2), indexing="ij")
+    points = placement.to_scan(np.stack([x.ravel(), z.ravel()], axis=1)) - scan_offset_mm(subject)
+    mask = _spine_mask(subject, points, grid)
+    thick, air = _thickness(subject, rng, points, x.shape)
+    fat = rng.uniform(6, 16) * subject.person.habitus
+    y = np.abs(grid.axis(1) - _BODY_Y_MM)[None, :, None]
+    volume = np.where(y < thick[:, None] / 2 - fat, WATER, FAT).astype(np.float32)
+    volume[y < air[:, None] / 2] = AIR
+    volume[mask > 0] = MARROW
+    volume[y >= thick[:, None] / 2] = 0
+    shading = 1 + 0.12 * np.cos(grid.axis(0) / 250 + rng.uniform(0, 6))[:, None, None]
+    volume = volume * shading.astype(np.float32)
+    return np.abs(volume + 18 * rng.standard_normal(volume.shape, dtype=np.float32)), mask
+
+
+def scan_spine_mask(phantom: Phantom) -> NDArray[np.uint8]:
+    """Return the spine in the frame of a phantom's scan, (rows, columns), 0 or 255."""
+    z, x = phantom.framing.grid()
+    curves = phantom.curves_at(z[:, 0])
+    top, bottom = (end[2] for end in trunk_ends(phantom))
+    inside = (x > curves[:, :1]) & (x < curves[:, 2:3]) & (z < top) & (z > bottom)
+    return np.where(inside, 255, 0).astype(np.uint8)
+
+
+def _thickness(
+    subject: Subject, rng: np.random.Generator, points: NDArray[np.float64], shape: tuple[int, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Soft tissue and air, mm, at (N, 2) points (x, z) of the phantom, each in the given shape."""
+    top, left = subject.person.crown_z + 20, -400.0
+    framing = Framing((round((top + 900) / _PITCH_MM), round(800 / _PITCH_MM)), (_PITCH_MM, _PITCH_MM), (top, left))
+    where = (
+        ((points[:, 0] - left) / _PITCH_MM).astype(np.float32).reshape(shape),
+        ((top - points[:, 1]) / _PITCH_MM).astype(np.float32).reshape(shape),
+    )
+    images = soft_tissue(rng, subject.person, subject.shape, framing)
+    body, air = (cv2.remap(image, *where, interpolation=cv2.INTER_LINEAR) for image in images)
+    outline = _outline(subject, points).reshape(shape)
+    return np.where(outline, np.maximum(body, _LEAST_MM), 0).astype(np.float32), np.asarray(air)
+
+
+def _outline(subject: Subject, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which (N, 2) points (x, z) of the phantom its scan shows as body."""
+    whole = make_phantom(subject.seed, scanner=IDXA)
+    top, left = whole.framing.top_left_mm
+    row_mm, column_mm = whole.framing.pixel_mm
+    column = ((points[:, 0] - left) / column_mm).astype(np.float32)
+    row = ((top - points[:, 1]) / row_mm).astype(np.float32)
+    inside = (whole.tissue > 0).astype(np.float32)
+    # OpenCV maps images of less than 32768 columns only
+    parts = zip(np.array_split(column, 64), np.array_split(row, 64), strict=True)
+    return np.concatenate([cv2.remap(inside, c, r, interpolation=cv2.INTER_LINEAR).ravel() for c, r in parts]) > 0.5
+
+
+def _spine_mask(subject: Subject, points: NDArray[np.float64], grid: Grid) -> NDArray[np.uint8]:
+    """Voxels inside the ellipses between the true borders, from the upper end plate of T1 to the lower one of L5."""
+    curves = subject.curves_at(points[:, 1])
+    columns = (grid.shape[0], grid.shape[2])
+    x, z = (points[:, k].reshape(columns)[:, None] for k in (0, 1))
+    left, right, front, back = (curves[:, k].reshape(columns)[:, None] for k in (0, 2, 3, 5))
+    y = grid.axis(1)[None, :, None]
+    across = (2 * x - left - right) / (right - left)
+    inside = across**2 + ((2 * y - front - back) / (back - front)) ** 2 < 1
+    for (x0, y0, z0), level, sign in zip(trunk_ends(subject), (FIRST_THORACIC, LAST_LUMBAR), (1, -1), strict=True):
+        tx, ty, tz = subject.shape.tangent[level]
+        inside &= sign * ((x - x0) * tx + (y - y0) * ty + (z - z0) * tz) > 0
+    return inside.astype(np.uint8)

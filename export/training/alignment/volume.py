@@ -1,0 +1,131 @@
+"""MRI volumes: read from NIfTI into the patient frame, and projected onto the coronal plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from export.training.alignment.rigid import Image, Plane
+
+# Shares of the thickest part from which on there may be body. How much skin the threshold of a scan swallows, and how
+# bright it is in the MRI, is not known: the alignment takes the outline that fits best.
+_BODY_SHARES = (0.03, 0.05, 0.08, 0.12, 0.17, 0.23)
+_SHADE = 0.25
+_AIR_PERCENTILE = 2.0
+
+
+class PairSkipped(Exception):
+    """A pair that cannot be used.
+
+    Parameters
+    ----------
+    code : str
+        A stable word for the reason.
+    message : str
+        One line without anything from the files but numbers.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels in the patient frame (LPS): all three coordinates grow with the index.
+
+    Attributes
+    ----------
+    values : (x, y, z) array
+    voxel_mm : (x, y, z)
+        Pitch.
+    first_mm : (x, y, z)
+        Centre of the first voxel.
+    """
+
+    values: NDArray[Any]
+    voxel_mm: tuple[float, float, float]
+    first_mm: tuple[float, float, float]
+
+    def coronal(self, flat: NDArray[Any]) -> Plane:
+        """Make a plane of an (x, z) image on the volume's grid: rows from the head down, columns to the left."""
+        top = self.first_mm[2] + (self.values.shape[2] - 1) * self.voxel_mm[2]
+        pixels = np.ascontiguousarray(flat[:, ::-1].T, dtype=np.float32)
+        return Plane(pixels, (self.voxel_mm[2], self.voxel_mm[0]), (top, self.first_mm[0]))
+
+    def projections(self) -> tuple[Plane, ...]:
+        """Coronal projections for correlation: 1 where there is body, and a little more where there is much of it.
+
+        They differ in how thin a body still counts, from the widest outline to the narrowest.
+        """
+        brightest = np.percentile(self.values[::4, ::4, ::4], 99.5)
+        mean = np.minimum(self.values, brightest).mean(axis=1, dtype=np.float32)
+        mean = mean - np.percentile(mean, _AIR_PERCENTILE)
+        depth = np.clip(mean / max(float(np.percentile(mean, 99)), 1e-6), 0, 1).astype(np.float32)
+        smooth = cv2.GaussianBlur(depth, (0, 0), 1)
+        return tuple(self.coronal((smooth > share) + _SHADE * np.sqrt(depth)) for share in _BODY_SHARES)
+
+    def silhouette(self) -> Plane:
+        """Coronal projection of a mask, 0 or 1."""
+        return self.coronal(self.values.max(axis=1) > 0)
+
+
+def scan_features(shown: Image, mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> Plane:
+    """Show a scan as `Volume.projections` show an MRI: the body, and a little of its normalised levels."""
+    # the runtime finds the body on a smoothed image, which widens it by a pixel
+    body = cv2.erode(mask.astype(np.float32), np.ones((3, 3), dtype=np.uint8))
+    return Plane((body * (1 + _SHADE * shown)).astype(np.float32), spacing_mm, (0.0, 0.0))
+
+
+def read_mri(volume: Path, mask: Path) -> tuple[Volume, Volume]:
+    """Read an MRI and its spine mask (any value above 0) from NIfTI.
+
+    The affine says which way the voxels run; an oblique volume is resampled along the patient's axes, and a mask on
+    other voxels onto those of the volume.
+
+    Raises
+    ------
+    PairSkipped
+        "mri-unreadable" or "mri-mask-unreadable".
+    """
+    # part of the export extra: whoever trains on phantoms alone has no need of it
+    from nibabel.processing import resample_from_to, resample_to_output
+
+    image, drawn = _load(volume, "mri"), _load(mask, "mri-mask")
+    axes = image.affine[:3, :3]
+    pitch = np.linalg.norm(axes, axis=0)
+    if np.sort(np.abs(axes / pitch), axis=0)[1].max() > 1e-3:
+        image = resample_to_output(image, tuple(float(p) for p in pitch), order=1)
+    if drawn.shape != image.shape or not np.allclose(drawn.affine, image.affine, atol=1e-3):
+        drawn = resample_from_to(drawn, image, order=0)
+    return _in_patient_frame(image), _in_patient_frame(drawn)
+
+
+def _load(path: Path, what: str) -> Any:
+    import nibabel
+
+    try:
+        image = nibabel.funcs.squeeze_image(nibabel.load(path))
+        values = np.asarray(image.dataobj, dtype=np.float32)
+    except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
+        raise PairSkipped(f"{what}-unreadable", f"the file cannot be read as NIfTI ({type(error).__name__})") from None
+    if values.ndim != 3 or min(values.shape) < 2 or not np.all(np.isfinite(values)):
+        raise PairSkipped(f"{what}-unreadable", f"expected a 3D volume of finite numbers, found shape {values.shape}")
+    return nibabel.Nifti1Image(values, image.affine)
+
+
+def _in_patient_frame(image: Any) -> Volume:
+    import nibabel
+
+    image = nibabel.as_closest_canonical(image)
+    values = np.asarray(image.dataobj, dtype=np.float32)[::-1, ::-1]
+    x, y, z = (float(pitch) for pitch in np.diag(image.affine)[:3])
+    right, front, low = (float(place) for place in image.affine[:3, 3])
+    # NIfTI's x and y grow to the right and to the front: both are turned round here
+    first = (-(right + (values.shape[0] - 1) * x), -(front + (values.shape[1] - 1) * y), low)
+    return Volume(np.ascontiguousarray(values), (x, y, z), first)

@@ -1,0 +1,1 @@
+"""Synthetic people and their scans; the door is `phantom.make_phantom`."""

@@ -1,0 +1,36 @@
+"""The shortcut test: nothing of the spine is left in a masked crop, and the comparison runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from export.regressor import SpineRegressor
+from export.studies.shortcut import hide_spine, main
+from export.training.dataset import MARGIN, load_shards, render
+from export.training.head import write_weights
+
+
+def test_the_mask_hides_the_spine_and_only_it(tmp_path: Path) -> None:
+    render(tmp_path, 2, 500, workers=1)
+    shard = next(iter(load_shards(tmp_path).values()))
+    for crop, curves in zip(shard["crop"], shard["curves"], strict=True):
+        masked = hide_spine(crop, curves)
+        for row in range(0, len(crop), 9):
+            left, right = round(float(curves[row, 0])) + MARGIN, round(float(curves[row, 2])) + MARGIN
+            assert len(np.unique(masked[row, max(left - 3, 0) : right + 4])) == 1
+        changed = (masked != crop).mean()
+        assert 0.1 < changed < 0.25
+
+
+def test_the_comparison_reports_all_three(tmp_path: Path) -> None:
+    render(tmp_path / "cache", 2, 500, workers=1)
+    write_weights(SpineRegressor().init_(), tmp_path / "start.safetensors")
+    arguments = ["--cache", str(tmp_path / "cache"), "--validation", str(tmp_path / "cache")]
+    arguments += ["--start", str(tmp_path / "start.safetensors"), "--out", str(tmp_path), "--images", "32"]
+    assert main([*arguments, "--device", "cpu"]) == 0
+    report = json.loads((tmp_path / "shortcut.json").read_text(encoding="utf-8"))
+    assert report["phantoms"] == 2
+    assert all(report[name]["sagittal_px"] > 0 for name in ("spine masked", "whole image", "mean curve"))

@@ -1,0 +1,244 @@
+"""Pairs of scan and MRI: known transforms come back, curves are right in millimetres, and training reads the shards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+
+from edge_spine.errors import UsageError
+from edge_spine.network import CURVE_ROWS
+from export.studies.align_check import self_test, summary, within_limits
+from export.training.alignment.align import main
+from export.training.alignment.curves import track
+from export.training.alignment.pairs import PairFiles, align_pair, read_list, split_of
+from export.training.alignment.phantom_mri import DIXON, Grid, make_mri, scan_offset_mm, scan_spine_mask
+from export.training.alignment.rigid import Placement
+from export.training.alignment.volume import PairSkipped, Volume, read_mri
+from export.training.dataset import FIELDS, MARGIN, load_shards, make_sample
+from export.training.phantoms.phantom import Phantom, dicom_file, make_phantom
+from export.training.phantoms.scanner import IDXA
+from export.training.train import main as train
+
+# one of each split
+PAIRS = (("p0", 60_000_001, 6.0), ("p1", 60_000_002, -8.5), ("p11", 60_000_003, 2.5))
+
+
+def _write(folder: Path, name: str, phantom: Phantom, placement: Placement, grid: Grid = DIXON) -> PairFiles:
+    volume, mask = make_mri(phantom, placement, np.random.default_rng(1), grid)
+    files = PairFiles(name, *(folder / f"{name}{end}" for end in (".dcm", ".png", ".nii", "_mask.nii")))
+    dicom_file(phantom).save_as(files.dxa, enforce_file_format=True)
+    files.dxa_mask.write_bytes(cv2.imencode(".png", scan_spine_mask(phantom))[1].tobytes())
+    nibabel.save(nibabel.Nifti1Image(volume.astype(np.int16), grid.affine), files.mri)
+    nibabel.save(nibabel.Nifti1Image(mask, grid.affine), files.mri_mask)
+    return files
+
+
+def _lying(phantom: Phantom, angle: float) -> Placement:
+    return Placement.about(angle, np.array([12.0, -25.0]), scan_offset_mm(phantom))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Phantom]]:
+    folder = tmp_path_factory.mktemp("pairs")
+    phantoms, lines = {}, ["id,dxa,dxa_mask,mri,mri_mask"]
+    for name, seed, angle in PAIRS:
+        phantom = phantoms[name] = make_phantom(seed, scanner=IDXA)
+        files = _write(folder, name, phantom, _lying(phantom, angle))
+        lines.append(",".join([name, files.dxa.name, files.dxa_mask.name, files.mri.name, files.mri_mask.name]))
+    (folder / "list.csv").write_text("\n".join(lines), encoding="utf-8")
+    return folder, phantoms
+
+
+def test_known_transforms_are_recovered_from_faulty_masks() -> None:
+    cv2.setNumThreads(1)
+    errors = self_test(200)
+    assert within_limits(errors) >= 0.95, summary(errors)
+
+
+def test_placement_turns_the_head_to_the_patients_left_and_comes_back() -> None:
+    placement = Placement.about(10.0, np.array([0.0, 0.0]), np.array([3.0, -4.0]))
+    head = placement.to_scan(np.array([[0.0, 100.0]]))
+    assert head[0, 0] > 3 + 15
+    np.testing.assert_allclose(placement.to_mri(head), [[0.0, 100.0]], atol=1e-9)
+
+
+@pytest.mark.parametrize("axes", ["LPS", "RAS", "ASL", "PIR"])
+def test_a_volume_reads_alike_however_its_voxels_run(tmp_path: Path, axes: str) -> None:
+    grid = Grid(shape=(8, 9, 10), voxel_mm=(2.0, 2.5, 3.0), first_mm=(-5.0, -7.0, 11.0))
+    values = np.random.default_rng(0).random(grid.shape, dtype=np.float32)
+    image = nibabel.Nifti1Image(values, grid.affine)
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(image.affine), nibabel.orientations.axcodes2ornt(axes)
+    )
+    paths = tmp_path / "volume.nii.gz", tmp_path / "mask.nii.gz"
+    nibabel.save(image.as_reoriented(turn), paths[0])
+    nibabel.save(nibabel.Nifti1Image((values > 0.5).astype(np.uint8), grid.affine), paths[1])
+    volume, mask = read_mri(*paths)
+    np.testing.assert_allclose(volume.values, values)
+    assert volume.voxel_mm == pytest.approx(grid.voxel_mm) and volume.first_mm == pytest.approx(grid.first_mm)
+    np.testing.assert_array_equal(mask.values, values > 0.5)
+
+
+def test_an_oblique_volume_is_put_straight(tmp_path: Path) -> None:
+    grid = Grid(shape=(40, 40, 40), voxel_mm=(2.0, 2.0, 2.0), first_mm=(-39.0, -39.0, -39.0))
+    points = np.stack(np.meshgrid(*[grid.axis(k) for k in range(3)], indexing="ij"), axis=-1)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]]
+    affine = turn @ grid.affine
+    # a ball at LPS (10, -6, 8), written on turned axes
+    ras = points * (-1, -1, 1) @ turn[:3, :3].T
+    values = (np.linalg.norm(ras - (-10, 6, 8), axis=-1) < 9).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "ball.nii")
+    volume, _ = read_mri(tmp_path / "ball.nii", tmp_path / "ball.nii")
+    held = np.argwhere(volume.values > 0.5) * volume.voxel_mm + volume.first_mm
+    np.testing.assert_allclose(held.mean(axis=0), (10, -6, 8), atol=0.5)
+
+
+def test_pairs_become_shards_that_training_reads(
+    written: tuple[Path, dict[str, Phantom]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, phantoms = written
+    out = tmp_path / "out"
+    arguments = ["--list", str(folder / "list.csv"), "--out", str(out), "--workers", "1"]
+    assert main(arguments) == 0
+    report = {record["id"]: record for record in json.loads((out / "report.json").read_text())["pairs"]}
+    for name, _, angle in PAIRS:
+        record, phantom = report[name], phantoms[name]
+        assert record["status"] == "aligned" and record["placement_spine"]["angle_deg"] == pytest.approx(angle, abs=0.2)
+        assert (out / "pictures" / f"{name}.png").stat().st_size > 10_000
+        shards = load_shards(out / split_of(name), fields=(*FIELDS, "id")).values()
+        stored = {str(n): {f: s[f][k] for f in FIELDS} for s in shards for k, n in enumerate(s["id"])}[name]
+        true = make_sample(phantom)
+        rows = slice(MARGIN + 7, MARGIN + 7 + len(CURVE_ROWS))
+        apart = np.abs(stored["curves"][rows] - true.curves[rows]) * phantom.model_pixel_mm
+        sagittal = stored["curves"][rows, 3:] - stored["curves"][rows, 4].mean()
+        sagittal_true = true.curves[rows, 3:] - true.curves[rows, 4].mean()
+        side = np.abs(sagittal - sagittal_true) * phantom.model_pixel_mm
+        print(f"{name}: coronal {apart[:, :3].mean():.2f} mm, sagittal {side.mean():.2f} mm")
+        assert apart[:, :3].mean() < 1.5 and side.mean() < 1.5
+        assert np.abs(stored["landmarks"] - true.landmarks).max() < 0.8
+        assert stored["crop"].shape == true.crop.shape and stored["crop"].dtype == true.crop.dtype
+    written_at = {path: path.stat().st_mtime_ns for path in out.glob("*/shard_*.npz")}
+    assert main(arguments) == 0
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*/shard_*.npz")} == written_at
+    print(capsys.readouterr().out)
+
+    for path in (out / "test").glob("*.npz"):
+        path.write_bytes(b"training must not open this")
+    run = tmp_path / "run"
+    common = ["--pairs", str(out), "--out", str(run), "--device", "cpu"]
+    assert train([*common, "--every", "1000", "--minutes", "0.005"]) == 0
+    assert (run / "weights.safetensors").stat().st_size > 1_000_000
+    with pytest.raises(SystemExit):
+        train([*common, "--validation", str(out / "test")])
+
+
+def test_training_without_pairs_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no shards"):
+        train(["--pairs", str(tmp_path), "--out", str(tmp_path / "run")])
+
+
+def test_a_pair_that_cannot_be_used_is_skipped_with_its_reason(
+    written: tuple[Path, dict[str, Phantom]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = written
+    good = read_list(folder / "list.csv")[0]
+    empty, small, broken, absent = (tmp_path / name for name in ("secret_a.png", "secret_b.png", "c.nii", "secret_d"))
+    mask = cv2.imread(str(good.dxa_mask), cv2.IMREAD_GRAYSCALE)
+    empty.write_bytes(cv2.imencode(".png", mask * 0)[1].tobytes())
+    small.write_bytes(cv2.imencode(".png", mask[:-1])[1].tobytes())
+    broken.write_bytes(b"no NIfTI")
+    bad = {
+        "a": (replace(good, id="a", dxa_mask=empty), "dxa-mask-empty"),
+        "b": (replace(good, id="b", dxa_mask=small), "dxa-mask-size"),
+        "c": (replace(good, id="c", mri=broken), "mri-unreadable"),
+        "d": (replace(good, id="d", dxa=absent), "unreadable"),
+    }
+    lines = [f"{pair.id},{pair.dxa},{pair.dxa_mask},{pair.mri},{pair.mri_mask}" for pair, _ in bad.values()]
+    (tmp_path / "bad.csv").write_text("\n".join(["id,dxa,dxa_mask,mri,mri_mask", *lines]), encoding="utf-8")
+    assert main(["--list", str(tmp_path / "bad.csv"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 1
+    printed = capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())["pairs"]
+    assert {record["id"]: record["code"] for record in report} == {name: code for name, (_, code) in bad.items()}
+    assert "secret" not in printed and all(f"{name}: skipped [{code}]" in printed for name, (_, code) in bad.items())
+
+
+def test_an_mri_that_does_not_hold_the_whole_spine_is_refused(written: tuple[Path, dict[str, Phantom]]) -> None:
+    folder, phantoms = written
+    files = read_list(folder / "list.csv")[0]
+    _, mask = read_mri(files.mri, files.mri_mask)
+    pixel = phantoms["p0"].model_pixel_mm
+    rows = np.flatnonzero(mask.values.any(axis=(0, 1)))
+    still = Placement(0.0, (0.0, 0.0))
+    cut = Volume(mask.values[:, :, : rows[-1] - 5], mask.voxel_mm, mask.first_mm)
+    with pytest.raises(PairSkipped, match="field of view"):
+        track(cut, still, pixel)
+    short = mask.values.copy()
+    short[:, :, rows[-1] - 25 :] = 0
+    with pytest.raises(PairSkipped, match="covers"):
+        track(replace(mask, values=short), still, pixel).in_scan(pixel, (2.4, 2.4))
+    holed = mask.values.copy()
+    holed[:, :, rows[60] : rows[85]] = 0
+    with pytest.raises(PairSkipped, match="gaps"):
+        track(replace(mask, values=holed), still, pixel)
+
+
+def test_specks_and_bites_in_the_mri_mask_hardly_move_the_curves(written: tuple[Path, dict[str, Phantom]]) -> None:
+    folder, phantoms = written
+    files = read_list(folder / "list.csv")[1]
+    _, mask = read_mri(files.mri, files.mri_mask)
+    pixel = phantoms["p1"].model_pixel_mm
+    x, y, z = np.nonzero(mask.values)
+    spoilt = mask.values.copy()
+    spoilt[20:26, 80:86, 200:206] = 1
+    for low, fill in ((40, 1), (90, 0)):
+        layer = z == z.min() + low
+        middle, front = int(x[layer].max()), int(y[layer].min())
+        spoilt[middle - 4 : middle + 5, front : front + 15, z.min() + low : z.min() + low + 7] = fill
+    still = Placement(0.0, (0.0, 0.0))
+    clean, dirty = (track(replace(mask, values=values), still, pixel) for values in (mask.values, spoilt))
+    height = np.linspace(clean.first_mm, clean.last_mm, 100)
+    assert np.abs(clean.curves_at(height) - dirty.curves_at(height)).max() < 2.5
+
+
+def test_splits_are_fixed_and_eighty_ten_ten() -> None:
+    assert [split_of(name) for name, _, _ in PAIRS] == ["train", "validation", "test"]
+    counts = dict.fromkeys(("train", "validation", "test"), 0)
+    for k in range(5000):
+        counts[split_of(str(k))] += 1
+    assert counts["train"] == pytest.approx(4000, abs=120) and counts["test"] == pytest.approx(500, abs=90)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("id,dxa\n1,2\n", "columns"),
+        ("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,\n", "line 2"),
+        ("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,e\na,b,c,d,e\n", "more than one line"),
+        ("id,dxa,dxa_mask,mri,mri_mask\n../a,b,c,d,e\n", "an id may have"),
+    ],
+)
+def test_a_wrong_list_is_one_line(tmp_path: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=said):
+        read_list(tmp_path / "list.csv")
+    assert main(["--list", str(tmp_path / "list.csv"), "--out", str(tmp_path)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_scan_without_feet_is_refused(written: tuple[Path, dict[str, Phantom]], tmp_path: Path) -> None:
+    folder, phantoms = written
+    files = read_list(folder / "list.csv")[0]
+    bone = phantoms["p0"].bone
+    cut = replace(phantoms["p0"], bone=bone[: len(bone) * 3 // 4])
+    dicom_file(cut).save_as(tmp_path / "cut.dcm", enforce_file_format=True)
+    (tmp_path / "cut.png").write_bytes(cv2.imencode(".png", scan_spine_mask(phantoms["p0"])[: len(cut.bone)])[1])
+    with pytest.raises(PairSkipped) as refused:
+        align_pair(replace(files, dxa=tmp_path / "cut.dcm", dxa_mask=tmp_path / "cut.png"))
+    assert refused.value.code == "body-not-whole"
