@@ -25,7 +25,8 @@ from pydicom.data import get_testdata_files
 from pydicom.filewriter import dcmwrite
 
 import edge_spine
-from benchmarks.refusals import REFUSED, from_png
+from benchmarks.pictures import REFUSED
+from benchmarks.refusals import from_png
 from edge_spine import Scan, SpineEstimator, SpineResult, read_scan
 from edge_spine.errors import EdgeSpineError
 from edge_spine.outputs.registry import DICOM_OBJECTS, FORMATS

@@ -10,7 +10,8 @@ from pydicom.data import get_testdata_file
 
 import edge_spine
 from benchmarks import refusals
-from benchmarks.refusals import ACCEPTED, FLAGGED, REFUSED, TAKEN, Outcome, answer_to, from_png
+from benchmarks.pictures import REFUSED, TAKEN
+from benchmarks.refusals import ACCEPTED, FLAGGED, Outcome, answer_to, from_png
 from edge_spine import Scan, SpineEstimator, read_scan
 from edge_spine.errors import REFUSAL_CODES, Refusal
 from export.training.phantoms.phantom import Phantom, make_phantom

@@ -1,11 +1,11 @@
 """Align DXA scans with MRIs and write the pairs as training shards (Bourigault et al., MICCAI 2024).
 
-`python -m export.training.alignment.align --list pairs.csv --out pairs` takes a CSV with the columns id, dxa, dxa_mask,
-mri, mri_mask: a bone image that edge-spine reads, the mask of its spine (a PNG of the scan's size), an MRI and the mask of
-its spine from T1 to L5 (NIfTI). It writes pairs/train, pairs/validation and pairs/test (80, 10 and 10 of 100, fixed by
-a hash of the id), pairs/pictures with a picture of each alignment, and pairs/report.json. A pair that cannot be used
-is skipped with a line that says why. Pairs that are in a shard already are kept. Then
-`python -m export.training.train --pairs pairs --out run` learns from them; nothing there reads pairs/test.
+`python -m export.training.alignment.align --list pairs.csv --out pairs` takes a CSV with the columns id, dxa,
+dxa_mask, mri, mri_mask: a bone image that edge-spine reads, the mask of its spine (a PNG of the scan's size), an MRI
+and the mask of its spine from T1 to L5 (NIfTI). It writes pairs/train, pairs/validation and pairs/test (80, 10 and 10
+of 100, fixed by a hash of the id), pairs/pictures with a picture of each alignment, and pairs/report.json. A pair
+that cannot be used is skipped with a line that says why. Pairs that are in a shard already are kept. Then `python -m
+export.training.train --pairs pairs --out run` learns from them; nothing there reads pairs/test.
 """
 
 from __future__ import annotations
@@ -24,14 +24,12 @@ import cv2
 import numpy as np
 
 from edge_spine.errors import UsageError
-from export.studies.align_check import self_test, summary, within_limits
 from export.training.alignment.pairs import SPLITS, PairFiles, align_pair, read_list, split_of
 from export.training.alignment.volume import PairSkipped
 from export.training.dataset import Sample, load_shards, shard_path, write_shard
 
 # an interrupted run loses what is not yet in a shard
 _SHARD = 50
-_LEAST_RECOVERED = 0.95
 
 _Spacing = tuple[float, float] | None
 
@@ -139,7 +137,7 @@ def _spacing(text: str) -> tuple[float, float]:
 
 
 def main(argv: Iterable[str] | None = None) -> int:
-    """Align from the command line: 0 all done, 1 some skipped (or too few recovered), 2 wrong usage."""
+    """Align from the command line: 0 all done, 1 some skipped, 2 wrong usage."""
     parser = argparse.ArgumentParser(
         prog="python -m export.training.alignment.align",
         description=__doc__,
@@ -154,15 +152,7 @@ def main(argv: Iterable[str] | None = None) -> int:
     parser.add_argument("--pixel-spacing", type=_spacing, metavar="ROW,COL", help="mm, for scans that state none")
     parser.add_argument("--out", type=Path, help="folder for shards, pictures and report.json")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
-    parser.add_argument(
-        "--self-test", type=int, metavar="N", help="recover N known transforms of phantoms, print the errors, and end"
-    )
-    parser.add_argument("--seed", type=int, default=1, help="of --self-test (default 1, which the method was tuned on)")
     options = parser.parse_args(None if argv is None else list(argv))
-    if options.self_test:
-        errors = self_test(options.self_test, options.seed)
-        print(summary(errors))
-        return 0 if within_limits(errors) >= _LEAST_RECOVERED else 1
     try:
         if options.out is None:
             raise UsageError("give --out, the folder to write to")

@@ -15,8 +15,9 @@ from edge_spine.errors import UsageError
 from edge_spine.vertebrae import LEVELS as TRUNK
 from export.training.people.pose import PROXIMAL_MM, Bone, Target, project, read_bone
 from export.training.phantoms.absorptiometry import bone_density, soft_tissue
-from export.training.phantoms.anatomy import Person, draw_person, skeleton
+from export.training.phantoms.anatomy import draw_person, skeleton
 from export.training.phantoms.extras import carried
+from export.training.phantoms.person import Person
 from export.training.phantoms.phantom import Phantom
 from export.training.phantoms.scanner import Scanner, draw_framing, draw_scanner, scanner_images
 from export.training.phantoms.shape import FIRST_THORACIC, Build, SpineShape, draw_build, draw_shape

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from export.training.phantoms.anatomy import Person
+from export.training.phantoms.person import Person
 from export.training.phantoms.scanner import Framing
 from export.training.phantoms.shape import FIRST_THORACIC, SpineShape
 from export.training.phantoms.solids import Solids, areal_density, areal_density_torch

@@ -7,72 +7,20 @@ are given as fractions of the extent from the crown.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from export.training.phantoms.rib_cage import RibTraits, add_rib_cage, draw_rib_traits
+from export.training.phantoms.person import Person
+from export.training.phantoms.rib_cage import add_rib_cage, draw_rib_traits
 from export.training.phantoms.shape import FIRST_THORACIC, LAST_LUMBAR, LEVELS, SpineShape
 from export.training.phantoms.solids import SolidBuilder, Solids, frame_along
-from export.training.phantoms.vertebra import VertebraTraits, add_vertebra, draw_vertebra_traits
+from export.training.phantoms.vertebra import add_vertebra, draw_vertebra_traits
 
 Array = NDArray[np.float64]
 
-REFERENCE_EXTENT_MM = 1832.0
 _RIB_FADE_MM = 15.0
-
-
-@dataclass(frozen=True)
-class Person:
-    """What is drawn once for a person and used by bones and soft tissue alike.
-
-    Attributes
-    ----------
-    extent_mm : float
-        Crown to toe tip.
-    crown_z : float
-        Height of the crown above the middle of T1-L5, mm.
-    habitus : float
-        Girth, 1 for an average adult.
-    bone : float
-        Factor on bone density.
-    female : bool
-        Wider pelvis, narrower shoulders.
-    lean_deg : float
-        Tilt of the trunk's axis, degrees, positive moves the head to the patient's left.
-    arm_out : (right, left)
-        Spread of each arm, 1 as usual.
-    vertebrae : VertebraTraits
-        What the vertebrae have in common.
-    ribs : RibTraits
-        What the ribs have in common.
-    """
-
-    extent_mm: float
-    crown_z: float
-    habitus: float
-    bone: float
-    female: bool
-    lean_deg: float
-    arm_out: tuple[float, float]
-    vertebrae: VertebraTraits
-    ribs: RibTraits
-
-    @property
-    def scale(self) -> float:
-        """Size relative to the reference adult."""
-        return self.extent_mm / REFERENCE_EXTENT_MM
-
-    def z(self, fraction: float | Array) -> Any:
-        """Height (mm) of a fraction of the extent below the crown."""
-        return self.crown_z - np.asarray(fraction) * self.extent_mm
-
-    def axis_x(self, z: float | Array) -> Any:
-        """Place of the leaning body's midline at height `z`, mm."""
-        return np.asarray(z) * np.tan(np.radians(self.lean_deg))
 
 
 def draw_person(rng: np.random.Generator) -> Person:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.training.phantoms.anatomy import Person
+from export.training.phantoms.person import Person
 from export.training.phantoms.shape import FIRST_THORACIC, LEVELS, SpineShape
 from export.training.phantoms.solids import SolidBuilder, Solids, frame_along
 

@@ -21,8 +21,9 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian,
 from edge_spine.network import CANONICAL_ROWS, CROP_SIZE, CURVE_ROWS
 from edge_spine.reconstruct import Curves
 from export.training.phantoms.absorptiometry import bone_density, soft_tissue
-from export.training.phantoms.anatomy import Person, draw_person, skeleton
+from export.training.phantoms.anatomy import draw_person, skeleton
 from export.training.phantoms.extras import carried
+from export.training.phantoms.person import Person
 from export.training.phantoms.scanner import IDXA, Framing, Scanner, Shown, draw_framing, draw_scanner, scanner_images
 from export.training.phantoms.shape import SpineShape, draw_build, draw_shape
 

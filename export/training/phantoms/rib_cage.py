@@ -6,16 +6,13 @@ Spreads without a source are guesses, about half of what one would call the natu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from export.training.phantoms.person import Person, RibTraits
 from export.training.phantoms.shape import FIRST_THORACIC, SpineShape
 from export.training.phantoms.solids import SolidBuilder
-
-if TYPE_CHECKING:
-    from export.training.phantoms.anatomy import Person
 
 Array = NDArray[np.float64]
 
@@ -24,34 +21,6 @@ _WIDTH = (62, 86, 102, 116, 126, 133, 138, 142, 144, 143, 137, 112)
 _DEPTH = (75, 105, 135, 155, 168, 178, 186, 190, 190, 185, 180, 170)
 _DROP = (48, 62, 82, 98, 110, 120, 126, 130, 132, 130, 100, 66)
 _END_DEG = (142, 138, 140, 142, 144, 146, 146, 144, 140, 132, 100, 62)
-
-
-@dataclass(frozen=True)
-class RibTraits:
-    """What a person's ribs have in common; factors are 1 on average.
-
-    Attributes
-    ----------
-    mineral : float
-        Density of the ribs.
-    joints : float
-        Density of necks and of tubercles, where ribs meet transverse processes, 0 to 1.
-    neck_deg : float
-        Turn of the necks in the frontal plane, positive raises their outer ends.
-    first : float
-        Density of the ring of the first ribs.
-    height : float
-        Height of a rib's cross-section against its thickness.
-    cartilage : float
-        Calcium in the cartilage before the ribs, 0 to 1; it grows with age, and the first rib's comes first.
-    """
-
-    mineral: float
-    joints: float
-    neck_deg: float
-    first: float
-    height: float
-    cartilage: float
 
 
 def draw_rib_traits(rng: np.random.Generator) -> RibTraits:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from export.training.phantoms.anatomy import Person
+from export.training.phantoms.person import Person
 from export.training.phantoms.shape import FIRST_THORACIC, LAST_LUMBAR, SpineShape
 
 Image = NDArray[np.float32]

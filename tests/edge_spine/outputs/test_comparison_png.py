@@ -60,7 +60,7 @@ def test_both_lines_are_drawn_in_their_colours() -> None:
 
 def test_the_command_writes_picture_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
-    scan = str(Path(cli.__file__).parent / "data" / "synthetic_whole_body.dcm")
+    scan = str(Path(cli.__file__).parents[1] / "data" / "synthetic_whole_body.dcm")
     assert cli.main(["compare", scan, scan, "--out", str(tmp_path / "change")]) == 0
     shown = capsys.readouterr().out
     assert "max_cobb_deg" in shown and "+0.0   within 6 deg" in shown
@@ -73,7 +73,7 @@ def test_the_command_refuses_what_run_refuses(tmp_path: Path, capsys: pytest.Cap
     pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
     wrong = tmp_path / "wrong.dcm"
     wrong.write_bytes(b"no scan")
-    scan = str(Path(cli.__file__).parent / "data" / "synthetic_whole_body.dcm")
+    scan = str(Path(cli.__file__).parents[1] / "data" / "synthetic_whole_body.dcm")
     assert cli.main(["compare", scan, str(wrong), "--out", str(tmp_path / "change")]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert not (tmp_path / "change").exists()

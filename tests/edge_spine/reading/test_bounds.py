@@ -269,7 +269,7 @@ def test_no_module_in_the_working_folder_takes_the_place_of_a_decoder(make_dicom
     (tmp_path / "file.dcm").write_bytes(make_dicom(syntax=RLELossless))
     (tmp_path / "json.py").write_text("open('sprung', 'w')", encoding="utf-8")
     program = f"import sys; sys.path.pop(0); import json; sys.path.insert(0, ''); sys.path += {sys.path!r}\n" + (
-        "from edge_spine.scan import read_scan; read_scan('file.dcm')"
+        "from edge_spine.reading import read_scan; read_scan('file.dcm')"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
     assert not (tmp_path / "sprung").exists()
@@ -291,7 +291,7 @@ def test_the_largest_image_in_a_small_file_takes_less_than_300_mb(
     path.write_bytes(data)
     (tmp_path / "small.dcm").write_bytes(make_dicom(syntax=RLELossless))
     program = f"""
-from edge_spine.scan import read_scan
+from edge_spine.reading import read_scan
 from edge_spine.reading.decoder_process import decoder
 def peak(process):
     with open(f"/proc/{{process}}/status") as status:

@@ -150,7 +150,7 @@ def test_without_its_decoder_the_extra_is_named(make_dicom: MakeDicom, monkeypat
 
 def test_reading_uncompressed_starts_no_process(real_bone: Path) -> None:
     program = (
-        "from edge_spine.scan import read_scan; from edge_spine.reading.decoder_process import decoder\n"
+        "from edge_spine.reading import read_scan; from edge_spine.reading.decoder_process import decoder\n"
         f"read_scan({str(real_bone)!r}); print(decoder.pid)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -390,7 +390,7 @@ def test_the_decoder_ends_with_a_killed_parent(tmp_path: Path) -> None:
     scan.compress(RLELossless, generate_instance_uid=False)
     data.write_bytes(saved(scan))
     program = (
-        "import os; from edge_spine.scan import read_scan; from edge_spine.reading.decoder_process import decoder\n"
+        "import os; from edge_spine.reading import read_scan; from edge_spine.reading.decoder_process import decoder\n"
         f"read_scan({str(data)!r}); print(decoder.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

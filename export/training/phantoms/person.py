@@ -1,0 +1,93 @@
+"""What is drawn once for a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.training.phantoms.vertebra import VertebraTraits
+
+Array = NDArray[np.float64]
+
+REFERENCE_EXTENT_MM = 1832.0
+
+
+@dataclass(frozen=True)
+class RibTraits:
+    """What a person's ribs have in common; factors are 1 on average.
+
+    Attributes
+    ----------
+    mineral : float
+        Density of the ribs.
+    joints : float
+        Density of necks and of tubercles, where ribs meet transverse processes, 0 to 1.
+    neck_deg : float
+        Turn of the necks in the frontal plane, positive raises their outer ends.
+    first : float
+        Density of the ring of the first ribs.
+    height : float
+        Height of a rib's cross-section against its thickness.
+    cartilage : float
+        Calcium in the cartilage before the ribs, 0 to 1; it grows with age, and the first rib's comes first.
+    """
+
+    mineral: float
+    joints: float
+    neck_deg: float
+    first: float
+    height: float
+    cartilage: float
+
+
+@dataclass(frozen=True)
+class Person:
+    """What is drawn once for a person and used by bones and soft tissue alike.
+
+    Attributes
+    ----------
+    extent_mm : float
+        Crown to toe tip.
+    crown_z : float
+        Height of the crown above the middle of T1-L5, mm.
+    habitus : float
+        Girth, 1 for an average adult.
+    bone : float
+        Factor on bone density.
+    female : bool
+        Wider pelvis, narrower shoulders.
+    lean_deg : float
+        Tilt of the trunk's axis, degrees, positive moves the head to the patient's left.
+    arm_out : (right, left)
+        Spread of each arm, 1 as usual.
+    vertebrae : VertebraTraits
+        What the vertebrae have in common.
+    ribs : RibTraits
+        What the ribs have in common.
+    """
+
+    extent_mm: float
+    crown_z: float
+    habitus: float
+    bone: float
+    female: bool
+    lean_deg: float
+    arm_out: tuple[float, float]
+    vertebrae: VertebraTraits
+    ribs: RibTraits
+
+    @property
+    def scale(self) -> float:
+        """Size relative to the reference adult."""
+        return self.extent_mm / REFERENCE_EXTENT_MM
+
+    def z(self, fraction: float | Array) -> Any:
+        """Height (mm) of a fraction of the extent below the crown."""
+        return self.crown_z - np.asarray(fraction) * self.extent_mm
+
+    def axis_x(self, z: float | Array) -> Any:
+        """Place of the leaning body's midline at height `z`, mm."""
+        return np.asarray(z) * np.tan(np.radians(self.lean_deg))
