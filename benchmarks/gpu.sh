@@ -53,7 +53,7 @@ status=0
 python -m edge_spine doctor --json > "$out/doctor.json" || status=1
 python -m edge_spine build "${model[@]}" || status=1
 python -m edge_spine verify --engine tensorrt "${model[@]}" || status=1
-python -m pytest -m gpu -q tests/edge_spine/engines/test_tensorrt.py > "$out/tests.txt" 2>&1 || status=1
+python -m pytest -m gpu -q tests/edge_spine/engines/tensorrt/test_engine.py > "$out/tests.txt" 2>&1 || status=1
 tail -n 3 "$out/tests.txt"
 [ -d "$work/bundle" ] && model+=(--weights "$root/export/weights/spine.safetensors")
 python benchmarks/peers.py "${model[@]}" --json "$out/peers.json" || status=1

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,13 +13,10 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.processing import apply_color_lut, apply_rescale, apply_voi_lut
 from pydicom.uid import (
-    ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLossless,
     JPEGLosslessSV1,
@@ -32,14 +26,13 @@ from pydicom.uid import (
 )
 
 from edge_spine.errors import Refusal
-from edge_spine.reading import checks, decoder_process, read_scan, syntaxes
-from edge_spine.reading.decoder_process import DecoderProcess, UndecodableFrame, decoder
+from edge_spine.reading import checks, read_scan, syntaxes
+from edge_spine.reading.decoder_process import decoder
 from edge_spine.reading.read import check_header, scan_from_bytes
 from edge_spine.scan import Scan
 from tests.edge_spine.refusing import refused
 
 MakeDicom = Callable[..., bytes]
-
 # Files of pydicom and pydicom-data whose pixels are the same; the first of each is uncompressed.
 SAME_PIXELS = [
     ["693_UNCI.dcm", "693_J2KI.dcm"],
@@ -169,92 +162,6 @@ def test_no_frame_is_decoded_in_this_process(make_dicom: MakeDicom, monkeypatch:
         np.testing.assert_array_equal(scan_from_bytes(content, "x").pixels, scan_from_bytes(data, "x").pixels)
 
 
-# --- lookup tables
-
-
-def lut_item(first: int, bits: int, entries: list[int]) -> Dataset:
-    item = Dataset()
-    item.LUTDescriptor = [len(entries), first, bits]
-    item.add_new("LUTData", "OW", np.array(entries, "<u2").tobytes())
-    return item
-
-
-RAMP = np.tile(np.arange(256, dtype=np.uint8), (480, 1))
-
-
-def presented(data: bytes) -> NDArray[Any]:
-    """What pydicom's own functions make of a file."""
-    dataset = pydicom.dcmread(io.BytesIO(data))
-    shown: NDArray[Any] = apply_voi_lut(apply_rescale(dataset.pixel_array, dataset), dataset)
-    return shown
-
-
-@pytest.mark.parametrize(
-    "attributes",
-    [
-        {"WindowCenter": 128, "WindowWidth": 100},
-        {"WindowCenter": [100, 50], "WindowWidth": [50, 10]},
-        {"WindowCenter": 60.5, "WindowWidth": 1},
-        {"WindowCenter": 128, "WindowWidth": 40, "VOILUTFunction": "LINEAR_EXACT"},
-        {"WindowCenter": 128, "WindowWidth": 40, "VOILUTFunction": "SIGMOID"},
-        {"WindowCenter": 900, "WindowWidth": 600, "RescaleSlope": 4, "RescaleIntercept": 100},
-        {"VOILUTSequence": [lut_item(0, 16, [value**2 for value in range(256)])]},
-        {"VOILUTSequence": [lut_item(20, 8, list(range(200, 0, -1)))]},
-    ],
-)
-def test_windows_and_voi_tables_are_those_of_the_standard(make_dicom: MakeDicom, attributes: dict[str, Any]) -> None:
-    data = make_dicom(RAMP, **attributes)
-    scan = scan_from_bytes(data, "file.dcm")
-    np.testing.assert_allclose(scan.pixels, presented(data), rtol=1e-6, atol=1e-3)
-    assert scan.flags == () and scan.pixels.max() > scan.pixels.min()
-
-
-@pytest.mark.parametrize(
-    "attributes",
-    [
-        {"WindowCenter": 128, "WindowWidth": 0},
-        {"WindowCenter": 128, "WindowWidth": -5},
-        {"WindowCenter": "nan", "WindowWidth": 100},
-        {"WindowCenter": 128, "WindowWidth": "1e999"},
-        {"WindowCenter": 128},
-        {"WindowCenter": 128, "WindowWidth": 100, "VOILUTFunction": "MAGIC"},
-    ],
-)
-def test_a_damaged_window_is_ignored_and_flagged(make_dicom: MakeDicom, attributes: dict[str, Any]) -> None:
-    scan = scan_from_bytes(make_dicom(RAMP, **attributes), "file.dcm")
-    np.testing.assert_array_equal(scan.pixels, RAMP.astype(np.float32))
-    assert scan.flags == ("window-ignored",)
-
-
-def test_monochrome1_is_inverted_after_the_window(make_dicom: MakeDicom) -> None:
-    window = {"WindowCenter": 128, "WindowWidth": 100}
-    plain = scan_from_bytes(make_dicom(RAMP, **window), "file.dcm").pixels
-    inverted = scan_from_bytes(make_dicom(RAMP, PhotometricInterpretation="MONOCHROME1", **window), "file.dcm").pixels
-    np.testing.assert_allclose(inverted, 255 - plain, atol=1e-3)
-
-
-@pytest.mark.parametrize("name", ["OBXXXX1A.dcm", "gdcm-US-ALOKA-16.dcm"])
-def test_palette_colour_becomes_its_luminance(name: str) -> None:
-    data = as_body(name)
-    dataset = pydicom.dcmread(io.BytesIO(data))
-    rgb = apply_color_lut(dataset.pixel_array, dataset).astype(np.float64)
-    is_grey = (rgb == rgb[..., :1]).all(axis=-1)
-    expected = np.where(is_grey, rgb[..., 0], rgb @ (0.299, 0.587, 0.114))
-    np.testing.assert_allclose(scan_from_bytes(data, name).pixels, expected, rtol=1e-4, atol=0.5)
-
-
-@pytest.mark.parametrize("descriptor", [[0, 0, 16], [65535, 0, 16], [256, 0, 99], None])
-def test_a_hostile_palette_costs_nothing(make_dicom: MakeDicom, descriptor: list[int] | None) -> None:
-    tables = {}
-    for colour in ("Red", "Green", "Blue"):
-        tables[f"{colour}PaletteColorLookupTableDescriptor"] = descriptor
-        tables[f"{colour}PaletteColorLookupTableData"] = b"\0\1" * 16
-    refused(make_dicom(RAMP, PhotometricInterpretation="PALETTE COLOR", **tables), "unreadable")
-
-
-# --- spacing, makers, orientation
-
-
 def test_imager_spacing_only_where_the_user_asks(make_dicom: MakeDicom) -> None:
     data = make_dicom(ExposedArea=None, ImagerPixelSpacing=[4, 3])
     refused(data, "no-spacing")
@@ -303,102 +210,6 @@ def test_the_header_alone_is_judged_without_its_pixels(make_dicom: MakeDicom) ->
         with pytest.raises(Refusal) as caught:
             check_header(content, "file.dcm")
         assert caught.value.code == code
-
-
-# --- the decoder process
-
-
-@pytest.fixture()
-def fresh() -> Iterator[DecoderProcess]:
-    process = DecoderProcess()
-    yield process
-    process.close()
-
-
-def frame_and_options() -> tuple[bytes, dict[str, Any], NDArray[np.uint8]]:
-    pixels = np.random.default_rng(2).integers(0, 9, (64, 48)).astype(np.uint8)
-    dataset = Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, "2.25.1"
-    dataset.set_pixel_data(pixels, "MONOCHROME2", 8)
-    dataset.compress(JPEGLSLossless, generate_instance_uid=False)
-    frame = pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1)
-    options = {
-        "syntax": str(JPEGLSLossless),
-        "plugin": "pyjpegls",
-        "rows": 64,
-        "columns": 48,
-        "samples_per_pixel": 1,
-        "bits_allocated": 8,
-        "bits_stored": 8,
-        "pixel_representation": 0,
-        "photometric_interpretation": "MONOCHROME2",
-        "planar_configuration": 0,
-    }
-    return frame, options, pixels
-
-
-def test_a_decoder_that_is_killed_costs_one_frame(fresh: DecoderProcess) -> None:
-    frame, options, pixels = frame_and_options()
-    assert fresh.decode(frame, pixels.size, **options) == pixels.tobytes()
-    assert fresh.pid is not None
-    os.kill(fresh.pid, 9)
-    # The pipe may not know it yet: at most this one frame is lost.
-    try:
-        found = bytes(fresh.decode(frame, pixels.size, **options))
-    except UndecodableFrame:
-        found = bytes(fresh.decode(frame, pixels.size, **options))
-    assert found == pixels.tobytes()
-
-
-def test_a_decoder_that_hangs_is_ended(fresh: DecoderProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    frame, options, pixels = frame_and_options()
-    fresh.decode(frame, pixels.size, **options)
-    monkeypatch.setattr(decoder_process, "FRAME_SECONDS", 0.0)
-    with pytest.raises(UndecodableFrame):
-        fresh.decode(frame, pixels.size, **options)
-    monkeypatch.undo()
-    assert bytes(fresh.decode(frame, pixels.size, **options)) == pixels.tobytes()
-
-
-def test_a_frame_of_another_size_is_not_taken(fresh: DecoderProcess) -> None:
-    frame, options, pixels = frame_and_options()
-    with pytest.raises(UndecodableFrame, match="another number of pixels"):
-        fresh.decode(frame, pixels.size + 1, **options)
-    assert bytes(fresh.decode(frame, pixels.size, **options)) == pixels.tobytes()
-
-
-def test_threads_share_a_decoder(fresh: DecoderProcess) -> None:
-    frame, options, pixels = frame_and_options()
-    found: list[bytes] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(bytes(fresh.decode(frame, pixels.size, **options))))
-        for _ in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [pixels.tobytes()] * 8
-
-
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
-def test_the_decoder_ends_with_a_killed_parent(tmp_path: Path) -> None:
-    data = tmp_path / "rle.dcm"
-    scan = pydicom.dcmread(str(files("edge_spine") / "data" / "synthetic_whole_body.dcm"))
-    scan.compress(RLELossless, generate_instance_uid=False)
-    data.write_bytes(saved(scan))
-    program = (
-        "import os; from edge_spine.reading import read_scan; from edge_spine.reading.decoder_process import decoder\n"
-        f"read_scan({str(data)!r}); print(decoder.pid, flush=True); os.kill(os.getpid(), 9)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    child = int(done.stdout)
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]
 
 
 def test_a_frame_that_says_another_size_never_reaches_the_decoder(

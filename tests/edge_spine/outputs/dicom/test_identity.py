@@ -8,13 +8,9 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from edge_spine.errors import EdgeSpineError, OutputError
@@ -25,6 +21,7 @@ from edge_spine.reading.read import scan_from_bytes
 from edge_spine.result import SpineResult
 from tests.conftest import MakeDicom
 from tests.edge_spine.fake_result import fake_curves, fake_pixels, fake_result
+from tests.edge_spine.outputs.dicom.sources import TYPE_2, with_raw
 from tests.edge_spine.outputs.dicom_checks import (
     KINDS,
     assert_valid,
@@ -41,9 +38,6 @@ pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
 def uids(data: bytes) -> dict[str, str]:
     dataset = read(data)
     return {keyword: str(dataset[keyword].value) for keyword in ("SOPInstanceUID", "SeriesInstanceUID")}
-
-
-# --- valid
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -92,9 +86,6 @@ def test_another_model_is_another_device() -> None:
     assert again.DeviceUID == first
 
 
-# --- whose it is
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_patient_and_study_are_copied(kind: str) -> None:
     issuer = Dataset()
@@ -131,19 +122,6 @@ def test_patient_and_study_are_copied(kind: str) -> None:
             assert found[element.tag].value == element.value, element.keyword
     assert found.OtherPatientIDsSequence[0].PatientID == "X9"
     assert found.SeriesInstanceUID != source.SeriesInstanceUID
-
-
-TYPE_2 = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -184,138 +162,6 @@ def test_the_content_is_dated_as_its_source(dates: dict[str, str], expected: tup
     assert (found.ContentDate, found.ContentTime) == expected
 
 
-@pytest.mark.parametrize(
-    ("character_set", "name"),
-    [
-        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
-        ("ISO_IR 100", "Müller^Jörg^Ä"),
-        ("GB18030", "Wang^XiaoDong=王^小东"),
-        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
-        ("ISO_IR 144", "Люкceмбypг"),
-        ("ISO_IR 192", "Διονυσιος=王^小東"),
-        (None, "Plain^Name"),
-    ],
-)
-@pytest.mark.parametrize("kind", ["sr", "stl"])
-def test_names_keep_their_letters(kind: str, character_set: Any, name: str, tmp_path: Path) -> None:
-    data = render(kind, fake_dicom_result(header(SpecificCharacterSet=character_set, PatientName=name)))
-    found = read(data)
-    assert str(found.PatientName) == name
-    assert name.encode() in data
-    assert found.SpecificCharacterSet == "ISO_IR 192"
-    assert_valid(data, tmp_path)
-
-
-ILLEGAL = {
-    "PatientName": "A" * 65,
-    "PatientID": "4711\\4712",
-    "PatientBirthDate": "19501332",
-    "PatientSex": "X",
-    "StudyDate": "yesterday",
-    "StudyTime": "25h",
-    "StudyID": "S" * 17,
-    "AccessionNumber": "line\none",
-    "ReferringPhysicianName": "a=b=c=d",
-    "PatientAge": "45",
-    "PatientWeight": "heavy",
-    "PatientIdentityRemoved": "MAYBE",
-    "StudyDescription": "\x07bell",
-    "TimezoneOffsetFromUTC": "UTC",
-}
-
-
-def with_raw(source: Dataset, values: dict[str, str]) -> Dataset:
-    """Return a header that holds values as a file may hold them, legal or not."""
-    for keyword, value in values.items():
-        tag = Tag(keyword)
-        data = value.encode("latin-1")
-        source[tag] = RawDataElement(tag, dictionary_VR(tag), len(data), data, 0, False, True, True)
-    return source
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_value_that_is_not_legal_is_left_out(kind: str, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    source = with_raw(header(PatientComments="kept\r\nover lines"), ILLEGAL)
-    data = render(kind, fake_dicom_result(source))
-    found = read(data)
-    for keyword in ILLEGAL:
-        assert not found.get(keyword), keyword
-        assert (keyword in found) == (keyword in TYPE_2), keyword
-    assert found.PatientComments == "kept\r\nover lines"
-    assert_valid(data, tmp_path)
-    assert [str(warning.message) for warning in recwarn] == []
-
-
-@pytest.mark.parametrize(
-    ("keyword", "value"),
-    [
-        ("StudyDate", "20200231"),
-        ("StudyDate", "20200101-20200102"),
-        ("StudyDate", "2020.01.02"),
-        ("StudyTime", "0102-0304"),
-        ("PatientName", "a^b^c^d^e^f"),
-        ("PatientName", "A=" + "B" * 65),
-        ("AccessionNumber", "\\"),
-    ],
-)
-def test_what_only_a_query_or_nobody_may_send_is_left_out(keyword: str, value: str, tmp_path: Path) -> None:
-    data = render("stl", fake_dicom_result(with_raw(header(), {keyword: value})))
-    assert read(data)[keyword].value in ("", None)
-    assert_valid(data, tmp_path)
-
-
-def test_bytes_that_are_no_text_are_left_out() -> None:
-    source = with_raw(header(SpecificCharacterSet="ISO_IR 192"), {"PatientName": "M\xfcller", "StudyDescription": "ok"})
-    found = read(render("stl", fake_dicom_result(source)))
-    assert found.PatientName == "" and found.StudyDescription == "ok"
-
-
-def test_an_attribute_of_another_kind_is_left_out() -> None:
-    source = header()
-    source.add(DataElement(Tag("StudyDescription"), "OB", b"\1\2"))
-    source.add(DataElement(Tag("PatientID"), "SQ", [Dataset()]))
-    found = read(render("stl", fake_dicom_result(source)))
-    assert "StudyDescription" not in found and found.PatientID == ""
-
-
-def test_an_item_that_lacks_what_it_must_hold_is_left_out(tmp_path: Path) -> None:
-    whole, bare = Dataset(), Dataset()
-    whole.PatientID, whole.TypeOfPatientID = "X9", "TEXT"
-    bare.PatientID = "X8"
-    code = Dataset()
-    code.CodeValue = "only a value"
-    source = header(
-        OtherPatientIDsSequence=[bare, whole],
-        ProcedureCodeSequence=[code],
-        PatientIdentityRemoved="YES",
-        ClinicalTrialSponsorName="sponsor without protocol",
-    )
-    data = render("sr", fake_dicom_result(source))
-    found = read(data)
-    assert [item.PatientID for item in found.OtherPatientIDsSequence] == ["X9"]
-    for keyword in ("ProcedureCodeSequence", "PatientIdentityRemoved", "ClinicalTrialSponsorName"):
-        assert keyword not in found
-    assert_valid(data, tmp_path)
-
-
-def test_a_trial_and_a_removed_identity_are_copied_whole(tmp_path: Path) -> None:
-    source = header(
-        PatientIdentityRemoved="YES",
-        DeidentificationMethod="PS3.15 basic profile",
-        ClinicalTrialSponsorName="sponsor",
-        ClinicalTrialProtocolID="protocol",
-        ClinicalTrialSubjectID="subject",
-    )
-    data = render("stl", fake_dicom_result(source))
-    found = read(data)
-    assert found.PatientIdentityRemoved == "YES" and found.ClinicalTrialSubjectID == "subject"
-    assert found.ClinicalTrialSiteID == ""
-    assert_valid(data, tmp_path)
-
-
-# --- refused
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_scan_that_is_no_dicom_file_gives_no_dicom_object(kind: str) -> None:
     with pytest.raises(OutputError, match=r"^a DICOM result needs a DICOM scan$") as caught:
@@ -332,9 +178,6 @@ def test_a_scan_without_a_uid_is_refused_by_name(keyword: str, value: str | None
     assert "SECRET" not in str(caught.value) and "Doe" not in str(caught.value)
 
 
-# --- the same again
-
-
 def test_nothing_differs_in_another_process_at_another_time() -> None:
     code = (
         "import datetime, hashlib, sys, time\n"
@@ -348,7 +191,7 @@ def test_nothing_differs_in_another_process_at_another_time() -> None:
         "    assert f'{sys.argv[1]}0506' not in str(read(data)), kind\n"
         "    print(kind, hashlib.sha256(data).hexdigest())\n"
     )
-    root = Path(__file__).resolve().parents[3]
+    root = Path(__file__).resolve().parents[4]
     runs = [
         subprocess.run(
             [sys.executable, "-c", code, year], capture_output=True, text=True, cwd=root, timeout=120, check=False

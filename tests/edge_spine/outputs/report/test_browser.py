@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import pypdf
 import pytest
-from numpy.typing import NDArray
 from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.chrome.service import Service
@@ -25,6 +24,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from edge_spine.outputs import report_html
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_pixels, fake_result
+from tests.edge_spine.outputs.report.viewer import SOFTWARE_WEBGL, Picture, Viewer
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -33,8 +33,6 @@ pytestmark = pytest.mark.skipif(
 # Where the screenshots are kept; a temporary folder where it is not given.
 SCREENSHOTS = "EDGE_SPINE_SCREENSHOTS"
 HOSTILE = "<script>document.title='caught'</script>\"'&amp;脊椎" + "very_long_name" * 40 + ".dcm"
-Picture = NDArray[np.uint8]
-SOFTWARE_WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 
 
 def _browser(*arguments: str, scripts: bool = True) -> webdriver.Chrome:
@@ -79,39 +77,6 @@ def keep(tmp_path: Path) -> Callable[[webdriver.Chrome, str], None]:
         (folder / f"{name}.png").write_bytes(browser.get_screenshot_as_png())
 
     return save
-
-
-class Viewer:
-    """The 3D view of an opened page."""
-
-    def __init__(self, browser: webdriver.Chrome) -> None:
-        self.browser = browser
-        self.canvas = browser.find_element(By.CSS_SELECTOR, "#viewer canvas")
-
-    def picture(self) -> Picture:
-        """What the canvas shows, as BGR, once two frames have passed."""
-        self.browser.execute_async_script(
-            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 60)))"
-        )
-        self.browser.execute_script("document.querySelector('.overlay').hidden = true")
-        shown = cv2.imdecode(np.frombuffer(self.canvas.screenshot_as_png, np.uint8), cv2.IMREAD_COLOR)
-        self.browser.execute_script("document.querySelector('.overlay').hidden = false")
-        # without the frame of the focus
-        return np.asarray(shown[6:-6, 6:-6], np.uint8)
-
-    def press(self, *keys: str) -> None:
-        self.browser.execute_script("arguments[0].focus()", self.canvas)
-        ActionChains(self.browser).send_keys(*keys).perform()
-
-    def pressed(self, selector: str) -> bool:
-        button = self.browser.find_element(By.CSS_SELECTOR, f"#viewer button[{selector}]")
-        return button.get_attribute("aria-pressed") == "true"
-
-    def letters(self) -> dict[str, str]:
-        return {
-            edge: self.browser.find_element(By.CSS_SELECTOR, f".edge-{edge}").get_attribute("textContent") or ""
-            for edge in ("left", "right", "top", "bottom")
-        }
 
 
 def _open(browser: webdriver.Chrome, page: Path, *, still: bool = True) -> Viewer:

@@ -19,15 +19,14 @@ import pytest
 
 from edge_spine.bundle import load_bundle
 from edge_spine.engines import open_engine
-from edge_spine.engines.driver import Gpu, gpu_problem
-from edge_spine.engines.tensorrt import build as build_plan
+from edge_spine.engines.driver import gpu_problem
 from edge_spine.engines.tensorrt import cuda as cuda_module
 from edge_spine.engines.tensorrt import engine as tensorrt
 from edge_spine.engines.verification import read_references, verify
 from edge_spine.errors import EngineUnavailable, UsageError
+from tests.edge_spine.engines.tensorrt.fakes import GPU, VERSIONS
 
-ROOT = Path(__file__).resolve().parents[3]
-GPU = Gpu(name="FAKE GPU", compute_capability="8.7", driver="12.6", integrated=True)
+ROOT = Path(__file__).resolve().parents[4]
 IMAGE = np.full((1, 3, 224, 224), 0.25, np.float32)
 needs_gpu = pytest.mark.skipif(gpu_problem() is not None, reason="no GPU on this machine")
 no_gpu = pytest.mark.skipif(gpu_problem() is None, reason="there is a GPU on this machine")
@@ -282,51 +281,6 @@ def test_the_real_bindings_have_every_name_that_is_used() -> None:
     assert int(bindings.CUresult.CUDA_SUCCESS) == 0
 
 
-# --- plans
-
-
-class FakeTrt:
-    """FAKE TensorRT module for what is asked of a version."""
-
-    __name__, __version__ = "tensorrt", "10.3.0"
-
-    def __init__(self, *, flags: tuple[str, ...], network: tuple[str, ...], levels: tuple[str, ...]) -> None:
-        self.BuilderFlag = SimpleNamespace(**dict.fromkeys(flags, 1))
-        self.NetworkDefinitionCreationFlag = SimpleNamespace(**{name: n for n, name in enumerate(network)})
-        self.HardwareCompatibilityLevel = SimpleNamespace(**dict.fromkeys(levels, 1))
-
-
-VERSIONS = {
-    "8.6": FakeTrt(flags=("FP16", "INT8"), network=("EXPLICIT_BATCH",), levels=("NONE", "AMPERE_PLUS")),
-    "10.3": FakeTrt(flags=("FP16", "INT8"), network=("EXPLICIT_BATCH", "STRONGLY_TYPED"), levels=("NONE",)),
-    "10.13": FakeTrt(
-        flags=("FP16", "INT8"),
-        network=("EXPLICIT_BATCH", "STRONGLY_TYPED"),
-        levels=("NONE", "SAME_COMPUTE_CAPABILITY"),
-    ),
-    "11.4": FakeTrt(flags=("TF32",), network=("STRONGLY_TYPED",), levels=("SAME_COMPUTE_CAPABILITY",)),
-}
-
-
-@pytest.mark.parametrize(
-    ("version", "typed", "flags"), [("8.6", False, 1), ("10.3", False, 1), ("10.13", True, 2), ("11.4", True, 1)]
-)
-def test_what_a_version_can_do_is_asked_of_its_attributes(version: str, typed: bool, flags: int) -> None:
-    trt = VERSIONS[version]
-    assert build_plan.strongly_typed(trt) is typed
-    assert build_plan._network_flags(trt) == flags
-    assert ("strongly typed" in build_plan.options_text(trt, "int8-trt")) is typed
-
-
-def test_a_plans_identity_names_all_it_depends_on() -> None:
-    identity = tensorrt.plan_identity(VERSIONS["10.3"], b"graph", "int8-trt", GPU)
-    assert identity["tensorrt"] == "tensorrt 10.3.0" and identity["gpu"] == "FAKE GPU"
-    assert identity["options"].startswith("flags INT8 FP16") and len(identity["graph"]) == 64
-    assert sorted(identity) == ["compute capability", "driver", "gpu", "graph", "options", "system", "tensorrt"]
-    name = tensorrt.plan_name(load_bundle(), "int8-trt", GPU)
-    assert name.endswith("-int8-trt-FAKE-GPU") and "/" not in name and " " not in name
-
-
 def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A FAKE GPU and a FAKE builder around the real cache and the real derived graph."""
     pytest.importorskip("filelock")
@@ -347,9 +301,6 @@ def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["11.4"])
     tensorrt.ready_plan(bundle)
     assert len(built) == 3
-
-
-# --- machines without a GPU
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -387,9 +338,6 @@ def test_auto_runs_on_the_processor_and_says_why(tmp_path: Path) -> None:
     assert ended.returncode == 0
     (line,) = [line for line in ended.stderr.splitlines() if "auto takes" in line]
     assert re.search(r"auto takes (onnx-cpu|openvino) \(int8\); tensorrt: ", line) and "onnx-cuda: " in line
-
-
-# --- machines with a GPU
 
 
 @pytest.mark.gpu

@@ -16,7 +16,7 @@ import pytest
 from edge_spine.errors import Refusal
 from edge_spine.reading.read import scan_from_bytes
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -1,0 +1,51 @@
+"""The verb doctor."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_spine.bundle.load import parse_manifest
+from edge_spine.cli import main as cli
+from tests.edge_spine.cli.running import command
+
+
+def test_doctor_tells_what_is_here(fake_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--model", str(fake_model), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["usable"] is True
+    assert found["auto"] in ("onnx-cpu", "openvino") or found["engines"]["onnx-cuda"] is None
+    assert found["engines"]["onnx-cpu"] is None
+    assert found["engines"]["tensorrt"]
+    assert found["packages"]["numpy"].startswith(np.__version__)
+    assert "CPUExecutionProvider" in found["onnxruntime_providers"]
+    manifest = (fake_model / "manifest.json").read_bytes()
+    files = parse_manifest(manifest)["files"]
+    assert found["bundle"]["files"] == {name: entry["sha256"] for name, entry in files.items()}
+    assert found["gpu"].get("problem") or found["gpu"]["name"]
+    assert found["conflict"] is None and found["plans"]
+    assert cli.main(["doctor", "--model", str(fake_model)]) == 0
+    shown = capsys.readouterr().out
+    assert "all hashes match" in shown
+    assert "verdict" in shown
+    assert "ready" in shown
+
+
+def test_doctor_tells_what_is_missing(fake_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for runtime in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, runtime, None)
+    from edge_spine.cli.doctor import as_text, examine
+
+    found = examine(fake_model)
+    assert found["usable"] is False
+    assert "edge-spine[cpu]" in found["engines"]["onnx-cpu"]
+    assert "NOT READY" in as_text(found)
+
+
+def test_the_packaged_model_verifies_and_the_doctor_is_content() -> None:
+    assert command("verify").returncode == 0
+    assert command("doctor").returncode == 0

@@ -1,0 +1,145 @@
+"""The command as a whole: help, wrong usage, logging and exit statuses."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_spine import __version__
+from edge_spine.cli import common
+from edge_spine.cli import main as cli
+from tests.edge_spine.cli.running import PACKAGE, VERBS
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([verb, "-h"]) == 0
+    shown = capsys.readouterr().out
+    assert f"edge-spine {verb}" in shown.split("example:")[1]
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = (
+        "import sys; from edge_spine.cli.main import main; main(['run', '-h'])\n"
+        "print([name for name in ('cv2', 'pydicom', 'onnxruntime', 'torch') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
+    assert shown.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"edge-spine {__version__}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["run", "--out", "x"],
+        ["run", "scan.dcm"],
+        ["run", "scan.dcm", "--out", "x", "--engine", "abacus"],
+        ["run", "scan.dcm", "--out", "x", "--threads", "0"],
+        ["run", "scan.dcm", "--out", "x", "--pixel-spacing", "2.4"],
+        ["run", "scan.dcm", "--out", "x", "--pixel-spacing", "a,b"],
+        ["run", "scan.dcm", "--out", "x", "--pixel-spacing", "nan,1"],
+        ["run", "scan.dcm", "--out", "x", "--pixel-spacing", "0,-1"],
+        ["run", "scan.dcm", "--out", "x", "--write", ""],
+        ["run", "scan.dcm", "--out", "x", "-q", "-v"],
+        ["demo"],
+    ],
+)
+def test_wrong_usage_ends_with_2_and_a_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "edge-spine" in shown.err
+    assert "Traceback" not in shown.err
+    assert not Path("x").exists()
+
+
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"node", "compare"}))
+def test_a_damaged_bundle_is_one_clear_line(
+    verb: str, fake_model: Path, scan_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "damaged"
+    shutil.copytree(fake_model, model)
+    with (model / "references.npz").open("r+b") as stream:
+        stream.seek(100)
+        stream.write(b"damaged")
+    arguments = [verb, "--model", str(model)]
+    arguments += [str(scan_file)] if verb == "run" else []
+    arguments += [str(tmp_path), str(tmp_path / "out")] if verb == "watch" else []
+    if verb == "batch":
+        pytest.importorskip("pyarrow")
+        (tmp_path / "list.txt").write_text(f"{scan_file}\n", encoding="utf-8")
+        arguments.append(str(tmp_path / "list.txt"))
+    arguments += ["--out", str(tmp_path / "out")] if verb in ("run", "demo", "batch") else []
+    assert cli.main(arguments) == 1
+    shown = capsys.readouterr()
+    (line,) = shown.err.splitlines()
+    assert "references.npz" in line
+    assert "SHA-256" in line
+    assert ("NOT READY" in shown.out) if verb == "doctor" else (shown.out == "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_engine_that_cannot_run_says_so(
+    fake_model: Path, scan_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["run", str(scan_file), "--out", str(tmp_path / "out"), "--model", str(fake_model)]
+    assert cli.main([*arguments, "--engine", "tensorrt"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "tensorrt" in shown.err
+    assert len(shown.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("verb", "package"), [("node", "pynetdicom"), ("node", "highdicom"), ("watch", "filelock")])
+def test_a_verb_without_its_packages_names_the_extra(
+    verb: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = common.find_spec
+    monkeypatch.setattr(common, "find_spec", lambda name: None if name == package else real(name))
+    arguments = ["node", "--config", "node.toml"] if verb == "node" else ["watch", str(tmp_path), str(tmp_path / "out")]
+    assert cli.main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert package in line and "edge-spine[node]" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_node_without_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pynetdicom")
+    assert cli.main(["node", "--config", str(tmp_path / "node.toml")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "node.toml" in line and "README" in line
+
+
+def test_logging_is_put_back(capsys: pytest.CaptureFixture[str]) -> None:
+    ours = logging.getLogger("edge_spine")
+    before = list(ours.handlers), ours.level
+    cli.main(["run", "gone", "--out", "x", "--write", "docx"])
+    assert (list(ours.handlers), ours.level) == before
+
+
+def test_a_reader_that_leaves_early_causes_no_traceback(fake_model: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge_spine", "doctor", "--model", str(fake_model)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=PACKAGE.parent,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    complaint = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=120) in (0, 1)
+    assert b"Traceback" not in complaint
+    assert b"Exception ignored" not in complaint

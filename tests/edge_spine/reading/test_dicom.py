@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import logging
+import random
+import struct
+import time
+import tracemalloc
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
+
+from edge_spine.errors import REFUSAL_CODES, Refusal, UsageError
+from edge_spine.reading.read import scan_from_bytes
+from edge_spine.scan import Scan
+from tests.edge_spine.reading.samples import BODY, MakeDicom, edited
+from tests.edge_spine.refusing import refused
+
+
+def test_pixel_spacing_comes_before_exposed_area_and_the_caller(make_dicom: MakeDicom) -> None:
+    data = make_dicom(PixelSpacing=[3.9, 4.1])
+    scan = scan_from_bytes(data, "file.dcm", pixel_spacing=(2, 2))
+    assert scan.pixel_spacing_mm == (3.9, 4.1)
+    assert scan.flags == ()
+
+
+def test_exposed_area_is_width_then_height(make_dicom: MakeDicom) -> None:
+    scan = scan_from_bytes(make_dicom(BODY, ExposedArea=[640, 1440]), "file.dcm")
+    assert scan.pixel_spacing_mm == (3.0, 4.0)
+
+
+def test_the_callers_spacing_is_the_last_resort(make_dicom: MakeDicom) -> None:
+    data = make_dicom(ExposedArea=None)
+    message = refused(data, "no-spacing")
+    assert "--pixel-spacing" in message
+    scan = scan_from_bytes(data, "file.dcm", pixel_spacing=(4, 4.5))
+    assert scan.pixel_spacing_mm == (4.0, 4.5)
+    assert scan.flags == ("pixel-spacing-given",)
+
+
+def test_imager_pixel_spacing_is_not_used(make_dicom: MakeDicom) -> None:
+    refused(make_dicom(ExposedArea=None, ImagerPixelSpacing=[4, 4]), "no-spacing")
+
+
+def test_exposed_area_of_other_makers_is_not_used(make_dicom: MakeDicom) -> None:
+    refused(make_dicom(Manufacturer="HOLOGIC, Inc.", ManufacturerModelName="Horizon", Modality="OT"), "no-spacing")
+
+
+@pytest.mark.parametrize("spacing", [["0", "0"], ["-4", "4"], ["4", "1000"], ["nan", "4"], ["4"], ["1e400", "4"]])
+def test_implausible_stored_spacing(make_dicom: MakeDicom, spacing: list[str]) -> None:
+    def spoil(dataset: Dataset) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset.PixelSpacing = ["4", "4"]
+            dataset["PixelSpacing"]._value = pydicom.multival.MultiValue(float, spacing)
+
+    data = edited(make_dicom(ExposedArea=None), spoil)
+    assert "PixelSpacing is implausible" in refused(data, "no-spacing")
+
+
+def test_a_spacing_that_makes_a_giant_is_refused(make_dicom: MakeDicom) -> None:
+    assert "must be wrong" in refused(make_dicom(PixelSpacing=[19, 4]), "no-spacing")
+
+
+@pytest.mark.parametrize("spacing", [(0, 1), (1, float("nan")), (1, 21), (1,), (1, 2, 3), "ab", (0.04, 1), 3])
+def test_a_wrong_spacing_option_is_a_usage_error(make_dicom: MakeDicom, spacing: object) -> None:
+    with pytest.raises(UsageError, match="spacing"):
+        scan_from_bytes(make_dicom(), "file.dcm", pixel_spacing=spacing)  # type: ignore[arg-type]
+
+
+def test_an_image_of_low_height(make_dicom: MakeDicom) -> None:
+    assert "896 mm" in refused(make_dicom(np.zeros((224, 160), np.uint8)), "not-whole-body")
+    assert isinstance(scan_from_bytes(make_dicom(np.zeros((226, 160), np.uint8)), "file.dcm"), Scan)
+
+
+def test_sizes(make_dicom: MakeDicom) -> None:
+    refused(make_dicom(np.zeros((99, 160), np.uint8), PixelSpacing=[10, 4]), "too-small")
+    refused(make_dicom(np.zeros((480, 39), np.uint8)), "too-small")
+    scan = scan_from_bytes(make_dicom(np.zeros((100, 40), np.uint8), PixelSpacing=[10, 4]), "file.dcm")
+    assert scan.pixels.shape == (100, 40)
+    refused(make_dicom(Rows=0), "unreadable")
+    refused(make_dicom(Rows=16385), "too-large")
+    refused(make_dicom(Columns=16385), "too-large")
+    refused(make_dicom(Rows=5001, Columns=5000), "too-large")
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+def test_a_header_that_claims_more_pixels_than_there_are_allocates_nothing(make_dicom: MakeDicom, syntax: str) -> None:
+    data = make_dicom(BODY, syntax=syntax)
+
+    def claim(dataset: Dataset) -> None:
+        dataset.Rows, dataset.Columns, dataset.PixelSpacing = 5000, 5000, [0.2, 0.2]
+
+    data = edited(data, claim)
+    tracemalloc.start()
+    refused(data, "unreadable")
+    assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    tracemalloc.stop()
+
+
+def test_an_rle_bomb_is_refused_before_it_is_unpacked(make_dicom: MakeDicom) -> None:
+    def swell(dataset: Dataset) -> None:
+        header = struct.pack("<16L", 1, 64, *[0] * 14)
+        dataset.PixelData = encapsulate([header + b"\x81\x00" * 2_000_000])
+        dataset["PixelData"].is_undefined_length = True
+
+    data = edited(make_dicom(BODY, syntax=RLELossless), swell)
+    tracemalloc.start()
+    refused(data, "too-large")
+    assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    tracemalloc.stop()
+
+
+def test_deeply_nested_sequences(make_dicom: MakeDicom) -> None:
+    data = make_dicom()
+    nested = struct.pack("<HHI", 0x0008, 0x1140, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    implicit = data.replace(str(ExplicitVRLittleEndian).encode() + b"\0", b"1.2.840.10008.1.2\0\0\0", 1)
+    start = 144 + struct.unpack("<I", data[140:144])[0]
+    began = time.monotonic()
+    refused(implicit[:start] + nested * 5000, "unreadable")
+    assert time.monotonic() - began < 10
+
+
+def test_damaged_copies_give_a_scan_or_a_refusal(make_dicom: MakeDicom, capfd: pytest.CaptureFixture[str]) -> None:
+    rng = random.Random(20158)
+    pixels = BODY[::4, ::2].copy()
+    seeds = [
+        make_dicom(pixels, syntax=syntax, ExposedArea=[640, 1920])
+        for syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless)
+    ]
+    outcomes = {"scan": 0}
+    for number in range(240):
+        data = bytearray(seeds[number % len(seeds)])
+        header = len(data) - pixels.size if number % 3 else len(data)
+        for _ in range(rng.randint(1, 8)):
+            data[rng.randrange(128, header)] = rng.randrange(256)
+        if number % 4 == 0:
+            del data[rng.randrange(1, len(data)) :]
+        if number % 7 == 0:
+            position = rng.randrange(132, len(data)) if len(data) > 133 else 0
+            data[position:position] = rng.randbytes(rng.randint(1, 40))
+        try:
+            scan = scan_from_bytes(bytes(data), "file.dcm")
+        except Refusal as refusal:
+            outcomes[refusal.code] = outcomes.get(refusal.code, 0) + 1
+            assert refusal.code in REFUSAL_CODES
+            assert "SECRET" not in refusal.message
+            assert refusal.message.startswith("file.dcm: ")
+            assert "\n" not in refusal.message
+        else:
+            outcomes["scan"] += 1
+            assert np.isfinite(scan.pixels).all()
+    assert outcomes["scan"] > 20, outcomes
+    assert outcomes["unreadable"] > 20, outcomes
+    printed = capfd.readouterr()
+    assert printed.out == printed.err == ""
+
+
+def test_truncated_real_copies_are_unreadable(real_bone: Path) -> None:
+    data = real_bone.read_bytes()
+    for length in range(1, len(data) - 2, len(data) // 40):
+        with pytest.raises(Refusal) as caught:
+            scan_from_bytes(data[:length], "file.dcm")
+        assert caught.value.code in ("unreadable", "unsupported-syntax", "no-spacing"), (length, caught.value)
+    refused(data[: len(data) * 2 // 3], "unreadable")
+
+
+def test_pydicom_stays_silent_while_reading_only(
+    make_dicom: MakeDicom, recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make_dicom()
+    padded = edited(data, lambda dataset: setattr(dataset, "PixelData", dataset.PixelData + bytes(160)))
+    with caplog.at_level(logging.DEBUG):
+        assert isinstance(scan_from_bytes(padded, "file.dcm"), Scan)
+        assert not recwarn.list
+        assert not caplog.records
+        logging.getLogger("pydicom").warning("after")
+    assert [record.message for record in caplog.records] == ["after"]
+
+
+def test_damaged_rescale(make_dicom: MakeDicom) -> None:
+    refused(make_dicom(RescaleSlope="0"), "unreadable")
+    refused(make_dicom(RescaleSlope="1e300"), "unreadable")
+
+
+def test_a_file_without_pixels(make_dicom: MakeDicom) -> None:
+    def strip(dataset: Dataset) -> None:
+        del dataset.PixelData
+
+    refused(edited(make_dicom(), strip), "unreadable")

@@ -1,0 +1,152 @@
+"""PNG and NPY images."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import struct
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_spine.errors import Refusal
+from edge_spine.reading.read import scan_from_bytes
+from tests.edge_spine.reading.samples import BODY
+from tests.edge_spine.refusing import refused
+
+
+def png(image: NDArray[np.generic]) -> bytes:
+    done, encoded = cv2.imencode(".png", image)
+    assert done
+    return encoded.tobytes()
+
+
+def npy(array: NDArray[np.generic], **options: bool) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, **options)
+    return stream.getvalue()
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16"])
+def test_png(kind: str) -> None:
+    image = BODY.astype(kind) * (1 if kind == "uint8" else 257)
+    for stored in (image, np.repeat(image[..., None], 3, axis=2)):
+        scan = scan_from_bytes(png(stored), "file.png", pixel_spacing=(4, 4.5))
+        np.testing.assert_array_equal(scan.pixels, image.astype(np.float32))
+        assert scan.pixels.dtype == np.float32
+        assert scan.pixel_spacing_mm == (4.0, 4.5)
+        assert scan.flags == ("orientation-unknown",)
+        assert scan.sop_instance_uid is None
+
+
+def test_png_colour_and_alpha() -> None:
+    colour = np.random.default_rng(5).integers(0, 256, (480, 160, 4), dtype=np.uint8)
+    scan = scan_from_bytes(png(colour), "file.png", pixel_spacing=(4, 4))
+    blue, green, red, _ = np.moveaxis(colour.astype(np.float64), 2, 0)
+    np.testing.assert_allclose(scan.pixels, 0.299 * red + 0.587 * green + 0.114 * blue, rtol=1e-5)
+
+
+def test_png_ancillary_chunks_are_dropped_unread(capfd: pytest.CaptureFixture[str]) -> None:
+    data = png(BODY)
+    after_header = 8 + 25
+    bomb = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**24)))
+    profile = chunk(b"iCCP", b"bad\0\0not zlib")
+    data = data[:after_header] + profile + bomb + data[after_header:]
+    np.testing.assert_array_equal(scan_from_bytes(data, "a.png", pixel_spacing=(4, 4)).pixels, BODY)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("data", [npy(BODY), png(BODY)], ids=["npy", "png"])
+def test_plain_images_need_a_spacing(data: bytes) -> None:
+    assert "--pixel-spacing" in refused(data, "no-spacing")
+    refused(data, "not-whole-body", pixel_spacing=(1, 1))
+    refused(data, "no-spacing", pixel_spacing=(19, 19))
+
+
+@pytest.mark.parametrize("data", [npy(BODY), png(BODY)], ids=["npy", "png"])
+def test_truncated_and_mutated_plain_images(data: bytes) -> None:
+    for length in range(8, len(data) - 1, len(data) // 30):
+        refused(data[:length], "unreadable", pixel_spacing=(4, 4))
+    rng = random.Random(1)
+    for _ in range(60):
+        mutated = bytearray(data)
+        mutated[rng.randrange(8, 130)] = rng.randrange(256)
+        with contextlib.suppress(Refusal):
+            scan_from_bytes(bytes(mutated), "file", pixel_spacing=(4, 4))
+
+
+def png_header(rows: int, columns: int, bits: int = 8, colour_type: int = 0) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, bits, colour_type, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_png_dimensions_are_checked_before_decoding() -> None:
+    refused(png_header(2**31 - 1, 2**31 - 1), "too-large", pixel_spacing=(4, 4))
+    refused(png_header(0, 160), "unreadable", pixel_spacing=(4, 4))
+    refused(png_header(99, 160), "too-small", pixel_spacing=(10, 4))
+    refused(png_header(480, 160, bits=4), "unsupported-syntax", pixel_spacing=(4, 4))
+    refused(png_header(480, 160, colour_type=3), "unsupported-syntax", pixel_spacing=(4, 4))
+    refused(png_header(480, 160), "unreadable", pixel_spacing=(4, 4))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int16", "<f4", ">f8", "float16"])
+def test_npy(kind: str) -> None:
+    array = BODY.astype(kind)
+    for stored in (array, np.asfortranarray(array)):
+        scan = scan_from_bytes(npy(stored), "file.npy", pixel_spacing=(4, 4))
+        assert scan.pixels.dtype == np.float32
+        assert scan.pixels.flags.c_contiguous
+        np.testing.assert_array_equal(scan.pixels, BODY)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        BODY.astype(complex),
+        BODY[None],
+        BODY.astype(bool),
+        np.full((480, 160), np.nan, np.float32),
+        np.full((480, 160), 1e300),
+        BODY.astype(str),
+    ],
+    ids=["complex", "3-d", "bool", "nan", "overflow", "text"],
+)
+def test_npy_that_is_no_image(array: NDArray[np.generic]) -> None:
+    refused(npy(array), "unreadable", pixel_spacing=(4, 4))
+
+
+def test_npy_never_unpickles(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.mkdir, (str(tmp_path / "sprung"),))
+
+    array = np.empty((480, 160), dtype=object)
+    array[:] = None
+    array[0, 0] = Trap()
+    refused(npy(array, allow_pickle=True), "unreadable", pixel_spacing=(4, 4))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_npy_header_is_checked_before_allocation() -> None:
+    def header(shape: tuple[int, int]) -> bytes:
+        stream = io.BytesIO()
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": shape})
+        return stream.getvalue()
+
+    refused(header((10**6, 10**6)), "too-large", pixel_spacing=(4, 4))
+    refused(header((-480, 160)), "unreadable", pixel_spacing=(4, 4))
+    tracemalloc.start()
+    refused(header((5000, 5000)), "unreadable", pixel_spacing=(0.2, 0.2))
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()

@@ -1,0 +1,107 @@
+"""Every result is valid against its schema."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from edge_spine.result import SCHEMA, schema
+from tests.edge_spine.fake_result import fake_bands, fake_result
+
+
+@pytest.fixture(scope="module")
+def valid() -> jsonschema.Draft202012Validator:
+    jsonschema.Draft202012Validator.check_schema(schema())
+    return jsonschema.Draft202012Validator(schema())
+
+
+def test_a_result_is_valid_and_has_the_keys_of_the_contract(valid: jsonschema.Draft202012Validator) -> None:
+    found = fake_result().to_dict()
+    valid.validate(found)
+    curves = found["curves"]
+    assert list(found) == [
+        "schema",
+        "scan",
+        "model",
+        "quality",
+        "curves",
+        "measurements",
+        "timing_ms",
+        "notice",
+    ]
+    assert set(curves) == {"z", "coronal", "sagittal", "band_90"}
+    assert curves["band_90"] == {"coronal": None, "sagittal": None}
+    assert set(found["timing_ms"]) == {"read", "preprocess", "infer", "reconstruct", "write", "total"}
+    assert found["notice"] == "Research use only. Not for diagnosis."
+    assert found["schema"] == schema()["properties"]["schema"]["const"] == SCHEMA == "edge-spine/result/1"
+
+
+def test_curves_keep_their_columns_and_three_decimals() -> None:
+    result = fake_result()
+    curves = json.loads(result.to_json())["curves"]
+    np.testing.assert_allclose(curves["z"], result.curves.z, atol=5.1e-4)
+    for column, name in enumerate(("left", "centre", "right")):
+        np.testing.assert_allclose(curves["coronal"][name], result.curves.coronal[:, column], atol=5.1e-4)
+    for column, name in enumerate(("anterior", "centre", "posterior")):
+        np.testing.assert_allclose(curves["sagittal"][name], result.curves.sagittal[:, column], atol=5.1e-4)
+
+
+def test_a_calibrated_band_is_valid_too(valid: jsonschema.Draft202012Validator) -> None:
+    bands = fake_bands()
+    found = fake_result(band_90=bands).to_dict()
+    valid.validate(found)
+    np.testing.assert_allclose(found["curves"]["band_90"]["coronal"], bands.coronal, atol=5.1e-4)
+    np.testing.assert_allclose(found["curves"]["band_90"]["sagittal"], bands.sagittal, atol=5.1e-4)
+    found["curves"]["band_90"]["coronal"] = None
+    valid.validate(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("extra",), 1),
+        (("curves", "extra"), 1),
+        (("curves", "z"), [0.0] * 208),
+        (("curves", "coronal", "left"), [0.0] * 210),
+        (("curves", "band_90", "coronal"), [-1.0] * 209),
+        (("curves", "band_90", "sagittal"), [1.0] * 208),
+        (("curves", "band_90", "sagittal"), [None] * 209),
+        (("measurements", "posture"), "standing"),
+        (("measurements", "max_cobb_deg"), -1.0),
+        (("measurements", "scoliosis_curves", 0, "side"), "middle"),
+        (("measurements", "scoliosis_curves", 0, "apex_level"), "T13"),
+        (("scan", "pixel_spacing_mm"), [2.4]),
+        (("model", "sha256"), "short"),
+        (("quality", "flags"), ["a", "a"]),
+        (("timing_ms", "total"), -1),
+        (("notice",), "For diagnosis."),
+        (("schema",), "edge-spine/result/2"),
+    ],
+)
+def test_the_schema_is_strict(valid: jsonschema.Draft202012Validator, path: tuple[Any, ...], value: Any) -> None:
+    found = copy.deepcopy(fake_result().to_dict())
+    place: Any = found
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    assert not valid.is_valid(found)
+
+
+def test_every_key_is_required(valid: jsonschema.Draft202012Validator) -> None:
+    whole = fake_result().to_dict()
+    for key in whole:
+        assert not valid.is_valid({name: value for name, value in whole.items() if name != key}), key
+
+
+def test_a_number_that_is_not_finite_is_never_written() -> None:
+    result = fake_result()
+    broken = replace(result, measurements=replace(result.measurements, volume_ml=math.nan))
+    with pytest.raises(ValueError, match="JSON compliant"):
+        broken.to_json()
