@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jsonschema
 import pytest
+
+from edge_spine.result import schema
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +18,9 @@ def fake_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.edge_spine.fake_bundle import fake_bundle
 
     return fake_bundle(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def valid() -> jsonschema.Draft202012Validator:
+    jsonschema.Draft202012Validator.check_schema(schema())
+    return jsonschema.Draft202012Validator(schema())

@@ -16,12 +16,6 @@ from edge_spine.result import SCHEMA, schema
 from tests.edge_spine.fake_result import fake_bands, fake_result
 
 
-@pytest.fixture(scope="module")
-def valid() -> jsonschema.Draft202012Validator:
-    jsonschema.Draft202012Validator.check_schema(schema())
-    return jsonschema.Draft202012Validator(schema())
-
-
 def test_a_result_is_valid_and_has_the_keys_of_the_contract(valid: jsonschema.Draft202012Validator) -> None:
     found = fake_result().to_dict()
     valid.validate(found)

@@ -14,17 +14,13 @@ from export.training.phantoms.shape import (
     FIRST_THORACIC,
     LAST_LUMBAR,
     LEVELS,
-    SAGITTAL_SPREAD,
-    SUPINE,
-    SWING_OVER_COBB,
     TILT_SHARE,
     SpineShape,
     draw_build,
     draw_cobb,
     draw_shape,
-    half_waves,
-    sagittal_correlation,
 )
+from export.training.phantoms.tangents import SAGITTAL_SPREAD, SUPINE, SWING_OVER_COBB, half_waves, sagittal_correlation
 
 Array = NDArray[np.float64]
 

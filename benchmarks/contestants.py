@@ -1,0 +1,220 @@
+"""What the network is compared with: ours, PyTorch, OpenVINO, NNCF, and the floor of matrix products alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measuring import ROOT
+from numpy.typing import NDArray
+
+CALIBRATION_CROPS = 64
+OURS = (
+    "ours, openvino int8",
+    "ours, onnx-cpu int8",
+    "ours, tensorrt int8",
+    "ours, tensorrt fp16",
+    "ours, onnx-cuda fp16",
+    "ours, onnx-cuda fp32",
+)
+LITE = ("lite, openvino int8", "lite, onnx-cpu int8")
+EAGER, EAGER_GPU = "PyTorch eager float32", "PyTorch eager float32, GPU"
+FLOOR, FLOAT_FLOOR = "floor: INT8 products", "floor: float32 products"
+WEIGHTS = {"spine": ROOT / "export/weights/spine.safetensors", "lite": ROOT / "export/weights/spine-lite.safetensors"}
+Image = NDArray[np.float32]
+Infer = Callable[[Image], NDArray[np.float32]]
+
+
+class Work:
+    """What the peers are made from.
+
+    Attributes
+    ----------
+    model : str
+        A packaged model or the folder of a bundle.
+    weights : Path
+        The PyTorch weights that the bundle was made from.
+    graph : Path
+        Their float32 ONNX graph.
+    crops : Path
+        NPY of uint8 crops to calibrate with, none of them a reference.
+    threads : int
+        For each peer.
+    """
+
+    def __init__(self, model: str, weights: Path, folder: Path, threads: int) -> None:
+        self.model, self.weights, self.threads = model, weights, threads
+        self.graph, self.crops = folder / "float32.onnx", folder / "crops.npy"
+
+    def prepare(self) -> None:
+        """Write the float32 graph and the crops, where there is PyTorch to make them."""
+        if find_spec("torch") is None:
+            return
+        import onnx
+
+        from export.checkpoint import load_regressor
+        from export.onnx_graph import export_graph
+        from export.training.dataset import calibration_crops
+
+        onnx.save(export_graph(load_regressor(self.weights)[0]), self.graph)
+        np.save(self.crops, calibration_crops(CALIBRATION_CROPS))
+
+    def engine_file(self) -> bytes:
+        """Return the bundle's INT8 file."""
+        from edge_spine.bundle import load_bundle
+
+        bundle = load_bundle(self.model)
+        return bundle.read(bundle.file_with_role("engine"))
+
+
+def ours(model: str, engine: str, precision: str, threads: int) -> Infer:
+    """Open one of our engines, as a user would."""
+    from edge_spine.bundle import load_bundle
+    from edge_spine.engines import open_engine
+
+    return open_engine(load_bundle(model), engine, threads=threads, precision=precision).infer
+
+
+def torch_eager(work: Work, device: str = "cpu", *, compiled: bool = False) -> Infer:
+    """PyTorch float32, as the published code runs it, or compiled by its own compiler."""
+    import torch
+
+    from export.checkpoint import load_regressor
+
+    torch.set_num_threads(work.threads)
+    network: Any = load_regressor(work.weights)[0].to(device)
+    if compiled:
+        network = torch.compile(network)
+
+    def infer(image: Image) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            answer: NDArray[np.float32] = network(torch.from_numpy(image).to(device)).cpu().numpy()
+        return answer
+
+    return infer
+
+
+def onnx_float(work: Work) -> Infer:
+    """ONNX Runtime with the float32 graph."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = work.threads
+    session = onnxruntime.InferenceSession(str(work.graph), options, providers=["CPUExecutionProvider"])
+    return lambda image: session.run(None, {"image": image})[0]
+
+
+def openvino(work: Work, *, hint: str, quantised: str | None = None) -> Infer:
+    """OpenVINO with the float32 graph, with our INT8 file, or with its own quantiser's model."""
+    import openvino as runtime
+
+    core = runtime.Core()
+    if quantised == "nncf":
+        model = by_nncf(work)
+    else:
+        model = core.read_model(work.engine_file() if quantised == "ours" else str(work.graph))
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": work.threads}
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+
+    def infer(image: Image) -> NDArray[np.float32]:
+        request.infer([image], share_inputs=True)
+        answer: NDArray[np.float32] = request.get_output_tensor(0).data.copy()
+        return answer
+
+    return infer
+
+
+def by_nncf(work: Work) -> Any:
+    """Quantise the PyTorch network with NNCF as its documentation does it, on the crops that our INT8 file saw."""
+    import nncf
+    import openvino as runtime
+    import torch
+
+    from edge_spine.engines.verification import crop_tensor
+    from edge_spine.network import INPUT_SHAPE
+    from export.checkpoint import load_regressor
+
+    network = load_regressor(work.weights)[0]
+    # NNCF stumbles over the ONNX graph's attention
+    model = runtime.convert_model(network, example_input=torch.rand(INPUT_SHAPE), input=list(INPUT_SHAPE))
+    crops = nncf.Dataset(list(np.load(work.crops)), crop_tensor)
+    return nncf.quantize(model, crops, preset=nncf.QuantizationPreset.MIXED, subset_size=CALIBRATION_CROPS)
+
+
+def products(work: Work, *, integers: bool) -> Infer:
+    """Every matrix product of the network's convolutions once, and nothing else; the answer means nothing."""
+    import torch
+
+    torch.set_num_threads(work.threads)
+    torch.backends.quantized.engine = "onednn"
+    calls = []
+    for (rows, inner, columns), count in product_sizes(work.graph).items():
+        calls += [(integer_product if integers else float_product)(rows, inner, columns)] * count
+
+    def run(image: Image) -> NDArray[np.float32]:
+        for call in calls:
+            call()
+        return np.zeros((1, 1254), np.float32)
+
+    return run
+
+
+def product_sizes(graph: Path) -> Counter[tuple[int, int, int]]:
+    """Return how often each product (rows, inner, columns) occurs when convolutions are written as products."""
+    import onnx
+
+    model = onnx.shape_inference.infer_shapes(onnx.load(graph))
+    shapes = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in model.graph.value_info
+    }
+    kernels = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    sizes: Counter[tuple[int, int, int]] = Counter()
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            filters, *inner = kernels[node.input[1]]
+            height, width = shapes[node.output[0]][2:]
+            sizes[height * width, int(np.prod(inner)), filters] += 1
+    return sizes
+
+
+def integer_product(rows: int, inner: int, columns: int) -> Callable[[], object]:
+    """uint8 by int8 in oneDNN, by way of PyTorch."""
+    import torch
+
+    weights = torch.quantize_per_tensor(torch.randn(columns, inner), 0.01, 0, torch.qint8)
+    packed = torch.ops.quantized.linear_prepack(weights, None)
+    values = torch.quantize_per_tensor(torch.rand(rows, inner), 0.01, 0, torch.quint8)
+    return lambda: torch.ops.quantized.linear(values, packed, 0.1, 0)
+
+
+def float_product(rows: int, inner: int, columns: int) -> Callable[[], object]:
+    """float32 in PyTorch's BLAS, the result written where it was before."""
+    import torch
+
+    first, second, result = torch.randn(rows, inner), torch.randn(inner, columns), torch.empty(rows, columns)
+    return lambda: torch.mm(first, second, out=result)
+
+
+def peer(name: str, work: Work) -> Infer:
+    """Make a peer by its name."""
+    if name in OURS or name in LITE:
+        whose, engine, precision = name.replace(",", "").split()
+        return ours("lite" if whose == "lite" else work.model, engine, precision, work.threads)
+    makers: dict[str, Callable[[], Infer]] = {
+        EAGER: lambda: torch_eager(work),
+        EAGER_GPU: lambda: torch_eager(work, "cuda"),
+        "PyTorch compiled float32": lambda: torch_eager(work, compiled=True),
+        "ONNX Runtime float32": lambda: onnx_float(work),
+        "OpenVINO float32": lambda: openvino(work, hint="f32"),
+        "OpenVINO bfloat16": lambda: openvino(work, hint="bf16"),
+        "OpenVINO INT8, our graph": lambda: openvino(work, hint="f32", quantised="ours"),
+        "OpenVINO INT8, our graph, rest bfloat16": lambda: openvino(work, hint="bf16", quantised="ours"),
+        "OpenVINO INT8 by NNCF": lambda: openvino(work, hint="f32", quantised="nncf"),
+        FLOOR: lambda: products(work, integers=True),
+        FLOAT_FLOOR: lambda: products(work, integers=False),
+    }
+    return makers[name]()
