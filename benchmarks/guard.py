@@ -1,6 +1,6 @@
 """Has the runtime's own work become more than 15 % dearer? Compared with guard.json, without trust in seconds.
 
-`python benchmarks/guard.py [--update] [--json FILE]`, and `tests/benchmarks/test_guard.py` runs it too. For each stage of
+`python benchmarks/guard.py [--update] [--json FILE]`; `tests/benchmarks/test_guard.py` runs it too. For each stage of
 one scan, without the networks, there are three figures:
 
 - ratio: its time over that of a fixed piece of work of the same kind (the same libraries, similar calls and sizes) that
