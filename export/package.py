@@ -91,8 +91,9 @@ class Card:
 
 
 def read_card(path: str | os.PathLike[str]) -> Card:
-    """Read a card: a JSON object with "name", "version", "training", "licence" and, if need be, "evaluation" and
-    "training_people".
+    """Read a card: an object with "name", "version", "training", "licence" and perhaps two more.
+
+    "evaluation" and "training_people" may be left out.
 
     Raises
     ------
