@@ -3,10 +3,10 @@
 The crop is sampled across the network's centreline, along its normal, from -2.4 to 2.4 half-widths, and each row is
 scaled by the contrast of the column against its surroundings. A filter fitted on people turns the profile beyond and
 inside a border into the distance of that border; the other border has the same filter, mirrored. The two borders move
-together: what they have in common is the shift of the centre, what they differ by is taken off as an error of the
-width, which stays the network's. The shift is a cubic spline with a knot about every 12 rows (25 mm, a vertebra), by
-least squares with weights (contrast, and Cauchy's for each border, so that ribs, clavicles and metal count little)
-against its squared second differences. It is sampled anew along the moved line a few times.
+together: what they have in common is the shift of the centre, what they differ by, averaged along the curve, is taken
+off as an error of the width, which stays the network's. The shift is a cubic spline with a knot about every 12 rows (25 mm, a vertebra), by
+least squares with weights (contrast against clutter, and Cauchy's for each border, so that ribs, clavicles and metal count less)
+against its squared second differences. It is sampled anew along the moved line once.
 
 Fallback: a shift d counts as d x d^2 / (d^2 + t^2), since shifts below t pixels are as likely the image's error as the
 network's, and never reaches `LIMIT_PX`. Where the column has no contrast the weights vanish and so does the shift.
@@ -41,13 +41,15 @@ _KNOTS = 18
 _DEGREE = 3
 _PASSES = 2
 # Share of the filters' answer that a pass takes: a full step overshoots where both borders are blurred.
-_STEP = 0.6
+_STEP = 0.75
 # SD in rows of the Gaussian along the curve: for the borders' distances, the contrast, and the error of the width
 _ALONG_BORDER, _ALONG_CONTRAST, _ALONG_WIDTH = 4.0, 15.0, 25.0
 # half-widths that lie inside the column and outside of it
 _INSIDE, _OUTSIDE = 0.8, 1.3
 # contrast in grey levels of 0 to 1: the least that profiles are scaled by, and that of half the full weight
 _LEAST_CONTRAST, _HALF_CONTRAST = 0.03, 0.1
+# Variance of the surroundings against squared contrast: one SD of a tenth of the contrast takes a tenth of the weight.
+_CLUTTER = 10.0
 # scaled profiles are clipped, or metal would outweigh the bone beside it
 _CLIP = (-1.0, 2.0)
 # Weight of the squared shift, which makes the equations soluble where nothing is seen.
@@ -129,14 +131,13 @@ def shift_px(crop: NDArray[np.float32], centre: Array, half_width: Array, refine
     filters = _filter_rows(refinement.filters)
     shift = np.zeros(ROWS)
     for _ in range(_PASSES):
-        profile, contrast = scaled_profile(crop, centre + shift, half_width)
+        profile, seen = scaled_profile(crop, centre + shift, half_width)
         left, right = sides(profile)
         answers = np.stack([np.einsum("ij,ij->i", side, filters) for side in (left, right)], axis=1)
         outwards = along(answers, _ALONG_BORDER) * (2 * _STEP * half_width)[:, np.newaxis]
         wider = along(outwards.mean(axis=1), _ALONG_WIDTH)
         # both positive to the right of the image
         borders = (outwards - wider[:, np.newaxis]) * (-1, 1)
-        seen = contrast**2 / (contrast**2 + _HALF_CONTRAST**2)
         weights = seen[:, np.newaxis] / (1 + (borders / (refinement.outlier * half_width)[:, np.newaxis]) ** 2)
         weight = weights.mean(axis=1)
         wanted = weight * shift + (weights * borders).mean(axis=1)
@@ -160,8 +161,8 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
     profile : (209, 49) float32 array
         Grey along the normal from -2.4 to 2.4 half-widths, left to right: 0 that of the surroundings, 1 that of the
         column.
-    contrast : (209,) array
-        Grey of the column above that of its surroundings, 0 where it is darker.
+    seen : (209,) array
+        Weight of the row from 0 to 1: how far the column is brighter than its surroundings, and these are calm.
     """
     slope = np.gradient(centre)
     cosine = 1 / np.sqrt(1 + slope**2)
@@ -171,10 +172,12 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
     rows = (CURVE_ROWS[:, np.newaxis] - slope[:, np.newaxis] * across).astype(np.float32)
     grey = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     levels = along(grey @ _level_weights(), _ALONG_CONTRAST)
+    above = grey - levels[:, 1:].astype(np.float32)
+    clutter = along(above**2 @ _level_weights()[:, 1], _ALONG_CONTRAST)
     contrast = np.maximum(levels[:, 0] - levels[:, 1], 0)
-    scale = 1 / np.maximum(contrast, _LEAST_CONTRAST)
-    profile = (grey - levels[:, 1:].astype(np.float32)) * scale[:, np.newaxis].astype(np.float32)
-    return np.minimum(np.maximum(profile, _CLIP[0], out=profile), _CLIP[1], out=profile), contrast
+    seen: Array = contrast**2 / (contrast**2 + _HALF_CONTRAST**2 + _CLUTTER * clutter)
+    profile = above / np.maximum(contrast, _LEAST_CONTRAST)[:, np.newaxis].astype(np.float32)
+    return np.minimum(np.maximum(profile, _CLIP[0], out=profile), _CLIP[1], out=profile), seen
 
 
 def sides(profile: Profile) -> tuple[Profile, Profile]:
