@@ -4,9 +4,10 @@ The crop is sampled across the network's centreline, along its normal, from -2.4
 scaled by the contrast of the column against its surroundings. A filter fitted on people turns the profile beyond and
 inside a border into the distance of that border; the other border has the same filter, mirrored. The two borders move
 together: what they have in common is the shift of the centre, what they differ by, averaged along the curve, is taken
-off as an error of the width, which stays the network's. The shift is a cubic spline with a knot about every 12 rows (25 mm, a vertebra), by
-least squares with weights (contrast against clutter, and Cauchy's for each border, so that ribs, clavicles and metal count less)
-against its squared second differences. It is sampled anew along the moved line once.
+off as an error of the width, which stays the network's. The shift is a cubic spline with a knot about every 12 rows
+(25 mm, a vertebra), by least squares against its squared second differences, with weights: contrast against clutter,
+and Cauchy's for each border, so that ribs, clavicles and metal count less. It is sampled anew along the moved line
+once.
 
 Fallback: a shift d counts as d x d^2 / (d^2 + t^2), since shifts below t pixels are as likely the image's error as the
 network's, and never reaches `LIMIT_PX`. Where the column has no contrast the weights vanish and so does the shift.
@@ -99,10 +100,10 @@ def refined(tensor: NDArray[np.float32], output: NDArray[np.float32], refinement
     columns = np.asarray(output, dtype=np.float64).reshape(ROWS, 6)
     if not np.isfinite(columns).all():
         return output
-    half_width = _smoothing() @ (columns[:, 2] - columns[:, 0]) * (CROP_SIZE / 2)
+    half_width = smoothed(columns[:, 2] - columns[:, 0]) * (CROP_SIZE / 2)
     if half_width.min() <= 0:
         return output
-    shift = shift_px(tensor[0, 0], _smoothing() @ columns[:, 1] * CROP_SIZE, half_width, refinement)
+    shift = shift_px(tensor[0, 0], smoothed(columns[:, 1]) * CROP_SIZE, half_width, refinement)
     moved = columns.copy()
     moved[:, :3] += shift[:, np.newaxis] / CROP_SIZE
     shifted: NDArray[np.float32] = moved.astype(np.float32).reshape(output.shape)
@@ -126,7 +127,7 @@ def shift_px(crop: NDArray[np.float32], centre: Array, half_width: Array, refine
     (209,) array
         Crop pixels, positive to the right of the image.
     """
-    basis, bending = _basis(), _bending()
+    basis, bending = splines(), _bending()
     penalty = refinement.smoothness * bending + _RIDGE * (basis.T @ basis)
     filters = _filter_rows(refinement.filters)
     shift = np.zeros(ROWS)
@@ -188,6 +189,12 @@ def sides(profile: Profile) -> tuple[Profile, Profile]:
 def along(values: NDArray[np.floating[Any]], deviation: float = _ALONG_BORDER) -> Array:
     """Average (209,) or (209, K) values along the curve with a Gaussian of `deviation` rows."""
     smooth: Array = _gaussian(deviation) @ values
+    return smooth
+
+
+def smoothed(values: Array) -> Array:
+    """Project (209,) values on the splines."""
+    smooth: Array = _projection() @ values
     return smooth
 
 
@@ -255,29 +262,29 @@ def _gaussian(deviation: float) -> Array:
 
 
 @lru_cache(maxsize=1)
-def _basis() -> Array:
-    """(209, 20) cubic B-splines on 18 even knots from the first row to the last (de Boor's recursion)."""
+def splines() -> Array:
+    """Return (209, 20) cubic B-splines on 18 even knots from the first row to the last (de Boor's recursion)."""
     inner = np.linspace(0, 1, _KNOTS)
     knots = np.concatenate([np.zeros(_DEGREE), inner, np.ones(_DEGREE)])
     t = np.minimum(np.linspace(0, 1, ROWS), 1 - 1e-12)[:, np.newaxis]
-    splines = ((t >= knots[:-1]) & (t < knots[1:])).astype(np.float64)
+    values = ((t >= knots[:-1]) & (t < knots[1:])).astype(np.float64)
     for degree in range(1, _DEGREE + 1):
         width = knots[degree:] - knots[:-degree]
         share = (t - knots[:-degree]) / np.where(width > 0, width, np.inf)
-        splines = share[:, :-1] * splines[:, :-1] + np.where(width > 0, 1 - share, 0)[:, 1:] * splines[:, 1:]
-    return splines
+        values = share[:, :-1] * values[:, :-1] + np.where(width > 0, 1 - share, 0)[:, 1:] * values[:, 1:]
+    return values
 
 
 @lru_cache(maxsize=1)
 def _bending() -> Array:
     """(20, 20) matrix of the sum of squared second differences along the rows."""
-    second = np.diff(_basis(), n=2, axis=0)
+    second = np.diff(splines(), n=2, axis=0)
     matrix: Array = second.T @ second
     return matrix
 
 
 @lru_cache(maxsize=1)
-def _smoothing() -> Array:
+def _projection() -> Array:
     """(209, 209) projection on the splines."""
-    projection: Array = _basis() @ np.linalg.pinv(_basis())
+    projection: Array = splines() @ np.linalg.pinv(splines())
     return projection
