@@ -21,6 +21,7 @@ from edge_spine.preprocessing.locator import INPUT_SHAPE as LOCALISER_SHAPE
 from edge_spine.preprocessing.locator import Localiser
 from edge_spine.quality import judge
 from edge_spine.reconstruct import curves_from_output, reconstruct
+from edge_spine.refine import refined
 from edge_spine.result import STAGES, SpineResult
 from edge_spine.scan import Scan
 from edge_spine.second_opinion import FLAG as MODELS_DISAGREE
@@ -61,6 +62,7 @@ class SpineEstimator:
         self._engine = open_engine(bundle, engine, threads=threads, precision=precision)
         self._bands, self._population = bundle.bands, bundle.population
         self._second_opinion = bundle.second_opinion
+        self._refinement = bundle.refinement
         self._model = {
             "name": bundle.name,
             "version": bundle.version,
@@ -100,6 +102,8 @@ class SpineEstimator:
         times.append(time.perf_counter())
         outputs = self._infer(prepared.tensor)
         times.append(time.perf_counter())
+        if self._refinement is not None:
+            outputs[0] = refined(prepared.tensor, outputs[0], self._refinement)
         curves, *others = (curves_from_output(output, prepared) for output in outputs)
         spine = reconstruct(curves)
         measurements = measure(spine)

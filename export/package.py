@@ -87,6 +87,8 @@ class Card:
         Of the weights.
     evaluation : Mapping
         Figures against ground truth, with what they were measured on; may be empty.
+    training_people : tuple of str
+        Names of the packs of bone that training saw.
     """
 
     name: str
@@ -94,10 +96,13 @@ class Card:
     training: str
     licence: str
     evaluation: Mapping[str, Any]
+    training_people: tuple[str, ...] = ()
 
 
 def read_card(path: str | os.PathLike[str]) -> Card:
-    """Read a card: a JSON object with "name", "version", "training", "licence" and perhaps "evaluation".
+    """Read a card: an object with "name", "version", "training", "licence" and perhaps two more.
+
+    "evaluation" and "training_people" may be left out.
 
     Raises
     ------
@@ -112,15 +117,20 @@ def read_card(path: str | os.PathLike[str]) -> Card:
     except ValueError:
         raise UsageError(f"{path.name}: not readable as JSON") from None
     texts = ("name", "version", "training", "licence")
-    if not isinstance(fields, dict) or not set(texts) <= set(fields) <= {*texts, "evaluation"}:
-        raise UsageError(f"{path.name}: an object with {', '.join(texts)} and perhaps evaluation is expected")
+    if not isinstance(fields, dict) or not set(texts) <= set(fields) <= {*texts, "evaluation", "training_people"}:
+        raise UsageError(
+            f"{path.name}: an object with {', '.join(texts)}, perhaps evaluation and training_people, is expected"
+        )
     for key in texts:
         if not isinstance(fields[key], str) or not fields[key].strip():
             raise UsageError(f"{path.name}: {key!r} must be a text")
     evaluation = fields.get("evaluation", {})
     if not isinstance(evaluation, dict):
         raise UsageError(f"{path.name}: 'evaluation' must be an object")
-    return Card(**{key: fields[key] for key in texts}, evaluation=evaluation)
+    people = fields.get("training_people", [])
+    if not isinstance(people, list) or not all(isinstance(name, str) for name in people):
+        raise UsageError(f"{path.name}: 'training_people' must be a list of names")
+    return Card(**{key: fields[key] for key in texts}, evaluation=evaluation, training_people=tuple(people))
 
 
 def find_card(checkpoint: Path) -> Card:
@@ -236,6 +246,7 @@ def build_bundle(
         "forms": forms,
         "evaluation": card.evaluation,
         "training": card.training,
+        "training_people": list(card.training_people),
         "licence": card.licence,
         "checkpoint": asdict(source),
         "made_with": {

@@ -16,7 +16,7 @@ ORDER = (
     ("reading",),
     ("preprocessing",),
     ("reconstruct",),
-    ("measure", "metrics", "second_opinion"),
+    ("measure", "metrics", "refine", "second_opinion"),
     ("bundle",),
     ("engines",),
     ("quality",),

@@ -25,6 +25,7 @@ from edge_spine.bundle.bands import (
     population_problem,
 )
 from edge_spine.errors import BundleError
+from edge_spine.refine import Refinement, parsed_refinement, refinement_problem
 from edge_spine.second_opinion import SecondOpinion, parsed_second_opinion, second_opinion_problem
 
 MANIFEST = "manifest.json"
@@ -91,6 +92,11 @@ class Bundle:
         """When the answers to a crop and to its mirror image disagree, or None where they are not to be compared."""
         block = self.manifest.get("second_opinion")
         return None if block is None else parsed_second_opinion(block)
+
+    @property
+    def refinement(self) -> Refinement | None:
+        """How the coronal curves are refined on the image, or None where the network's answer stands."""
+        return parsed_refinement(self.manifest["refine"]) if "refine" in self.manifest else None
 
     @property
     def exact_readers(self) -> tuple[str, ...]:
@@ -253,6 +259,9 @@ def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
     problem = second_opinion_problem(manifest["second_opinion"]) if "second_opinion" in manifest else None
     if problem:
         refuse(f"'second_opinion': {problem}")
+    problem = refinement_problem(manifest["refine"]) if "refine" in manifest else None
+    if problem:
+        refuse(f"'refine': {problem}")
     problem = _forms_problem(manifest.get("forms", {}))
     if problem:
         refuse(f"'forms': {problem}")

@@ -35,6 +35,7 @@ from edge_spine.preprocessing.locator import Localiser
 from edge_spine.reconstruct import curves_from_output, reconstruct
 from export.training.dataset import EVALUATION_SEED
 from export.training.evaluate import scan_of
+from export.training.people import make_person
 from export.training.phantoms.phantom import Phantom, make_phantom
 
 DISTURBANCES = ("as scanned", "noise", "blur", "contrast", "cut end")
@@ -305,9 +306,6 @@ def scans(people: Path | None, only: list[str], count: int, each: int) -> Iterat
     for seed in range(EVALUATION_SEED, EVALUATION_SEED + count):
         yield make_phantom(seed), f"phantom {seed}", PHANTOMS
     if people is not None:
-        # needs packs that a plain checkout does not have
-        from export.training.people import make_person
-
         for number, name in enumerate(only):
             for k in range(each):
                 seed = EVALUATION_SEED + number * each + k

@@ -40,6 +40,7 @@ from edge_spine.errors import EdgeSpineError, Refusal, UsageError
 from edge_spine.files import write_files
 from export.training.dataset import BAND_SEED
 from export.training.evaluate import mean_sagittal, scan_of
+from export.training.people import make_person
 from export.training.people_bands import (
     LEAST_IMAGES,
     LEAST_PEOPLE,
@@ -358,8 +359,6 @@ def _people(
     options: argparse.Namespace,
     render: Callable[[Callable[[int], Phantom], range], Iterable[Phantom]],
 ) -> dict[str, Errors]:
-    from export.training.people import make_person
-
     mean_curve = mean_sagittal()[:, 1]
     people = {}
     for index, (person, names) in enumerate(groups.items()):

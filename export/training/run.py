@@ -65,7 +65,7 @@ class Plan:
 
 
 FROM_SCRATCH = Plan(stages=((0.34, 128, 16), (0.52, 160, 16), (1.0, 224, 16)), peak_rate=4e-4)
-FROM_WEIGHTS = Plan(stages=((0.25, 160, 16), (1.0, 224, 16)), peak_rate=3e-4, warm_up=0.03)
+FROM_WEIGHTS = Plan(stages=((1.0, CROP_SIZE, 16),), peak_rate=3e-4, warm_up=0.03)
 LITE = Plan(stages=((1.0, CROP_SIZE, 32),), peak_rate=8e-4, warm_up=0.03, lite=True)
 
 

@@ -72,11 +72,10 @@ class Samples:
 
     def refresh(self) -> None:
         """Load shards that appeared since the last look."""
-        for folder, shards in zip(self.folders, self.shards, strict=False):
+        for number, folder in enumerate(self.folders):
+            found = load_shards(folder, frozenset(self.shards[number]))
             # a new dictionary, because another thread may be counting the old one
-            found = load_shards(folder, frozenset(shards))
-            if found:
-                self.shards[self.folders.index(folder)] = {**shards, **found}
+            self.shards[number] = {**self.shards[number], **found}
 
     def sizes(self) -> list[int]:
         """Return the number of samples of each source."""

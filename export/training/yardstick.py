@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -41,9 +41,7 @@ from export.training.figures import (
     figures,
     tangent_waves,
 )
-
-if TYPE_CHECKING:
-    from export.training.people import PersonScan
+from export.training.people import PersonScan, make_person, pack_names
 
 COUNT = 100
 PEOPLE_SEED = 60_000_000
@@ -101,9 +99,7 @@ def choose_people(folder: Path, only: Sequence[str]) -> list[Person]:
     UsageError
         The folder has no packs, a name is none of them, or a person is named twice.
     """
-    packs = sorted(path.stem for path in folder.glob("*.npz"))
-    if not packs:
-        raise UsageError(f"{folder}: no packs (*.npz) found")
+    packs = pack_names(folder)
     people = [tuple(text.split(",")) for text in only] or [(name,) for name in packs]
     unknown = sorted({name for person in people for name in person} - set(packs))
     if unknown:
@@ -280,7 +276,6 @@ def evaluate_people(
             f"{'; '.join(seen)} was in training: no figure on people that training saw counts (--seen marks them)"
         )
     seeds = {person: seeds_of(person, count) for person in people}
-    from export.training.people import make_person
 
     mean_curve = mean_sagittal()
     found: dict[str, Measured] = {}

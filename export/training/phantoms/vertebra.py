@@ -82,8 +82,7 @@ class VertebraTraits:
 def draw_vertebra_traits(rng: np.random.Generator) -> VertebraTraits:
     """Draw what a person's vertebrae have in common.
 
-    Pedicles vary by 12 to 20 % between people (Zindrick et al. 1987), of which 7 % here are common to all levels;
-    the rest are guesses.
+    The spreads are guesses, about half of what people seem to vary by; pedicles 7 %, the same at all levels.
     """
     return VertebraTraits(
         crisp=float(rng.uniform(0.0, 1.0)),

@@ -1,0 +1,290 @@
+"""Move the coronal centreline to the borders of the bodies that the image shows.
+
+The crop is sampled across the network's centreline, along its normal, from -2.4 to 2.4 half-widths, and each row is
+scaled by the contrast of the column against its surroundings. A filter fitted on people turns the profile beyond and
+inside a border into the distance of that border; the other border has the same filter, mirrored. The two borders move
+together: what they have in common is the shift of the centre, what they differ by, averaged along the curve, is taken
+off as an error of the width, which stays the network's. The shift is a cubic spline with a knot about every 12 rows
+(25 mm, a vertebra), by least squares against its squared second differences, with weights: contrast against clutter,
+and Cauchy's for each border, so that ribs, clavicles and metal count less. It is sampled anew along the moved line
+once.
+
+Fallback: a shift d counts as d x d^2 / (d^2 + t^2), since shifts below t pixels are as likely the image's error as the
+network's, and never reaches `LIMIT_PX`. Where the column has no contrast the weights vanish and so does the shift.
+Every step is continuous in the image and in the network's output, and commutes with mirroring left and right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS
+
+SCHEMA = "edge-spine/refine/1"
+# parts of the curve from the top down, each with a filter, and values of a filter: distances from the centreline of 0.1
+# to 2.4 half-widths
+PARTS, TAPS = 3, 24
+# no shift of the centre is as large
+LIMIT_PX = 5.0
+
+Array = NDArray[np.float64]
+Profile = NDArray[np.float32]
+
+_KEYS = {"schema", "filters", "smoothness", "outlier", "trust_px"}
+_KNOTS = 18
+_DEGREE = 3
+_PASSES = 2
+# Share of the filters' answer that a pass takes: a full step overshoots where both borders are blurred.
+_STEP = 0.75
+# SD in rows of the Gaussian along the curve: for the borders' distances, the contrast, and the error of the width
+_ALONG_BORDER, _ALONG_CONTRAST, _ALONG_WIDTH = 4.0, 15.0, 25.0
+# half-widths that lie inside the column and outside of it
+_INSIDE, _OUTSIDE = 0.8, 1.3
+# contrast in grey levels of 0 to 1: the least that profiles are scaled by, and that of half the full weight
+_LEAST_CONTRAST, _HALF_CONTRAST = 0.03, 0.1
+# Variance of the surroundings against squared contrast: one SD of a tenth of the contrast takes a tenth of the weight.
+_CLUTTER = 10.0
+# scaled profiles are clipped, or metal would outweigh the bone beside it
+_CLIP = (-1.0, 2.0)
+# Weight of the squared shift, which makes the equations soluble where nothing is seen.
+_RIDGE = 0.02
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How a bundle's coronal curves are refined.
+
+    Attributes
+    ----------
+    filters : tuple of tuple of float
+        (3, 24) weights from a scaled profile, from the centreline outwards, to the distance of the border, half-widths.
+    smoothness : float
+        Weight of the squared second differences of the shift (pixels per row and row) against squared pixels.
+    outlier : float
+        Distance of a border, half-widths, at which its weight is halved.
+    trust_px : float
+        Shift of which half is kept, crop pixels.
+    """
+
+    filters: tuple[tuple[float, ...], ...]
+    smoothness: float
+    outlier: float
+    trust_px: float
+
+
+def refined(tensor: NDArray[np.float32], output: NDArray[np.float32], refinement: Refinement) -> NDArray[np.float32]:
+    """Shift the coronal columns of a network's output to where the image shows the spine.
+
+    Parameters
+    ----------
+    tensor : (1, 3, 224, 224) array
+        The network's input, in [0, 1].
+    output : (1254,) array
+        The network's output, crop pixels / 224.
+    refinement : Refinement
+        Of the bundle.
+
+    Returns
+    -------
+    (1254,) float32 array
+        The output with the three coronal columns shifted by the same amount in each row; the output itself where it
+        has values that are not finite or a width that is not positive.
+    """
+    columns = np.asarray(output, dtype=np.float64).reshape(ROWS, 6)
+    if not np.isfinite(columns).all():
+        return output
+    half_width = smoothed(columns[:, 2] - columns[:, 0]) * (CROP_SIZE / 2)
+    if half_width.min() <= 0:
+        return output
+    shift = shift_px(tensor[0, 0], smoothed(columns[:, 1]) * CROP_SIZE, half_width, refinement)
+    moved = columns.copy()
+    moved[:, :3] += shift[:, np.newaxis] / CROP_SIZE
+    shifted: NDArray[np.float32] = moved.astype(np.float32).reshape(output.shape)
+    return shifted
+
+
+def shift_px(crop: NDArray[np.float32], centre: Array, half_width: Array, refinement: Refinement) -> Array:
+    """Shift of a smooth centreline to where a crop shows the spine.
+
+    Parameters
+    ----------
+    crop : (224, 224) array
+        Grey levels in [0, 1].
+    centre, half_width : (209,) arrays
+        Column of the centre and half the horizontal width at each curve row, crop pixels.
+    refinement : Refinement
+        Of the bundle.
+
+    Returns
+    -------
+    (209,) array
+        Crop pixels, positive to the right of the image.
+    """
+    basis, bending = splines(), _bending()
+    penalty = refinement.smoothness * bending + _RIDGE * (basis.T @ basis)
+    filters = _filter_rows(refinement.filters)
+    shift = np.zeros(ROWS)
+    for _ in range(_PASSES):
+        profile, seen = scaled_profile(crop, centre + shift, half_width)
+        left, right = sides(profile)
+        answers = np.stack([np.einsum("ij,ij->i", side, filters) for side in (left, right)], axis=1)
+        outwards = along(answers, _ALONG_BORDER) * (2 * _STEP * half_width)[:, np.newaxis]
+        wider = along(outwards.mean(axis=1), _ALONG_WIDTH)
+        # both positive to the right of the image
+        borders = (outwards - wider[:, np.newaxis]) * (-1, 1)
+        weights = seen[:, np.newaxis] / (1 + (borders / (refinement.outlier * half_width)[:, np.newaxis]) ** 2)
+        weight = weights.mean(axis=1)
+        wanted = weight * shift + (weights * borders).mean(axis=1)
+        weighted = basis * weight[:, np.newaxis]
+        shift = basis @ np.linalg.solve(weighted.T @ basis + penalty, basis.T @ wanted)
+    kept = shift**3 / (shift**2 + refinement.trust_px**2)
+    limited: Array = kept / (1 + (kept / LIMIT_PX) ** 4) ** 0.25
+    return limited
+
+
+def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) -> tuple[Profile, Array]:
+    """Sample a crop across a curve.
+
+    Parameters
+    ----------
+    crop, centre, half_width : arrays
+        As for `shift_px`.
+
+    Returns
+    -------
+    profile : (209, 49) float32 array
+        Grey along the normal from -2.4 to 2.4 half-widths, left to right: 0 that of the surroundings, 1 that of the
+        column.
+    seen : (209,) array
+        Weight of the row from 0 to 1: how far the column is brighter than its surroundings, and these are calm.
+    """
+    slope = np.gradient(centre)
+    cosine = 1 / np.sqrt(1 + slope**2)
+    # the horizontal width is wider than that along the normal
+    across = (half_width * cosine**2)[:, np.newaxis] * _offsets()
+    columns = (centre[:, np.newaxis] + across).astype(np.float32)
+    rows = (CURVE_ROWS[:, np.newaxis] - slope[:, np.newaxis] * across).astype(np.float32)
+    grey = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    levels = along(grey @ _level_weights(), _ALONG_CONTRAST)
+    above = grey - levels[:, 1:].astype(np.float32)
+    clutter = along(above**2 @ _level_weights()[:, 1], _ALONG_CONTRAST)
+    contrast = np.maximum(levels[:, 0] - levels[:, 1], 0)
+    seen: Array = contrast**2 / (contrast**2 + _HALF_CONTRAST**2 + _CLUTTER * clutter)
+    profile = above / np.maximum(contrast, _LEAST_CONTRAST)[:, np.newaxis].astype(np.float32)
+    return np.minimum(np.maximum(profile, _CLIP[0], out=profile), _CLIP[1], out=profile), seen
+
+
+def sides(profile: Profile) -> tuple[Profile, Profile]:
+    """Left and right half (209, 24) of a profile, each from the centreline outwards."""
+    return profile[:, TAPS - 1 :: -1], profile[:, TAPS + 1 :]
+
+
+def along(values: NDArray[np.floating[Any]], deviation: float = _ALONG_BORDER) -> Array:
+    """Average (209,) or (209, K) values along the curve with a Gaussian of `deviation` rows."""
+    smooth: Array = _gaussian(deviation) @ values
+    return smooth
+
+
+def smoothed(values: Array) -> Array:
+    """Project (209,) values on the splines."""
+    smooth: Array = _projection() @ values
+    return smooth
+
+
+def refinement_problem(block: object) -> str | None:
+    """Say what is wrong with a refinement as it lies in a manifest, or None."""
+    if not isinstance(block, dict) or set(block) != _KEYS:
+        return f"an object with {', '.join(sorted(_KEYS))} is expected"
+    if block["schema"] != SCHEMA:
+        return f"'schema' must be {SCHEMA!r}"
+    filters = block["filters"]
+    if not isinstance(filters, list) or len(filters) != PARTS:
+        return f"'filters' must be {PARTS} lists"
+    for values in filters:
+        if not isinstance(values, list) or len(values) != TAPS or not all(_is_between(v, -100, 100) for v in values):
+            return f"each of 'filters' must be {TAPS} numbers from -100 to 100"
+    for key, low, high in (("smoothness", 0, 1e9), ("outlier", 0.01, 100), ("trust_px", 0.01, 100)):
+        if not _is_between(block[key], low, high):
+            return f"{key!r} must be a number from {low:g} to {high:g}"
+    return None
+
+
+def parsed_refinement(block: Mapping[str, Any]) -> Refinement:
+    """Turn a refinement that has no problem into numbers."""
+    return Refinement(
+        filters=tuple(tuple(float(value) for value in values) for values in block["filters"]),
+        smoothness=float(block["smoothness"]),
+        outlier=float(block["outlier"]),
+        trust_px=float(block["trust_px"]),
+    )
+
+
+def _is_between(value: object, low: float, high: float) -> bool:
+    return not isinstance(value, bool) and isinstance(value, (int, float)) and low <= value <= high
+
+
+@lru_cache(maxsize=1)
+def _offsets() -> Array:
+    return np.arange(-TAPS, TAPS + 1) / 10
+
+
+@lru_cache(maxsize=1)
+def _level_weights() -> Profile:
+    """(49, 2) weights of the mean inside the column and outside of it."""
+    distance = np.abs(_offsets())
+    chosen = np.stack([distance < _INSIDE - 1e-9, distance > _OUTSIDE + 1e-9], axis=1).astype(np.float64)
+    weights: Profile = (chosen / chosen.sum(axis=0)).astype(np.float32)
+    return weights
+
+
+@lru_cache(maxsize=4)
+def _filter_rows(filters: tuple[tuple[float, ...], ...]) -> Profile:
+    """(209, 24) filters, linear between the middles of the parts."""
+    middles = (np.arange(PARTS) + 0.5) * ROWS / PARTS
+    rows = np.arange(ROWS)
+    return np.stack([np.interp(rows, middles, values) for values in np.array(filters).T], axis=1).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _gaussian(deviation: float) -> Array:
+    """(209, 209) matrix that averages along the rows; at the ends over what there is."""
+    rows = np.arange(ROWS)
+    weights = np.exp(-(((rows[:, np.newaxis] - rows) / deviation) ** 2) / 2)
+    matrix: Array = weights / weights.sum(axis=1, keepdims=True)
+    return matrix
+
+
+@lru_cache(maxsize=1)
+def splines() -> Array:
+    """Return (209, 20) cubic B-splines on 18 even knots from the first row to the last (de Boor's recursion)."""
+    inner = np.linspace(0, 1, _KNOTS)
+    knots = np.concatenate([np.zeros(_DEGREE), inner, np.ones(_DEGREE)])
+    t = np.minimum(np.linspace(0, 1, ROWS), 1 - 1e-12)[:, np.newaxis]
+    values = ((t >= knots[:-1]) & (t < knots[1:])).astype(np.float64)
+    for degree in range(1, _DEGREE + 1):
+        width = knots[degree:] - knots[:-degree]
+        share = (t - knots[:-degree]) / np.where(width > 0, width, np.inf)
+        values = share[:, :-1] * values[:, :-1] + np.where(width > 0, 1 - share, 0)[:, 1:] * values[:, 1:]
+    return values
+
+
+@lru_cache(maxsize=1)
+def _bending() -> Array:
+    """(20, 20) matrix of the sum of squared second differences along the rows."""
+    second = np.diff(splines(), n=2, axis=0)
+    matrix: Array = second.T @ second
+    return matrix
+
+
+@lru_cache(maxsize=1)
+def _projection() -> Array:
+    """(209, 209) projection on the splines."""
+    projection: Array = splines() @ np.linalg.pinv(splines())
+    return projection
