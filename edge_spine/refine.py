@@ -9,9 +9,10 @@ off as an error of the width, which stays the network's. The shift is a cubic sp
 and Cauchy's for each border, so that ribs, clavicles and metal count less. It is sampled anew along the moved line
 once.
 
-Fallback: a shift d counts as d x d^2 / (d^2 + t^2), since shifts below t pixels are as likely the image's error as the
-network's, and never reaches `LIMIT_PX`. Where the column has no contrast the weights vanish and so does the shift.
-Every step is continuous in the image and in the network's output, and commutes with mirroring left and right.
+Fallback: of each half-wave of the shift (a term of its cosine transform along the curve) only a share that was fitted
+on people is kept: none where the image does not tell more than the network knows. No shift reaches `LIMIT_PX`. Where
+the column has no contrast the weights vanish and so does the shift. Every step is continuous in the image and in the
+network's output, and commutes with mirroring left and right.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ SCHEMA = "edge-spine/refine/1"
 # parts of the curve from the top down, each with a filter, and values of a filter: distances from the centreline of 0.1
 # to 2.4 half-widths
 PARTS, TAPS = 3, 24
+# half-waves over the curve, from 0, of which a share is kept; none is kept of shorter waves
+HALF_WAVES = 16
 # no shift of the centre is as large
 LIMIT_PX = 5.0
 
 Array = NDArray[np.float64]
 Profile = NDArray[np.float32]
 
-_KEYS = {"schema", "filters", "smoothness", "outlier", "trust_px"}
+_KEYS = {"schema", "filters", "smoothness", "outlier", "shares"}
 _KNOTS = 18
 _DEGREE = 3
 _PASSES = 2
@@ -69,14 +72,14 @@ class Refinement:
         Weight of the squared second differences of the shift (pixels per row and row) against squared pixels.
     outlier : float
         Distance of a border, half-widths, at which its weight is halved.
-    trust_px : float
-        Shift of which half is kept, crop pixels.
+    shares : tuple of float
+        (16,) share of each half-wave of the shift that is kept, 0 to 1.
     """
 
     filters: tuple[tuple[float, ...], ...]
     smoothness: float
     outlier: float
-    trust_px: float
+    shares: tuple[float, ...]
 
 
 def refined(tensor: NDArray[np.float32], output: NDArray[np.float32], refinement: Refinement) -> NDArray[np.float32]:
@@ -144,7 +147,8 @@ def shift_px(crop: NDArray[np.float32], centre: Array, half_width: Array, refine
         wanted = weight * shift + (weights * borders).mean(axis=1)
         weighted = basis * weight[:, np.newaxis]
         shift = basis @ np.linalg.solve(weighted.T @ basis + penalty, basis.T @ wanted)
-    kept = shift**3 / (shift**2 + refinement.trust_px**2)
+    waves = half_waves()
+    kept = waves @ (np.array(refinement.shares) * (waves.T @ shift))
     limited: Array = kept / (1 + (kept / LIMIT_PX) ** 4) ** 0.25
     return limited
 
@@ -210,7 +214,10 @@ def refinement_problem(block: object) -> str | None:
     for values in filters:
         if not isinstance(values, list) or len(values) != TAPS or not all(_is_between(v, -100, 100) for v in values):
             return f"each of 'filters' must be {TAPS} numbers from -100 to 100"
-    for key, low, high in (("smoothness", 0, 1e9), ("outlier", 0.01, 100), ("trust_px", 0.01, 100)):
+    shares = block["shares"]
+    if not isinstance(shares, list) or len(shares) != HALF_WAVES or not all(_is_between(v, 0, 1) for v in shares):
+        return f"'shares' must be {HALF_WAVES} numbers from 0 to 1"
+    for key, low, high in (("smoothness", 0, 1e9), ("outlier", 0.01, 100)):
         if not _is_between(block[key], low, high):
             return f"{key!r} must be a number from {low:g} to {high:g}"
     return None
@@ -222,7 +229,7 @@ def parsed_refinement(block: Mapping[str, Any]) -> Refinement:
         filters=tuple(tuple(float(value) for value in values) for values in block["filters"]),
         smoothness=float(block["smoothness"]),
         outlier=float(block["outlier"]),
-        trust_px=float(block["trust_px"]),
+        shares=tuple(float(value) for value in block["shares"]),
     )
 
 
@@ -273,6 +280,14 @@ def splines() -> Array:
         share = (t - knots[:-degree]) / np.where(width > 0, width, np.inf)
         values = share[:, :-1] * values[:, :-1] + np.where(width > 0, 1 - share, 0)[:, 1:] * values[:, 1:]
     return values
+
+
+@lru_cache(maxsize=1)
+def half_waves() -> Array:
+    """Return (209, 16) orthonormal cosines along the rows, of 0 to 15 half-waves (the DCT-II)."""
+    waves = np.cos(np.pi * (np.arange(ROWS)[:, np.newaxis] + 0.5) / ROWS * np.arange(HALF_WAVES))
+    normal: Array = waves / np.linalg.norm(waves, axis=0)
+    return normal
 
 
 @lru_cache(maxsize=1)

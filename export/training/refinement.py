@@ -1,10 +1,11 @@
 """Fit the refinement of the coronal centreline on people, and put it into a bundle.
 
 `python -m export.training.refinement --model BUNDLE --people DIR --only NAME[,NAME] ... --count N` scans N images of
-each person, asks the bundle for their curves, fits the filters of `edge_spine.refine` on the bundle's own curves and on
-true ones that are disturbed at random, and writes the block "refine" into the manifest. With `--off` it takes the block
-away. Judge a bundle with and without it by `python -m export.training.evaluate --people`, on people that are named
-neither here nor in training: a network that does not flatten may be better off without it.
+each person and asks the bundle for their curves. It fits the filters of `edge_spine.refine` on these curves and on true
+ones that are disturbed at random, fits the shares of half-waves on the bundle's own curves, and writes the block
+"refine" into the manifest. With `--off` it takes the block away. Judge a bundle with and without it by
+`python -m export.training.evaluate --people`, on people that are named neither here nor in training: a network that
+does not flatten may be better off without it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,20 @@ from edge_spine.network import CROP_SIZE, ROWS
 from edge_spine.preprocessing import prepare
 from edge_spine.preprocessing.locator import Localiser
 from edge_spine.reconstruct import curves_from_output
-from edge_spine.refine import PARTS, SCHEMA, TAPS, along, scaled_profile, sides, smoothed, splines
+from edge_spine.refine import (
+    HALF_WAVES,
+    PARTS,
+    SCHEMA,
+    TAPS,
+    along,
+    half_waves,
+    parsed_refinement,
+    scaled_profile,
+    shift_px,
+    sides,
+    smoothed,
+    splines,
+)
 from export.training.agreement import scan_of
 from export.training.people import make_person
 from export.training.phantoms.phantom import Phantom
@@ -37,8 +51,10 @@ from export.training.phantoms.phantom import Phantom
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 
-# Chosen on three people for the network 0.3.0 and for true curves with 0.3 pixels of smooth error.
-SMOOTHNESS, OUTLIER, TRUST_PX = 1000.0, 0.25, 0.8
+# Chosen on three people for the network 0.3.0.
+SMOOTHNESS, OUTLIER = 200.0, 0.25
+# half-waves whose shift is less correlated with the network's error are left as the network has them
+_LEAST_CORRELATION = 0.3
 _SEED = 46_000_000
 _SEEDS_PER_PERSON = 10_000
 # Disturbed copies of the true curve of each image, and the two SDs, pixels, of what moves their splines.
@@ -120,15 +136,27 @@ def fit_filters(cases: Sequence[Case]) -> list[list[float]]:
     return filters
 
 
-def block_of(filters: list[list[float]], smoothness: float, outlier: float, trust_px: float) -> dict[str, Any]:
+def fit_shares(cases: Sequence[Case], filters: list[list[float]], smoothness: float, outlier: float) -> list[float]:
+    """Fit the share (16,) of each half-wave of the shift that is kept.
+
+    A share gives the correction the size of the network's error that it can tell: the regression of the error on the
+    shift over their correlation. The regression alone has the least squared error, but flattens curves; where the two
+    are hardly correlated, nothing is kept.
+    """
+    whole = parsed_refinement(block_of(filters, smoothness, outlier, [1.0] * HALF_WAVES))
+    shifts = np.stack([shift_px(case.crop, case.centre, case.half_width, whole) for case in cases]) @ half_waves()
+    errors = np.stack([case.true - case.centre for case in cases]) @ half_waves()
+    common = (shifts * errors).sum(axis=0)
+    shift_energy, error_energy = (np.maximum((waves**2).sum(axis=0), 1e-12) for waves in (shifts, errors))
+    correlation = common / np.sqrt(shift_energy * error_energy)
+    size = np.where(correlation > _LEAST_CORRELATION, np.sqrt(error_energy / shift_energy), 0.0)
+    shares: list[float] = np.clip(size, 0, 1).round(3).tolist()
+    return shares
+
+
+def block_of(filters: list[list[float]], smoothness: float, outlier: float, shares: list[float]) -> dict[str, Any]:
     """Return a refinement as a manifest holds it."""
-    return {
-        "schema": SCHEMA,
-        "filters": filters,
-        "smoothness": smoothness,
-        "outlier": outlier,
-        "trust_px": trust_px,
-    }
+    return {"schema": SCHEMA, "filters": filters, "smoothness": smoothness, "outlier": outlier, "shares": shares}
 
 
 def people_scans(folder: Path, only: Sequence[str], count: int) -> Iterable[Phantom]:
@@ -153,7 +181,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=40, help="images of each (default 40)")
     parser.add_argument("--smoothness", type=float, default=SMOOTHNESS, help="default %(default)g")
     parser.add_argument("--outlier", type=float, default=OUTLIER, help="half-widths (default %(default)g)")
-    parser.add_argument("--trust-px", type=float, default=TRUST_PX, help="crop pixels (default %(default)g)")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--threads", type=int, help="of the engine")
     parser.add_argument("--off", action="store_true", help="take the refinement out of the bundle")
@@ -169,8 +196,11 @@ def main(argv: list[str] | None = None) -> int:
             scans = people_scans(options.people, options.only, options.count)
             total = options.count * len(options.only)
             shown = tqdm(scans, total=total, unit="scan", disable=None)
-            filters = fit_filters(cases_of(bundle, shown, options.engine, options.threads))
-            fields["refine"] = block_of(filters, options.smoothness, options.outlier, options.trust_px)
+            cases = cases_of(bundle, shown, options.engine, options.threads)
+            filters = fit_filters(cases)
+            shares = fit_shares(cases, filters, options.smoothness, options.outlier)
+            print("shares of 0 to 15 half-waves:", *shares)
+            fields["refine"] = block_of(filters, options.smoothness, options.outlier, shares)
         content = manifest_bytes(fields)
         parse_manifest(content)
         write_files(options.model, {MANIFEST: content})

@@ -16,10 +16,12 @@ from edge_spine.errors import BundleError
 from edge_spine.network import CURVE_ROWS
 from edge_spine.preprocessing.crop import as_tensor
 from edge_spine.refine import (
+    HALF_WAVES,
     LIMIT_PX,
     SCHEMA,
     TAPS,
     Refinement,
+    half_waves,
     parsed_refinement,
     refined,
     refinement_problem,
@@ -34,6 +36,10 @@ T = (CURVE_ROWS - CURVE_ROWS[0]) / (CURVE_ROWS[-1] - CURVE_ROWS[0])
 FIVE_HALF_WAVES = 2.0 * np.cos(5 * np.pi * T)
 
 
+# like those fitted on people: no short wave
+FITTED_SHARES = [1.0] * 11 + [0.0] * 5
+
+
 def block(**changes: Any) -> dict[str, Any]:
     """A refinement as it lies in a manifest, with a filter like those fitted on people."""
     offsets = np.arange(1, TAPS + 1) / 10
@@ -43,7 +49,7 @@ def block(**changes: Any) -> dict[str, Any]:
         "filters": [bump.tolist()] * 3,
         "smoothness": 100,
         "outlier": 0.2,
-        "trust_px": 0.3,
+        "shares": FITTED_SHARES,
         **changes,
     }
 
@@ -172,11 +178,16 @@ def test_what_lies_beside_the_column_hardly_moves_it(kind: str) -> None:
     assert shift(crop, output_at(STRAIGHT - 2)).mean() == pytest.approx(2, abs=0.3)
 
 
-def test_small_shifts_are_left_to_the_network() -> None:
-    crop = column_image(STRAIGHT + 0.5)
-    careful, bold = (shift(crop, output_at(STRAIGHT), refinement(trust_px=t)).mean() for t in (1.0, 0.05))
-    assert bold > 0.35
-    assert 0 < careful < 0.25
+def test_of_each_half_wave_its_share_is_kept() -> None:
+    crop = column_image(112 + FIVE_HALF_WAVES)
+    shares = [1.0] * HALF_WAVES
+    whole = shift(crop, output_at(STRAIGHT), refinement(shares=shares)) @ half_waves()
+    shares[5] = 0.25
+    kept = shift(crop, output_at(STRAIGHT), refinement(shares=shares)) @ half_waves()
+    assert abs(whole[5]) > 15
+    assert kept[5] == pytest.approx(0.25 * whole[5], rel=0.02)
+    nothing = shift(crop, output_at(STRAIGHT), refinement(shares=[0.0] * HALF_WAVES))
+    assert np.abs(nothing).max() < 1e-4
 
 
 def test_no_shift_exceeds_the_limit() -> None:
@@ -235,7 +246,8 @@ def test_all_rows_are_sampled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"filters": [[float("nan")] * TAPS] * 3}, "24 numbers"),
         ({"smoothness": -1}, "'smoothness' must be"),
         ({"outlier": 0}, "'outlier' must be"),
-        ({"trust_px": "1"}, "'trust_px' must be"),
+        ({"shares": [1.0] * 3}, "'shares' must be"),
+        ({"shares": [2.0] * HALF_WAVES}, "'shares' must be"),
         ({"more": 1}, "an object with"),
     ],
 )

@@ -9,9 +9,9 @@ pytest.importorskip("torch", reason="install edge-spine[export]")
 
 from edge_spine.bundle import load_bundle
 from edge_spine.preprocessing.crop import as_tensor
-from edge_spine.refine import PARTS, TAPS, parsed_refinement, refined, refinement_problem
+from edge_spine.refine import HALF_WAVES, PARTS, TAPS, parsed_refinement, refined, refinement_problem
 from export.training.phantoms.phantom import make_phantom
-from export.training.refinement import Case, block_of, cases_of, fit_filters, main
+from export.training.refinement import Case, block_of, cases_of, fit_filters, fit_shares, main
 from tests.edge_spine.fake_bundle import fake_bundle
 from tests.edge_spine.test_refine import FIVE_HALF_WAVES, HALF_WIDTH, STRAIGHT, block, column_image, output_at
 
@@ -30,13 +30,23 @@ def columns(count: int) -> list[Case]:
 def test_filters_fitted_on_columns_find_another_column() -> None:
     filters = fit_filters(columns(12))
     assert (len(filters), {len(values) for values in filters}) == (PARTS, {TAPS})
-    fitted = block_of(filters, 300.0, 0.3, 0.3)
+    fitted = block_of(filters, 300.0, 0.3, [1.0] * HALF_WAVES)
     assert refinement_problem(fitted) is None
     moved = refined(
         as_tensor(column_image(112 + FIVE_HALF_WAVES)), output_at(STRAIGHT), parsed_refinement(fitted)
     ).reshape(209, 6)[:, 1]
     found = (moved - 0.5) * 224
     assert float(found @ FIVE_HALF_WAVES) / float(FIVE_HALF_WAVES @ FIVE_HALF_WAVES) > 0.85
+
+
+def test_shares_are_kept_of_what_the_image_tells() -> None:
+    cases = columns(12)
+    shares = fit_shares(cases, fit_filters(cases), 300.0, 0.3)
+    # these columns wander with 2 to 5 half-waves, and nothing else is told
+    assert min(shares[2:6]) > 0.7
+    told = [case.true + 3 * np.random.default_rng(5).normal(0, 1, 209) for case in cases]
+    elsewhere = [Case(c.crop, c.centre, c.half_width, np.roll(t, 97)) for c, t in zip(cases, told, strict=True)]
+    assert sum(fit_shares(elsewhere, fit_filters(cases), 300.0, 0.3)) < 0.6 * sum(shares)
 
 
 def test_the_same_cases_give_the_same_filters() -> None:
@@ -69,10 +79,10 @@ def test_a_refinement_is_put_into_a_bundle(tmp_path: Path, monkeypatch: pytest.M
     model = fake_bundle(tmp_path / "model")
     monkeypatch.setattr("export.training.refinement.people_scans", lambda *_: iter(()))
     monkeypatch.setattr("export.training.refinement.cases_of", lambda *_: columns(2))
-    arguments = ["--model", str(model), "--people", str(tmp_path), "--only", "one", "--trust-px", "0.7"]
+    arguments = ["--model", str(model), "--people", str(tmp_path), "--only", "one", "--outlier", "0.7"]
     assert main(arguments) == 0
     found = load_bundle(model).refinement
-    assert found is not None and found.trust_px == 0.7
+    assert found is not None and found.outlier == 0.7
 
 
 def test_what_is_no_bundle_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
