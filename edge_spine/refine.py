@@ -3,8 +3,8 @@
 The crop is sampled across the network's centreline, along its normal, from -2.4 to 2.4 half-widths, and each row is
 scaled by the contrast of the column against its surroundings. A filter fitted on people turns the profile beyond and
 inside a border into the distance of that border; the other border has the same filter, mirrored. The two borders move
-together: what they have in common is the shift of the centre, what they differ by, averaged along the curve, is taken
-off as an error of the width, which stays the network's. The shift is a cubic spline with a knot about every 12 rows
+together: what they have in common is the shift of the centre; what they differ by, averaged along the curve, tells the
+error of the half-width by a line that was fitted on people. The shift is a cubic spline with a knot about every 12 rows
 (25 mm, a vertebra), by least squares against its squared second differences, with weights: contrast against clutter,
 and Cauchy's for each border, so that ribs, clavicles and metal count less. It is sampled anew along the moved line
 once.
@@ -36,11 +36,13 @@ PARTS, TAPS = 3, 24
 HALF_WAVES = 16
 # no shift of the centre is as large
 LIMIT_PX = 5.0
+# nor changes a half-width as much
+WIDTH_LIMIT_PX = 2.5
 
 Array = NDArray[np.float64]
 Profile = NDArray[np.float32]
 
-_KEYS = {"schema", "filters", "smoothness", "outlier", "shares"}
+_KEYS = {"schema", "filters", "smoothness", "outlier", "shares", "width_share", "width_offsets"}
 _KNOTS = 18
 _DEGREE = 3
 _PASSES = 2
@@ -74,12 +76,18 @@ class Refinement:
         Distance of a border, half-widths, at which its weight is halved.
     shares : tuple of float
         (16,) share of each half-wave of the shift that is kept, 0 to 1.
+    width_share : float
+        How the borders' common distance counts as an error of the half-width, 0 to 1; 0 leaves the network's width.
+    width_offsets : tuple of float
+        (3,) what is added to it in each part of the curve, half-widths: a border does not lie at the filter's zero.
     """
 
     filters: tuple[tuple[float, ...], ...]
     smoothness: float
     outlier: float
     shares: tuple[float, ...]
+    width_share: float
+    width_offsets: tuple[float, ...]
 
 
 def refined(tensor: NDArray[np.float32], output: NDArray[np.float32], refinement: Refinement) -> NDArray[np.float32]:
@@ -97,8 +105,8 @@ def refined(tensor: NDArray[np.float32], output: NDArray[np.float32], refinement
     Returns
     -------
     (1254,) float32 array
-        The output with the three coronal columns shifted by the same amount in each row; the output itself where it
-        has values that are not finite or a width that is not positive.
+        The output with its three coronal columns shifted and its borders moved apart or together; the output itself
+        where it has values that are not finite or a width that is not positive.
     """
     columns = np.asarray(output, dtype=np.float64).reshape(ROWS, 6)
     if not np.isfinite(columns).all():
@@ -106,15 +114,17 @@ def refined(tensor: NDArray[np.float32], output: NDArray[np.float32], refinement
     half_width = smoothed(columns[:, 2] - columns[:, 0]) * (CROP_SIZE / 2)
     if half_width.min() <= 0:
         return output
-    shift = shift_px(tensor[0, 0], smoothed(columns[:, 1]) * CROP_SIZE, half_width, refinement)
+    shift, wider = errors_px(tensor[0, 0], smoothed(columns[:, 1]) * CROP_SIZE, half_width, refinement)
     moved = columns.copy()
-    moved[:, :3] += shift[:, np.newaxis] / CROP_SIZE
+    moved[:, :3] += (shift[:, np.newaxis] + wider[:, np.newaxis] * (-1, 0, 1)) / CROP_SIZE
     shifted: NDArray[np.float32] = moved.astype(np.float32).reshape(output.shape)
     return shifted
 
 
-def shift_px(crop: NDArray[np.float32], centre: Array, half_width: Array, refinement: Refinement) -> Array:
-    """Shift of a smooth centreline to where a crop shows the spine.
+def errors_px(
+    crop: NDArray[np.float32], centre: Array, half_width: Array, refinement: Refinement
+) -> tuple[Array, Array]:
+    """Shift of a smooth centreline to where a crop shows the spine, and what the half-width lacks.
 
     Parameters
     ----------
@@ -127,13 +137,32 @@ def shift_px(crop: NDArray[np.float32], centre: Array, half_width: Array, refine
 
     Returns
     -------
-    (209,) array
+    shift : (209,) array
         Crop pixels, positive to the right of the image.
+    lacking : (209,) array
+        Crop pixels, positive where the column is wider than the network has it.
+    """
+    shift, wider = seen_px(crop, centre, half_width, refinement)
+    waves = half_waves()
+    kept = waves @ (np.array(refinement.shares) * (waves.T @ shift))
+    lacking = refinement.width_share * wider + half_width * (parts() @ np.array(refinement.width_offsets))
+    return _limited(kept, LIMIT_PX), _limited(lacking, WIDTH_LIMIT_PX)
+
+
+def _limited(values: Array, most: float) -> Array:
+    smaller: Array = values / (1 + (values / most) ** 4) ** 0.25
+    return smaller
+
+
+def seen_px(crop: NDArray[np.float32], centre: Array, half_width: Array, refinement: Refinement) -> tuple[Array, Array]:
+    """Shift and common distance (209,) of the borders as the filters tell them, before shares, line and limits.
+
+    Parameters and units as for `errors_px`.
     """
     basis, bending = splines(), _bending()
     penalty = refinement.smoothness * bending + _RIDGE * (basis.T @ basis)
     filters = _filter_rows(refinement.filters)
-    shift = np.zeros(ROWS)
+    shift = wider = np.zeros(ROWS)
     for _ in range(_PASSES):
         profile, seen = scaled_profile(crop, centre + shift, half_width)
         left, right = sides(profile)
@@ -147,10 +176,7 @@ def shift_px(crop: NDArray[np.float32], centre: Array, half_width: Array, refine
         wanted = weight * shift + (weights * borders).mean(axis=1)
         weighted = basis * weight[:, np.newaxis]
         shift = basis @ np.linalg.solve(weighted.T @ basis + penalty, basis.T @ wanted)
-    waves = half_waves()
-    kept = waves @ (np.array(refinement.shares) * (waves.T @ shift))
-    limited: Array = kept / (1 + (kept / LIMIT_PX) ** 4) ** 0.25
-    return limited
+    return shift, wider
 
 
 def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) -> tuple[Profile, Array]:
@@ -159,7 +185,7 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
     Parameters
     ----------
     crop, centre, half_width : arrays
-        As for `shift_px`.
+        As for `errors_px`.
 
     Returns
     -------
@@ -217,9 +243,12 @@ def refinement_problem(block: object) -> str | None:
     shares = block["shares"]
     if not isinstance(shares, list) or len(shares) != HALF_WAVES or not all(_is_between(v, 0, 1) for v in shares):
         return f"'shares' must be {HALF_WAVES} numbers from 0 to 1"
-    for key, low, high in (("smoothness", 0, 1e9), ("outlier", 0.01, 100)):
+    for key, low, high in (("smoothness", 0, 1e9), ("outlier", 0.01, 100), ("width_share", 0, 1)):
         if not _is_between(block[key], low, high):
             return f"{key!r} must be a number from {low:g} to {high:g}"
+    offsets = block["width_offsets"]
+    if not isinstance(offsets, list) or len(offsets) != PARTS or not all(_is_between(v, -1, 1) for v in offsets):
+        return f"'width_offsets' must be {PARTS} numbers from -1 to 1"
     return None
 
 
@@ -230,6 +259,8 @@ def parsed_refinement(block: Mapping[str, Any]) -> Refinement:
         smoothness=float(block["smoothness"]),
         outlier=float(block["outlier"]),
         shares=tuple(float(value) for value in block["shares"]),
+        width_share=float(block["width_share"]),
+        width_offsets=tuple(float(value) for value in block["width_offsets"]),
     )
 
 
@@ -251,12 +282,19 @@ def _level_weights() -> Profile:
     return weights
 
 
+@lru_cache(maxsize=1)
+def parts() -> Array:
+    """Return (209, 3) weights of the parts of the curve in each row, linear between the middles of the parts."""
+    middles = (np.arange(PARTS) + 0.5) * ROWS / PARTS
+    weights: Array = np.stack([np.interp(np.arange(ROWS), middles, part) for part in np.eye(PARTS)], axis=1)
+    return weights
+
+
 @lru_cache(maxsize=4)
 def _filter_rows(filters: tuple[tuple[float, ...], ...]) -> Profile:
-    """(209, 24) filters, linear between the middles of the parts."""
-    middles = (np.arange(PARTS) + 0.5) * ROWS / PARTS
-    rows = np.arange(ROWS)
-    return np.stack([np.interp(rows, middles, values) for values in np.array(filters).T], axis=1).astype(np.float32)
+    """(209, 24) filters of the rows."""
+    rows: Profile = (parts() @ np.array(filters)).astype(np.float32)
+    return rows
 
 
 @lru_cache(maxsize=4)

@@ -38,8 +38,9 @@ from edge_spine.refine import (
     along,
     half_waves,
     parsed_refinement,
+    parts,
     scaled_profile,
-    shift_px,
+    seen_px,
     sides,
     smoothed,
     splines,
@@ -75,14 +76,15 @@ class Case:
         The network's input.
     centre, half_width : (209,) arrays
         Of the network, smooth, crop pixels.
-    true : (209,) array
-        The true centre, crop pixels.
+    true, true_half_width : (209,) arrays
+        Of the truth, crop pixels.
     """
 
     crop: Image
     centre: Array
     half_width: Array
     true: Array
+    true_half_width: Array
 
 
 def cases_of(bundle: Bundle, scans: Iterable[Phantom], engine: str = "auto", threads: int | None = None) -> list[Case]:
@@ -96,13 +98,15 @@ def cases_of(bundle: Bundle, scans: Iterable[Phantom], engine: str = "auto", thr
                 output = network.infer(prepared.tensor)[0]
                 columns = output.reshape(ROWS, 6).astype(np.float64) * CROP_SIZE
                 left_mm = prepared.crop_origin_px[1] * prepared.pixel_spacing_mm[1]
-                true_mm = scan.truth(curves_from_output(output, prepared).z).coronal[:, 1] - left_mm
+                true_px = scan.truth(curves_from_output(output, prepared).z).coronal - left_mm
+                true_px /= prepared.model_pixel_mm
                 cases.append(
                     Case(
                         crop=prepared.tensor[0, 0].copy(),
                         centre=smoothed(columns[:, 1]),
                         half_width=smoothed(columns[:, 2] - columns[:, 0]) / 2,
-                        true=true_mm / prepared.model_pixel_mm,
+                        true=true_px[:, 1],
+                        true_half_width=(true_px[:, 2] - true_px[:, 0]) / 2,
                     )
                 )
     return cases
@@ -115,7 +119,7 @@ def fit_filters(cases: Sequence[Case]) -> list[list[float]]:
     both sides; then scaled so that the answers have the right size on average, since a ridge makes them too small.
     """
     rng = np.random.default_rng(0)
-    parts = np.minimum(np.arange(ROWS) * PARTS // ROWS, PARTS - 1)[_ROW_STEP // 2 :: _ROW_STEP]
+    part_of = np.minimum(np.arange(ROWS) * PARTS // ROWS, PARTS - 1)[_ROW_STEP // 2 :: _ROW_STEP]
     inputs, wanted = [], []
     for case in cases:
         disturbed = [
@@ -129,34 +133,57 @@ def fit_filters(cases: Sequence[Case]) -> list[list[float]]:
     x, y = np.stack(inputs), np.stack(wanted)
     filters = []
     for part in range(PARTS):
-        features, distance = x[:, parts == part].reshape(-1, TAPS), y[:, parts == part].ravel()
+        features, distance = x[:, part_of == part].reshape(-1, TAPS), y[:, part_of == part].ravel()
         weights = np.linalg.solve(features.T @ features + _RIDGE * np.eye(TAPS), features.T @ distance)
         weights *= float(distance @ distance) / float(features @ weights @ distance)
         filters.append(weights.round(4).tolist())
     return filters
 
 
-def fit_shares(cases: Sequence[Case], filters: list[list[float]], smoothness: float, outlier: float) -> list[float]:
-    """Fit the share (16,) of each half-wave of the shift that is kept.
+def fit_shares(
+    cases: Sequence[Case], filters: list[list[float]], smoothness: float, outlier: float
+) -> tuple[list[float], float, list[float]]:
+    """Fit the share (16,) of each half-wave of the shift that is kept, and the line of the half-width's error.
 
     A share gives the correction the size of the network's error that it can tell: the regression of the error on the
     shift over their correlation. The regression alone has the least squared error, but flattens curves; where the two
-    are hardly correlated, nothing is kept.
+    are hardly correlated, nothing is kept. The line, a share and three
+    offsets, is the regression of the half-width's error on the borders' common distance.
     """
-    whole = parsed_refinement(block_of(filters, smoothness, outlier, [1.0] * HALF_WAVES))
-    shifts = np.stack([shift_px(case.crop, case.centre, case.half_width, whole) for case in cases]) @ half_waves()
+    whole = parsed_refinement(block_of(filters, smoothness, outlier, [1.0] * HALF_WAVES, 1.0, [0.0] * PARTS))
+    found = np.array([seen_px(case.crop, case.centre, case.half_width, whole) for case in cases])
+    shifts, wider = found[:, 0] @ half_waves(), found[:, 1]
     errors = np.stack([case.true - case.centre for case in cases]) @ half_waves()
     common = (shifts * errors).sum(axis=0)
     shift_energy, error_energy = (np.maximum((waves**2).sum(axis=0), 1e-12) for waves in (shifts, errors))
     correlation = common / np.sqrt(shift_energy * error_energy)
     size = np.where(correlation > _LEAST_CORRELATION, np.sqrt(error_energy / shift_energy), 0.0)
-    shares: list[float] = np.clip(size, 0, 1).round(3).tolist()
-    return shares
+    half_widths = np.stack([case.half_width for case in cases])
+    lacking = (np.stack([case.true_half_width for case in cases]) - half_widths) / half_widths
+    inputs = np.concatenate([(wider / half_widths)[:, :, np.newaxis], np.tile(parts(), (len(cases), 1, 1))], axis=2)
+    line, *_ = np.linalg.lstsq(inputs.reshape(-1, 1 + PARTS), lacking.ravel(), rcond=None)
+    share, offsets = float(np.clip(line[0], 0, 1)), np.clip(line[1:], -1, 1)
+    return np.clip(size, 0, 1).round(3).tolist(), round(share, 3), offsets.round(4).tolist()
 
 
-def block_of(filters: list[list[float]], smoothness: float, outlier: float, shares: list[float]) -> dict[str, Any]:
+def block_of(
+    filters: list[list[float]],
+    smoothness: float,
+    outlier: float,
+    shares: list[float],
+    width_share: float,
+    width_offsets: list[float],
+) -> dict[str, Any]:
     """Return a refinement as a manifest holds it."""
-    return {"schema": SCHEMA, "filters": filters, "smoothness": smoothness, "outlier": outlier, "shares": shares}
+    return {
+        "schema": SCHEMA,
+        "filters": filters,
+        "smoothness": smoothness,
+        "outlier": outlier,
+        "shares": shares,
+        "width_share": width_share,
+        "width_offsets": width_offsets,
+    }
 
 
 def people_scans(folder: Path, only: Sequence[str], count: int) -> Iterable[Phantom]:
@@ -198,9 +225,9 @@ def main(argv: list[str] | None = None) -> int:
             shown = tqdm(scans, total=total, unit="scan", disable=None)
             cases = cases_of(bundle, shown, options.engine, options.threads)
             filters = fit_filters(cases)
-            shares = fit_shares(cases, filters, options.smoothness, options.outlier)
-            print("shares of 0 to 15 half-waves:", *shares)
-            fields["refine"] = block_of(filters, options.smoothness, options.outlier, shares)
+            fitted = fit_shares(cases, filters, options.smoothness, options.outlier)
+            print("shares of 0 to 15 half-waves:", *fitted[0], "; of the half-width:", fitted[1])
+            fields["refine"] = block_of(filters, options.smoothness, options.outlier, *fitted)
         content = manifest_bytes(fields)
         parse_manifest(content)
         write_files(options.model, {MANIFEST: content})

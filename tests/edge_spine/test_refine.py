@@ -21,11 +21,13 @@ from edge_spine.refine import (
     SCHEMA,
     TAPS,
     Refinement,
+    errors_px,
     half_waves,
     parsed_refinement,
     refined,
     refinement_problem,
     scaled_profile,
+    seen_px,
 )
 from edge_spine.scan import Scan
 from tests.edge_spine.fake_bundle import fake_bundle, fake_output
@@ -50,6 +52,8 @@ def block(**changes: Any) -> dict[str, Any]:
         "smoothness": 100,
         "outlier": 0.2,
         "shares": FITTED_SHARES,
+        "width_share": 0.0,
+        "width_offsets": [0.0] * 3,
         **changes,
     }
 
@@ -190,6 +194,19 @@ def test_of_each_half_wave_its_share_is_kept() -> None:
     assert np.abs(nothing).max() < 1e-4
 
 
+def test_the_width_follows_its_line() -> None:
+    crop, narrow, right, wide = column_image(STRAIGHT), *(np.full(209, HALF_WIDTH + d) for d in (-1.0, 0.0, 1.5))
+    told = [seen_px(crop, STRAIGHT, half_width, refinement())[1].mean() for half_width in (narrow, right, wide)]
+    assert told[0] > told[1] + 0.4 > told[2] + 0.8
+    line = refinement(width_share=0.4, width_offsets=[0.02, 0.02, 0.02])
+    _, lacking = errors_px(crop, STRAIGHT, right, line)
+    assert lacking.mean() == pytest.approx(0.4 * told[1] + 0.02 * HALF_WIDTH, abs=0.02)
+    output = output_at(STRAIGHT)
+    borders = (refined(as_tensor(crop), output, line) - output).reshape(209, 6)[:, :3] * 224
+    np.testing.assert_allclose(borders[:, 2] - borders[:, 1], lacking, atol=1e-3)
+    np.testing.assert_allclose(borders[:, 1] - borders[:, 0], lacking, atol=1e-3)
+
+
 def test_no_shift_exceeds_the_limit() -> None:
     # a filter that asks for far too much
     filters = [[4 * value for value in values] for values in block()["filters"]]
@@ -248,6 +265,8 @@ def test_all_rows_are_sampled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"outlier": 0}, "'outlier' must be"),
         ({"shares": [1.0] * 3}, "'shares' must be"),
         ({"shares": [2.0] * HALF_WAVES}, "'shares' must be"),
+        ({"width_share": 1.5}, "'width_share' must be"),
+        ({"width_offsets": [0.0]}, "'width_offsets' must be"),
         ({"more": 1}, "an object with"),
     ],
 )

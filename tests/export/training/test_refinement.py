@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="install edge-spine[export]")
 
 from edge_spine.bundle import load_bundle
 from edge_spine.preprocessing.crop import as_tensor
-from edge_spine.refine import HALF_WAVES, PARTS, TAPS, parsed_refinement, refined, refinement_problem
+from edge_spine.refine import HALF_WAVES, PARTS, TAPS, errors_px, parsed_refinement, refined, refinement_problem
 from export.training.phantoms.phantom import make_phantom
 from export.training.refinement import Case, block_of, cases_of, fit_filters, fit_shares, main
 from tests.edge_spine.fake_bundle import fake_bundle
@@ -23,14 +23,14 @@ def columns(count: int) -> list[Case]:
     for _ in range(count):
         true = 112 + rng.normal(0, 1.5) * np.cos(np.pi * rng.uniform(2, 5) * np.linspace(0, 1, 209))
         crop = column_image(true) + rng.normal(0, 0.03, (224, 224)).astype(np.float32)
-        cases.append(Case(crop, STRAIGHT, np.full(209, HALF_WIDTH), true))
+        cases.append(Case(crop, STRAIGHT, np.full(209, HALF_WIDTH), true, np.full(209, HALF_WIDTH)))
     return cases
 
 
 def test_filters_fitted_on_columns_find_another_column() -> None:
     filters = fit_filters(columns(12))
     assert (len(filters), {len(values) for values in filters}) == (PARTS, {TAPS})
-    fitted = block_of(filters, 300.0, 0.3, [1.0] * HALF_WAVES)
+    fitted = block_of(filters, 300.0, 0.3, [1.0] * HALF_WAVES, 0.0, [0.0] * PARTS)
     assert refinement_problem(fitted) is None
     moved = refined(
         as_tensor(column_image(112 + FIVE_HALF_WAVES)), output_at(STRAIGHT), parsed_refinement(fitted)
@@ -41,12 +41,33 @@ def test_filters_fitted_on_columns_find_another_column() -> None:
 
 def test_shares_are_kept_of_what_the_image_tells() -> None:
     cases = columns(12)
-    shares = fit_shares(cases, fit_filters(cases), 300.0, 0.3)
+    shares, *_ = fit_shares(cases, fit_filters(cases), 300.0, 0.3)
     # these columns wander with 2 to 5 half-waves, and nothing else is told
     assert min(shares[2:6]) > 0.7
     told = [case.true + 3 * np.random.default_rng(5).normal(0, 1, 209) for case in cases]
-    elsewhere = [Case(c.crop, c.centre, c.half_width, np.roll(t, 97)) for c, t in zip(cases, told, strict=True)]
-    assert sum(fit_shares(elsewhere, fit_filters(cases), 300.0, 0.3)) < 0.6 * sum(shares)
+    elsewhere = [
+        Case(c.crop, c.centre, c.half_width, np.roll(t, 97), c.half_width) for c, t in zip(cases, told, strict=True)
+    ]
+    assert sum(fit_shares(elsewhere, fit_filters(cases), 300.0, 0.3)[0]) < 0.6 * sum(shares)
+
+
+def test_widths_that_are_off_are_put_right() -> None:
+    rng = np.random.default_rng(4)
+    cases = []
+    for k in range(12):
+        said = np.full(209, HALF_WIDTH * rng.uniform(0.85, 1.15))
+        crop = column_image(STRAIGHT) + rng.normal(0, 0.03, (224, 224)).astype(np.float32)
+        cases.append(Case(crop, STRAIGHT + 0.1 * (k % 2), said, STRAIGHT, np.full(209, HALF_WIDTH)))
+    filters = fit_filters(cases + columns(6))
+    chosen = parsed_refinement(block_of(filters, 300.0, 0.3, *fit_shares(cases, filters, 300.0, 0.3)))
+    before = np.array([np.abs(case.half_width - HALF_WIDTH).mean() for case in cases])
+    after = np.array(
+        [
+            np.abs(case.half_width + errors_px(case.crop, case.centre, case.half_width, chosen)[1] - HALF_WIDTH).mean()
+            for case in cases
+        ]
+    )
+    assert after.mean() < 0.7 * before.mean()
 
 
 def test_the_same_cases_give_the_same_filters() -> None:
