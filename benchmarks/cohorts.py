@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ BUNDLED = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 @contextmanager
 def pool(batch: SpineBatch, count: int) -> Iterator[Workers]:
     """Processes of this machine."""
-    with ProcessPool(batch, count) as workers:
+    with closing(ProcessPool(batch, count)) as workers:
         yield workers
 
 
@@ -46,7 +46,7 @@ def ray(batch: SpineBatch, count: int) -> Iterator[Workers]:
     with (
         tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder,
         ray_cluster(Path(folder), max(1, count // 2)) as address,
-        RayWorkers(batch, address, count) as workers,
+        closing(RayWorkers(batch, address, count)) as workers,
     ):
         yield workers
 
@@ -56,7 +56,7 @@ def dask(batch: SpineBatch, count: int) -> Iterator[Workers]:
     """A scheduler and workers of one thread each."""
     from edge_spine.cohort.on_dask import DaskWorkers
 
-    with dask_cluster(count) as (address, _), DaskWorkers(batch, address) as workers:
+    with dask_cluster(count) as (address, _), closing(DaskWorkers(batch, address)) as workers:
         yield workers
 
 
@@ -95,7 +95,7 @@ def measure(scans: list[Scan], opened: Callable[[], Any], folder: Path) -> dict[
         ends.append(time.perf_counter())
 
     started = time.perf_counter()
-    with opened() as workers, Shards(folder, {"benchmark": True}) as shards, Watch() as watch:
+    with opened() as workers, closing(Shards(folder, {"benchmark": True})) as shards, Watch() as watch:
         ready = time.perf_counter()
         work_through(scans, workers, shards, seen)
     table = read_cohort(folder)

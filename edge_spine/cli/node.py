@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_spine.node.signals import until_signal
 
     config = load_config(arguments.config)
-    with Node(config, partial(print_report, arguments)) as node, until_signal(node.end) as was_interrupted:
+    with (
+        closing(Node(config, partial(print_report, arguments))) as node,
+        until_signal(node.end) as was_interrupted,
+    ):
         where = config.destination
         _log.warning(
             "%s listens on %s:%d; results go to %s at %s:%d",

@@ -55,7 +55,8 @@ def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
     all_done = True
     with load_estimator(arguments) as estimator:
         _log.info("model loaded in %.0f ms", (time.perf_counter() - started) * 1000)
-        progress = Progress(len(scans), quiet=arguments.verbosity < 0)
+        progress = Progress(quiet=arguments.verbosity < 0)
+        progress.begin(len(scans))
         for scan_file in scans:
             progress.show(scan_file.source)
             folder = arguments.out / scan_file.name

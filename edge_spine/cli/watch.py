@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     with (
         load_estimator(arguments) as estimator,
-        WatchFolder(arguments.folder, arguments.out, estimator, formats, read, show) as watch,
+        closing(WatchFolder(arguments.folder, arguments.out, estimator, formats, read, show)) as watch,
         until_signal(watch.end) as was_interrupted,
     ):
         watch.run(poll_s=arguments.poll, once=arguments.once)

@@ -9,6 +9,8 @@ import sys
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing.connection import Connection
 
 from edge_spine.cohort.batch import SpineBatch, rows_of
 from edge_spine.cohort.manifest import Scan
@@ -42,6 +44,9 @@ class ProcessPool(Workers):
         self.count = min(count or usable_cores(), most)
         self._batch = batch
         self._running: dict[Future[list[Row]], tuple[Scan, ...]] = {}
+        self._context = multiprocessing.get_context("spawn")
+        # The workers end when the writing end is closed: by `close`, or by the death of this process.
+        self._lifeline, self._writer = self._context.Pipe(duplex=False)
         self._pool = self._start()
 
     def submit(self, scans: tuple[Scan, ...]) -> None:
@@ -70,26 +75,22 @@ class ProcessPool(Workers):
 
     def close(self) -> None:
         """End the processes."""
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join(5)
+        self._writer.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._lifeline.close()
 
     def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.count, multiprocessing.get_context("spawn"), initializer=_begin)
+        return ProcessPoolExecutor(self.count, self._context, initializer=_begin, initargs=(self._lifeline,))
 
 
-def _begin() -> None:
-    # Ctrl-C is the run's business: it writes what is finished, and then ends its workers.
+def _begin(lifeline: Connection) -> None:
+    # On Ctrl-C the run writes the finished rows, and then ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_run, daemon=True).start()
+    threading.Thread(target=_end_with_the_run, args=(lifeline,), daemon=True).start()
 
 
-def _end_with_the_run() -> None:
-    """A worker whose run was killed would wait for work for ever."""
-    run = multiprocessing.parent_process()
-    if run is not None:
-        run.join()
-        os._exit(1)
+def _end_with_the_run(lifeline: Connection) -> None:
+    """Exit when the other end of the pipe is closed."""
+    with suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os._exit(1)

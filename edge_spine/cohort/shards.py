@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edge_spine.cohort.rows import FAILED, WORKER_DIED, Row, schema
@@ -127,16 +126,8 @@ class Shards:
         self._next += 1
         self._rows = []
 
-    def __enter__(self) -> Shards:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        # also after an interruption: what is finished is kept
+    def close(self) -> None:
+        """Write the waiting rows, also after an interruption, and release the folder."""
         try:
             self.write()
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
@@ -57,14 +56,3 @@ class Workers(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give everything back, and wait for nothing that still runs; closing twice is harmless."""
-
-    def __enter__(self) -> Workers:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

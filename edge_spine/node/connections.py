@@ -8,6 +8,7 @@ room: the longest waiting one goes first.
 from __future__ import annotations
 
 import socket
+import socketserver
 import ssl
 import threading
 import time
@@ -19,7 +20,7 @@ from typing import Any
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.events import Event, EventHandlerType
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import ThreadedAssociationServer
 
 # A-ASSOCIATE-RQ of the largest scanners is some 20 kB; we ask for data in pieces of 128 KiB at most.
 MAX_PDU_BYTES = 2**20
@@ -174,11 +175,9 @@ class GuardedServer(ThreadedAssociationServer):
             entity.ae_title,
             entity.supported_contexts,
             evt_handlers=handlers,
-            request_handler=_Handler,
         )
+        self.bind(evt.EVT_CONN_OPEN, self._limit)
         self.bind(evt.EVT_ESTABLISHED, lambda event: self.connections.establish(socket_of(event)))
-
-        entity._servers.append(self)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.2}, name="listener", daemon=True).start()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
@@ -198,22 +197,25 @@ class GuardedServer(ThreadedAssociationServer):
         except Exception:
             self.shutdown_request(connection)
 
+    def shutdown(self) -> None:
+        """Stop listening."""
+        # pynetdicom's own `shutdown` needs a list of servers that only `AE.start_server` fills.
+        socketserver.BaseServer.shutdown(self)
+        self.server_close()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: socketserver would print a traceback."""
+        """Suppress the traceback that socketserver would print."""
 
-
-class _Handler(RequestHandler):
-    def _create_association(self) -> Any:
-        association = super()._create_association()
-        wrapped = association.dul.socket
-        server = self.server
-        assert isinstance(wrapped, AssociationSocket) and isinstance(server, GuardedServer)
+    def _limit(self, event: Event) -> None:
+        """Read a new association's data through `Connections`."""
+        association, wrapped = event.assoc, event.assoc.dul.socket
+        assert wrapped is not None
 
         def receive(count: int) -> bytearray:
             received = bytearray()
             try:
                 if wrapped.socket is not None:
-                    received = server.connections.receive(wrapped.socket, count)
+                    received = self.connections.receive(wrapped.socket, count)
             finally:
                 if len(received) < count and not association.is_established:
                     # The association's thread would wait for a request that can no longer come.
@@ -222,7 +224,6 @@ class _Handler(RequestHandler):
 
         # pynetdicom reads whatever length a PDU announces, and offers no other place to say no.
         wrapped.recv = receive  # type: ignore[method-assign,assignment]
-        return association
 
 
 def socket_of(event: Event) -> socket.socket | None:

@@ -107,12 +107,6 @@ class Listener:
         for association in self._server.active_associations:
             association.abort()
 
-    def __enter__(self) -> Listener:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _is_known(self, address: str) -> bool:
         return any(_within(address, peer.network) for peer in self._config.peers)
 

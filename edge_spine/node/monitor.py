@@ -118,9 +118,3 @@ class HealthServer:
         """Stop answering."""
         self._server.shutdown()
         self._server.server_close()
-
-    def __enter__(self) -> HealthServer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

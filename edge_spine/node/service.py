@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Node:
 
     def _start(self) -> None:
         config, keep = self._config, self._resources.enter_context
-        self._spool = keep(Spool(config.spool, keep_done=False))
+        self._spool = keep(closing(Spool(config.spool, keep_done=False)))
         self._queue = config.spool / "queue"
         try:
             self._queue.mkdir(exist_ok=True)
@@ -73,9 +73,9 @@ class Node:
         self._worker = Worker(self._spool, self._audit, self._handle, self._on_report)
         self._courier = Courier(config, self._outbox, self._audit, self._monitor)
         self._watch()
-        health = HealthServer(config.health_port, self._monitor, self.health) if config.health_port else nullcontext()
-        keep(health)
-        keep(Listener(config, self._queue, self._audit, self._monitor, self._worker.arrival.set))
+        if config.health_port:
+            keep(closing(HealthServer(config.health_port, self._monitor, self.health)))
+        keep(closing(Listener(config, self._queue, self._audit, self._monitor, self._worker.arrival.set)))
         self._courier.start()
         self._resources.callback(self._courier.close)
 
@@ -109,12 +109,6 @@ class Node:
     def close(self) -> None:
         """Let go of everything."""
         self._resources.close()
-
-    def __enter__(self) -> Node:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _waiting(self) -> list[Path]:
         if time.monotonic() - self._purged >= _PURGE_EVERY_S:

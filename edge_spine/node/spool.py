@@ -153,12 +153,6 @@ class Spool:
         """Let another process have the folders; closing twice is harmless."""
         self._lock.release()
 
-    def __enter__(self) -> Spool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _claim(self, path: Path, name: str, attempt: int) -> Claim | None:
         place = self.root / _ATTEMPTS[attempt] / name
         try:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -67,7 +67,7 @@ def test_ray_does_a_cohort_on_both_nodes_and_loses_nothing_with_a_worker(
     from edge_spine.cohort.on_ray import RayWorkers
 
     rows: list[Row] = []
-    with Shards(tmp_path / "out", NOTE) as shards, RayWorkers(batch, ray_address) as workers:
+    with closing(Shards(tmp_path / "out", NOTE)) as shards, closing(RayWorkers(batch, ray_address)) as workers:
         assert workers.count == 2
         # each node has one processor and each actor takes one, so there is one on each
         assert sum(node["Alive"] for node in workers._ray.nodes()) == 2
@@ -111,7 +111,7 @@ def test_dask_loses_nothing_with_a_worker(dask, manifest: Path, tmp_path: Path, 
 
     address, processes = dask
     rows: list[Row] = []
-    with Shards(tmp_path / "out", NOTE) as shards, DaskWorkers(batch, address) as workers:
+    with closing(Shards(tmp_path / "out", NOTE)) as shards, closing(DaskWorkers(batch, address)) as workers:
         assert workers.count == 2
 
         def seen(row: Row) -> None:
@@ -138,8 +138,8 @@ def test_another_model_on_the_workers_is_one_line(dask, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(f"{BUNDLED}\n", encoding="utf-8")
     wrong = SpineBatch("lite", "onnx-cpu", 1, model_sha256="0" * 64)
     with (
-        Shards(tmp_path / "out", NOTE) as shards,
-        DaskWorkers(wrong, dask[0]) as workers,
+        closing(Shards(tmp_path / "out", NOTE)) as shards,
+        closing(DaskWorkers(wrong, dask[0])) as workers,
         pytest.raises(EdgeSpineError, match="is not the one that the run was started with"),
     ):
         work_through(read_manifest(tmp_path / "list.txt"), workers, shards, lambda row: None)

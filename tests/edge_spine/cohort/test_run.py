@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def processes_of(out: Path) -> set[int]:
     """Processes with the mark of a run in their environment, where the system shows it."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             if f"COHORT_UNDER_TEST={out}".encode() in path.read_bytes().split(b"\0"):
                 found.add(int(path.parent.name))
     return found
@@ -122,7 +123,7 @@ def test_an_interruption_keeps_what_is_finished(manifest: Path, tmp_path: Path) 
 def test_another_model_or_a_second_run_is_refused(manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     scans = read_manifest(manifest)
-    with Shards(out, NOTE) as shards:
+    with closing(Shards(out, NOTE)) as shards:
         assert len(left_to_do(scans, shards, retry_failed=False)[0]) == 24
         with pytest.raises(UsageError, match="another run is writing there"):
             Shards(out, NOTE)
@@ -153,13 +154,12 @@ def test_a_missing_package_names_its_extra(manifest: Path, tmp_path: Path) -> No
 def test_a_worker_that_is_killed_loses_nothing(manifest: Path, tmp_path: Path) -> None:
     batch = SpineBatch("lite", "onnx-cpu", 1)
     rows: list[Row] = []
-    with Shards(tmp_path / "out", NOTE) as shards, ProcessPool(batch, 2) as pool:
+    with closing(Shards(tmp_path / "out", NOTE)) as shards, closing(ProcessPool(batch, 2)) as pool:
 
         def seen(row: Row) -> None:
             rows.append(row)
             if len(rows) == 3:
-                victim = next(iter(pool._pool._processes.values()))
-                victim.kill()
+                multiprocessing.active_children()[0].kill()
 
         work_through(read_manifest(manifest), pool, shards, seen, chunk=2)
     assert len(rows) == 24
@@ -180,7 +180,7 @@ class FatalBatch(SpineBatch):
 
 def test_a_scan_that_ends_its_worker_becomes_a_row_and_costs_no_other(manifest: Path, tmp_path: Path) -> None:
     rows: list[Row] = []
-    with Shards(tmp_path / "out", NOTE) as shards, ProcessPool(FatalBatch(), 2) as pool:
+    with closing(Shards(tmp_path / "out", NOTE)) as shards, closing(ProcessPool(FatalBatch(), 2)) as pool:
         work_through(read_manifest(manifest), pool, shards, rows.append, chunk=3)
     ends = {row["id"]: (row["status"], row["code"]) for row in rows}
     assert len(rows) == len(ends) == 24
@@ -221,7 +221,7 @@ def test_suspects_work_alone_and_little_is_under_way(tmp_path: Path) -> None:
             yield Scan(f"{number}", f"/{number}")
 
     workers, rows = FakeWorkers("5", "33"), []
-    with Shards(tmp_path, NOTE) as shards:
+    with closing(Shards(tmp_path, NOTE)) as shards:
 
         def seen(row: Row) -> None:
             rows.append(row)
@@ -238,10 +238,10 @@ def test_suspects_work_alone_and_little_is_under_way(tmp_path: Path) -> None:
 
 def test_failed_scans_are_tried_again_where_that_is_wanted(tmp_path: Path) -> None:
     scans = [Scan("a", "/a"), Scan("b", "/b"), Scan("c", "/c")]
-    with Shards(tmp_path, NOTE) as shards:
+    with closing(Shards(tmp_path, NOTE)) as shards:
         shards.add([row_of("a", "/a", None, Report("", "failed"), None)])
         shards.add([row_of("b", "/b", None, Report("", "refused", "no-spine"), None)])
-    with Shards(tmp_path, NOTE) as shards:
+    with closing(Shards(tmp_path, NOTE)) as shards:
         left, outcome = left_to_do(scans, shards, retry_failed=False)
         assert [scan.id for scan in left] == ["c"] and outcome.earlier == 2 and not outcome.all_done
         left, outcome = left_to_do(scans, shards, retry_failed=True)
@@ -252,7 +252,7 @@ def test_failed_scans_are_tried_again_where_that_is_wanted(tmp_path: Path) -> No
 
 
 def test_half_a_shard_is_none_and_a_damaged_one_is_named(tmp_path: Path) -> None:
-    with Shards(tmp_path, NOTE) as shards:
+    with closing(Shards(tmp_path, NOTE)) as shards:
         shards.add([row_of("a", "/a", None, Report("", "done"), None)])
     (whole,) = shard_files(tmp_path)
     (whole.parent / ".part-00000002.parquet.99.part").write_bytes(whole.read_bytes()[:100])
