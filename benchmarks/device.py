@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from inside import cuda_session
 from measuring import quantiles
 from numpy.typing import NDArray
 
@@ -43,7 +44,7 @@ def device_times(engine: Any, image: NDArray[np.float32], runs: int) -> Found:
     from edge_spine.engines.tensorrt.cuda import import_pycuda
     from edge_spine.network import INPUT_NAME
 
-    cuda, session = import_pycuda(), engine._session
+    cuda, (session, enqueue) = import_pycuda(), cuda_session(engine)
     times = []
     engine.infer(image)
     for _ in range(runs):
@@ -51,10 +52,7 @@ def device_times(engine: Any, image: NDArray[np.float32], runs: int) -> Found:
             session.host[INPUT_NAME][...] = image
             begin, end = cuda.Event(), cuda.Event()
             begin.record(session.stream)
-            if session._graph is None:
-                session._enqueue(engine._enqueue)
-            else:
-                session._graph.launch(session.stream.handle)
+            enqueue()
             end.record(session.stream)
             end.synchronize()
             times.append(begin.time_till(end))

@@ -36,6 +36,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import cv2
 import numpy as np
 import pydicom
+from inside import answer_with_the_last, engine_of, localiser_of
 from measuring import ROOT, laid_out, machine, write_json
 
 from edge_spine import SpineEstimator, read_scan
@@ -89,27 +90,13 @@ class Row:
         return self.limit is not None and self.change > self.limit
 
 
-class _Answer:
-    """A network that has answered already."""
-
-    def __init__(self, answer: Any) -> None:
-        self._answer = answer
-
-    def setInput(self, _blob: Any) -> None:
-        """Ignore it."""
-
-    def forward(self) -> Any:
-        """Return what the network returned once."""
-        return self._answer
-
-
 def stages() -> dict[str, Work]:
     """Return each stage of the bundled scan, ready to be called."""
     scan = read_scan(SCAN)
     with SpineEstimator("onnx-cpu", threads=1) as estimator:
         result = estimator(scan)
-        localiser, output = estimator._localiser, estimator._engine.infer(result.prepared.tensor)[0]
-    localiser._network = _Answer(localiser._network.forward().copy())
+        localiser, output = localiser_of(estimator), engine_of(estimator).infer(result.prepared.tensor)[0]
+    answer_with_the_last(localiser)
     prepared, curves, spine, measured = result.prepared, result.curves, result.spine, result.measurements
     return {
         "read": lambda: read_scan(SCAN),

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from device import device_times, energy
+from inside import engine_of
 from measuring import (
     ROOT,
     described,
@@ -71,7 +72,7 @@ class Walk:
 
     def infer(self) -> None:
         """Run the network alone."""
-        self.estimator._engine.infer(self.result.prepared.tensor)
+        engine_of(self.estimator).infer(self.result.prepared.tensor)
 
     def end_to_end(self) -> None:
         """Read the scan and estimate its spine."""
@@ -248,7 +249,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             **stages(walk, options.runs),
             "single_stream": single_stream(walk, options.runs, options.seconds),
             "gpu": {
-                "device time": device_times(estimator._engine, walk.result.prepared.tensor, options.runs),
+                "device time": device_times(engine_of(estimator), walk.result.prepared.tensor, options.runs),
                 "energy": energy(model["engine"], walk.infer, options.seconds),
             },
         }

@@ -71,8 +71,7 @@ class Listener:
     ) -> None:
         self._config, self._queue, self._audit, self._monitor = config, queue, audit, monitor
         self._on_arrival = on_arrival
-        _config.ENFORCE_UID_CONFORMANCE = True
-        _config.LOG_HANDLER_LEVEL = "none"
+        configure_pynetdicom()
         entity = AE(config.ae_title)
         entity.require_called_aet = True
         entity.require_calling_aet = sorted({peer.ae_title for peer in config.peers})
@@ -151,6 +150,12 @@ class Listener:
             return OUT_OF_RESOURCES, "cannot-store"
         self._on_arrival()
         return SUCCESS, ""
+
+
+def configure_pynetdicom() -> None:
+    """Set pynetdicom to reject malformed UIDs, and to log nothing of what it receives."""
+    _config.ENFORCE_UID_CONFORMANCE = True
+    _config.LOG_HANDLER_LEVEL = "none"
 
 
 def server_context(tls: Tls) -> ssl.SSLContext:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,34 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from edge_spine.cohort import SpineBatch, read_cohort
-from edge_spine.cohort.manifest import Scan, read_manifest
-from edge_spine.cohort.pool import ProcessPool
+from edge_spine.cohort import read_cohort
+from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row, row_of
 from edge_spine.cohort.run import MOST_DEATHS, left_to_do, work_through
 from edge_spine.cohort.shards import Shards, shard_files
 from edge_spine.cohort.workers import Finished, Workers
-from edge_spine.errors import UsageError
 from edge_spine.runner import Report
-from tests.edge_spine.cohort.conftest import ROOT, check_whole, make_cohort
-
-NOTE = {"model_sha256": "FAKE"}
-OPTIONS = ("--model", "lite", "--engine", "onnx-cpu")
-
-
-def command(*arguments: object, before: str = "") -> list[str]:
-    """The command line in a process of its own, with small shards, so that a short run writes several."""
-    code = (
-        "import sys\nimport edge_spine.cohort.shards as shards\n"
-        "if __name__ == '__main__':\n"
-        f"    shards.ROWS_A_SHARD = 4\n    {before or 'pass'}\n"
-        "    from edge_spine.cli.main import main\n    raise SystemExit(main(sys.argv[1:]))\n"
-    )
-    return [sys.executable, "-c", code, "batch", *map(str, arguments), *OPTIONS]
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+from tests.edge_spine.cohort.conftest import NOTE, ROOT, check_whole, command, make_cohort, run
 
 
 def test_a_run_ends_with_a_row_for_each_scan_and_the_same_again_does_nothing(manifest: Path, tmp_path: Path) -> None:
@@ -120,18 +99,6 @@ def test_an_interruption_keeps_what_is_finished(manifest: Path, tmp_path: Path) 
     check_whole(out, 24)
 
 
-def test_another_model_or_a_second_run_is_refused(manifest: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    scans = read_manifest(manifest)
-    with closing(Shards(out, NOTE)) as shards:
-        assert len(left_to_do(scans, shards, retry_failed=False)[0]) == 24
-        with pytest.raises(UsageError, match="another run is writing there"):
-            Shards(out, NOTE)
-    ended = run(manifest, "--out", out)
-    assert ended.returncode == 2 and ended.stderr.count("\n") == 1
-    assert "holds results with another" in ended.stderr and "model_sha256" in ended.stderr
-
-
 def test_nothing_to_do_is_wrong_usage(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("# nothing\n", encoding="utf-8")
     ended = run(tmp_path / "list.txt", "--out", tmp_path / "out")
@@ -149,43 +116,6 @@ def test_a_missing_package_names_its_extra(manifest: Path, tmp_path: Path) -> No
         check=False,
     )
     assert ended.returncode == 2 and "pip install 'edge-spine[batch]'" in ended.stderr
-
-
-def test_a_worker_that_is_killed_loses_nothing(manifest: Path, tmp_path: Path) -> None:
-    batch = SpineBatch("lite", "onnx-cpu", 1)
-    rows: list[Row] = []
-    with closing(Shards(tmp_path / "out", NOTE)) as shards, closing(ProcessPool(batch, 2)) as pool:
-
-        def seen(row: Row) -> None:
-            rows.append(row)
-            if len(rows) == 3:
-                multiprocessing.active_children()[0].kill()
-
-        work_through(read_manifest(manifest), pool, shards, seen, chunk=2)
-    assert len(rows) == 24
-    check_whole(tmp_path / "out", 24)
-
-
-# --- a scan that ends its worker
-
-
-class FatalBatch(SpineBatch):
-    """FAKE work: no model, and one scan ends the process that has it, as a fault in a native library would."""
-
-    def rows(self, scans: tuple[Scan, ...]) -> list[Row]:
-        if any(scan.id == "P07" for scan in scans):
-            os._exit(1)
-        return [row_of(scan.id, scan.path, None, Report(scan.path, "done"), None) for scan in scans]
-
-
-def test_a_scan_that_ends_its_worker_becomes_a_row_and_costs_no_other(manifest: Path, tmp_path: Path) -> None:
-    rows: list[Row] = []
-    with closing(Shards(tmp_path / "out", NOTE)) as shards, closing(ProcessPool(FatalBatch(), 2)) as pool:
-        work_through(read_manifest(manifest), pool, shards, rows.append, chunk=3)
-    ends = {row["id"]: (row["status"], row["code"]) for row in rows}
-    assert len(rows) == len(ends) == 24
-    assert ends.pop("P07") == ("failed", "worker-died")
-    assert set(ends.values()) == {("done", None)}
 
 
 class FakeWorkers(Workers):
@@ -249,19 +179,6 @@ def test_failed_scans_are_tried_again_where_that_is_wanted(tmp_path: Path) -> No
         shards.add([row_of("a", "/a", None, Report("", "done"), None)])
     # the later try stands
     assert {row["id"]: row["status"] for row in read_cohort(tmp_path).to_pylist()} == {"a": "done", "b": "refused"}
-
-
-def test_half_a_shard_is_none_and_a_damaged_one_is_named(tmp_path: Path) -> None:
-    with closing(Shards(tmp_path, NOTE)) as shards:
-        shards.add([row_of("a", "/a", None, Report("", "done"), None)])
-    (whole,) = shard_files(tmp_path)
-    (whole.parent / ".part-00000002.parquet.99.part").write_bytes(whole.read_bytes()[:100])
-    assert len(read_cohort(tmp_path)) == 1
-    whole.write_bytes(whole.read_bytes()[:100])
-    with pytest.raises(UsageError, match=r"part-00000001\.parquet: damaged"):
-        read_cohort(tmp_path)
-    with pytest.raises(UsageError, match="no results"):
-        read_cohort(tmp_path / "elsewhere")
 
 
 def test_a_run_of_one_is_a_cohort_too(tmp_path: Path) -> None:
