@@ -14,7 +14,7 @@ from edge_spine.runner import Report
 
 
 def add_to(verbs: Verbs) -> None:
-    """Add the verb to the command."""
+    """Register the verb."""
     verb = verbs.add(
         "batch",
         run,
@@ -26,13 +26,13 @@ def add_to(verbs: Verbs) -> None:
     verb.add_argument(
         "manifest", metavar="MANIFEST", type=Path, help="a CSV file with a column path, one path a line, or a folder"
     )
-    verb.add_argument("--out", metavar="DIR", type=Path, required=True, help="the same again goes on where it ended")
-    verb.add_argument("--write", **formats_option(default="", help=f"files for each scan too, of {', '.join(FORMATS)}"))
+    verb.add_argument("--out", metavar="DIR", type=Path, required=True, help="results; an unfinished run is continued")
+    verb.add_argument("--write", **formats_option(default="", help=f"also files for each scan: {', '.join(FORMATS)}"))
     verb.add_argument("--workers", metavar="N", type=count, help="processes, or Ray actors (default: all processors)")
-    verb.add_argument("--retry-failed", action="store_true", help="do again what failed; refused scans stay refused")
+    verb.add_argument("--retry-failed", action="store_true", help="repeat failed scans; refused scans are not repeated")
     cluster = verb.add_mutually_exclusive_group()
-    cluster.add_argument("--ray", metavar="ADDRESS", help="work on this Ray cluster instead; needs '.[ray]'")
-    cluster.add_argument("--dask", metavar="ADDRESS", help="work on this Dask cluster instead; needs '.[dask]'")
+    cluster.add_argument("--ray", metavar="ADDRESS", help="use this Ray cluster; needs pip install '.[ray]'")
+    cluster.add_argument("--dask", metavar="ADDRESS", help="use this Dask cluster; needs pip install '.[dask]'")
     add_spacing(verb)
 
 

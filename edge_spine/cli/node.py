@@ -14,11 +14,11 @@ _log = logging.getLogger("edge_spine.cli")
 
 
 def add_to(verbs: Verbs) -> None:
-    """Add the verb to the command."""
+    """Register the verb."""
     verb = verbs.add(
         "node",
         run,
-        "serve as a DICOM node: scans in by C-STORE, results out by C-STORE",
+        "run a DICOM node: receive scans and send results by C-STORE",
         "edge-spine node --config node.toml",
         verbs.talk,
     )
@@ -26,7 +26,7 @@ def add_to(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until a signal comes."""
+    """Serve until a signal arrives."""
     need("node", "pynetdicom", "highdicom", "prometheus_client", "filelock")
     from edge_spine.node.config import load_config
     from edge_spine.node.service import Node

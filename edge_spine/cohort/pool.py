@@ -1,4 +1,4 @@
-"""A process pool on this machine."""
+"""Process pool on this machine."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
 from edge_spine.cohort.workers import Finished, Workers
 
-# Windows can wait for no more at once
+# Limit of WaitForMultipleObjects, as in concurrent.futures.
 _MOST_ON_WINDOWS = 61
 
 
 def usable_cores() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class ProcessPool(Workers):
-    """Workers in processes of this machine.
+    """Worker processes on this machine.
 
     Parameters
     ----------
     batch : SpineBatch
-        What they do.
+        Work to do.
     count : int, optional
-        How many; as many as processors where it is not given.
+        Number of processes; the number of processors by default.
     """
 
     def __init__(self, batch: SpineBatch, count: int | None = None) -> None:
@@ -50,17 +50,17 @@ class ProcessPool(Workers):
         self._pool = self._start()
 
     def submit(self, scans: tuple[Scan, ...]) -> None:
-        """Hand a chunk over."""
+        """Submit a chunk."""
         try:
             future = self._pool.submit(rows_of, self._batch, scans)
         except BrokenProcessPool:
-            # it broke since the last look; `wait` will report what it had
+            # The pool broke since the last call of `wait`, which will report this chunk as lost.
             future = Future()
             future.set_exception(BrokenProcessPool())
         self._running[future] = scans
 
     def wait(self, seconds: float) -> list[Finished]:
-        """Return what has finished; the death of one process ends the pool, and all its chunks are lost."""
+        """Return finished chunks; when one process dies, the pool is restarted and all running chunks are lost."""
         ready, _ = wait(self._running, seconds, return_when=FIRST_COMPLETED)
         if any(isinstance(future.exception(), BrokenProcessPool) for future in ready):
             ready, _ = wait(self._running, seconds)

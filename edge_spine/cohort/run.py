@@ -19,9 +19,9 @@ from edge_spine.cohort.shards import Shards
 from edge_spine.cohort.workers import Finished, Workers
 
 SCANS_A_CHUNK = 8
-# enough that no worker waits for the next, few enough that a crash repeats little
+# Enough that no worker is idle, few enough that a crash repeats little work.
 CHUNKS_A_WORKER = 2
-# counted while a scan has the workers to itself, so that it is to blame
+# Deaths are counted only while the scan is processed alone, so that the cause is certain.
 MOST_DEATHS = 3
 _LOOK_S = 1.0
 
@@ -172,16 +172,16 @@ def _workers(options: Options, model_sha256: str) -> Workers:
 
 
 def left_to_do(scans: Iterable[Scan], shards: Shards, *, retry_failed: bool) -> tuple[list[Scan], Outcome]:
-    """Return the scans that have no row yet, and how those ended that have one.
+    """Return the scans without a row, and the counts of those with one.
 
     Parameters
     ----------
     scans : iterable of Scan
         The manifest.
     shards : Shards
-        What is there.
+        Existing results.
     retry_failed : bool
-        Do again what failed; what was refused stays refused.
+        Include failed scans; refused scans are never repeated.
     """
     ended = shards.ended()
     left = []
@@ -198,23 +198,23 @@ def left_to_do(scans: Iterable[Scan], shards: Shards, *, retry_failed: bool) -> 
 def work_through(
     scans: Iterable[Scan], workers: Workers, shards: Shards, seen: Callable[[Row], None], chunk: int = SCANS_A_CHUNK
 ) -> None:
-    """Do scans until none is left; nothing is lost where a worker dies.
+    """Process all scans; no scan is lost when a worker dies.
 
-    A chunk whose worker died is done again scan by scan, with nothing else under way, so that a scan that ends its
-    worker is found; after `MOST_DEATHS` such ends it becomes a failed row.
+    The scans of a chunk whose worker died are repeated one by one with no other work running, which identifies a scan
+    that crashes its worker; after `MOST_DEATHS` such crashes it gets a row with the code "worker-died".
 
     Parameters
     ----------
     scans : iterable of Scan
-        Taken as they are needed.
+        Consumed lazily.
     workers : Workers
-        Who does them.
+        Where the scans are processed.
     shards : Shards
         Where the rows go.
     seen : callable
-        Is told of every row.
+        Called with each row.
     chunk : int
-        Scans that a worker gets at a time.
+        Number of scans per chunk.
     """
     source = iter(scans)
     suspects: deque[Scan] = deque()

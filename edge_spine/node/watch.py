@@ -1,6 +1,6 @@
-"""``edge-spine watch IN OUT``: scans that appear in a folder, results that appear in another.
+"""Watch a folder for scans and write their results to another.
 
-The folder is looked at again and again; notifications of the operating system do not come from network shares.
+The folder is polled, because network shares send no notifications.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edge_spine.result import SpineResult
 from edge_spine.runner import Report, process
 from edge_spine.scan import Scan
 
-# A copy that has stalled for so long is taken as it is, so that it is refused by name instead of waited for.
+# A file that stays incomplete for this long is processed, and so refused with a reason.
 _STALLED_S = 120.0
 # Scans of one file that stay in memory between the check that it is complete and its processing.
 _MOST_KEPT = 16
@@ -40,12 +40,12 @@ class _Seen:
 
 
 class Arrivals:
-    """The files of a folder that are complete: unchanged for two polls, and readable.
+    """Find complete files in a folder: unchanged for two polls, and readable.
 
     Parameters
     ----------
     folder : Path
-        Where they appear.
+        Folder to poll.
     read : callable
         Reads a scan.
     """
@@ -56,7 +56,7 @@ class Arrivals:
         self._kept: dict[tuple[tuple[str, int, int], str | None], tuple[Scan, float]] = {}
 
     def poll(self) -> Iterator[Path]:
-        """Yield the complete files, oldest first; each has just been read when it is yielded."""
+        """Yield the complete files, oldest first; each is read just before it is yielded."""
         seen = {}
         for path in filter(looks_like_scan, files_in(self._folder)):
             try:
@@ -69,7 +69,7 @@ class Arrivals:
             else:
                 known.polls += 1
             seen[path.name] = known
-            # A file that cannot be read is tried ever more rarely.
+            # An unreadable file is tried at growing intervals.
             tried_now = known.polls >= 2 and known.polls & (known.polls - 1) == 0
             if time.monotonic() - known.since > _STALLED_S or (tried_now and self._is_whole(path)):
                 yield path
@@ -77,7 +77,7 @@ class Arrivals:
 
     @property
     def pending(self) -> bool:
-        """Whether a file is there that may become ready."""
+        """Whether a file may still become ready."""
         return any(known.polls < 2 for known in self._seen.values())
 
     def read(self, scan_file: ScanFile) -> tuple[Scan, float]:
@@ -112,29 +112,29 @@ def _identity(path: Path) -> tuple[str, int, int]:
 
 
 class WatchFolder:
-    """Everything that runs; a context manager.
+    """A running watch folder.
 
     Parameters
     ----------
     folder : Path
-        Where scans appear; ``work/``, ``done/``, ``failed/``, ``quarantine/`` and ``records/`` are made in it.
+        Folder of new scans; ``work/``, ``done/``, ``failed/``, ``quarantine/`` and ``records/`` are created in it.
     out : Path
-        Where results go, a folder a scan: the file's name and the first letters of its content's hash.
+        Folder of the results, one subfolder per scan, named by file name and start of the content's SHA-256.
     estimator : SpineEstimator
-        Loaded.
+        Loaded estimator.
     formats : sequence of str
         Keys of `edge_spine.outputs.registry.FORMATS`.
     read : callable
-        Reads a scan, with the spacing that the user gives.
+        Reads a scan, with the spacing of the command line.
     on_report : callable
-        Called with what became of each scan.
+        Called with the report of each scan.
 
     Raises
     ------
     EdgeSpineError
         A folder cannot be used, or another process works on it.
     UsageError
-        There is no such folder.
+        The folder does not exist, or both are the same.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class WatchFolder:
         self._worker = Worker(self._spool, Audit(records / "audit.jsonl"), self._handle, on_report)
 
     def run(self, *, poll_s: float, once: bool = False) -> None:
-        """Work until `end` is called, or, with `once`, until nothing is left that can be processed."""
+        """Process scans until `end` is called or, with `once`, until no complete scan is left."""
 
         def waiting() -> Iterator[Path]:
             while True:
@@ -178,16 +178,16 @@ class WatchFolder:
         self._worker.run(waiting, idle_s=poll_s, once=once)
 
     def end(self) -> None:
-        """Stop after the scan that is in work."""
+        """Stop after the current scan."""
         self._worker.end()
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Release the folder."""
         self._spool.close()
 
     def _handle(self, claim: Claim, content: str) -> list[Report]:
         if content in self._ledger:
-            return [Report(claim.name, "done", message=f"{claim.name}: processed before, with this model")]
+            return [Report(claim.name, "done", message=f"{claim.name}: already processed with this model")]
         reports = [self._process(scan_file, content) for scan_file in find_scans([claim.path])]
         if any(report.status == "done" for report in reports):
             self._ledger.add(content)
@@ -213,7 +213,7 @@ class WatchFolder:
 def _write_folder(
     place: Path, write: Callable[[Path], tuple[SpineResult, list[Path]]]
 ) -> tuple[SpineResult, list[Path]]:
-    """Write a folder of results beside its place, force it to the disk, and let it appear at once."""
+    """Write a folder of results under a temporary name, sync it, and rename it."""
     beside = place.with_name(f".{place.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     try:
@@ -222,7 +222,7 @@ def _write_folder(
             with path.open("rb+") as stream:
                 os.fsync(stream.fileno())
         sync_folder(beside)
-        # Of an earlier model, or of a process that was killed before it could say so in the ledger.
+        # Results of an earlier model, or of a process that was killed before it wrote the ledger.
         shutil.rmtree(place, ignore_errors=True)
         move_durably(beside, place)
     except BaseException:

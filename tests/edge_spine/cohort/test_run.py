@@ -115,7 +115,7 @@ def test_a_missing_package_names_its_extra(manifest: Path, tmp_path: Path) -> No
         timeout=60,
         check=False,
     )
-    assert ended.returncode == 2 and "pip install 'edge-spine[batch]'" in ended.stderr
+    assert ended.returncode == 2 and "pip install '.[batch]'" in ended.stderr
 
 
 class FakeWorkers(Workers):

@@ -13,8 +13,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
-pytest.importorskip("pynetdicom", reason="install edge-spine[node]")
-pytest.importorskip("highdicom", reason="install edge-spine[node]")
+pytest.importorskip("pynetdicom", reason="pip install '.[node]'")
+pytest.importorskip("highdicom", reason="pip install '.[node]'")
 
 from tests.edge_spine.node.running import run_dcmtk
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pynetdicom", reason="install edge-spine[node]")
-pytest.importorskip("highdicom", reason="install edge-spine[node]")
+pytest.importorskip("pynetdicom", reason="pip install '.[node]'")
+pytest.importorskip("highdicom", reason="pip install '.[node]'")
 
 from tests.edge_spine.node.killed_node import STAGES
 from tests.edge_spine.node.running import Archive, RunningNode, archive, free_port, scan_file, wait_for

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("filelock", reason="install edge-spine[node]")
+pytest.importorskip("filelock", reason="pip install '.[node]'")
 
 from edge_spine.estimator import SpineEstimator
 from edge_spine.node.watch import Arrivals, WatchFolder
@@ -105,7 +105,7 @@ def test_the_same_content_is_processed_once(
     # a share that is mounted again shows the same files as new
     shutil.copy(folder / "done" / "scan-1.dcm", folder / "scan-1.dcm")
     again = watched_once(folder, out, fake_model)
-    assert again.returncode == 0 and "processed before" in again.stdout
+    assert again.returncode == 0 and "already processed" in again.stdout
     assert [path.stat().st_mtime_ns for path in out.glob("*/result.json")] == [first]
     assert names(folder) == {"done/scan-1.dcm", "done/scan-1-2.dcm", *RECORDS}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("filelock", reason="install edge-spine[node]")
+pytest.importorskip("filelock", reason="pip install '.[node]'")
 
 from edge_spine.node import worker as worker_module
 from edge_spine.node.records import Audit
