@@ -1,8 +1,8 @@
-"""A cohort through one process, a process pool, Ray and Dask, on the same scans of this machine.
+"""Compare the throughput of one process, a process pool, Ray and Dask on the same cohort.
 
 `python benchmarks/cohorts.py [--scans 400] [--model spine] [--json FILE]` starts a real two-node Ray cluster and a real
-Dask cluster here, one processor to a worker. Start-up is the time to the first row; throughput counts from then on.
-What a cluster of several machines gains, this cannot show.
+Dask cluster on this machine, with one processor per worker. Start-up is the time to the first row; throughput is
+measured after it. The gain of several machines is not measured.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ BUNDLED = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 
 @contextmanager
 def pool(batch: SpineBatch, count: int) -> Iterator[Workers]:
-    """Processes of this machine."""
+    """Start a process pool."""
     with closing(ProcessPool(batch, count)) as workers:
         yield workers
 
 
 @contextmanager
 def ray(batch: SpineBatch, count: int) -> Iterator[Workers]:
-    """A head and a second node."""
+    """Start a Ray cluster of a head and a second node."""
     from edge_spine.cohort.on_ray import RayWorkers
 
     with (
@@ -53,7 +53,7 @@ def ray(batch: SpineBatch, count: int) -> Iterator[Workers]:
 
 @contextmanager
 def dask(batch: SpineBatch, count: int) -> Iterator[Workers]:
-    """A scheduler and workers of one thread each."""
+    """Start a Dask scheduler and workers with one thread each."""
     from edge_spine.cohort.on_dask import DaskWorkers
 
     with dask_cluster(count) as (address, _), closing(DaskWorkers(batch, address)) as workers:
@@ -61,7 +61,7 @@ def dask(batch: SpineBatch, count: int) -> Iterator[Workers]:
 
 
 class Watch:
-    """The most memory that any process below this one holds while it runs, where /proc tells."""
+    """Peak memory of any worker process while the context is active, on systems with /proc."""
 
     def __init__(self) -> None:
         self.most_mb: float | None = None
@@ -88,7 +88,7 @@ class Watch:
 
 
 def measure(scans: list[Scan], opened: Callable[[], Any], folder: Path) -> dict[str, Any]:
-    """Run a cohort; returns start-up (s), scans a second after the first row, and memory."""
+    """Run a cohort; return start-up time (s), scans per second after the first row, and memory (MB)."""
     ends: list[float] = []
 
     def seen(row: Row) -> None:
@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Lay the figures out."""
+    """Return the figures as a table."""
     first = report["kinds"][0]["scans_per_s"]
     lines = [
         [

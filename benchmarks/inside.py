@@ -1,4 +1,4 @@
-"""Access to private members of edge_spine that the benchmarks time; no other benchmark uses any."""
+"""Access the private members of edge_spine that benchmarks need; no other benchmark uses any."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def localiser_of(estimator: SpineEstimator) -> Localiser:
 
 
 def answer_with_the_last(localiser: Localiser) -> None:
-    """Replace the localiser's network by one that always returns what the network has returned last."""
+    """Replace the localiser's network by one that always returns its last output."""
     localiser._network = _Answer(localiser._network.forward().copy())
 
 
