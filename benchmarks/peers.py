@@ -219,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=usable_cores(), help="of each peer (default: all cores)")
     parser.add_argument("--model", default="spine", help="spine, lite, or the folder of a bundle")
     parser.add_argument("--weights", type=Path, help="weights of the bundle (default: by its name)")
-    parser.add_argument("--only", metavar="TEXT", action="append", help="only peers with this in their name; repeatable")
+    parser.add_argument("--only", metavar="TEXT", action="append", help="only peers with this in their name; repeat")
     parser.add_argument("--json", type=Path, help="write everything here too")
     options = parser.parse_args(arguments)
     weights = options.weights or WEIGHTS.get(options.model)
