@@ -31,8 +31,6 @@ _BONE_HU = 150.0
 # g/cm3; the wall of a closed surface is cortical bone, the inside marrow.
 _CORTICAL, _CANCELLOUS = 0.95, 0.17
 _WALL_MM = 1.0
-# Half width and depth around a body's centre in which marrow always counts as bone.
-_BODY_MM = 0.42
 
 
 @dataclass(frozen=True, eq=False)
