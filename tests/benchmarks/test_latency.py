@@ -31,6 +31,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, 
     return printed, report, folder
 
 
+@pytest.mark.slow
 def test_every_stage_has_its_times_and_they_sum_up_to_the_whole(small_run: Any) -> None:
     _, report, _ = small_run
     found = report["stages_ms"]
@@ -71,6 +72,7 @@ def test_without_a_gpu_its_figures_are_reasons(small_run: Any) -> None:
     assert all("onnx-cpu" in found["reason"] for found in report["gpu"].values())
 
 
+@pytest.mark.slow
 def test_the_picture_shows_every_stage(small_run: Any, latency: ModuleType) -> None:
     _, report, folder = small_run
     picture = cv2.imread(str(folder / "out.png"))

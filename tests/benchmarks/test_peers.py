@@ -18,6 +18,7 @@ def peers(script: ModuleType) -> ModuleType:
     return script
 
 
+@pytest.mark.slow
 def test_real_peers_answer_take_turns_and_are_judged(tmp_path: Path) -> None:
     only = ("--only", "onnx-cpu", "--only", "onnx-cuda", "--only", "eager float32", "--only", "INT8 products")
     _, printed, report = run_script("peers", tmp_path, "--runs", "10", *only)
@@ -61,6 +62,7 @@ def test_the_wrong_are_not_ranked(peers: ModuleType) -> None:
     assert peers.fastest_of_ours([wrong, right]) is None and peers.judged([wrong]) == []
 
 
+@pytest.mark.slow
 def test_products_are_those_of_the_published_network(peers: ModuleType, tmp_path: Path) -> None:
     """4.5 billion multiplications: the stem's product by hand, and the sum that the literature gives for ResNet50."""
     work = peers.Work("spine", peers.WEIGHTS["spine"], tmp_path, 1)

@@ -27,6 +27,7 @@ def run(folder: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
     return run_script("scaling", folder, "--engine", "onnx-cpu", *arguments)[1:]
 
 
+@pytest.mark.slow
 def test_scans_of_one_process_are_noted_at_their_marks(tmp_path: Path) -> None:
     printed, report = run(tmp_path, "--only", "scans", "--scans", "20")
     rows = report["scans"]["marks"]
@@ -38,6 +39,7 @@ def test_scans_of_one_process_are_noted_at_their_marks(tmp_path: Path) -> None:
     assert "sizes" not in report
 
 
+@pytest.mark.slow
 def test_every_size_is_timed_and_what_is_refused_has_its_code(
     tmp_path: Path, scaling: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

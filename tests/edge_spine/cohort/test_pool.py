@@ -8,6 +8,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from edge_spine.cohort import SpineBatch
 from edge_spine.cohort.manifest import Scan, read_manifest
 from edge_spine.cohort.pool import ProcessPool
@@ -18,6 +20,7 @@ from edge_spine.runner import Report
 from tests.edge_spine.cohort.conftest import NOTE, check_whole
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(manifest: Path, tmp_path: Path) -> None:
     batch = SpineBatch("lite", "onnx-cpu", 1)
     rows: list[Row] = []
@@ -63,6 +66,7 @@ class FatalBatch(SpineBatch):
         return [row_of(scan.id, scan.path, None, Report(scan.path, "done"), None) for scan in scans]
 
 
+@pytest.mark.slow
 def test_a_scan_that_ends_its_worker_becomes_a_row_and_costs_no_other(manifest: Path, tmp_path: Path) -> None:
     rows: list[Row] = []
     with closing(Shards(tmp_path / "out", NOTE)) as shards, closing(ProcessPool(FatalBatch(), 2)) as pool:

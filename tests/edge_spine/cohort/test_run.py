@@ -23,6 +23,8 @@ from edge_spine.cohort.workers import Finished, Workers
 from edge_spine.runner import Report
 from tests.edge_spine.cohort.conftest import NOTE, ROOT, check_whole, command, make_cohort, run
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_ends_with_a_row_for_each_scan_and_the_same_again_does_nothing(manifest: Path, tmp_path: Path) -> None:
     ended = run(manifest, "--out", tmp_path / "out", "--workers", "2", "--json")

@@ -17,6 +17,7 @@ from edge_spine.runner import Report
 from tests.edge_spine.cohort.conftest import NOTE, run
 
 
+@pytest.mark.slow
 def test_another_model_or_a_second_run_is_refused(manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     scans = read_manifest(manifest)

@@ -19,6 +19,7 @@ pytest.importorskip("highdicom", reason="pip install '.[node]'")
 from tests.edge_spine.node.running import run_dcmtk
 
 
+@pytest.mark.slow
 def test_from_the_scanner_to_the_archive(tmp_path: Path) -> None:
     if sys.platform != "linux" or not shutil.which("Orthanc") or not shutil.which("unshare"):
         pytest.skip("Debian's orthanc and util-linux are needed")

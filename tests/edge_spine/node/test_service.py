@@ -16,6 +16,8 @@ pytest.importorskip("highdicom", reason="pip install '.[node]'")
 from tests.edge_spine.node.killed_node import STAGES
 from tests.edge_spine.node.running import Archive, RunningNode, archive, free_port, scan_file, wait_for
 
+pytestmark = pytest.mark.slow
+
 MakeDicom = Callable[..., bytes]
 KILLED_NODE = str(Path(__file__).with_name("killed_node.py"))
 posix = pytest.mark.skipif(os.name == "nt", reason="SIGKILL")

@@ -27,6 +27,8 @@ from edge_spine.scan import Scan
 from tests.edge_spine.fake_result import phantom_pixels
 from tests.edge_spine.node.running import scan_file, wait_for
 
+pytestmark = pytest.mark.slow
+
 MakeDicom = Callable[..., bytes]
 
 
