@@ -1,4 +1,4 @@
-"""Real clusters of two nodes on this machine, for tests and for the benchmark that compares them."""
+"""Start real two-node Ray and Dask clusters on this machine, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pathlib import Path
 HERE = "127.0.0.1"
 _OBJECT_STORE = "80000000"
 _ATTEMPTS = 3
-# These clusters live for seconds on loopback: a token that somebody keeps for real ones is none of their business.
+# These clusters run briefly on loopback and must not read the user's token for real ones.
 _RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_AUTH_MODE": "disabled"}
 
 
 def free_port() -> int:
-    """Return a port on loopback that nobody uses now, out of those that no system gives away by itself."""
+    """Return a free port on loopback, below the range of ephemeral ports."""
     for port in random.SystemRandom().sample(range(21_000, 30_000), 100):
         with suppress(OSError), socket.socket() as probe:
             probe.bind((HERE, port))
@@ -37,14 +37,14 @@ def ray_cluster(folder: Path, cores_a_node: int = 1) -> Iterator[str]:
     folder : Path
         For Ray's sockets and logs; a short path, since a socket's name has little room.
     cores_a_node : int
-        What each node says it has.
+        Number of processors that each node reports.
     """
     for attempt in range(_ATTEMPTS):
         with ExitStack() as stack:
             try:
                 address = _start_ray(stack, folder / f"{attempt}", cores_a_node)
             except RuntimeError:
-                # one of the many ports that Ray itself takes may have been taken meanwhile
+                # A port that Ray has chosen may be in use by now.
                 if attempt == _ATTEMPTS - 1:
                     raise
                 continue
@@ -96,7 +96,7 @@ def dask_cluster(workers: int = 2) -> Iterator[tuple[str, list[subprocess.Popen[
 
 
 def _ray_nodes(address: str) -> int:
-    """Ask in a process of its own: this one may connect once only to one cluster."""
+    """Query the cluster from another process, because a process can connect to one cluster only."""
     code = (
         "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, configure_logging=False); "
         "print(sum(node['Alive'] for node in ray.nodes()))"

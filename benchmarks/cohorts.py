@@ -1,8 +1,8 @@
-"""A cohort through one process, a process pool, Ray and Dask, on the same scans of this machine.
+"""Compare the throughput of one process, a process pool, Ray and Dask on the same cohort.
 
 `python benchmarks/cohorts.py [--scans 400] [--model spine] [--json FILE]` starts a real two-node Ray cluster and a real
-Dask cluster here, one processor to a worker. Start-up is the time to the first row; throughput counts from then on.
-What a cluster of several machines gains, this cannot show.
+Dask cluster on this machine, with one processor per worker. Start-up is the time to the first row; throughput is
+measured after it. The gain of several machines is not measured.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,35 +33,35 @@ BUNDLED = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 
 @contextmanager
 def pool(batch: SpineBatch, count: int) -> Iterator[Workers]:
-    """Processes of this machine."""
-    with ProcessPool(batch, count) as workers:
+    """Start a process pool."""
+    with closing(ProcessPool(batch, count)) as workers:
         yield workers
 
 
 @contextmanager
 def ray(batch: SpineBatch, count: int) -> Iterator[Workers]:
-    """A head and a second node."""
+    """Start a Ray cluster of a head and a second node."""
     from edge_spine.cohort.on_ray import RayWorkers
 
     with (
         tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder,
         ray_cluster(Path(folder), max(1, count // 2)) as address,
-        RayWorkers(batch, address, count) as workers,
+        closing(RayWorkers(batch, address, count)) as workers,
     ):
         yield workers
 
 
 @contextmanager
 def dask(batch: SpineBatch, count: int) -> Iterator[Workers]:
-    """A scheduler and workers of one thread each."""
+    """Start a Dask scheduler and workers with one thread each."""
     from edge_spine.cohort.on_dask import DaskWorkers
 
-    with dask_cluster(count) as (address, _), DaskWorkers(batch, address) as workers:
+    with dask_cluster(count) as (address, _), closing(DaskWorkers(batch, address)) as workers:
         yield workers
 
 
 class Watch:
-    """The most memory that any process below this one holds while it runs, where /proc tells."""
+    """Peak memory of any worker process while the context is active, on systems with /proc."""
 
     def __init__(self) -> None:
         self.most_mb: float | None = None
@@ -88,14 +88,14 @@ class Watch:
 
 
 def measure(scans: list[Scan], opened: Callable[[], Any], folder: Path) -> dict[str, Any]:
-    """Run a cohort; returns start-up (s), scans a second after the first row, and memory."""
+    """Run a cohort; return start-up time (s), scans per second after the first row, and memory (MB)."""
     ends: list[float] = []
 
     def seen(row: Row) -> None:
         ends.append(time.perf_counter())
 
     started = time.perf_counter()
-    with opened() as workers, Shards(folder, {"benchmark": True}) as shards, Watch() as watch:
+    with opened() as workers, closing(Shards(folder, {"benchmark": True})) as shards, Watch() as watch:
         ready = time.perf_counter()
         work_through(scans, workers, shards, seen)
     table = read_cohort(folder)
@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Lay the figures out."""
+    """Return the figures as a table."""
     first = report["kinds"][0]["scans_per_s"]
     lines = [
         [

@@ -1,9 +1,9 @@
-"""From nothing to a result: start of a process, what it imports, its memory, and the size of an install.
+"""Measure start-up: time to the first result, time of imports, peak memory, and size of an install.
 
 `python benchmarks/coldstart.py [--runs 9] [--engine onnx-cpu] [--install] [--json FILE]` starts fresh processes on the
-bundled scan: the command `edge-spine run SCAN --write json`, and one that says when it got where and then takes more
-scans. `--install` also makes an environment for each extra, measures what it adds to an empty one, and runs the command
-there, where nothing is that the extra does not bring (it needs a package index).
+bundled scan: the command `edge-spine run SCAN --write json`, and one that reports the time of each step and then
+processes more scans. `--install` also creates an environment for each extra, measures its size, and runs the command
+there with nothing else installed (it needs a package index).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from measuring import ROOT, described, folder_mb, laid_out, machine, write_json
 SCAN = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 EXTRAS = ("cpu", "openvino", "cpu,codecs", "cpu,dicom", "cpu,node", "cpu,report", "cpu,batch")
 MOST_SECONDS, MOST_MB, MOST_INSTALL_MB = 1.0, 300, 250
-# An installed package has bytecode: where this is set, a clone would be compiled again at every start.
+# Keep bytecode, as an installed package has; otherwise a clone is compiled at each start.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
-# what a fresh process does; it prints seconds since it was asked for, and its peak memory
+# Program of a fresh process; it prints seconds since its start was requested, and its peak memory.
 CHILD = """
 import json, sys, time
 asked, scan, out, engine = float(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
@@ -68,7 +68,7 @@ print(json.dumps({"marks": marks, "alone": alone}))
 
 
 def run_once(command: Sequence[str], place: Path = ROOT) -> dict[str, float]:
-    """Run a command; returns wall time and, where the system tells, processor time (s) and peak memory (MB)."""
+    """Run a command; return wall time and, where available, processor time (s) and peak memory (MB)."""
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=place, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     if not hasattr(os, "wait4"):
@@ -85,20 +85,20 @@ def run_once(command: Sequence[str], place: Path = ROOT) -> dict[str, float]:
 
 
 def command_line(engine: str, folder: str, python: str | Path = sys.executable) -> list[str]:
-    """Return `edge-spine run` on the bundled scan, as an interpreter starts it."""
+    """Return the command line of `edge-spine run` on the bundled scan."""
     options = ["--out", folder, "--write", "json", "--engine", engine]
     return [str(python), "-m", "edge_spine", "run", str(SCAN), *options]
 
 
 def commands(command: Sequence[str], runs: int, place: Path = ROOT) -> dict[str, dict[str, float]]:
-    """Run a command again and again; returns the spread of every figure."""
-    run_once(command, place)  # the first start of all fills the disk cache and compiles bytecode
+    """Run a command repeatedly; return the spread of each figure."""
+    run_once(command, place)  # The first start fills the disk cache and compiles bytecode.
     done = [run_once(command, place) for _ in range(runs)]
     return {name: spread([run[name] for run in done]) for name in done[0]}
 
 
 def marks_of_one_process(engine: str) -> dict[str, dict[str, float]]:
-    """Start the process that says when it got where."""
+    """Start the process that reports the time of each step."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", CHILD, str(time.time()), str(SCAN), folder, engine]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=ENVIRONMENT)
@@ -109,7 +109,7 @@ def marks_of_one_process(engine: str) -> dict[str, dict[str, float]]:
 def imports(engine: str) -> tuple[Counter[str], Counter[str]]:
     """Return the time (ms) that `edge-spine run` spends importing, by top-level package and by module.
 
-    What a module imports in its turn counts there, not here.
+    The time of a module excludes that of the modules it imports.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-X", "importtime", *command_line(engine, folder)[1:]]
@@ -126,7 +126,7 @@ def imports(engine: str) -> tuple[Counter[str], Counter[str]]:
 
 
 def install(extras: str, runs: int) -> dict[str, Any]:
-    """Install the runtime with extras into an empty environment; returns what that adds (MB), and the command there."""
+    """Install the runtime with extras into an empty environment; return the added size (MB) and the command."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "env"
         venv.create(place, with_pip=True)
@@ -145,7 +145,7 @@ def install(extras: str, runs: int) -> dict[str, Any]:
         (packages,) = place.rglob("site-packages")
         sizes: Counter[str] = Counter()
         for found in metadata.distributions(path=[str(packages)]):
-            if found.name in ("pip", "setuptools"):  # the environment's own
+            if found.name in ("pip", "setuptools"):  # Size of the empty environment.
                 continue
             for file in found.files or ():
                 path = Path(str(file.locate()))
@@ -157,12 +157,12 @@ def install(extras: str, runs: int) -> dict[str, Any]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return median, least and most."""
+    """Return median, minimum and maximum."""
     return {"median": float(np.median(values)), "least": min(values), "most": max(values)}
 
 
 def measure(engine: str, runs: int) -> dict[str, Any]:
-    """Start processes; returns the spread of every figure."""
+    """Start processes; return the spread of each figure."""
     with tempfile.TemporaryDirectory() as folder:
         command = commands(command_line(engine, folder), runs)
     processes = [marks_of_one_process(engine) for _ in range(runs)]
@@ -177,7 +177,7 @@ def measure(engine: str, runs: int) -> dict[str, Any]:
 
 
 def judged(report: dict[str, Any]) -> list[tuple[str, str, bool]]:
-    """Return what was wanted, what was found, and whether that is met."""
+    """Return targets, measured values, and whether each is met."""
     command = report["command"]
     wall = command["wall_s"]["median"]
     found = [(f"edge-spine run --write json at most {MOST_SECONDS} s", f"{wall:.2f} s", wall <= MOST_SECONDS)]
@@ -191,7 +191,7 @@ def judged(report: dict[str, Any]) -> list[tuple[str, str, bool]]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Lay everything out."""
+    """Return the report as text."""
     text = f"engine {report['engine']}, {report['runs']} fresh processes of each kind\n{described(report['machine'])}\n"
     lines: list[list[object]] = []
     units = {"wall_s": "s", "processor_s": "s of processor time", "peak_mb": "MB at most"}
@@ -217,7 +217,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the tables."""
+    """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9, help="fresh processes of each kind (default 9)")
     parser.add_argument("--engine", default="onnx-cpu", help="default: %(default)s")

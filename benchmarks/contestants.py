@@ -1,4 +1,4 @@
-"""What the network is compared with: ours, PyTorch, OpenVINO, NNCF, and the floor of matrix products alone."""
+"""Runtimes to compare: the engines of edge_spine, PyTorch, OpenVINO, NNCF, and the matrix products alone."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ Infer = Callable[[Image], NDArray[np.float32]]
 
 
 class Work:
-    """What the peers are made from.
+    """Inputs from which the peers are built.
 
     Attributes
     ----------
     model : str
         A packaged model or the folder of a bundle.
     weights : Path
-        The PyTorch weights that the bundle was made from.
+        PyTorch weights of the bundle.
     graph : Path
-        Their float32 ONNX graph.
+        float32 ONNX graph of the weights.
     crops : Path
-        NPY of uint8 crops to calibrate with, none of them a reference.
+        NPY file of uint8 calibration crops; none is a reference.
     threads : int
-        For each peer.
+        Threads of each peer.
     """
 
     def __init__(self, model: str, weights: Path, folder: Path, threads: int) -> None:
@@ -51,7 +51,7 @@ class Work:
         self.graph, self.crops = folder / "float32.onnx", folder / "crops.npy"
 
     def prepare(self) -> None:
-        """Write the float32 graph and the crops, where there is PyTorch to make them."""
+        """Write the float32 graph and the crops, if PyTorch is installed."""
         if find_spec("torch") is None:
             return
         import onnx
@@ -72,7 +72,7 @@ class Work:
 
 
 def ours(model: str, engine: str, precision: str, threads: int) -> Infer:
-    """Open one of our engines, as a user would."""
+    """Open an engine of edge_spine."""
     from edge_spine.bundle import load_bundle
     from edge_spine.engines import open_engine
 
@@ -80,7 +80,7 @@ def ours(model: str, engine: str, precision: str, threads: int) -> Infer:
 
 
 def torch_eager(work: Work, device: str = "cpu", *, compiled: bool = False) -> Infer:
-    """PyTorch float32, as the published code runs it, or compiled by its own compiler."""
+    """Run PyTorch float32, eager as in the published code or compiled."""
     import torch
 
     from export.checkpoint import load_regressor
@@ -99,7 +99,7 @@ def torch_eager(work: Work, device: str = "cpu", *, compiled: bool = False) -> I
 
 
 def onnx_float(work: Work) -> Infer:
-    """ONNX Runtime with the float32 graph."""
+    """Run the float32 graph in ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -109,7 +109,7 @@ def onnx_float(work: Work) -> Infer:
 
 
 def openvino(work: Work, *, hint: str, quantised: str | None = None) -> Infer:
-    """OpenVINO with the float32 graph, with our INT8 file, or with its own quantiser's model."""
+    """Run the float32 graph, the bundle's INT8 file or the NNCF model in OpenVINO."""
     import openvino as runtime
 
     core = runtime.Core()
@@ -129,7 +129,7 @@ def openvino(work: Work, *, hint: str, quantised: str | None = None) -> Infer:
 
 
 def by_nncf(work: Work) -> Any:
-    """Quantise the PyTorch network with NNCF as its documentation does it, on the crops that our INT8 file saw."""
+    """Quantise the PyTorch network with NNCF as documented, with the calibration crops of the INT8 file."""
     import nncf
     import openvino as runtime
     import torch
@@ -139,14 +139,14 @@ def by_nncf(work: Work) -> Any:
     from export.checkpoint import load_regressor
 
     network = load_regressor(work.weights)[0]
-    # NNCF stumbles over the ONNX graph's attention
+    # NNCF cannot quantise the attention of the ONNX graph.
     model = runtime.convert_model(network, example_input=torch.rand(INPUT_SHAPE), input=list(INPUT_SHAPE))
     crops = nncf.Dataset(list(np.load(work.crops)), crop_tensor)
     return nncf.quantize(model, crops, preset=nncf.QuantizationPreset.MIXED, subset_size=CALIBRATION_CROPS)
 
 
 def products(work: Work, *, integers: bool) -> Infer:
-    """Every matrix product of the network's convolutions once, and nothing else; the answer means nothing."""
+    """Compute each matrix product of the network's convolutions once; the output is meaningless."""
     import torch
 
     torch.set_num_threads(work.threads)
@@ -182,7 +182,7 @@ def product_sizes(graph: Path) -> Counter[tuple[int, int, int]]:
 
 
 def integer_product(rows: int, inner: int, columns: int) -> Callable[[], object]:
-    """uint8 by int8 in oneDNN, by way of PyTorch."""
+    """Multiply uint8 by int8 in oneDNN, through PyTorch."""
     import torch
 
     weights = torch.quantize_per_tensor(torch.randn(columns, inner), 0.01, 0, torch.qint8)
@@ -192,7 +192,7 @@ def integer_product(rows: int, inner: int, columns: int) -> Callable[[], object]
 
 
 def float_product(rows: int, inner: int, columns: int) -> Callable[[], object]:
-    """float32 in PyTorch's BLAS, the result written where it was before."""
+    """Multiply float32 in PyTorch's BLAS, into the same output each time."""
     import torch
 
     first, second, result = torch.randn(rows, inner), torch.randn(inner, columns), torch.empty(rows, columns)
@@ -200,7 +200,7 @@ def float_product(rows: int, inner: int, columns: int) -> Callable[[], object]:
 
 
 def peer(name: str, work: Work) -> Infer:
-    """Make a peer by its name."""
+    """Create a peer by name."""
     if name in OURS or name in LITE:
         whose, engine, precision = name.replace(",", "").split()
         return ours("lite" if whose == "lite" else work.model, engine, precision, work.threads)

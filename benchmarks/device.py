@@ -1,7 +1,7 @@
-"""What a GPU itself says: its own time by CUDA events, its energy by NVML, or by tegrastats on a Jetson.
+"""Measure GPU time with CUDA events, and energy with NVML, or with tegrastats on a Jetson.
 
-Each answers with figures or with the reason why there are none. This file has never run on a GPU: it is written
-against the documentation of PyCUDA, nvidia-ml-py and tegrastats.
+Each function returns figures or the reason why there are none. This file has not been run on a GPU; it follows the
+documentation of PyCUDA, nvidia-ml-py and tegrastats.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from inside import cuda_session
 from measuring import quantiles
 from numpy.typing import NDArray
 
 _TEGRASTATS_MS = 100
-# the whole module's input, by any name that a Jetson has for it
+# Input power of the whole module; its name depends on the Jetson.
 _TEGRA_POWER = re.compile(r"\b(?:VDD_IN|POM_5V_IN|SYS5V|VIN_SYS_5V0) (\d+)(?:mW)?/")
 _LEAST_SECONDS = 2.0
 
@@ -27,23 +28,23 @@ Found = dict[str, Any]
 
 
 def device_times(engine: Any, image: NDArray[np.float32], runs: int) -> Found:
-    """Return p50, p90 and p99 of a GPU's own time for copies and network, ms, or a ``reason``.
+    """Return p50, p90 and p99 of the GPU time of copies and network (ms), or a ``reason``.
 
     Parameters
     ----------
     engine : Engine
-        Of edge_spine.
+        Engine of edge_spine.
     image : (1, 3, 224, 224) float32 array
-        What it gets.
+        Network input.
     runs : int
-        How often.
+        Number of inferences.
     """
     if engine.name != "tensorrt":
-        return {"reason": f"{engine.name}: only the TensorRT engine has a stream that events can be put on"}
+        return {"reason": f"{engine.name}: only the TensorRT engine has a CUDA stream for events"}
     from edge_spine.engines.tensorrt.cuda import import_pycuda
     from edge_spine.network import INPUT_NAME
 
-    cuda, session = import_pycuda(), engine._session
+    cuda, (session, enqueue) = import_pycuda(), cuda_session(engine)
     times = []
     engine.infer(image)
     for _ in range(runs):
@@ -51,10 +52,7 @@ def device_times(engine: Any, image: NDArray[np.float32], runs: int) -> Found:
             session.host[INPUT_NAME][...] = image
             begin, end = cuda.Event(), cuda.Event()
             begin.record(session.stream)
-            if session._graph is None:
-                session._enqueue(engine._enqueue)
-            else:
-                session._graph.launch(session.stream.handle)
+            enqueue()
             end.record(session.stream)
             end.synchronize()
             times.append(begin.time_till(end))
@@ -62,15 +60,15 @@ def device_times(engine: Any, image: NDArray[np.float32], runs: int) -> Found:
 
 
 def energy(engine_name: str, infer: Callable[[], object], seconds: float) -> Found:
-    """Return the energy of one inference, mJ, and the mean power, W, or a ``reason``.
+    """Return the energy of one inference (mJ) and the mean power (W), or a ``reason``.
 
-    It is the whole device's, idle share included. Inference is repeated for `seconds` or a little longer.
+    Both are those of the whole device, idle power included. Inference is repeated for at least `seconds`.
     """
     if engine_name not in ("tensorrt", "onnx-cuda"):
         return {"reason": f"{engine_name} runs on the processor, which has no meter here"}
     try:
         return _by_nvml(infer, max(seconds, _LEAST_SECONDS))
-    except Exception as error:  # not installed, no driver, or a GPU without the counter: each raises types of its own
+    except Exception as error:  # Not installed, no driver, or no counter: the exception types differ.
         reason = f"NVML: {type(error).__name__}: {error}"
     if shutil.which("tegrastats") is None:
         return {"reason": f"{reason}; there is no tegrastats either"}
@@ -78,7 +76,7 @@ def energy(engine_name: str, infer: Callable[[], object], seconds: float) -> Fou
 
 
 def tegra_power_mw(line: str) -> int | None:
-    """Return the module's power in a line of tegrastats, mW, or None where it says none."""
+    """Return the module's power (mW) in a line of tegrastats, or None."""
     found = _TEGRA_POWER.search(line)
     return None if found is None else int(found.group(1))
 
@@ -119,7 +117,7 @@ def _by_tegrastats(infer: Callable[[], object], seconds: float) -> Found:
         process.wait()
         listener.join(timeout=5)
     if not powers:
-        return {"reason": "tegrastats names no power of the whole module here"}
+        return {"reason": "tegrastats reports no power of the whole module"}
     watts = sum(powers) / len(powers) / 1000
     return {"by": "tegrastats", "mj_per_inference": 1000 * watts * passed / count, "watts": watts, "inferences": count}
 

@@ -1,9 +1,9 @@
-"""Damaged and hostile files, of which none may crash the reader, hang it, or fill the memory.
+"""Fuzz the reader with damaged files; it must not crash, hang, or exhaust memory.
 
 `python benchmarks/fuzz.py [--cases 20000] [--seed 1] [--json FILE]` mutates real files and reads them: the bundled
 scan in every transfer syntax that can be written here, pydicom's own test files, a zip and plain images. Each case must
 give a scan or a refusal within 5 s. The table counts the outcomes; the slowest case and the peak memory follow.
-`--case N` runs one case of a seed again. Exit status 1 where a case has failed.
+`--case N` repeats one case of a seed. Exit status 1 if a case fails.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TEST_FILES = (
     *("SC_rgb_jpeg_gdcm.dcm", "OBXXXX1A_rle.dcm", "JPEG2000.dcm", "SC_rgb_jls_lossy_line.dcm"),
     *("US1_J2KR.dcm", "693_J2KI.dcm", "SC_ybr_full_uncompressed.dcm"),
 )
-# lengths, counts and tables that a decoder trusts
+# Markers before lengths, counts and tables.
 _TELLING = (
     *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "SamplesPerPixel", "PixelRepresentation"),
     *("NumberOfFrames", "PhotometricInterpretation", "PixelSpacing", "ExposedArea", "PlanarConfiguration"),
@@ -68,7 +68,7 @@ _ENCODINGS = {
 
 @cache
 def seeds() -> tuple[bytes, ...]:
-    """Return the good files that cases start from."""
+    """Return the valid files that are mutated."""
     scan = pydicom.dcmread(str(files("edge_spine") / "data" / "synthetic_whole_body.dcm"))
     scan.PixelData = np.ascontiguousarray(scan.pixel_array[::3, ::3]).tobytes()
     scan.Rows, scan.Columns = -(-scan.Rows // 3), -(-scan.Columns // 3)
@@ -82,7 +82,7 @@ def seeds() -> tuple[bytes, ...]:
     for syntax in (RLELossless, JPEGLSLossless, JPEG2000Lossless):
         packed = pydicom.dcmread(io.BytesIO(_saved(scan)))
         packed.compress(syntax, generate_instance_uid=False)
-        # A compressed case is what the decoders see: it counts double.
+        # Compressed files count double, because they reach the decoders.
         found += [_saved(packed)] * 2
     for name in TEST_FILES:
         if path := get_testdata_file(name, download=False):
@@ -107,7 +107,7 @@ def _saved(dataset: pydicom.Dataset) -> bytes:
 
 
 def case(seed: int, number: int) -> bytes:
-    """Return one mutated file; the same for the same numbers."""
+    """Return a mutated file, reproducible from seed and number."""
     chance = random.Random(f"{seed}/{number}")
     data = chance.choice(seeds())
     for _ in range(chance.choice((1, 1, 1, 2, 4))):
@@ -117,7 +117,7 @@ def case(seed: int, number: int) -> bytes:
 
 def _flip(data: bytes, chance: random.Random) -> bytes:
     damaged = bytearray(data)
-    # Half of the time near the start, where the header is.
+    # Half of the mutations are near the start, in the header.
     reach = len(damaged) if chance.random() < 0.5 else min(2000, len(damaged))
     for _ in range(chance.choice((1, 2, 8, 64))):
         if reach:
@@ -130,7 +130,7 @@ def _cut(data: bytes, chance: random.Random) -> bytes:
 
 
 def _lengthen(data: bytes, chance: random.Random) -> bytes:
-    """Write a number where a length may stand."""
+    """Overwrite a possible length field."""
     if len(data) < 200:
         return data
     place = chance.randrange(132, len(data) - 4)
@@ -148,13 +148,13 @@ def _splice(data: bytes, chance: random.Random) -> bytes:
 
 
 def _contradict(data: bytes, chance: random.Random) -> bytes:
-    """Change attributes that tell how to read the pixels, in a file that is whole otherwise."""
+    """Change attributes that describe the pixels in an otherwise valid file."""
     try:
         dataset = pydicom.dcmread(io.BytesIO(data))
         for keyword in chance.sample(_TELLING, chance.randint(1, 3)):
             setattr(dataset, keyword, chance.choice(_VALUES))
         return _saved(dataset)
-    except Exception:  # what is damaged already cannot be written again
+    except Exception:  # A damaged file may not be writable again.
         return data
 
 
@@ -162,12 +162,12 @@ _MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (_flip, _flip,
 
 
 def outcome(data: bytes, folder: Path) -> str:
-    """Read a file as the command line would; return "scan" or the refusal's code.
+    """Read a file as the command line does; return "scan" or the refusal code.
 
     Raises
     ------
     Exception
-        Whatever gets out: a fault.
+        A defect of the reader.
     """
     try:
         if data[:2] == b"PK":
@@ -186,7 +186,7 @@ def outcome(data: bytes, folder: Path) -> str:
 
 @dataclass
 class Found:
-    """What a run has shown."""
+    """Outcomes of a run."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
@@ -197,10 +197,10 @@ class Found:
 
 
 def fuzz(seed: int, numbers: range, progress: Callable[[int], None] = lambda _number: None) -> Found:
-    """Run cases and look at time and memory, the decoder process included."""
+    """Run cases and record time and memory, including the decoder process."""
     found = Found()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # The mutator writes invalid values on purpose.
+        # The mutator writes invalid values intentionally.
         warnings.simplefilter("ignore")
         for data in seeds():
             outcome(data, Path(folder))
@@ -230,7 +230,7 @@ def fuzz(seed: int, numbers: range, progress: Callable[[int], None] = lambda _nu
 
 
 def _memory_mb() -> float | None:
-    """Peak memory of this process and of the decoder, where /proc tells."""
+    """Return peak memory (MB) of this process and of the decoder, on systems with /proc."""
     total = 0.0
     for process in ("self", decoder.pid):
         status = Path(f"/proc/{process}/status")

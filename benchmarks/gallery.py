@@ -1,9 +1,9 @@
-"""The qualitative figure: truth against what is found, on phantoms of rising severity and the bundled scan.
+"""Draw truth and result side by side for phantoms of increasing Cobb angle and the bundled scan.
 
 `python benchmarks/gallery.py --out DIR [--count 4] [--seed N]` writes DIR/gallery.png, DIR/gallery.json and
 DIR/preview.png (of the bundled scan) and prints the figures as a table. Phantoms are taken from the seeds of the
-evaluation, which training never uses, for their true angle alone: the nearest to 5 ... 50 degrees among the first 200,
-however well or badly they come out. Every scan takes the runtime's whole walk. Needs edge-spine[cpu,export].
+evaluation, which training never uses, by their true angle alone: the nearest to 5 ... 50 degrees among the first 200.
+Each scan is processed by the whole runtime. Needs `pip install '.[cpu,export]'`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from export.training.evaluate import centre_errors, compare, judge_bands, scan_o
 from export.training.phantoms.phantom import Subject, make_phantom, make_subject  # noqa: E402
 from export.training.phantoms.scanner import IDXA  # noqa: E402
 
-# The bundled scan is the iDXA image of this phantom, whose seed nothing else uses.
+# The bundled scan is the iDXA image of this phantom; its seed is used nowhere else.
 BUNDLED = "the bundled scan"
 BUNDLED_SEED = 40_000_356
 LEAST_DEG, MOST_DEG = 5.0, 50.0
@@ -56,14 +56,14 @@ _AROUND_MM = 30.0
 
 @dataclass(frozen=True)
 class Example:
-    """One scan of the figure.
+    """One row of the figure.
 
     Attributes
     ----------
     name : str
-        What the row is called.
+        Title of the row.
     found, truth : SpineResult
-        The runtime's answer; and the truth on the same rows, in the same form.
+        Result of the runtime, and the truth at the same heights as a result.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Example:
 
 
 def example(name: str, found: SpineResult, subject: Subject) -> Example:
-    """Put the truth beside a result."""
+    """Return an example with result and truth."""
     truth = subject.truth(found.curves.z)
     spine = reconstruct(truth)
     return Example(name, found, replace(found, curves=truth, spine=spine, measurements=measure(spine), band_90=None))
@@ -99,7 +99,7 @@ def chosen_seeds(count: int, first: int, searched: int = SEARCHED) -> list[int]:
 
 
 def examples(estimator: SpineEstimator, seeds: Sequence[int]) -> list[Example]:
-    """Run the bundled scan and the phantoms of these seeds; the least true angle comes first."""
+    """Run the bundled scan and the phantoms of these seeds, sorted by true angle."""
     bundled = read_scan(str(files("edge_spine") / "data" / "synthetic_whole_body.dcm"))
     rows = [example(BUNDLED, estimator(bundled), make_subject(BUNDLED_SEED, scanner=IDXA))]
     for seed in seeds:
@@ -198,7 +198,7 @@ def _shared_scale(rows: Sequence[Example]) -> float:
 
 
 def _view(box: Box, across: Sequence[NDArray[np.float64]], z: NDArray[np.float64], scale: float) -> MillimetreView:
-    """Return a view with the middle of what it shows at the middle of its box."""
+    """Return a view with its content centred in its box."""
     middle = (min(part.min() for part in across) + max(part.max() for part in across)) / 2
     top = (z.max() + z.min()) / 2 + box.height / scale / 2
     return MillimetreView(box, float(middle - box.width / scale / 2), float(top), scale)
@@ -303,7 +303,7 @@ def _numbers(canvas: Canvas, box: Box, row: Example) -> None:
         pair = getattr(truth, attribute), getattr(found, attribute)
         canvas.text(name, left, y, 16, palette.QUIET, max_width=columns[0] - 60 - left)
         for x, value in zip(columns, (*pair, abs(pair[1] - pair[0])), strict=True):
-            # No lateral curve reaches what can be measured: an error counts it as 0.
+            # Without a measurable lateral curve the angle counts as 0.
             text = "none" if value == 0.0 and x != columns[2] else f"{value:.1f}°"
             canvas.text(text, x, y, 17, palette.TEXT, bold=True, align="right")
     y += 44
@@ -324,7 +324,7 @@ def _numbers(canvas: Canvas, box: Box, row: Example) -> None:
 
 
 def table(rows: Sequence[Example]) -> str:
-    """Lay the figures out as text."""
+    """Return the figures as text."""
     head = ("true deg", "found deg", "cor. mm", "sag. mm", "3D mm", "IoU")
     lines = [f"{'':20}" + "".join(f"{name:>10}" for name in head)]
     for row in rows:
@@ -336,7 +336,7 @@ def table(rows: Sequence[Example]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the figure; 1 where a scan is refused or no engine runs."""
+    """Write the figure; return 1 if a scan is refused or no engine runs."""
     parser = argparse.ArgumentParser(prog="python benchmarks/gallery.py", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--count", type=int, default=4, help="phantoms, from 5 to 50 degrees (default 4)")

@@ -1,17 +1,17 @@
-"""Has the runtime's own work become more than 15 % dearer? Compared with guard.json, without trust in seconds.
+"""Fail on regressions above 15 % of each stage's cost, measured as ratios against guard.json.
 
 `python benchmarks/guard.py [--update] [--json FILE]`; `tests/benchmarks/test_guard.py` runs it too. For each stage of
 one scan, without the networks, there are three figures:
 
-- ratio: its time over that of a fixed piece of work of the same kind (the same libraries, similar calls and sizes) that
-  takes turns with it. Both are the least of many, so that a busy machine delays the answer and does not change it.
-- calls: how many functions it calls, of Python and of C. The same every time.
-- peak, KB: the most memory that it has at once, as tracemalloc sees it. The same every time.
+- ratio: its time divided by that of a fixed reference workload with the same libraries and similar calls and sizes.
+  Both are minima of many alternating runs, so load on the machine prolongs the benchmark but does not change the ratio.
+- calls: number of Python and C function calls; deterministic.
+- peak, KB: peak memory as measured by tracemalloc; deterministic.
 
-Calls and peak are compared at 15 % where Python, NumPy, OpenCV and pydicom have the minor versions of the baseline;
-they say nothing elsewhere. Ratios are compared at 15 % where the processor is the baseline's as well, at 50 % on
-another processor of the same kind or with other versions, and only shown on another kind of machine. `--update` writes
-the baseline anew: after work that was meant to change it, on a machine like the one that tests run on.
+Calls and peak are compared at 15 % if Python, NumPy, OpenCV and pydicom have the minor versions of the baseline, and
+not compared otherwise. Ratios are compared at 15 % if the processor is also the same, at 50 % on another processor of
+the same architecture or with other versions, and only shown on other systems. `--update` rewrites the baseline, after
+an intended change, on a machine like the one that tests run on.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# before NumPy is there: threads that wait for each other would be timed as well
+# Set before NumPy is imported, to exclude waiting threads from the timing.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import cv2
 import numpy as np
 import pydicom
+from inside import answer_with_the_last, engine_of, localiser_of
 from measuring import ROOT, laid_out, machine, write_json
 
 from edge_spine import SpineEstimator, read_scan
@@ -50,9 +51,9 @@ STAGES = ("read", "preprocess", "reconstruct", "measure", "judge", "json")
 PACKAGES = ("pydicom",)
 LOSS, LOSS_ELSEWHERE = 0.15, 0.5
 ATTEMPTS, LEAST_ATTEMPTS, SECONDS = 8, 2, 2.0
-# the first after another stage finds its data gone from the processor's caches
+# Runs in a row; the first one after another stage has cold caches.
 IN_A_ROW = 6
-# what `--slower` adds
+# Share of time that `--slower` adds.
 SLOWER = 0.3
 
 Work = Callable[[], object]
@@ -65,11 +66,11 @@ class Row:
     Attributes
     ----------
     stage, figure : str
-        What was compared.
+        Stage and figure that are compared.
     found, before : float
-        Now, and in the baseline.
+        Measured value, and that of the baseline.
     limit : float or None
-        The largest gain that is no loss, a share; None where it is only shown.
+        Largest permitted growth, as a fraction; None if the figure is only shown.
     """
 
     stage: str
@@ -80,36 +81,22 @@ class Row:
 
     @property
     def change(self) -> float:
-        """Growth over the baseline, a share."""
+        """Growth over the baseline, as a fraction."""
         return self.found / self.before - 1
 
     @property
     def lost(self) -> bool:
-        """Whether that is more than the limit."""
+        """Whether the growth exceeds the limit."""
         return self.limit is not None and self.change > self.limit
 
 
-class _Answer:
-    """A network that has answered already."""
-
-    def __init__(self, answer: Any) -> None:
-        self._answer = answer
-
-    def setInput(self, _blob: Any) -> None:
-        """Ignore it."""
-
-    def forward(self) -> Any:
-        """Return what the network returned once."""
-        return self._answer
-
-
 def stages() -> dict[str, Work]:
-    """Return each stage of the bundled scan, ready to be called."""
+    """Return a callable for each stage of the bundled scan."""
     scan = read_scan(SCAN)
     with SpineEstimator("onnx-cpu", threads=1) as estimator:
         result = estimator(scan)
-        localiser, output = estimator._localiser, estimator._engine.infer(result.prepared.tensor)[0]
-    localiser._network = _Answer(localiser._network.forward().copy())
+        localiser, output = localiser_of(estimator), engine_of(estimator).infer(result.prepared.tensor)[0]
+    answer_with_the_last(localiser)
     prepared, curves, spine, measured = result.prepared, result.curves, result.spine, result.measurements
     return {
         "read": lambda: read_scan(SCAN),
@@ -122,7 +109,7 @@ def stages() -> dict[str, Work]:
 
 
 def yardsticks() -> dict[str, Work]:
-    """Return for each stage the fixed work that its time is compared with. It must never change."""
+    """Return the reference workload of each stage; a change invalidates the baseline."""
     arrays = _small_arrays()
     return {
         "read": _reading(),
@@ -191,7 +178,7 @@ def _printing() -> Work:
 
 
 def calls_of(work: Work) -> int:
-    """Count the functions that a piece of work calls."""
+    """Return the number of function calls of a workload."""
     count = 0
 
     def note(_frame: Any, event: str, _argument: Any) -> None:
@@ -207,7 +194,7 @@ def calls_of(work: Work) -> int:
 
 
 def peak_of(work: Work) -> float:
-    """Return the most memory that a piece of work has at once, KB."""
+    """Return the peak memory of a workload, KB."""
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -219,7 +206,7 @@ def peak_of(work: Work) -> float:
 
 
 def least_times(works: Mapping[str, Work], fixed: Mapping[str, Work], least: dict[str, list[float]]) -> None:
-    """Let stages and yardsticks take turns for a few seconds, and lower their least times, ms."""
+    """Run stages and reference workloads alternately for `SECONDS`, and update their minimum times (ms)."""
     end = time.perf_counter() + SECONDS
     while time.perf_counter() < end:
         for name, work in works.items():
@@ -231,7 +218,7 @@ def least_times(works: Mapping[str, Work], fixed: Mapping[str, Work], least: dic
 
 
 def compared(found: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Row]:
-    """Compare figures with the baseline's, at the limits that fit the machine."""
+    """Compare figures with the baseline, with the limits that apply to this machine."""
     here, there = found["made_on"], baseline["made_on"]
     same_versions = here["versions"] == there["versions"]
     same_kind = here["system"] == there["system"]
@@ -247,7 +234,7 @@ def compared(found: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Row]
 
 
 def made_on() -> dict[str, Any]:
-    """Return what decides which figures may be compared."""
+    """Return processor, system and versions, which decide the limits of the comparison."""
     here = machine(*PACKAGES)
     minor = {name: ".".join(version.split(".")[:2]) for name, version in sorted(here["versions"].items())}
     return {
@@ -259,7 +246,7 @@ def made_on() -> dict[str, Any]:
 
 
 def guard(slower: str | None = None, baseline: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Measure every stage, for longer where it seems dearer than the baseline."""
+    """Measure each stage, and repeat while a figure exceeds the baseline's limit."""
     cv2.setNumThreads(1)
     works, fixed = stages(), yardsticks()
     for _ in range(3):
@@ -297,7 +284,7 @@ def _slowed(work: Work) -> Work:
 
 
 def text(rows: list[Row]) -> str:
-    """Lay comparisons out for people."""
+    """Return the comparisons as a table."""
     cells = []
     for row in rows:
         verdict = "only shown" if row.limit is None else f"LOST, at most {row.limit:+.0%}" if row.lost else "kept"
@@ -306,11 +293,11 @@ def text(rows: list[Row]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run as a program; 1 where something was lost."""
+    """Run from the command line; return 1 on a regression."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--update", action="store_true", help="write the baseline anew")
-    parser.add_argument("--slower", choices=STAGES, help="prove that a loss is seen: let a stage take 30 %% longer")
-    parser.add_argument("--json", type=Path, help="write what was found here")
+    parser.add_argument("--update", action="store_true", help="rewrite the baseline")
+    parser.add_argument("--slower", choices=STAGES, help="make a stage 30 %% slower, to check that it is detected")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args(arguments)
     if options.update:
         found = guard()
@@ -323,7 +310,7 @@ def main(arguments: list[str] | None = None) -> int:
     write_json(options.json, {**found, "lost": [f"{row.stage}, {row.figure}" for row in rows if row.lost]})
     print(text(rows))
     if found["made_on"]["versions"] != baseline["made_on"]["versions"]:
-        print("the baseline is of other versions, so that calls and peak say nothing; --update makes it anew")
+        print("the baseline is of other versions, so calls and peak are not compared; --update rewrites it")
     return int(any(row.lost for row in rows))
 
 

@@ -1,12 +1,12 @@
-"""How long one scan takes in a warm process: each stage, end to end, one after another, and as fast as possible.
+"""Measure the latency of one scan in a warm process: each stage, end to end, single stream, and throughput.
 
 `python benchmarks/latency.py [--runs 200] [--engine auto] [--precision auto] [--threads N] [--model M] [--scan FILE]
-[--seconds 10] [--workers N] [--json FILE] [--plot FILE.png]`. What is timed takes turns, so that a drift of the machine
-meets all alike. Single stream and offline are MLPerf Inference's scenarios, with files as samples, with results as
-answers, and shorter: single stream sends the next scan when the last is answered, for at least `--runs` scans and
-`--seconds` seconds, and reports the early-stopping estimate of the 90th percentile of the latency; offline has all
-scans at hand and reports how many are done in a second by worker processes, one a core on a processor, as `batch` has
-them. On a GPU its own time and energy are added; that part has never run on one, see device.py.
+[--seconds 10] [--workers N] [--json FILE] [--plot FILE.png]`. Timed functions alternate, so that drift of the machine
+affects all equally. Single stream and offline follow the scenarios of MLPerf Inference, but shorter: single stream
+starts each scan when the last is done, for at least `--runs` scans and `--seconds` seconds, and reports the
+early-stopping estimate of the 90th percentile of the latency; offline reports scans per second of worker processes,
+one per core on a processor, as in `batch`. On a GPU, GPU time and energy are added; that part is untested, see
+device.py.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from device import device_times, energy
+from inside import engine_of
 from measuring import (
     ROOT,
     described,
@@ -48,7 +49,7 @@ BUNDLED = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 IN_A_ROW = 5
 TARGET = 1.15
 PERCENTILE, CONFIDENCE = 0.9, 0.99
-# read and write are not the estimator's, whose own clock gives the others
+# Reading is timed here, the other stages by the estimator.
 WALK = ("read", "preprocess", "infer", "reconstruct")
 WRITING = {"write json": ("json",), "write json,ply,png": ("json", "ply", "png")}
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "pycuda", "pydicom", "nvidia-ml-py")
@@ -56,7 +57,7 @@ _START_S = 300
 
 
 class Walk:
-    """One scan through the warm runtime, with a note of how long each step took.
+    """Process one scan repeatedly and record the time of each stage.
 
     Attributes
     ----------
@@ -71,7 +72,7 @@ class Walk:
 
     def infer(self) -> None:
         """Run the network alone."""
-        self.estimator._engine.infer(self.result.prepared.tensor)
+        engine_of(self.estimator).infer(self.result.prepared.tensor)
 
     def end_to_end(self) -> None:
         """Read the scan and estimate its spine."""
@@ -83,13 +84,13 @@ class Walk:
         self.notes.append({"read": read, **{stage: timing[stage] for stage in WALK[1:]}})
 
     def with_json(self) -> None:
-        """Do the same, and write result.json."""
+        """Read, estimate, and write result.json."""
         self.end_to_end()
         self.notes.pop()
         self.write("write json")
 
     def measure(self) -> None:
-        """Measure the last spine again: a part of "reconstruct"."""
+        """Measure the last spine again; it is a part of "reconstruct"."""
         measure(self.result.spine)
 
     def write(self, what: str) -> None:
@@ -98,7 +99,7 @@ class Walk:
 
 
 def stages(walk: Walk, runs: int) -> dict[str, Any]:
-    """Time the stages and the whole, and compare the whole with the network alone."""
+    """Time the stages and the end-to-end latency, and compare it with the network alone."""
     timed = {
         "infer alone": walk.infer,
         "end to end": walk.end_to_end,
@@ -108,7 +109,7 @@ def stages(walk: Walk, runs: int) -> dict[str, Any]:
     }
     walk.notes.clear()
     times = take_turns(timed, runs, IN_A_ROW)
-    notes = walk.notes[IN_A_ROW:]  # without the warm-up
+    notes = walk.notes[IN_A_ROW:]  # Without the warm-up.
     found = {stage: _summary([note[stage] for note in notes]) for stage in WALK}
     found |= {name: _summary(values) for name, values in times.items()}
     alone = times["infer alone"]
@@ -119,7 +120,7 @@ def stages(walk: Walk, runs: int) -> dict[str, Any]:
 
 
 def single_stream(walk: Walk, least_queries: int, least_seconds: float) -> dict[str, Any]:
-    """Send scan after scan, as MLPerf's single stream does."""
+    """Process scans one after another, as in MLPerf's single-stream scenario."""
     latencies: list[float] = []
     end = time.perf_counter() + least_seconds
     while len(latencies) < least_queries or time.perf_counter() < end:
@@ -135,7 +136,7 @@ def single_stream(walk: Walk, least_queries: int, least_seconds: float) -> dict[
 
 
 def early_stopping_estimate(latencies: list[float]) -> float | None:
-    """Return what 90 % of all queries stay below with a confidence of 99 %, or None for fewer than 64.
+    """Return the latency that 90 % of all queries stay below with 99 % confidence, or None for fewer than 64.
 
     MLPerf Inference's rules, appendix on early stopping, with no tolerance: of n latencies the t largest are left out,
     where t is the largest number of which seeing no more is less likely than 1 % if one in ten were truly larger.
@@ -155,7 +156,7 @@ _done: Any = None
 
 
 def offline(options: argparse.Namespace, engine: str) -> dict[str, Any]:
-    """Let worker processes do scans until there have been enough for long enough."""
+    """Process scans in worker processes for the minimum number and time."""
     on_processor = engine in ("onnx-cpu", "openvino")
     workers = options.workers or (usable_cores() if on_processor else 2)
     threads = options.threads if options.threads or not on_processor else max(1, usable_cores() // workers)
@@ -203,7 +204,7 @@ def _summary(values: Any) -> dict[str, float]:
 
 
 def text(report: dict[str, Any]) -> str:
-    """Lay the report out for people."""
+    """Return the report as text."""
     names = {"reconstruct": "reconstruct, measure, judge", "measure": "  of it: measure"}
     order = (*WALK, "measure", "end to end", *WRITING, "end to end, json", "infer alone")
     rows = [(names.get(name, name), *report["stages_ms"][name].values()) for name in order]
@@ -248,7 +249,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             **stages(walk, options.runs),
             "single_stream": single_stream(walk, options.runs, options.seconds),
             "gpu": {
-                "device time": device_times(estimator._engine, walk.result.prepared.tensor, options.runs),
+                "device time": device_times(engine_of(estimator), walk.result.prepared.tensor, options.runs),
                 "energy": energy(model["engine"], walk.infer, options.seconds),
             },
         }
@@ -260,16 +261,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run as a program."""
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=200, help="of everything, at least")
+    parser.add_argument("--runs", type=int, default=200, help="minimum number of runs")
     parser.add_argument("--engine", choices=ENGINES, default="auto")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
-    parser.add_argument("--threads", type=int, help="of the engine (default: its own choice)")
+    parser.add_argument("--threads", type=int, help="threads of the engine (default: its own choice)")
     parser.add_argument("--model", default="spine", help="a packaged model or the folder of a bundle")
     parser.add_argument("--scan", type=Path, default=BUNDLED, help="a DICOM file (default: the bundled scan)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of single stream and of offline, at least")
-    parser.add_argument("--workers", type=int, help="processes of offline (default: one a core, two on a GPU)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="minimum time of single stream and of offline")
+    parser.add_argument("--workers", type=int, help="processes of offline (default: one per core, two on a GPU)")
     parser.add_argument("--json", type=Path, help="write the report here")
     parser.add_argument("--plot", type=Path, help="write a picture here, PNG")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""The picture of benchmarks/latency.py: a bar a stage, and how latencies are spread."""
+"""Plot the report of latency.py: a bar for each stage, and the distribution of latencies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BARS = (
 
 
 def draw(report: dict[str, Any], path: Path) -> Canvas:
-    """Write the picture and return the canvas it was drawn on.
+    """Write the plot as PNG and return its canvas.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def _spread(canvas: Canvas, stream: dict[str, Any], box: Box) -> None:
     counts, _ = np.histogram(np.minimum(values, high), bins=_BINS, range=(low, high))
     width = box.width / _BINS
     for index, count in enumerate(counts):
-        height = round(0.85 * box.height * count / counts.max())  # the rest is for the names of the lines
+        height = round(0.85 * box.height * count / counts.max())  # The remaining width is for the labels.
         x = box.x + round(index * width)
         canvas.fill(Box(x, box.bottom - height, max(1, round(width) - 2), height), palette.GREEN)
     canvas.rule(box.x, box.bottom, box.width, palette.RULE)

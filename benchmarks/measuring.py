@@ -1,4 +1,4 @@
-"""What every benchmark here shares: the machine that its figures belong to, fair turns, intervals, tables, JSON."""
+"""Functions shared by the benchmarks: machine description, alternating timing, intervals, tables, JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:  # `python benchmarks/NAME.py` puts only the folder of the script there
+if str(ROOT) not in sys.path:  # `python benchmarks/NAME.py` adds only the folder of the script.
     sys.path.insert(0, str(ROOT))
 
 _INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
@@ -24,7 +24,7 @@ _RESAMPLES = 2000
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """Return what the figures belong to: processor, cores, system, versions of `packages`, commit and date."""
+    """Return processor, cores, system, versions of `packages`, commit and date."""
     from edge_spine.cohort.pool import usable_cores
     from edge_spine.engines.driver import NoGpu, find_gpu
 
@@ -54,7 +54,7 @@ def machine(*packages: str) -> dict[str, Any]:
 
 
 def described(found: Mapping[str, Any]) -> str:
-    """Return a machine in one or two lines."""
+    """Return a description of a machine in one or two lines."""
     gpu = found["gpu"] if isinstance(found["gpu"], str) else "{name}, CUDA {driver}".format(**found["gpu"])
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     first = (
@@ -66,12 +66,12 @@ def described(found: Mapping[str, Any]) -> str:
 def take_turns(
     timed: Mapping[str, Callable[[], object]], runs: int, in_a_row: int = 5
 ) -> dict[str, NDArray[np.float64]]:
-    """Time each callable in rounds of a few calls, so that a drift of the machine meets all alike.
+    """Time callables alternately, a few calls at a time, so that drift of the machine affects all equally.
 
     Returns
     -------
     dict
-        For each name its times, ms, (rounds, in_a_row): what stands in one row was measured one after another.
+        Times (ms) by name, (rounds, in_a_row).
     """
     for call in timed.values():
         for _ in range(in_a_row):
@@ -80,7 +80,7 @@ def take_turns(
     times = {name: np.empty((rounds, in_a_row)) for name in timed}
     names = list(timed)
     for turn in range(rounds):
-        # Each goes first as often as last.
+        # Reverse the order, so that each is first as often as last.
         for name in names if turn % 2 == 0 else reversed(names):
             for again in range(in_a_row):
                 start = time.perf_counter()
@@ -95,7 +95,7 @@ def quantiles(values: ArrayLike) -> dict[str, float]:
 
 
 def ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> dict[str, float]:
-    """Return the ratio of two medians with its 95 % interval, by resampling the rounds that both took part in.
+    """Return the ratio of two medians with its 95 % interval, from bootstrap resampling of rounds.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> dict[str, fl
 
 
 def laid_out(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Lay a table out in columns: the first to the left, the others to the right; numbers get three digits."""
+    """Return a table as text; the first column is left-aligned, numbers have three digits."""
     cells = [list(head), *([_shown(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     lines = []
@@ -124,13 +124,13 @@ def laid_out(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def write_json(path: Path | None, report: Mapping[str, Any]) -> None:
-    """Write a report where one is wanted."""
+    """Write a report if a path is given."""
     if path is not None:
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def memory_mb() -> float | None:
-    """Return the memory that this process has in use now, MB, or None where the system does not say."""
+    """Return the memory of this process, MB, or None if unknown."""
     try:
         import psutil
     except ImportError:
@@ -140,8 +140,8 @@ def memory_mb() -> float | None:
 
 
 def peak_memory_mb() -> float | None:
-    """Return the most memory that this process has ever used, MB, or None where the system does not say."""
-    # Linux counts what the parent had in use to the child's ru_maxrss.
+    """Return the peak memory of this process, MB, or None if unknown."""
+    # On Linux, ru_maxrss of a child includes memory of its parent.
     kilobytes = _process_status("VmHWM")
     if kilobytes is not None:
         return kilobytes * 1024 / 1e6
@@ -167,7 +167,7 @@ def _shown(value: object) -> str:
 
 
 def _process_status(key: str) -> int | None:
-    """Return a number of kilobytes from Linux's account of this process."""
+    """Return a field of /proc/self/status, KB."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -176,7 +176,7 @@ def _process_status(key: str) -> int | None:
 
 
 def _processor() -> tuple[str, set[str]]:
-    """Return the processor's name and its flags, as far as the system tells them."""
+    """Return the processor's name and flags, as far as known."""
     name, flags = platform.processor() or platform.machine(), set()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

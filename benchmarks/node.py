@@ -1,9 +1,9 @@
-"""What the DICOM node holds: scans accepted and processed per second, latency, and memory as it goes on.
+"""Measure the DICOM node: scans accepted and processed per second, latency, and memory over time.
 
 `python benchmarks/node.py [--count 2000] [--batch 500] [--json FILE]` starts a node with the packaged model and an
-archive, each in a process of its own, and sends copies of the bundled scan with UIDs of their own, each batch in one
-association. All share this machine's processors, as on a workstation. Latency runs from the answer to C-STORE until
-everything of that scan is in the archive; in a batch it is mostly waiting, so scans that come alone are timed as well.
+archive in separate processes and sends copies of the bundled scan with different UIDs, each batch in one association.
+All share this machine's processors. Latency is the time from the C-STORE response until all results of the scan are in
+the archive; in a batch it is mostly waiting, so single scans are timed as well.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ ALONE = 20
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
 
 
 def archive(port: int) -> None:
-    """Take everything and keep nothing."""
+    """Run an archive that accepts and discards all objects."""
     from pynetdicom import AE, evt
 
     from edge_spine.node.config import RESULTS
@@ -48,7 +48,7 @@ def archive(port: int) -> None:
 
 
 def send(port: int, numbers: Iterable[int]) -> float:
-    """Send copies of the bundled scan in one association; return the seconds that took."""
+    """Send copies of the bundled scan in one association; return the time in s."""
     from pydicom import dcmread
     from pynetdicom import AE
 
@@ -67,7 +67,7 @@ def send(port: int, numbers: Iterable[int]) -> float:
 
 
 def latencies_s(spool: Path) -> list[float]:
-    """Seconds from "received" to "delivered" for every scan of the audit, in the order of delivery."""
+    """Return the time (s) from "received" to "delivered" of each scan in the audit, by order of delivery."""
     received, found = {}, []
     for line in (spool / "audit.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
@@ -80,7 +80,7 @@ def latencies_s(spool: Path) -> list[float]:
 
 
 def wait_until_delivered(spool: Path, count: int, node: subprocess.Popen[bytes]) -> None:
-    """Wait for so many deliveries; the node must live."""
+    """Wait for `count` deliveries; raise if the node exits."""
     while (audit := (spool / "audit.jsonl").read_text(encoding="utf-8")).count('"delivered"') < count:
         if node.poll() is not None or '"dead-letter"' in audit:
             raise RuntimeError("the node has ended, or gave up on a delivery")
@@ -88,7 +88,7 @@ def wait_until_delivered(spool: Path, count: int, node: subprocess.Popen[bytes])
 
 
 def memory_mb(process: int) -> float | None:
-    """Resident memory of a process, where /proc tells."""
+    """Return the resident memory (MB) of a process, on systems with /proc."""
     status = Path(f"/proc/{process}/status")
     if not status.exists():
         return None
@@ -96,12 +96,12 @@ def memory_mb(process: int) -> float | None:
 
 
 def percentile(values: list[float], percent: int) -> float:
-    """Return the value below which so many percent lie."""
+    """Return a percentile."""
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
 
 
 def measure(count: int, batch: int, folder: Path) -> dict[str, Any]:
-    """Run everything; return the figures."""
+    """Run the benchmark; return the figures."""
     port, archive_port, spool = free_port(), free_port(), folder / "spool"
     config = folder / "node.toml"
     config.write_text(
@@ -150,7 +150,7 @@ def measure(count: int, batch: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Print the table."""
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=2000, help="scans (default 2000)")
     parser.add_argument("--batch", type=int, default=500, help="scans in one association (default 500)")

@@ -1,10 +1,10 @@
-"""The same images through everything that a user could run instead, side by side, with the hardware's bound as floor.
+"""Compare the engines with other runtimes on the same images, and with the time of the matrix products alone.
 
-`python benchmarks/peers.py [--runs 200] [--threads 2] [--model spine] [--json FILE]`: each peer lives in a process of
-its own, so that no library's threads disturb another's, and all take turns, a few inferences at a time, so that a drift
-of the machine meets all alike. Each first answers the model's references and is compared with PyTorch float32: nobody
-is fast by being wrong. The floor is the network's matrix products alone, in oneDNN. What cannot run here is listed with
-its reason.
+`python benchmarks/peers.py [--runs 200] [--threads 2] [--model spine] [--json FILE]`: each peer runs in a process of
+its own, so that threads of different libraries do not interfere, and they alternate, a few inferences at a time, so
+that drift of the machine affects all equally. The output of each is compared with PyTorch float32 on the model's
+references. The lower bound is the network's matrix products alone, in oneDNN. Peers that cannot run are listed with the
+reason.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ PEERS = (
 
 
 def serve(name: str, work: Work, crops: NDArray[np.uint8], connection: Connection) -> None:
-    """Be one peer: say what it answers to the references, then time inferences as often as asked."""
-    # what its libraries have to say must not end up between the lines of the table
+    """Run one peer: send its output for the references, then time inferences on request."""
+    # Output of libraries must not mix with the table.
     warnings.simplefilter("ignore")
     silence = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
@@ -60,13 +60,13 @@ def serve(name: str, work: Work, crops: NDArray[np.uint8], connection: Connectio
         infer = peer(name, work)
         answers = [infer(crop_tensor(crop)) for crop in crops]
         connection.send((np.concatenate(answers), time.perf_counter() - started))
-    except Exception as error:  # whatever a peer lacks is a line of the table
+    except Exception as error:  # A peer that cannot run is a line of the table.
         connection.send(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:160])
         return
     image = crop_tensor(crops[0])
     while count := connection.recv():
         times = []
-        # the first after another process finds the processor's caches full of other weights
+        # The first inference after another process has cold caches.
         infer(image)
         for _ in range(count):
             start = time.perf_counter()
@@ -76,7 +76,7 @@ def serve(name: str, work: Work, crops: NDArray[np.uint8], connection: Connectio
 
 
 def measure(work: Work, names: list[str], runs: int) -> list[dict[str, Any]]:
-    """Start the peers, compare their answers, time them in turns; returns a row for each."""
+    """Start the peers, compare their outputs, time them alternately; return a row for each."""
     from edge_spine.bundle import load_bundle
     from edge_spine.engines.verification import compare, read_references
 
@@ -115,7 +115,7 @@ def measure(work: Work, names: list[str], runs: int) -> list[dict[str, Any]]:
     for process, connection in peers.values():
         connection.send(0)
         process.join(10)
-    # the first turn warmed everybody up
+    # The first round is a warm-up.
     measured = {name: np.array(turns[1:]) for name, turns in times.items()}
     for row in rows:
         if row["name"] in measured:
@@ -137,13 +137,13 @@ def measure(work: Work, names: list[str], runs: int) -> list[dict[str, Any]]:
 
 
 def fastest_of_ours(rows: list[dict[str, Any]]) -> str | None:
-    """Return our fastest engine that is as exact as it should be."""
+    """Return the fastest engine of edge_spine within its tolerance."""
     able = [row for row in rows if row["name"] in OURS and row.get("passed") and "ms" in row]
     return min(able, key=lambda row: row["ms"]["p50"])["name"] if able else None
 
 
 def judged(rows: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
-    """Return what was wanted, what was found, and whether that is met."""
+    """Return targets, measured values, and whether each is met."""
     by_name = {row["name"]: row for row in rows}
     best = fastest_of_ours(rows)
     if best is None:
@@ -156,7 +156,7 @@ def judged(rows: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
     if rivals:
         rival = min(rivals, key=lambda row: row["ms"]["p50"])
         other = rival["ratios"][best]
-        # slower than the fastest only where even the interval says so
+        # Missed only if the whole interval is above 1.
         found.append((f"no slower than the fastest other, {rival['name']}", between(other), other["high"] >= 1))
     if FLOOR in mine["ratios"]:
         floor = mine["ratios"][FLOOR]
@@ -169,12 +169,12 @@ def judged(rows: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
 
 
 def between(found: dict[str, float]) -> str:
-    """Return a ratio with its interval."""
+    """Format a ratio with its interval."""
     return f"{found['ratio']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
 def table(report: dict[str, Any]) -> str:
-    """Lay everything out."""
+    """Return the report as text."""
     head = (
         "",
         "ready s",
@@ -213,13 +213,13 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table; 1 where one of our engines misses its tolerance."""
+    """Run from the command line; return 1 if an engine of edge_spine misses its tolerance."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200, help="inferences of each (default 200)")
     parser.add_argument("--threads", type=int, default=usable_cores(), help="of each peer (default: all cores)")
     parser.add_argument("--model", default="spine", help="spine, lite, or the folder of a bundle")
-    parser.add_argument("--weights", type=Path, help="what the bundle was made from (default: those of the same name)")
-    parser.add_argument("--only", metavar="TEXT", action="append", help="only peers whose name holds this; may repeat")
+    parser.add_argument("--weights", type=Path, help="weights of the bundle (default: by its name)")
+    parser.add_argument("--only", metavar="TEXT", action="append", help="only peers with this in their name; repeat")
     parser.add_argument("--json", type=Path, help="write everything here too")
     options = parser.parse_args(arguments)
     weights = options.weights or WEIGHTS.get(options.model)

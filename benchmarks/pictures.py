@@ -1,4 +1,4 @@
-"""Pictures that must be refused, built from phantoms, and phantoms that must be accepted."""
+"""Build images that must be refused, and phantom scans that must be accepted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
-# started as a script, Python sees this folder only
+# `python benchmarks/NAME.py` adds only the folder of the script.
 sys.path.insert(0, str(ROOT))
 
 from export.training.phantoms.absorptiometry import bone_density, soft_tissue  # noqa: E402
@@ -30,11 +30,11 @@ Picture = tuple[Pixels, Spacing]
 Builder = Callable[[Phantom, np.random.Generator], Picture]
 
 
-# ---- parts of bodies
+# Parts of bodies
 
 
 def cut(phantom: Phantom, pixels: Pixels, rows: tuple[float, float], columns_mm: tuple[float, float]) -> Pixels:
-    """Cut a window: rows as shares of the body below its crown, columns in mm from the body's axis at pelvis height."""
+    """Cut a window: rows as fractions of the body below its crown, columns in mm from its axis at pelvis height."""
     (top, left), (row_mm, column_mm) = phantom.framing.top_left_mm, phantom.framing.pixel_mm
     first, last = ((top - phantom.person.z(share)) / row_mm for share in rows)
     begin, end = ((x - left) / column_mm for x in columns_mm)
@@ -42,7 +42,7 @@ def cut(phantom: Phantom, pixels: Pixels, rows: tuple[float, float], columns_mm:
 
 
 def enlarged(window: Pixels, pixel_mm: Spacing, rng: np.random.Generator) -> Picture:
-    """Blow a window up to the size of a body; every other one is squeezed to the table's width as well."""
+    """Enlarge a window to the size of a body; every second one also to the width of the table."""
     rows = 791
     width_mm = window.shape[1] * pixel_mm[1] / (window.shape[0] * pixel_mm[0]) * rows * 2.43
     columns = min(round(width_mm / 2.43), 900) if rng.random() < 0.5 else round(TABLE_MM / 2.43)
@@ -50,7 +50,7 @@ def enlarged(window: Pixels, pixel_mm: Spacing, rng: np.random.Generator) -> Pic
 
 
 def true_size(window: Pixels, pixel_mm: Spacing, rng: np.random.Generator) -> Picture:
-    """Show a window at its own size with the fine pixels of a regional scan."""
+    """Return a window at its true size with the finer pixels of a regional scan."""
     fine = float(rng.uniform(0.25, 1.0))
     rows, columns = (round(n * mm / fine) for n, mm in zip(window.shape, pixel_mm, strict=True))
     return cv2.resize(window, (columns, rows), interpolation=cv2.INTER_CUBIC), (fine, fine)
@@ -81,7 +81,7 @@ def lumbar_spine(phantom: Phantom, rng: np.random.Generator, sizing: Sizing) -> 
 
 
 def chest_film(phantom: Phantom, rng: np.random.Generator, sizing: Sizing) -> Picture:
-    """A radiograph of the chest: dark lungs, white bones, or the other way round."""
+    """A chest radiograph with dark lungs and white bones, or inverted."""
     bone, tissue, air = layers(phantom)
     film = 1 - np.exp(-(rng.uniform(0.008, 0.02) * np.maximum(tissue - air, 0) + rng.uniform(0.3, 0.8) * bone))
     window = cut(phantom, film, (0.135, 0.30), (-190.0, 190.0))
@@ -96,19 +96,19 @@ def lateral_spine(phantom: Phantom, rng: np.random.Generator, sizing: Sizing) ->
 
 
 def lateral_body(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """A whole body seen from the side."""
+    """A lateral whole-body scan."""
     return lateral(phantom, rng), phantom.framing.pixel_mm
 
 
 def layers(phantom: Phantom) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Bone (g/cm2), soft tissue and air (mm) of the phantom's person, drawn anew."""
+    """Return bone (g/cm2), soft tissue and air (mm) of a phantom."""
     rng = np.random.default_rng(phantom.seed)
     bone = bone_density(skeleton(rng, phantom.person, phantom.shape), phantom.framing)
     return bone, *soft_tissue(rng, phantom.person, phantom.shape, phantom.framing)
 
 
 def lateral(phantom: Phantom, rng: np.random.Generator) -> Pixels:
-    """Turn the phantom's person by 90 degrees under the scanner: bones integrated along x, the body as deep as wide."""
+    """Scan a phantom rotated by 90 degrees: bones integrated along x, depth and width exchanged."""
     framing = phantom.framing
     solids = skeleton(np.random.default_rng(phantom.seed), phantom.person, phantom.shape)
     turned = replace(solids, centre=solids.centre[:, [1, 0, 2]], axes=solids.axes[:, :, [1, 0, 2]])
@@ -125,20 +125,20 @@ def lateral(phantom: Phantom, rng: np.random.Generator) -> Pixels:
 
 
 def as_bytes(levels: Pixels) -> NDArray[np.uint8]:
-    """Round levels to 8 bits."""
+    """Round to 8 bits."""
     return np.clip(np.round(levels), 0, 255).astype(np.uint8)
 
 
-# ---- whole bodies, none as it should be
+# Whole bodies with defects
 
 
 def background(phantom: Phantom) -> int:
-    """Level of the phantom's empty table."""
+    """Return the pixel value of the empty table."""
     return 2**phantom.scanner.bits - 1 if phantom.scanner.inverted else 0
 
 
 def row_of(phantom: Phantom, share: float) -> int:
-    """Row at a share of the body below its crown."""
+    """Return the row at a fraction of the body below its crown."""
     return int((phantom.framing.top_left_mm[0] - phantom.person.z(share)) / phantom.framing.pixel_mm[0])
 
 
@@ -150,12 +150,12 @@ def blanked(phantom: Phantom, rows: slice) -> Picture:
 
 
 def legs(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """Nothing above the pelvis, or above the thighs."""
+    """A scan without everything above the pelvis, or above the thighs."""
     return blanked(phantom, slice(0, row_of(phantom, float(rng.uniform(0.42, 0.52)))))
 
 
 def lower_half(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """Nothing above mid-thorax, so that half the spine is missing; every other one has no empty rows left."""
+    """A scan without everything above mid-thorax; every second one is cropped there."""
     first = row_of(phantom, float(rng.uniform(0.22, 0.32)))
     if rng.random() < 0.5:
         return phantom.bone[first:], phantom.framing.pixel_mm
@@ -163,12 +163,12 @@ def lower_half(phantom: Phantom, rng: np.random.Generator) -> Picture:
 
 
 def upper_half(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """Nothing below the lower ribs, so that the lumbar spine is missing."""
+    """A scan without everything below the lower ribs, and so without lumbar spine."""
     return blanked(phantom, slice(row_of(phantom, float(rng.uniform(0.26, 0.34))), None))
 
 
 def squashed(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """A body of half its height: every other row left out, at the old spacing."""
+    """A body of half its height: every second row removed, spacing unchanged."""
     rows, columns = phantom.bone.shape
     half = cv2.resize(phantom.bone, (columns, rows // 2), interpolation=cv2.INTER_AREA)
     above = int(rng.integers(0, rows - rows // 2))
@@ -178,18 +178,18 @@ def squashed(phantom: Phantom, rng: np.random.Generator) -> Picture:
 
 
 def upside_down(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """Feet at the top."""
+    """A scan with the feet at the top."""
     return np.rot90(phantom.bone, 2) if rng.random() < 0.5 else phantom.bone[::-1], phantom.framing.pixel_mm
 
 
 def on_its_side(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """Head at one side."""
+    """A scan with the head at one side."""
     turns = 1 if rng.random() < 0.5 else 3
     return np.rot90(phantom.bone, turns), (phantom.framing.pixel_mm[1], phantom.framing.pixel_mm[0])
 
 
 def two_bodies(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """Two people side by side, as wide as they are."""
+    """Two people side by side at full width."""
     other = phantom.bone[:, ::-1] if rng.random() < 0.5 else np.roll(phantom.bone, 12, axis=0)
     return np.hstack([phantom.bone, other]), phantom.framing.pixel_mm
 
@@ -201,7 +201,7 @@ def two_squeezed(phantom: Phantom, rng: np.random.Generator) -> Picture:
 
 
 def spine_hidden(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """A body whose spine is painted over with what lies beside it."""
+    """A body whose spine is replaced by its surroundings."""
     pixels = phantom.bone.copy()
     row_mm, column_mm = phantom.framing.pixel_mm
     truth = phantom.truth(-np.arange(pixels.shape[0]) * row_mm)
@@ -215,15 +215,15 @@ def spine_hidden(phantom: Phantom, rng: np.random.Generator) -> Picture:
 
 
 def tissue_image(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """The scan's other image."""
+    """The soft-tissue image of the scan."""
     return phantom.tissue, phantom.framing.pixel_mm
 
 
-# ---- no bodies at all
+# Images without a body
 
 
 def noise(phantom: Phantom, rng: np.random.Generator, exponent: float, outline: bool = False) -> Picture:
-    """Noise of a spectrum that falls with `exponent`, everywhere, in an ellipse or in the outline of a body."""
+    """Noise whose spectrum falls with `exponent`, in the whole image, an ellipse or the outline of a body."""
     shape = phantom.bone.shape
     grain = spectral(rng, shape, exponent) * 45 + 120
     if outline:
@@ -235,13 +235,13 @@ def noise(phantom: Phantom, rng: np.random.Generator, exponent: float, outline: 
 
 
 def flat_outline(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """The shadow of a body, with a little noise."""
+    """The silhouette of a body with some noise."""
     body = phantom.tissue != background(phantom)
     return as_bytes(np.where(body, 120 + rng.normal(0, 4, body.shape), 0)), phantom.framing.pixel_mm
 
 
 def photograph(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """A scene: a gradient, blurred shapes, 1/f detail, in colour."""
+    """A coloured scene: gradient, blurred shapes, 1/f detail."""
     rows, columns = phantom.bone.shape
     scene = np.empty((rows, columns, 3), dtype=np.float32)
     slope = np.linspace(rng.uniform(20, 120), rng.uniform(100, 230), rows)[:, None]
@@ -259,7 +259,7 @@ def photograph(phantom: Phantom, rng: np.random.Generator) -> Picture:
 
 
 def shapes(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """Bars and discs on black: one of them an upright bar in the middle, as a spine would be."""
+    """Bars and discs on black, with an upright bar in the middle like a spine."""
     rows, columns = phantom.bone.shape
     drawn = np.zeros((rows, columns), dtype=np.float32)
     cv2.ellipse(drawn, (columns // 2, rows // 2), (columns // 3, int(rows * 0.46)), 0, 0, 360, 90.0, -1)
@@ -271,7 +271,7 @@ def shapes(phantom: Phantom, rng: np.random.Generator) -> Picture:
 
 
 def empty_table(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """A table without a person: nothing, noise, a mattress's edge, a ruler left behind."""
+    """A table without a person: empty, noise, the edge of a mattress, or a ruler."""
     rows, columns = phantom.bone.shape
     pixels = np.abs(rng.normal(0, 3, (rows, columns))) if rng.random() < 0.5 else np.zeros((rows, columns))
     if rng.random() < 0.5:
@@ -283,7 +283,7 @@ def empty_table(phantom: Phantom, rng: np.random.Generator) -> Picture:
 
 
 def spectral(rng: np.random.Generator, shape: tuple[int, int], exponent: float) -> NDArray[np.float64]:
-    """Gaussian noise of unit spread whose amplitude falls with frequency to the power of `exponent`."""
+    """Gaussian noise of unit deviation with amplitude falling as frequency to the power of `exponent`."""
     frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :])
     frequency[0, 0] = np.inf if exponent else 1.0
     field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal(shape)) / frequency**exponent, s=shape)
@@ -296,16 +296,16 @@ def ellipse(shape: tuple[int, int]) -> NDArray[np.bool_]:
     return np.asarray((y / 0.92) ** 2 + (x / 0.6) ** 2 < 1)
 
 
-# ---- what must be accepted
+# Scans that must be accepted
 
 
 def plain(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """The bone image as it is."""
+    """The unchanged bone image."""
     return phantom.bone, phantom.framing.pixel_mm
 
 
 def mirrored(phantom: Phantom, rng: np.random.Generator) -> Picture:
-    """The bone image with left and right swapped, which nothing in it betrays."""
+    """The mirrored bone image, which cannot be recognised as such."""
     return phantom.bone[:, ::-1], phantom.framing.pixel_mm
 
 

@@ -1,9 +1,9 @@
-"""What edge-spine refuses of all that it has no business answering, and whether it accepts good scans.
+"""Measure how often unsuitable images are refused and valid scans are accepted.
 
 `python benchmarks/refusals.py [--count 1000] [--json FILE]` builds pictures of many kinds from phantoms (hip, knee,
-lateral spine, chest film, noise, half a body ...) and hands them over as PNG files with a plausible pixel spacing, so
-that only their content can betray them. pydicom's own images come twice: as the DICOM files that they are, and as bare
-pixels that are said to be 1.8 m high. Fresh phantoms say how often a good scan is turned away.
+lateral spine, chest film, noise, half a body ...) as PNG files with a plausible pixel spacing, so that only their
+content can lead to a refusal. pydicom's test images are used twice: as DICOM files, and as bare pixels scaled to a
+height of 1.8 m. Other phantoms give the rate of false refusals.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from pydicom.data import get_testdata_files
 
 ROOT = Path(__file__).resolve().parents[1]
-# started as a script, Python sees this folder only
+# `python benchmarks/NAME.py` adds only the folder of the script.
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.pictures import BODY_MM, REFUSED, TABLE_MM, TAKEN, Picture, Pixels, as_bytes  # noqa: E402
@@ -42,13 +42,13 @@ from export.training.phantoms.phantom import Phantom, make_phantom  # noqa: E402
 
 REPORT_SEED = 50_000_000
 ACCEPTED, FLAGGED = "accepted", "flagged"
-# remarks that do not warn of the answer: they tell how the image was stored
+# Flags that concern the stored image and not the quality of the result.
 _HARMLESS = {"orientation-unknown", "inverted", "pixel-spacing-given"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one picture: its kind, a refusal code or how it was accepted, and how it was scanned."""
+    """Outcome of one image: its kind, a refusal code or how it was accepted, and circumstances of the scan."""
 
     kind: str
     answer: str
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def answer_to(estimator: SpineEstimator, read: Callable[[], Scan]) -> str:
-    """Return the refusal's code, "flagged" where a remark warns of the result, or "accepted"."""
+    """Return the refusal code, "flagged" if a flag warns of the result, or "accepted"."""
     try:
         result = estimator(read())
     except Refusal as refusal:
@@ -65,7 +65,7 @@ def answer_to(estimator: SpineEstimator, read: Callable[[], Scan]) -> str:
 
 
 def from_png(picture: Picture, name: str) -> Callable[[], Scan]:
-    """Read a picture from the PNG file that holds it."""
+    """Write an image as PNG and read it."""
     pixels, spacing = picture
     return lambda: scan_from_bytes(
         cv2.imencode(".png", np.ascontiguousarray(pixels))[1].tobytes(), name, pixel_spacing=spacing
@@ -73,7 +73,7 @@ def from_png(picture: Picture, name: str) -> Callable[[], Scan]:
 
 
 def circumstances(phantom: Phantom) -> tuple[str, ...]:
-    """Name the make of scanner and what went on during the scan."""
+    """Return the make of scanner and the circumstances of the scan."""
     scanner = phantom.scanner
     names = [f"iDXA, {scanner.bits} bit" if scanner.window is None else "windowed display"]
     happened = {
@@ -90,14 +90,14 @@ _estimator: SpineEstimator
 
 
 def _open(model: Path | None) -> None:
-    """Load a worker's own model, once."""
+    """Load the model of a worker process."""
     global _estimator
     cv2.setNumThreads(1)
     _estimator = SpineEstimator(engine="onnx-cpu", model=model, threads=1)
 
 
 def outcome(task: tuple[str, int]) -> Outcome:
-    """Build and judge one picture from a (kind, seed) pair."""
+    """Build and process one image from a (kind, seed) pair."""
     kind, seed = task
     builder = TAKEN.get(kind) or REFUSED[kind]
     phantom = make_phantom(seed)
@@ -106,7 +106,7 @@ def outcome(task: tuple[str, int]) -> Outcome:
     return Outcome(kind, answer, circumstances(phantom) if kind == "phantom" else ())
 
 
-# ---- pydicom's images
+# pydicom's images
 
 
 def dicom_images() -> Iterator[tuple[Path, list[Pixels]]]:
@@ -117,7 +117,7 @@ def dicom_images() -> Iterator[tuple[Path, list[Pixels]]]:
         try:
             dataset = pydicom.dcmread(path, force=True)
             array = dataset.pixel_array
-        # files made to be damaged, and codecs that are not installed, raise many types
+        # Damaged files and missing codecs raise many types.
         except Exception:
             yield path, []
             continue
@@ -137,7 +137,7 @@ def as_picture(frame: Pixels) -> NDArray[np.uint8]:
 
 
 def dicom_outcomes() -> Iterator[Outcome]:
-    """Judge pydicom's files as files, and their frames as bare pixels: of true shape, and stretched to the table."""
+    """Process pydicom's files, and their frames as bare pixels: unchanged, and stretched to the table."""
     for path, frames in dicom_images():
         fallback = (BODY_MM / 512, BODY_MM / 512)
         kind = "pydicom, files" if frames else "pydicom, files without readable pixels"
@@ -149,11 +149,11 @@ def dicom_outcomes() -> Iterator[Outcome]:
                 yield Outcome(f"pydicom, pixels in {shape}", answer_to(_estimator, from_png(picture, path.name)))
 
 
-# ---- the table
+# The table
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
+    """Return the 95 % interval of a proportion (Wilson 1927)."""
     z = 1.96
     share, spread = hits / count, z * z / count
     middle = (share + spread / 2) / (1 + spread)
@@ -162,7 +162,7 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 
 def share(hits: int, count: int) -> dict[str, Any]:
-    """A share with its count and interval."""
+    """Format a proportion with its count and interval."""
     return {"hits": hits, "count": count, "share": hits / count, "interval_95": wilson(hits, count)}
 
 
@@ -188,7 +188,7 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Lay a report out as Markdown."""
+    """Return the report as Markdown."""
     lines = ["| kind | count | refused, by code | flagged | accepted |", "|---|---|---|---|---|"]
     for kind, answers in report["kinds"].items():
         refused = {code: number for code, number in sorted(answers.items()) if code not in (ACCEPTED, FLAGGED)}
@@ -224,7 +224,7 @@ def main() -> int:
     tasks += [(kind, options.seed + k) for kind in (*TAKEN, *REFUSED) if kind != "phantom" for k in range(few)]
     with multiprocessing.get_context("spawn").Pool(options.workers, _open, (options.model,)) as pool:
         outcomes = list(pool.imap(outcome, tasks, chunksize=4))
-    # pydicom's files are damaged on purpose: its remarks on them are of no interest here
+    # Suppress pydicom's warnings about its intentionally damaged files.
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     _open(options.model)

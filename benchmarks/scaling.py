@@ -1,10 +1,10 @@
-"""What a scan costs as work grows: the 10,000th scan of a process, and images from 300 x 100 to 8,000 x 3,000 pixels.
+"""Measure time and memory over 10,000 scans in one process, and for images from 300 x 100 to 8,000 x 3,000 pixels.
 
 `python benchmarks/scaling.py [--scans 10000] [--runs 15] [--engine auto] [--model M] [--only scans|sizes]
 [--json FILE]`. All images are the bundled synthetic scan, resampled to other pixel sizes, as DICOM files. Scans of one
-process take turns between three sizes and write result.json each; time and memory are noted at the 1st, 10th, 100th,
-... scan, and memory is flat where the last is within 5 % of the 100th. Each size and number of threads gets a process
-of its own, whose peak memory is then that size's.
+process alternate between three sizes and write result.json; time and memory are recorded at the 1st, 10th, 100th, ...
+scan, and memory counts as constant if the last value is within 5 % of the 100th. Each size and number of threads runs
+in a process of its own, to measure its peak memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from edge_spine.errors import EdgeSpineError, Refusal
 from edge_spine.outputs import write_outputs
 
 BUNDLED = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
-# as scanners and other exports have them
+# Sizes of scanners and of other exports.
 ONE_PROCESS = ((791, 272), (600, 206), (1200, 412))
 SIZES = ((300, 100), (400, 138), (791, 272), (1600, 550), (3200, 1100), (5600, 2000), (8000, 3000))
 REFUSED = ((90, 31), (8400, 3000))
@@ -41,7 +41,7 @@ PACKAGES = ("onnxruntime", "openvino", "pydicom", "psutil")
 
 
 def resampled(rows: int, columns: int) -> bytes:
-    """Return the bundled scan with another number of pixels for the same millimetres, as an 8-bit DICOM file."""
+    """Return the bundled scan resampled to another number of pixels, as an 8-bit DICOM file."""
     dataset = pydicom.dcmread(BUNDLED)
     finer = rows * columns > dataset.Rows * dataset.Columns
     how = cv2.INTER_CUBIC if finer else cv2.INTER_AREA
@@ -59,7 +59,7 @@ def marks(scans: int) -> list[int]:
 
 
 def many_scans(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Do many scans in this process, and note time and memory on the way."""
+    """Process many scans in this process, and record time and memory."""
     files = []
     for rows, columns in ONE_PROCESS:
         files.append(folder / f"{rows}.dcm")
@@ -79,7 +79,7 @@ def many_scans(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def flatness(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Compare memory at the last mark with that at the 100th scan; None where there are no such two."""
+    """Compare memory at the last mark with that at the 100th scan; None if there are fewer scans."""
     by_count = {row["scans"]: row["memory_mb"] for row in rows}
     first, last = by_count.get(FLAT_FROM), rows[-1]["memory_mb"]
     if rows[-1]["scans"] <= FLAT_FROM or first is None or last is None:
@@ -88,7 +88,7 @@ def flatness(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def one_size(job: tuple[int, int, int, int, str, str]) -> dict[str, Any]:
-    """Time the stages of one size of image; the first run, which warms up, is left out."""
+    """Time the stages of one image size, without the first run."""
     rows, columns, threads, runs, engine, model = job
     found: dict[str, Any] = {"rows": rows, "columns": columns, "threads": threads, "code": None}
     cv2.setNumThreads(threads)
@@ -125,7 +125,7 @@ def sizes(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def text_of_scans(found: dict[str, Any]) -> str:
-    """Lay out time and memory at the marks."""
+    """Return time and memory at the marks as a table."""
     table = laid_out(
         ("scan", "p50, ms", "p90, ms", "memory now, MB"),
         [(f"{row['scans']:,}", row["ms"]["p50"], row["ms"]["p90"], row["memory_mb"]) for row in found["marks"]],
@@ -137,7 +137,7 @@ def text_of_scans(found: dict[str, Any]) -> str:
 
 
 def text_of_sizes(rows: list[dict[str, Any]]) -> str:
-    """Lay out the stages of every size."""
+    """Return the stages of each size as a table."""
     cells: list[tuple[object, ...]] = []
     for row in rows:
         size = f"{row['rows']:,} x {row['columns']:,}"
@@ -152,13 +152,13 @@ def text_of_sizes(rows: list[dict[str, Any]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run as a program."""
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scans", type=int, default=10_000, help="in one process")
-    parser.add_argument("--runs", type=int, default=15, help="of each size")
+    parser.add_argument("--scans", type=int, default=10_000, help="scans in one process")
+    parser.add_argument("--runs", type=int, default=15, help="runs of each size")
     parser.add_argument("--engine", choices=ENGINES, default="auto")
     parser.add_argument("--model", default="spine", help="a packaged model or the folder of a bundle")
-    parser.add_argument("--only", choices=("scans", "sizes"), help="half of it")
+    parser.add_argument("--only", choices=("scans", "sizes"), help="run only one of the two parts")
     parser.add_argument("--json", type=Path, help="write the report here")
     options = parser.parse_args(arguments)
     if options.scans < 1 or options.runs < 1:

@@ -1,1 +1,1 @@
-"""The PyTorch side of edge-spine: from a checkpoint to a model bundle."""
+"""Convert a PyTorch checkpoint to a model bundle."""

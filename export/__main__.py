@@ -1,4 +1,4 @@
-"""``python -m export CHECKPOINT --out BUNDLE``: from weights to a model bundle."""
+"""Convert weights to a model bundle: ``python -m export CHECKPOINT --out BUNDLE``."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(options: argparse.Namespace) -> None:
-    # PyTorch takes seconds to import: wrong usage should be said before.
+    # PyTorch takes seconds to import; report wrong usage before.
     from export.checkpoint import load_regressor
     from export.forms import summary
     from export.package import build_bundle, find_card, read_card
@@ -130,7 +130,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 def _localiser(path: Path | None) -> bytes:
     if path is None:
-        # whoever brings weights alone wants a bundle that runs
+        # Weights alone get the packaged localiser, so that the bundle runs.
         bundled = load_bundle()
         return bundled.read(bundled.file_with_role("localiser"))
     try:
@@ -169,7 +169,7 @@ def _crop_archive(path: Path) -> Crops:
         with np.load(path, allow_pickle=False) as arrays:
             crops: Crops = arrays["crops"]
             return crops
-    except Exception:  # a damaged archive makes zipfile and NumPy raise many types
+    except Exception:  # A damaged archive raises many types in zipfile and NumPy.
         raise UsageError(f"{path.name}: not an archive with an array 'crops'") from None
 
 

@@ -1,4 +1,4 @@
-"""Take out the mean error that rounding a convolution's weights causes, in its bias.
+"""Correct biases for the mean error of the INT8 rounding of convolution weights.
 
 After a ReLU a convolution's inputs have a mean far from zero, so the rounding errors of its weights add
 up to a constant per output channel. That constant is known: the sum of the weights' errors times the mean
@@ -21,14 +21,14 @@ _ERRORS_ONLY = 3
 
 
 def correct_biases(graph: onnx.ModelProto, crops: NDArray[np.uint8]) -> onnx.ModelProto:
-    """Return a float32 graph whose biases make up for the coming INT8 rounding of the weights.
+    """Return a float32 graph with biases corrected for the INT8 rounding of the weights.
 
     Parameters
     ----------
     graph : onnx.ModelProto
         float32, batch norms folded; it is not changed.
     crops : ndarray
-        uint8 (N, 224, 224), the calibration set.
+        uint8 (N, 224, 224), calibration set.
     """
     corrected = onnx.ModelProto()
     corrected.CopyFrom(graph)
@@ -39,7 +39,7 @@ def correct_biases(graph: onnx.ModelProto, crops: NDArray[np.uint8]) -> onnx.Mod
         kernel = weights[node.input[1]]
         error = (kernel - rounded(kernel)).sum(axis=(2, 3), dtype=np.float64)
         old = weights[node.input[2]] if len(node.input) > 2 else 0
-        # A bias of its own for each node: the exporter shares equal ones.
+        # The exporter shares equal biases; each node needs its own.
         name = f"{node.name}.corrected_bias"
         bias = (old + error @ means[node.input[0]]).astype(np.float32)
         corrected.graph.initializer.append(numpy_helper.from_array(bias, name))
@@ -52,7 +52,7 @@ def correct_biases(graph: onnx.ModelProto, crops: NDArray[np.uint8]) -> onnx.Mod
 
 
 def rounded(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a kernel (out, in, height, width) as INT8 keeps it: symmetric, one scale per output channel."""
+    """Return a kernel (out, in, height, width) rounded as in INT8: symmetric, one scale per output channel."""
     scale = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / _WEIGHT_STEPS
     scale[scale == 0] = 1
     return np.round(kernel / scale) * scale
@@ -72,7 +72,7 @@ def _channel_means(
     totals: dict[str, NDArray[np.float64]] = {}
     for crop in crops:
         image = crop_tensor(crop)
-        # An empty list of names would ask for every output.
+        # An empty list of names would request every output.
         outputs = session.run(inner, {INPUT_NAME: image}) if inner else []
         maps = {INPUT_NAME: image, **dict(zip(inner, outputs, strict=True))}
         for name in tensors:

@@ -25,37 +25,37 @@ from edge_spine.errors import EdgeSpineError
 from export.lite import Network, SpineLite
 from export.regressor import SpineRegressor
 
-# Where training scripts put the weights beside an epoch and an optimiser.
+# Keys of the weights in checkpoints with epoch and optimiser.
 _WRAPPERS = ("model_state_dict", "state_dict", "model", "net")
 _EPOCH = "epoch"
-# The published training script states the epoch in the file's name only: "epoch:12-loss_valid-points:0.017.pt".
+# The published training script writes the epoch only in the file name: "epoch:12-loss_valid-points:0.017.pt".
 _NAMED_EPOCH = re.compile(r"epoch\W?(\d{1,9})")
 _KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Layout = Literal["auto", "released", "own"]
-# Set by DataParallel around every name.
+# Prefix of every name by DataParallel.
 _PARALLEL = "module."
-# Counts training steps; evaluation does not read it, and slim files leave it out.
+# Number of training steps; not used in evaluation and optional.
 _UNUSED = "num_batches_tracked"
 
 
 class CheckpointError(EdgeSpineError):
-    """A file does not hold the weights of this network."""
+    """A file does not contain weights of this network."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights came from.
+    """Origin of weights.
 
     Attributes
     ----------
     file : str
-        File name without folders.
+        File name without folder.
     sha256 : str
-        Of the whole file.
+        SHA-256 of the file.
     epoch : int or None
-        As the file or its name states it.
+        Epoch as stated in the file or its name.
     found : str
-        What the file is, in words: layout, epoch, tensors, parameters and their type.
+        Description: layout, epoch, tensors, parameters and their type.
     """
 
     file: str
@@ -65,7 +65,7 @@ class Source:
 
 
 def load_regressor(path: str | os.PathLike[str], layout: Layout = "auto") -> tuple[Network, Source]:
-    """Build the network with the weights of a file: the published one, or spine-lite where the file holds that.
+    """Load the published network or spine-lite from a file of weights.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def load_regressor(path: str | os.PathLike[str], layout: Layout = "auto") -> tup
     Raises
     ------
     CheckpointError
-        The file holds something else; one line says what differs.
+        The file does not contain these weights; the message names the difference.
     """
     path = Path(path)
     try:
@@ -108,7 +108,7 @@ def load_regressor(path: str | os.PathLike[str], layout: Layout = "auto") -> tup
 
 
 def _is_lite(tensors: Mapping[str, Tensor]) -> bool:
-    """Tell by its first layer, which reads one channel."""
+    """Return whether weights are those of spine-lite, whose first layer reads one channel."""
     stem = tensors.get("model.0.weight")
     return stem is not None and stem.shape[1:2] == (1,)
 
@@ -135,7 +135,7 @@ def _from_torch(file: str, content: bytes) -> tuple[dict[str, Tensor], int | Non
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception:  # torch.load raises whatever its reader, zip or pickle meets
+    except Exception:  # torch.load passes on exceptions of zip and pickle.
         raise CheckpointError(
             f"{file}: damaged, or it holds pickled objects other than tensors, which are never loaded; "
             "save model.state_dict() instead"
@@ -166,7 +166,7 @@ def _refuse_differences(file: str, found: Mapping[str, Tensor], network: Network
     kind, wanted = type(network).__name__, network.state_dict()
     odd = [name for name, value in found.items() if not _is_plain(name, value)]
     if odd:
-        # anything else could fail in ways of its own as soon as its shape or values are asked for
+        # Other objects could raise any exception when shape or values are read.
         raise CheckpointError(
             f"{file} does not hold the weights of {kind}: {len(odd)} tensors are no dense floating-point "
             f"arrays, such as {odd[0]} ({str(found[odd[0]].dtype).removeprefix('torch.')})"

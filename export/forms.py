@@ -1,8 +1,8 @@
-"""Every form of a network beside its INT8 file: made, compared with PyTorch float32, and gated.
+"""Derive the other forms of a network, and compare each with PyTorch float32.
 
-TensorRT's INT8 form follows from the INT8 file. Where it misses its tolerance, the pairs that cost most are left out,
-one after another, until it passes with room to spare: `choose_exact`; `python -m export.studies.sensitivity` prints
-the table.
+TensorRT's INT8 form is derived from the INT8 file. If it misses its tolerance, the layers with the largest error are
+kept in higher precision, one after another, until it passes with margin (`choose_exact`);
+`python -m export.studies.sensitivity` prints the table.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edge_spine.engines.verification import Verification, compare, crop_tensor
 from edge_spine.network import INPUT_NAME, OUTPUT_NAME
 from export.verify import check
 
-# a form is good enough when it needs no more than this share of its tolerance
+# A form passes with margin below this fraction of its tolerance.
 ROOM = 0.85
 MOST_EXACT = 12
 _ERRORS_ONLY = 3
@@ -32,24 +32,24 @@ Outputs = NDArray[np.float32]
 
 
 def half_graph(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a float32 graph with weights and arithmetic in float16, its two ends still in float32."""
+    """Return a graph with weights and arithmetic in float16, and float32 input and output."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     copied = onnx.ModelProto()
     copied.CopyFrom(graph)
     with warnings.catch_warnings():
-        # it warns of every weight below float16's smallest number, which becomes that number
+        # The converter warns of each weight below float16's smallest number.
         warnings.simplefilter("ignore")
         half = convert_float_to_float16(copied, keep_io_types=True)
-    # the casts at the two ends were appended behind everything
+    # The casts of input and output were appended at the end.
     OnnxModel(half).topological_sort()
     onnx.checker.check_model(half)
     return half
 
 
 def answers(model: bytes, crops: Crops) -> Outputs:
-    """Run a graph in ONNX Runtime as it is written, without any rewriting of it: what TensorRT's form computes.
+    """Run a graph in ONNX Runtime without graph optimisation, to compute the output of TensorRT's form.
 
     Parameters
     ----------
@@ -82,14 +82,14 @@ def sensitivity(
     crops : ndarray
         uint8 (K, 224, 224).
     judge : callable
-        Compares outputs for `crops` with the reference.
+        Compares outputs for `crops` with the reference outputs.
     said : callable
-        Takes a line of text for each reader.
+        Called with a line of text for each reader.
 
     Returns
     -------
     list of (name, Verification)
-        What helps most comes first.
+        Largest improvement first.
     """
     rows = []
     for name in quantised_readers(symmetric_graph(model)):
@@ -102,19 +102,19 @@ def sensitivity(
 def choose_exact(
     model: bytes, crops: Crops, judge: Callable[[Outputs], Verification], said: Callable[[str], None] = print
 ) -> tuple[list[str], Verification]:
-    """Find the readers that must not be quantised for TensorRT's INT8 form to pass with room to spare.
+    """Choose the readers to keep in higher precision so that TensorRT's INT8 form passes with margin.
 
     Returns
     -------
     exact : list of str
-        None where the form passes as it is; else those that help most, as few as are needed.
+        The fewest readers with the largest improvement; empty if the form passes unchanged.
     verification : Verification
-        Of the form with them.
+        Verification of the form with these readers.
 
     Raises
     ------
     GateError
-        Not even `MOST_EXACT` of them are enough.
+        `MOST_EXACT` readers are not enough.
     """
     exact: list[str] = []
     found = judge(answers(symmetric_graph(model), crops))
@@ -131,7 +131,7 @@ def choose_exact(
 def gated_forms(
     model: bytes, half: bytes | None, crops: Crops, expected: Outputs, model_pixel_mm: float
 ) -> tuple[dict[str, dict[str, Any]], list[Verification]]:
-    """Derive and gate every form but the INT8 file itself, which `export.verify.pass_gate` judges.
+    """Derive and verify each form except the INT8 file, see `export.verify.pass_gate`.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def gated_forms(
     Returns
     -------
     forms : dict
-        For the manifest: where each form comes from, and its agreement with PyTorch float32.
+        For the manifest: origin of each form, and its agreement with PyTorch float32.
     verifications : list of Verification
 
     Raises
@@ -174,7 +174,7 @@ def gated_forms(
 
 
 def summary(verifications: Sequence[Verification]) -> str:
-    """Lay the gate's figures out, a line a form."""
+    """Return the verifications as a table, one line per form."""
     head = f"{'form':10}{'mean mm':>9}{'p99 mm':>9}{'Cobb deg':>10}{'3D mm':>9}{'IoU':>9}  accepted"
     lines = [head]
     for found in verifications:

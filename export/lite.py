@@ -1,9 +1,9 @@
-"""spine-lite: a smaller network with the published network's inputs and outputs, for machines that are slower.
+"""Define spine-lite, a smaller network with the inputs and outputs of the published one, for slower machines.
 
 It is the published ResNet50 trunk without its fourth stage and without the transformer, at half the resolution from
-the first pooling on, reading one of the three equal channels. Instead of averaging over the whole map, its last layer
-reads every cell of a narrow one, which keeps places that a short network would otherwise lose. It starts from the
-weights of the large network (`SpineLite.start_from`) and learns from its answers (`export.training.train --teacher`).
+the first pooling on, reading one of the three equal channels. Its last layer reads every cell of a narrow map instead
+of an average, which preserves positions. It is initialised from the large network (`SpineLite.start_from`) and trained
+on its outputs (`export.training.train --teacher`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from export.regressor import CELLS, OUTPUTS, ResidualBlock, SpineRegressor
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 4, 2))
 TRUNK_CHANNELS = 1024
 CELL_CHANNELS = 32
-# children of both trunks that hold weights: here, in the published network
+# Children with weights: of this trunk, of the published network.
 _SHARED = ((1, 1), (5, 4), (6, 5), (7, 6))
 
 
 class SpineLite(nn.Module):
-    """From a spine crop to six curves, about a sixth of the published network's arithmetic.
+    """Map a spine crop to six curves with about a sixth of the published network's arithmetic.
 
     Inputs and outputs are those of `export.regressor.SpineRegressor`, at 224 x 224 only.
     """
@@ -75,14 +75,14 @@ class SpineLite(nn.Module):
 
     @torch.no_grad()
     def start_from(self, large: SpineRegressor) -> SpineLite:
-        """Take the weights that both networks have from the large one, in place; the others stay as they are.
+        """Copy the weights common to both networks from the large one, in place.
 
         Returns
         -------
         SpineLite
-            Itself.
+            The network itself.
         """
-        # the sum over equal channels is what the large network computes
+        # For equal channels, the large network computes their sum.
         self.model[0].weight.copy_(large.model[0].weight.sum(dim=1, keepdim=True))
         for here, there in _SHARED:
             given = large.model[there].state_dict()
@@ -90,5 +90,5 @@ class SpineLite(nn.Module):
         return self
 
 
-# what can be exported
+# Networks that can be exported.
 Network = SpineRegressor | SpineLite

@@ -1,4 +1,4 @@
-"""From the PyTorch network to a float32 ONNX graph: opset 17, one image, checked and compared."""
+"""Export the PyTorch network to a float32 ONNX graph (opset 17, batch of one) and compare both."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRAPH_TOLERANCE = 0.02 / INPUT_SIZE
 
 
 class GraphError(EdgeSpineError):
-    """The exported graph is not the network that it was made from."""
+    """The exported graph differs from the network."""
 
 
 def export_graph(regressor: Network) -> onnx.ModelProto:
@@ -33,7 +33,7 @@ def export_graph(regressor: Network) -> onnx.ModelProto:
     Parameters
     ----------
     regressor : SpineRegressor or SpineLite
-        Evaluated in its evaluation mode, which it is left in.
+        Set to evaluation mode.
 
     Returns
     -------
@@ -45,12 +45,12 @@ def export_graph(regressor: Network) -> onnx.ModelProto:
     Raises
     ------
     GraphError
-        ONNX's checker refuses the graph, its ends differ, or its output differs from PyTorch's by
-        more than `GRAPH_TOLERANCE`.
+        ONNX's checker rejects the graph, or inputs, outputs or their values differ by more than
+        `GRAPH_TOLERANCE`.
     """
     regressor.eval()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
-        # The tracing exporter is announced as superseded, but the new one needs onnxscript and opset 18.
+        # The tracing exporter is deprecated, but the new one requires onnxscript and opset 18.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             with_thin_head(regressor).eval(),
@@ -67,7 +67,7 @@ def export_graph(regressor: Network) -> onnx.ModelProto:
 
 
 def check_graph(graph: onnx.ModelProto, regressor: Network) -> float:
-    """Check a float32 graph against the network on two soft random images.
+    """Compare a float32 graph with the network on two smooth random images.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def check_graph(graph: onnx.ModelProto, regressor: Network) -> float:
     generator = torch.Generator().manual_seed(1)
     largest = 0.0
     for _ in range(2):
-        # Soft grey blotches: noise or colour is far from a scan, where float32's rounding itself grows.
+        # Smooth grey images: on noise or colour, far from a scan, float32 rounding errors grow.
         coarse = torch.rand((1, 1, 14, 14), generator=generator)
         soft = nn.functional.interpolate(coarse, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear")
         image = soft.expand(INPUT_SHAPE).contiguous()

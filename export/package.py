@@ -1,4 +1,4 @@
-"""Put a bundle together: quantise, compare, and only then write the folder, whole or not at all."""
+"""Build a bundle: quantise, compare, then write the folder atomically."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ LAYOUT = {
 
 @dataclass(frozen=True)
 class Card:
-    """What only people can say about a model.
+    """Description of a model by its authors.
 
     Attributes
     ----------
     name, version : str
         Of the model.
     training : str
-        One honest paragraph about the training data.
+        One paragraph about the training data.
     licence : str
         Of the weights.
     evaluation : Mapping

@@ -1,7 +1,7 @@
-"""From the float32 graph to INT8 for processors: QDQ, unsigned asymmetric activations.
+"""Quantise the float32 graph to INT8 for processors: QDQ, unsigned asymmetric activations.
 
 ONNX Runtime fuses this form (uint8 activations, int8 weights per output channel) into integer
-convolutions; the symmetric form that TensorRT asks for leaves many of them in float there.
+convolutions; it leaves many convolutions of TensorRT's symmetric form in float.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ METHODS = {
     "percentile": CalibrationMethod.Percentile,
     "entropy": CalibrationMethod.Entropy,
 }
-# Parts of the network by the names that the exporter gives their nodes.
+# Parts of the network by node names of the exporter.
 PARTS = {
     "stem": ("/model/model.0/",),
     "attention": ("/net.3/MatMul", "/net.3/Mul", "/net.3/Add", "/net.3/Softmax", "/net.3/pos_emb/"),
@@ -41,18 +41,18 @@ _QUANTISED_OPERATORS = ["Conv", "Relu", "MaxPool", "AveragePool", "Add", "MatMul
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the activations' ranges are found, and what stays in float32.
+    """Calibration method, and parts that stay in float32.
 
     Attributes
     ----------
     method : str
         "minmax", "percentile" or "entropy".
     percentile : float
-        For "percentile": the share (%) of a tensor's values that its range must hold.
+        For "percentile": percentage of a tensor's values inside its range.
     float_parts : tuple of str
-        Names out of `PARTS`.
+        Keys of `PARTS`.
     bias_correction : bool
-        Whether the biases make up for the rounding of the weights, see `export.bias_correction`.
+        Whether to correct biases for the rounding of the weights, see `export.bias_correction`.
     """
 
     method: str = "percentile"
@@ -61,7 +61,7 @@ class Recipe:
     bias_correction: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse names that do not exist."""
+        """Raise ValueError for unknown names."""
         if self.method not in METHODS:
             raise ValueError(f"calibration method {self.method!r} is none of {', '.join(METHODS)}")
         unknown = set(self.float_parts) - set(PARTS)
@@ -89,7 +89,7 @@ def quantise(graph: onnx.ModelProto, crops: NDArray[np.uint8], recipe: Recipe) -
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantised"))
         onnx.save(graph, plain)
-        # All shapes are static, so that symbolic inference (and sympy) has nothing to add.
+        # Shapes are static, so symbolic inference (and sympy) is not needed.
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         ready = onnx.load(prepared)
         if recipe.bias_correction:
@@ -113,7 +113,7 @@ def quantise(graph: onnx.ModelProto, crops: NDArray[np.uint8], recipe: Recipe) -
                     "WeightSymmetric": True,
                     "CalibTensorRangeSymmetric": False,
                     "CalibPercentile": recipe.percentile,
-                    # One crop at a time: the histograms of all crops at once need tens of gigabytes.
+                    # One crop at a time; histograms of all crops need tens of GB.
                     "CalibStridedMinMax": 1,
                 },
             )
@@ -123,7 +123,7 @@ def quantise(graph: onnx.ModelProto, crops: NDArray[np.uint8], recipe: Recipe) -
 
 
 class CropReader(CalibrationDataReader):
-    """Hands crops, uint8 (N, 224, 224), to the calibration, in a range that it sets."""
+    """Provide crops, uint8 (N, 224, 224), to the calibration."""
 
     def __init__(self, crops: NDArray[np.uint8]) -> None:
         self._crops = crops
@@ -134,7 +134,7 @@ class CropReader(CalibrationDataReader):
         return len(self._crops)
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        """Go on with the crops from `start_index` to before `end_index`."""
+        """Continue with the crops from `start_index` to `end_index`, exclusive."""
         self._place, self._end = start_index, end_index
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:

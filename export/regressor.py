@@ -13,7 +13,7 @@ github.com/EmmanuelleB985/DXA-to-3D (``model.py``, class ``RegressionModel_Trans
 ``linear``   2048 to 1254 after the global average
 ===========  ====================================================================================
 
-It is built here from plain PyTorch so that neither package is needed.
+It is written in plain PyTorch, so neither package is needed.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class BottleBlock(nn.Module):
         super().__init__()
         inner = channels // projection
         mixed = heads * head_channels
-        # The identity stands where the released layout pools, so that the indices after it agree.
+        # The identity replaces the pooling of the released layout, to keep the later indices.
         self.net = nn.Sequential(
             nn.Conv2d(channels, inner, 1, bias=False),
             nn.BatchNorm2d(inner),
@@ -214,7 +214,7 @@ class BottleBlock(nn.Module):
 
 
 class BottleStack(nn.Module):
-    """Three bottleneck transformer blocks after another, as the released checkpoint has them."""
+    """Stack of three bottleneck transformer blocks, as in the released checkpoint."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class BottleStack(nn.Module):
 
 
 class SpineRegressor(nn.Module):
-    """From a spine crop to six curves; weights are named as in the released checkpoint.
+    """Map a spine crop to six curves; weights are named as in the released checkpoint.
 
     The input is float32 (N, 3, 224, 224) in [0, 1], three equal channels, without ImageNet's mean
     and deviation. The output is float32 (N, 1254): read row-major as (N, 209, 6), crop pixels / 224,
@@ -237,7 +237,7 @@ class SpineRegressor(nn.Module):
     Parameters
     ----------
     transformer : bool
-        False leaves the bottleneck transformer out: ResNet50 alone, as the paper compares it.
+        False for ResNet50 without bottleneck transformer, as in the paper's comparison.
     """
 
     architecture = (
@@ -258,7 +258,7 @@ class SpineRegressor(nn.Module):
 
     @torch.no_grad()
     def init_(self, mean_output: Tensor | None = None) -> SpineRegressor:
-        """Set weights to train from scratch, in place.
+        """Initialise weights for training from scratch, in place.
 
         Convolutions get He's normal initialisation, every batch norm gamma 1 except the last of each
         residual branch, which gets 0 so that a block starts as its shortcut (Goyal et al. 2017; the
@@ -273,7 +273,7 @@ class SpineRegressor(nn.Module):
         Returns
         -------
         SpineRegressor
-            Itself.
+            The network itself.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -1,7 +1,7 @@
-"""A last layer of low rank as two thin ones: the same map in a fraction of the numbers.
+"""Factorise a last layer of low rank into two smaller layers.
 
 Networks trained here add a few dozen principal shapes to a mean curve, so the matrix of their last layer, (1254, 2048)
-in the published network, has that rank. A matrix of full rank, as in the released checkpoint, is left as it is.
+in the published network, has that rank. A matrix of full rank, as in the released checkpoint, is not changed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import nn
 from export.lite import Network
 
 MOST_SHAPES = 128
-# float16 storage leaves singular values of about 4e-4 of the largest where the matrix had none
+# float16 rounding adds singular values of about 4e-4 of the largest.
 NEGLIGIBLE = 2e-3
 
 
 def with_thin_head(regressor: Network) -> Network:
-    """Return the network with its last layer split in two where its rank allows; the argument stays as it is.
+    """Return a copy of the network with its last layer factorised if its rank permits.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The gate of a bundle: INT8 on the processor must agree with PyTorch float32 on crops of its own."""
+"""Compare INT8 on the processor with PyTorch float32, and reject a bundle beyond tolerance."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from export.lite import Network
 
 
 class GateError(EdgeSpineError):
-    """The quantised network strays too far from the one that it was made from."""
+    """The quantised network differs too much from the original."""
 
 
 def reference_outputs(regressor: Network, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return what PyTorch float32 makes of crops.
+    """Return the output of PyTorch float32.
 
     Parameters
     ----------
     regressor : SpineRegressor or SpineLite
-        Evaluated in its evaluation mode.
+        Set to evaluation mode.
     crops : ndarray
         uint8 (K, 224, 224).
 
@@ -49,25 +49,25 @@ def pass_gate(
     Parameters
     ----------
     model : bytes
-        The ONNX file as it would be shipped.
+        ONNX file of the bundle.
     crops : ndarray
         uint8 (K, 224, 224), none of them used for calibration.
     expected : ndarray
         float32 (K, 1254), from `reference_outputs`.
     precision : str
-        What the manifest will state.
+        Precision for the manifest.
     model_pixel_mm : float
         Nominal size of a crop pixel.
 
     Returns
     -------
     Verification
-        The figures, when the gate is passed.
+        Figures of the comparison.
 
     Raises
     ------
     GateError
-        The difference is beyond the tolerance of this precision.
+        The difference exceeds the tolerance of this precision.
     """
     with OnnxEngine(model, provider="onnx-cpu", precision=precision) as engine:
         found = np.concatenate([engine.infer(crop_tensor(crop)) for crop in crops])
@@ -76,12 +76,12 @@ def pass_gate(
 
 
 def check(result: Verification) -> Verification:
-    """Return a verification that is passed.
+    """Return a verification, or raise if it is not passed.
 
     Raises
     ------
     GateError
-        It is not.
+        A figure exceeds its tolerance.
     """
     if not result.passed:
         whole = result.deviations[-1]

@@ -1,1 +1,1 @@
-"""The command `edge-spine`; its door is `main.main`."""
+"""The command `edge-spine`; the entry point is `main.main`."""

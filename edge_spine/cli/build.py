@@ -10,20 +10,20 @@ from edge_spine.cli.common import DONE, Verbs
 
 
 def add_to(verbs: Verbs) -> None:
-    """Add the verb to the command."""
+    """Register the verb."""
     verb = verbs.add(
         "build",
         run,
-        "build TensorRT's plan for this machine's GPU, so that the first scan need not wait for it",
+        "build the TensorRT plan for this machine's GPU before the first scan",
         "edge-spine build",
         verbs.exact,
         verbs.model,
     )
-    verb.add_argument("--force", action="store_true", help="build even where a good plan is there")
+    verb.add_argument("--force", action="store_true", help="rebuild even if a valid plan exists")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build TensorRT's plan."""
+    """Build the TensorRT plan."""
     from edge_spine.bundle import load_bundle
     from edge_spine.engines.forms import tensorrt_form
     from edge_spine.engines.tensorrt.engine import ready_plan

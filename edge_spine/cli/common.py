@@ -1,4 +1,4 @@
-"""What the verbs share: exit statuses, parent parsers, argument types, and lines of output."""
+"""Exit statuses, parent parsers, argument types and output functions shared by the verbs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DONE, PARTLY, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 class Verbs:
-    """The sub-parsers of the command, and the parent parsers with the options that several verbs take.
+    """Sub-parsers of the command, and parent parsers with the options common to several verbs.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Verbs:
         example: str,
         *parents: argparse.ArgumentParser,
     ) -> argparse.ArgumentParser:
-        """Add a verb: its name, the function that runs it, a line of help, an example and parent parsers."""
+        """Register a verb and return its parser."""
         verb: argparse.ArgumentParser = self._verbs.add_parser(
             name,
             help=help_text,
@@ -85,9 +85,9 @@ def _talk() -> argparse.ArgumentParser:
     talk.add_argument("--json", action="store_true", help="print JSON instead of text")
     loud = talk.add_mutually_exclusive_group()
     loud.add_argument(
-        "-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="more on stderr"
+        "-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="log more to stderr"
     )
-    loud.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="only errors")
+    loud.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="log errors only")
     return talk
 
 
@@ -96,7 +96,7 @@ def _model(talk: argparse.ArgumentParser) -> argparse.ArgumentParser:
     model.add_argument(
         "--model",
         metavar="MODEL",
-        help="spine (default), lite (smaller and faster, a little less exact), or the folder of a model bundle",
+        help="spine (default), lite (smaller and faster, slightly less accurate), or the folder of a model bundle",
     )
     return model
 
@@ -127,7 +127,7 @@ def add_spacing(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--imager-spacing",
         action="store_true",
-        help="take ImagerPixelSpacing where there is no other: the detector's, which makes lengths too large",
+        help="use ImagerPixelSpacing where there is no other; at the detector, it makes lengths too large",
     )
 
 
@@ -158,7 +158,7 @@ def _spacing(text: str) -> tuple[float, float]:
 
 
 def load_estimator(arguments: argparse.Namespace) -> SpineEstimator:
-    """Load the model and the engine that were asked for."""
+    """Load model and engine as given on the command line."""
     from edge_spine.estimator import SpineEstimator
 
     if arguments.threads is not None:
@@ -169,7 +169,7 @@ def load_estimator(arguments: argparse.Namespace) -> SpineEstimator:
 
 
 def print_report(arguments: argparse.Namespace, report: Report) -> None:
-    """Print the line of one scan."""
+    """Print the report of one scan."""
     print(json.dumps(asdict(report)) if arguments.json else report.line(), flush=True)
 
 
@@ -179,7 +179,7 @@ def complain(what: object) -> None:
 
 
 def need(extra: str, *modules: str) -> None:
-    """Stop before anything else where a verb's packages are missing."""
+    """Raise UsageError if packages of a verb are missing."""
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        raise UsageError(f"{', '.join(missing)} not installed; add it with: pip install 'edge-spine[{extra}]'")
+        raise UsageError(f"{', '.join(missing)} not installed; add it with: pip install '.[{extra}]'")

@@ -14,11 +14,11 @@ _log = logging.getLogger("edge_spine.cli")
 
 
 def add_to(verbs: Verbs) -> None:
-    """Add the verb to the command."""
+    """Register the verb."""
     verb = verbs.add(
         "compare",
         run,
-        "show what has changed between two scans of one person, beside the measurement error",
+        "compare two scans of one person, with the measurement error of each change",
         "edge-spine compare 2023.dcm 2024.dcm --out change",
         verbs.engine,
         verbs.model,
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     comparison = compare(before, after)
     if comparison.person == "different":
-        _log.warning("the two scans name different persons: what follows is no change")
+        _log.warning("the two scans are of different patients; the differences are not changes over time")
     table = json.dumps(comparison.to_dict())
     if arguments.out is not None:
         from edge_spine.files import write_files

@@ -14,7 +14,7 @@ _DEMO_SCAN = "synthetic_whole_body.dcm"
 
 
 def add_to(verbs: Verbs) -> None:
-    """Add the verb to the command."""
+    """Register the verb."""
     verb = verbs.add(
         "demo",
         run,

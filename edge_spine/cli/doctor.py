@@ -1,4 +1,4 @@
-"""What is installed here, which engines run and why not, and whether the model is whole."""
+"""The verb ``doctor``: report installed packages, usable engines and the state of the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edge_spine.errors import BundleError, EngineUnavailable
 from edge_spine.version import __version__
 
 _ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
-# What is looked for, and the distributions that can bring it.
+# Packages, and the distributions that provide them.
 _PACKAGES = {
     "numpy": ("numpy",),
     "opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless"),
@@ -33,18 +33,18 @@ _PACKAGES = {
 
 
 def add_to(verbs: Verbs) -> None:
-    """Add the verb to the command."""
+    """Register the verb."""
     verbs.add(
         "doctor",
         run,
-        "tell what is installed, which engines run, and whether the model is whole",
+        "report installed packages, usable engines and the state of the model",
         "edge-spine doctor --json",
         verbs.model,
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what is found here."""
+    """Print the findings."""
     findings = examine(arguments.model)
     print(json.dumps(findings) if arguments.json else as_text(findings))
     if findings["bundle"]["problem"]:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examine(model: str | Path | None = None) -> dict[str, Any]:
-    """Look at this installation.
+    """Examine this installation.
 
     Parameters
     ----------
@@ -73,8 +73,7 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
     problems = engine_problems()
     auto = None
     if bundle is not None:
-        # What a library claims and what loads can differ: only opening an engine shows that it runs. TensorRT would
-        # build for minutes, and is taken at its word.
+        # An installed engine can fail to load, so each is opened, except TensorRT, whose build takes minutes.
         for name in [name for name, why in problems.items() if why is None and name != "tensorrt"]:
             problems[name], _ = _opening(bundle, name)
         auto = "tensorrt" if problems["tensorrt"] is None else _opening(bundle, "auto")[1]
@@ -101,7 +100,7 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
 
 
 def as_text(findings: dict[str, Any]) -> str:
-    """Return what `examine` found, in words."""
+    """Return the findings of `examine` as text."""
     rows = [
         ("edge-spine", findings["edge_spine"]),
         ("python", f"{findings['python']} on {findings['platform']}"),
@@ -116,7 +115,7 @@ def as_text(findings: dict[str, Any]) -> str:
     rows.append(("plans", plans.get("problem") or f"{', '.join(plans['names']) or 'none'}, in {plans['folder']}"))
     for name, why in findings["engines"].items():
         rows.append((f"engine {name}", "runs" if why is None else why.removeprefix(f"{name}: ")))
-    rows.append(("engine auto", f"takes {findings['auto']}" if findings["auto"] else "finds no engine to take"))
+    rows.append(("engine auto", f"uses {findings['auto']}" if findings["auto"] else "finds no usable engine"))
     bundle = findings["bundle"]
     whole = f"{bundle['name']} {bundle['version']}, {len(bundle['files'])} files, all hashes match"
     rows.append(("model", bundle["problem"] or whole))
@@ -134,7 +133,7 @@ def _bundle(model: str | Path | None) -> tuple[Bundle | None, str | None]:
 
 
 def _opening(bundle: Bundle, engine: str) -> tuple[str | None, str | None]:
-    """Return why an engine does not open, and the name of the one that did."""
+    """Return the reason why an engine does not open, or the name of the opened one."""
     try:
         with open_engine(bundle, engine) as opened:
             return None, opened.name
@@ -143,7 +142,7 @@ def _opening(bundle: Bundle, engine: str) -> tuple[str | None, str | None]:
 
 
 def _conflict() -> str | None:
-    """Notice the two packages of ONNX Runtime in one environment: the later one has overwritten the other."""
+    """Return a message if both packages of ONNX Runtime are installed; the later one overwrites the other."""
     installed = [name for name in _ONNX_RUNTIMES if _version(name)]
     if len(installed) < 2:
         return None

@@ -1,6 +1,6 @@
-"""The command ``edge-spine``: one line a scan on stdout, everything else on stderr, honest exit statuses.
+"""Run the command ``edge-spine``: one line per scan on stdout, messages on stderr.
 
-0: all scans done. 1: a scan was refused or failed, or the model or engine is not usable. 2: wrong usage or
+Exit status 0: all scans done. 1: a scan was refused or failed, or the model or engine is not usable. 2: wrong usage or
 nothing to do. 130: interrupted.
 """
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        Arguments without the program's name; those of the process where they are not given.
+        Arguments without the program's name; `sys.argv` by default.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     for stream in (sys.stdout, sys.stderr):
-        # A file name that the terminal's encoding lacks must not end the run.
+        # A file name outside the terminal's encoding must not end the run.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read stdout has left; the interpreter must not try to flush to it again.
+        # The reader of stdout has closed it; prevent the interpreter from flushing to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PARTLY
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edge-spine",
-        description="The 3D spine from one whole-body DXA scan. Research use only. Not for diagnosis.",
+        description="Estimate the 3D spine from one whole-body DXA scan. Research use only. Not for diagnosis.",
         epilog="edge-spine VERB -h shows an example of each verb.",
     )
     parser.add_argument("--version", action="version", version=f"edge-spine {__version__}")
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextmanager
 def _logging(verbosity: int) -> Iterator[None]:
-    """Send our log to stderr, and keep the DICOM packages' away: they quote values, which may name a patient."""
+    """Log to stderr; silence the DICOM packages, whose messages may quote patient data."""
     ours = logging.getLogger("edge_spine")
     theirs = [logging.getLogger(name) for name in ("pydicom", "pynetdicom", "highdicom")]
     handler, silence = logging.StreamHandler(sys.stderr), logging.NullHandler()

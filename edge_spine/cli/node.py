@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +14,11 @@ _log = logging.getLogger("edge_spine.cli")
 
 
 def add_to(verbs: Verbs) -> None:
-    """Add the verb to the command."""
+    """Register the verb."""
     verb = verbs.add(
         "node",
         run,
-        "serve as a DICOM node: scans in by C-STORE, results out by C-STORE",
+        "run a DICOM node: receive scans and send results by C-STORE",
         "edge-spine node --config node.toml",
         verbs.talk,
     )
@@ -25,14 +26,17 @@ def add_to(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until a signal comes."""
+    """Serve until a signal arrives."""
     need("node", "pynetdicom", "highdicom", "prometheus_client", "filelock")
     from edge_spine.node.config import load_config
     from edge_spine.node.service import Node
     from edge_spine.node.signals import until_signal
 
     config = load_config(arguments.config)
-    with Node(config, partial(print_report, arguments)) as node, until_signal(node.end) as was_interrupted:
+    with (
+        closing(Node(config, partial(print_report, arguments))) as node,
+        until_signal(node.end) as was_interrupted,
+    ):
         where = config.destination
         _log.warning(
             "%s listens on %s:%d; results go to %s at %s:%d",

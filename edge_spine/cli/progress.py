@@ -1,4 +1,4 @@
-"""What a person at a terminal sees of a long run: a bar while it lasts, and a table at its end. All on stderr."""
+"""Progress bar and final summary of a long run, on stderr."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ _BAR_WIDTH = 24
 
 
 class Progress:
-    """A bar, where stderr is a terminal and there are several scans, and the summary of several.
+    """Progress bar, shown where stderr is a terminal, and summary; both for several scans only.
 
     Parameters
     ----------
-    count : int
-        How many scans there are.
     quiet : bool
         Show neither.
     """
 
-    def __init__(self, count: int, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self.begin(0)
+
+    def begin(self, count: int) -> None:
+        """Start with a number of scans."""
         self._count = count
-        self._summarised = count > 1 and not quiet
+        self._summarised = count > 1 and not self._quiet
         self._shown = self._summarised and sys.stderr.isatty()
         self._started = time.perf_counter()
         self._length = 0
         self._ends: Counter[tuple[str, str]] = Counter()
 
     def show(self, name: str) -> None:
-        """Draw the bar with the scan that is in work."""
+        """Draw the bar with the name of the current scan."""
         if not self._shown:
             return
         done, seconds = self._ends.total(), time.perf_counter() - self._started
@@ -40,24 +43,24 @@ class Progress:
         text = f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {done}/{self._count}"
         if done:
             text += f" {done / seconds:.1f} scans/s, {_duration(seconds / done * (self._count - done))} left,"
-        # A longer line would wrap, and could not be taken back.
+        # A longer line would wrap and could not be erased.
         text = f"{text} {name}"[: shutil.get_terminal_size().columns - 1]
         self.clear()
         self._length = len(text)
         print(f"\r{text}", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
-        """Take the bar off its line, so that a result can stand there."""
+        """Erase the bar."""
         if self._length:
             print("\r" + " " * self._length + "\r", end="", file=sys.stderr, flush=True)
             self._length = 0
 
     def count(self, report: Report) -> None:
-        """Note what became of a scan."""
+        """Count a finished scan."""
         self._ends[report.status, report.code or ""] += 1
 
     def summarise(self) -> None:
-        """Print how many scans were done, refused for which reason, and failed."""
+        """Print the number of scans by status and refusal code, and the speed."""
         if not self._summarised:
             return
         seconds = time.perf_counter() - self._started

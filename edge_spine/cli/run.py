@@ -18,7 +18,7 @@ _log = logging.getLogger("edge_spine.cli")
 
 
 def add_to(verbs: Verbs) -> None:
-    """Add the verb to the command."""
+    """Register the verb."""
     verb = verbs.add(
         "run",
         run,
@@ -38,12 +38,12 @@ def add_to(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Estimate the spine in the scans that the user named."""
+    """Estimate the spine in the given scans."""
     return run_scans(arguments, find_scans(arguments.inputs))
 
 
 def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
-    """Estimate the spine in scans, one line each."""
+    """Estimate the spine in scans and print a line for each."""
     from edge_spine.cli.progress import Progress
     from edge_spine.reading.checks import check_given_spacing
 
@@ -55,7 +55,8 @@ def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
     all_done = True
     with load_estimator(arguments) as estimator:
         _log.info("model loaded in %.0f ms", (time.perf_counter() - started) * 1000)
-        progress = Progress(len(scans), quiet=arguments.verbosity < 0)
+        progress = Progress(quiet=arguments.verbosity < 0)
+        progress.begin(len(scans))
         for scan_file in scans:
             progress.show(scan_file.source)
             folder = arguments.out / scan_file.name

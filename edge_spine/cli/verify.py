@@ -9,7 +9,7 @@ from edge_spine.cli.common import DONE, PARTLY, Verbs
 
 
 def add_to(verbs: Verbs) -> None:
-    """Add the verb to the command."""
+    """Register the verb."""
     verbs.add(
         "verify",
         run,
@@ -21,7 +21,7 @@ def add_to(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare the engine with the bundle's references."""
+    """Compare the engine's output with the references in the bundle."""
     from edge_spine.bundle import load_bundle
     from edge_spine.engines import open_engine
     from edge_spine.engines.verification import verify

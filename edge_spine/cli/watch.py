@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from edge_spine.runner import Report
 
 
 def add_to(verbs: Verbs) -> None:
-    """Add the verb to the command."""
+    """Register the verb."""
     verb = verbs.add(
         "watch",
         run,
@@ -31,16 +32,16 @@ def add_to(verbs: Verbs) -> None:
         verbs.engine,
         verbs.model,
     )
-    verb.add_argument("folder", metavar="IN", type=Path, help="scans appear here; when done they move to IN/done")
-    verb.add_argument("out", metavar="OUT", type=Path, help="results go to OUT/<name>-<hash>/")
+    verb.add_argument("folder", metavar="IN", type=Path, help="folder to watch; processed scans are moved to IN/done")
+    verb.add_argument("out", metavar="OUT", type=Path, help="results are written to OUT/<name>-<hash>/")
     verb.add_argument("--write", **formats_option())
     add_spacing(verb)
     verb.add_argument("--poll", metavar="SECONDS", type=seconds, default=2.0, help="default: %(default)g")
-    verb.add_argument("--once", action="store_true", help="end when nothing is left to do")
+    verb.add_argument("--once", action="store_true", help="exit when no scan is left")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Watch a folder until a signal comes, or until nothing is left where that was asked for."""
+    """Watch a folder until a signal arrives or, with ``--once``, until no scan is left."""
     need("node", "filelock")
     from edge_spine.node.signals import until_signal
     from edge_spine.node.watch import WatchFolder
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     with (
         load_estimator(arguments) as estimator,
-        WatchFolder(arguments.folder, arguments.out, estimator, formats, read, show) as watch,
+        closing(WatchFolder(arguments.folder, arguments.out, estimator, formats, read, show)) as watch,
         until_signal(watch.end) as was_interrupted,
     ):
         watch.run(poll_s=arguments.poll, once=arguments.once)

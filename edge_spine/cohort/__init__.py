@@ -1,4 +1,7 @@
-"""Thousands of scans into Parquet files, on a process pool, Ray or Dask; the door is `SpineBatch`. See README.md."""
+"""Process thousands of scans into Parquet files on a process pool, Ray or Dask. See README.md.
+
+Entry points: `SpineBatch` for one batch, `run.run_cohort` for a whole cohort, `read_cohort` for its results.
+"""
 
 from __future__ import annotations
 

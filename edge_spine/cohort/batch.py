@@ -1,4 +1,4 @@
-"""The one thing that every worker of a cohort does, wherever it runs."""
+"""The work that each worker of a cohort does, on every kind of worker."""
 
 from __future__ import annotations
 
@@ -24,28 +24,27 @@ if TYPE_CHECKING:
     from edge_spine.reading.files import ScanFile
     from edge_spine.result import SpineResult
 
-# The localiser's network serves one thread at a time.
+# The localiser's network is not safe for concurrent calls.
 _ONE_AT_A_TIME = threading.Lock()
 
 
 class SpineBatch:
-    """Estimate the spine in batches of scans: a callable that travels to workers without its model.
+    """Estimate the spine in batches of scans; picklable, without the loaded model.
 
-    It is what Ray Data's `map_batches` takes (a class with `__call__`), and what this package's own pool, Ray and Dask
-    runs send. The model is loaded by the first call, once in each process.
+    A callable class as Ray Data's `map_batches` expects. The model is loaded by the first call, once in each process.
 
     Parameters
     ----------
     model, engine, threads, precision
         As in `edge_spine.SpineEstimator`.
     model_sha256 : str, optional
-        What the model's manifest must hash to on the worker.
+        Required SHA-256 of the model's manifest on the worker.
     imager_spacing : bool
         As in `edge_spine.read_scan`.
     formats : sequence of str
-        Files to write for each scan besides its row, see `edge_spine.outputs.registry`; none by default.
+        Files to write for each scan in addition to its row, see `edge_spine.outputs.registry`.
     folder : str, optional
-        Where those files go, each scan's in a folder of its own.
+        Folder of those files, with a subfolder for each scan.
     """
 
     def __init__(
@@ -61,15 +60,15 @@ class SpineBatch:
         folder: str | None = None,
     ) -> None:
         if formats and folder is None:
-            raise UsageError("files of each scan need a folder to go to")
+            raise UsageError("formats are given but no folder to write them to")
         self.model, self.engine, self.threads, self.precision = model, engine, threads, precision
         self.model_sha256, self.imager_spacing = model_sha256, imager_spacing
         self.formats, self.folder = tuple(formats), folder
-        # pickled with the rest, so that a worker can tell whether it is the same software
+        # Pickled, so that a worker can compare it with its own version.
         self.version = __version__
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """Take a batch of paths to a batch of rows.
+        """Process a batch of scans.
 
         Parameters
         ----------
@@ -80,13 +79,13 @@ class SpineBatch:
         Returns
         -------
         dict
-            Column name to list, see `edge_spine.cohort.rows`: a row for each scan, several for a zip of several. What
-            a scan lacks or is refused for is said in its row.
+            Column name to list, see `edge_spine.cohort.rows`: one row for each scan of a file. A refused or failed
+            scan has a row with its code and message.
 
         Raises
         ------
         EdgeSpineError
-            This worker has another version or model than whoever sent the batch, or no engine.
+            The worker's version or model differs from the sender's, or no engine runs there.
         """
         rows = self.rows(scans_of(batch))
         return {name: [row[name] for row in rows] for name in NAMES}
@@ -98,7 +97,7 @@ class SpineBatch:
             return [row for scan in scans for row in self._rows_of(scan, estimator)]
 
     def load(self) -> SpineEstimator:
-        """Load the model, where this process has not done so before, and check that it is the right one."""
+        """Return the loaded model of this process after checking version and model hash."""
         if self.version != __version__:
             raise EdgeSpineError(f"a worker has edge-spine {__version__}, the run was started with {self.version}")
         estimator = _estimator(self.model, self.engine, self.threads, self.precision)
@@ -134,13 +133,13 @@ class SpineBatch:
 
 
 def folder_name(scan: Scan, file: ScanFile) -> str:
-    """Return a name that no other scan of any manifest has: what it is called, and a hash of what it is."""
+    """Return a unique folder name: the file's name and a hash of its path."""
     whole = f"{scan.path}\n{file.entry}"
     return f"{file.name}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def scans_of(batch: Mapping[str, Sequence[Any]]) -> list[Scan]:
-    """Turn a batch of columns into scans."""
+    """Convert columns to scans."""
     paths = [str(path) for path in batch[PATH]]
     ids = [str(scan_id) for scan_id in batch.get(ID, paths)]
     spacings = [batch.get(name, [None] * len(paths)) for name in (ROW_SPACING, COLUMN_SPACING)]
@@ -151,7 +150,7 @@ def scans_of(batch: Mapping[str, Sequence[Any]]) -> list[Scan]:
 
 
 def rows_of(batch: SpineBatch, scans: Sequence[Scan]) -> list[Row]:
-    """Do a batch in whatever process this is; importable, so that clusters send its name and not its code."""
+    """Process a batch; a module-level function, which clusters pickle by name."""
     return batch.rows(scans)
 
 

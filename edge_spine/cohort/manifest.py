@@ -1,4 +1,4 @@
-"""What a cohort consists of: a list of files, read without opening any of them."""
+"""Read the manifest of a cohort: a list of scan files."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Scan:
     Attributes
     ----------
     id : str
-        Whatever the study calls it; its path as the manifest has it where there is no other name.
+        The study's name of the scan; its path in the manifest where there is none.
     path : str
-        The file, absolute. A zip stands for all the scans in it.
+        Absolute path. A zip stands for all scans in it.
     pixel_spacing_mm : (row, column) or None
         For files that hold none.
     """
@@ -37,7 +37,7 @@ class Scan:
 
 
 def read_manifest(manifest: Path, pixel_spacing_mm: tuple[float, float] | None = None) -> list[Scan]:
-    """Read the list of a cohort's scans; none of them is opened, and none needs to be there yet.
+    """Read a manifest; the scans themselves are not opened and need not exist yet.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def read_manifest(manifest: Path, pixel_spacing_mm: tuple[float, float] | None =
     Raises
     ------
     UsageError
-        It cannot be read, a line makes no sense, an id stands for two files, or there is no scan in it.
+        The manifest cannot be read, a spacing is invalid, an id names two files, or there is no scan.
     """
     if manifest.is_dir():
         base = manifest.absolute()
@@ -67,7 +67,7 @@ def read_manifest(manifest: Path, pixel_spacing_mm: tuple[float, float] | None =
     by_id: dict[str, str] = {}
     for scan in scans:
         if by_id.setdefault(scan.id, scan.path) != scan.path:
-            raise UsageError(f"{manifest.name}: the id {scan.id!r} stands for two files; each needs its own")
+            raise UsageError(f"{manifest.name}: the id {scan.id!r} names two files; give each its own id")
         by_path.setdefault(scan.path, scan)
     if not by_path:
         raise UsageError(
@@ -98,7 +98,6 @@ def _lines(manifest: Path, text: str, spacing: tuple[float, float] | None) -> It
             if path and not path.startswith("#"):
                 yield Scan(path, str(base / path), spacing)
         return
-    # other columns are the study's own
     try:
         for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=mark):
             cells = {(name or "").strip().lower(): value for name, value in row.items() if isinstance(value, str)}

@@ -1,4 +1,4 @@
-"""Workers of a Dask cluster that is there already; each process keeps its loaded model."""
+"""Workers of an existing Dask cluster; each process keeps its loaded model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from edge_spine.errors import EdgeSpineError, UsageError
 
 
 class DaskWorkers(Workers):
-    """The workers of a Dask cluster, all of them; start those with one thread each.
+    """All workers of a Dask cluster, which should run one thread each.
 
     Parameters
     ----------
     batch : SpineBatch
-        What they do.
+        Work to do.
     address : str
-        Of the scheduler, such as "tcp://10.0.0.5:8786".
+        Address of the scheduler, such as "tcp://10.0.0.5:8786".
 
     Raises
     ------
@@ -42,7 +42,7 @@ class DaskWorkers(Workers):
         self._running: dict[Any, tuple[Scan, ...]] = {}
 
     def submit(self, scans: tuple[Scan, ...]) -> None:
-        """Hand a chunk over; where its worker dies, Dask gives it to another."""
+        """Submit a chunk; Dask reschedules it when its worker dies."""
         self._running[self._client.submit(rows_of, self._batch, scans, pure=False)] = scans
 
     def wait(self, seconds: float) -> list[Finished]:
@@ -65,7 +65,7 @@ class DaskWorkers(Workers):
         return found
 
     def close(self) -> None:
-        """Take back what still runs, and leave the cluster as it was."""
+        """Cancel running chunks and disconnect; the cluster keeps running."""
         self._client.cancel(list(self._running))
         self._running = {}
         self._client.close()

@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster that is there already: actors, each with its own loaded model."""
+"""Workers on an existing Ray cluster: actors, each with its own loaded model."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _PATIENCE_S = 10
 
 
 class RayWorkers(Workers):
-    """Actors on the nodes of a Ray cluster, one for each of its processors unless told otherwise.
+    """Actors on the nodes of a Ray cluster.
 
     Parameters
     ----------
     batch : SpineBatch
-        What they do.
+        Work to do.
     address : str
-        Of the cluster, as `ray.init` takes it.
+        Address of the cluster, as for `ray.init`.
     count : int, optional
-        How many.
+        Number of actors; one for each processor by default.
 
     Raises
     ------
@@ -42,14 +42,14 @@ class RayWorkers(Workers):
             raise UsageError(f"--ray {address}: no cluster answers there ({type(error).__name__})") from None
         threads = batch.threads or 1
         self.count = count or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
-        # A dead actor comes back, on another node if need be; its chunk is the run's to send again.
+        # Ray restarts a dead actor, on another node if necessary; the run sends its chunk again.
         actor = ray.remote(num_cpus=threads, max_restarts=-1, max_task_retries=0)(RayWorker)
         self._actors = [actor.remote(batch) for _ in range(self.count)]
         self._load = [0] * self.count
         self._running: dict[Any, tuple[tuple[Scan, ...], int]] = {}
 
     def submit(self, scans: tuple[Scan, ...]) -> None:
-        """Hand a chunk to the actor with the least to do."""
+        """Submit a chunk to the actor with the fewest pending chunks."""
         chosen = self._load.index(min(self._load))
         self._load[chosen] += 1
         self._running[self._actors[chosen].rows.remote(scans)] = scans, chosen
@@ -73,7 +73,7 @@ class RayWorkers(Workers):
         return found
 
     def close(self) -> None:
-        """End the actors, and leave the cluster as it was."""
+        """Kill the actors and disconnect; the cluster keeps running."""
         for actor in self._actors:
             self._ray.kill(actor)
         self._actors = []
@@ -81,7 +81,7 @@ class RayWorkers(Workers):
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself would try for minutes."""
+    """Raise UsageError unless the port accepts a connection; `ray.init` itself would retry for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
         return
@@ -92,7 +92,7 @@ def _check_answers(address: str) -> None:
 
 
 class RayWorker:
-    """What an actor is; importable, so that its code does not travel."""
+    """The actor class; at module level, so that Ray pickles it by name."""
 
     def __init__(self, batch: SpineBatch) -> None:
         self._batch = batch

@@ -1,4 +1,4 @@
-"""A process pool on this machine."""
+"""Process pool on this machine."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ import sys
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing.connection import Connection
 
 from edge_spine.cohort.batch import SpineBatch, rows_of
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
 from edge_spine.cohort.workers import Finished, Workers
 
-# Windows can wait for no more at once
+# Limit of WaitForMultipleObjects, as in concurrent.futures.
 _MOST_ON_WINDOWS = 61
 
 
 def usable_cores() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class ProcessPool(Workers):
-    """Workers in processes of this machine.
+    """Worker processes on this machine.
 
     Parameters
     ----------
     batch : SpineBatch
-        What they do.
+        Work to do.
     count : int, optional
-        How many; as many as processors where it is not given.
+        Number of processes; the number of processors by default.
     """
 
     def __init__(self, batch: SpineBatch, count: int | None = None) -> None:
@@ -42,20 +44,23 @@ class ProcessPool(Workers):
         self.count = min(count or usable_cores(), most)
         self._batch = batch
         self._running: dict[Future[list[Row]], tuple[Scan, ...]] = {}
+        self._context = multiprocessing.get_context("spawn")
+        # The workers end when the writing end is closed: by `close`, or by the death of this process.
+        self._lifeline, self._writer = self._context.Pipe(duplex=False)
         self._pool = self._start()
 
     def submit(self, scans: tuple[Scan, ...]) -> None:
-        """Hand a chunk over."""
+        """Submit a chunk."""
         try:
             future = self._pool.submit(rows_of, self._batch, scans)
         except BrokenProcessPool:
-            # it broke since the last look; `wait` will report what it had
+            # The pool broke since the last call of `wait`, which will report this chunk as lost.
             future = Future()
             future.set_exception(BrokenProcessPool())
         self._running[future] = scans
 
     def wait(self, seconds: float) -> list[Finished]:
-        """Return what has finished; the death of one process ends the pool, and all its chunks are lost."""
+        """Return finished chunks; when one process dies, the pool is restarted and all running chunks are lost."""
         ready, _ = wait(self._running, seconds, return_when=FIRST_COMPLETED)
         if any(isinstance(future.exception(), BrokenProcessPool) for future in ready):
             ready, _ = wait(self._running, seconds)
@@ -70,26 +75,22 @@ class ProcessPool(Workers):
 
     def close(self) -> None:
         """End the processes."""
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join(5)
+        self._writer.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._lifeline.close()
 
     def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.count, multiprocessing.get_context("spawn"), initializer=_begin)
+        return ProcessPoolExecutor(self.count, self._context, initializer=_begin, initargs=(self._lifeline,))
 
 
-def _begin() -> None:
-    # Ctrl-C is the run's business: it writes what is finished, and then ends its workers.
+def _begin(lifeline: Connection) -> None:
+    # On Ctrl-C the run writes the finished rows, and then ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_run, daemon=True).start()
+    threading.Thread(target=_end_with_the_run, args=(lifeline,), daemon=True).start()
 
 
-def _end_with_the_run() -> None:
-    """A worker whose run was killed would wait for work for ever."""
-    run = multiprocessing.parent_process()
-    if run is not None:
-        run.join()
-        os._exit(1)
+def _end_with_the_run(lifeline: Connection) -> None:
+    """Exit when the other end of the pipe is closed."""
+    with suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os._exit(1)

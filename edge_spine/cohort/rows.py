@@ -1,4 +1,4 @@
-"""The columns of a cohort: one place for their names, types and meaning. README.md here explains each."""
+"""Columns of a cohort's table: names and types. README.md in this folder explains each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from edge_spine.result import SpineResult
 
-# A failure without a refusal code still needs a word to count it by.
+# Codes of failures, which have no refusal code.
 FAILED, WORKER_DIED = "failed", "worker-died"
 _MODEL = ("name", "version", "sha256", "engine", "precision")
 _ANGLES = ("max_cobb_deg", "kyphosis_t4_t12_deg", "lordosis_l1_l5_deg", "plane_of_maximal_curvature_deg")
@@ -52,7 +52,7 @@ Row = dict[str, Any]
 
 
 def schema() -> pyarrow.Schema:
-    """Return the columns' types for Parquet."""
+    """Return the Parquet schema."""
     import pyarrow as pa
 
     kinds = dict.fromkeys(TEXTS, pa.string()) | dict.fromkeys(NUMBERS, pa.float64())
@@ -62,18 +62,18 @@ def schema() -> pyarrow.Schema:
 
 
 def row_of(scan_id: str, path: str, entry: str | None, report: Report, result: SpineResult | None) -> Row:
-    """Return what is kept of one scan.
+    """Return the row of one scan.
 
     Parameters
     ----------
     scan_id, path : str
-        As the manifest has them.
+        As in the manifest.
     entry : str or None
-        The scan within a zip.
+        Name of the scan within a zip.
     report : Report
-        What became of it.
+        Status, code, message and times.
     result : SpineResult or None
-        Where it was done.
+        The result, where the status is done.
     """
     row: Row = dict.fromkeys(NAMES)
     row |= {"id": scan_id, "path": path, "entry": entry, "edge_spine_version": __version__}
@@ -103,8 +103,8 @@ def row_of(scan_id: str, path: str, entry: str | None, report: Report, result: S
 
 
 def lost_row(scan_id: str, path: str, times: int) -> Row:
-    """Return the row of a scan that ended the process of whoever worked on it, again and again."""
-    report = Report(path, "failed", WORKER_DIED, f"the worker process ended {times} times while it had this scan")
+    """Return the row of a scan whose worker process died at each attempt."""
+    report = Report(path, "failed", WORKER_DIED, f"the worker process died {times} times while processing this scan")
     return row_of(scan_id, path, None, report, None)
 
 

@@ -1,35 +1,79 @@
-"""A whole run: what is left to do goes to the workers, what comes back goes to the shards."""
+"""Run a cohort: send the remaining scans to the workers, and write their rows to the shards."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
-from edge_spine.cohort.manifest import Scan
+from edge_spine.bundle import load_bundle
+from edge_spine.cohort.batch import SpineBatch
+from edge_spine.cohort.manifest import Scan, read_manifest
+from edge_spine.cohort.pool import ProcessPool, usable_cores
 from edge_spine.cohort.rows import Row, lost_row
 from edge_spine.cohort.shards import Shards
 from edge_spine.cohort.workers import Finished, Workers
 
 SCANS_A_CHUNK = 8
-# enough that no worker waits for the next, few enough that a crash repeats little
+# Enough that no worker is idle, few enough that a crash repeats little work.
 CHUNKS_A_WORKER = 2
-# counted while a scan has the workers to itself, so that it is to blame
+# Deaths are counted only while the scan is processed alone, so that the cause is certain.
 MOST_DEATHS = 3
 _LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
+class Options:
+    """Options of a run.
+
+    Attributes
+    ----------
+    manifest : Path
+        See `edge_spine.cohort.manifest.read_manifest`.
+    out : Path
+        Folder of the results; an unfinished run there is continued.
+    model, engine, threads, precision
+        As in `edge_spine.SpineEstimator`.
+    pixel_spacing_mm, imager_spacing
+        As in `edge_spine.read_scan`.
+    formats : sequence of str
+        Files to write for each scan, see `edge_spine.outputs.registry`.
+    workers : int or None
+        Number of processes or Ray actors; all processors by default.
+    ray, dask : str or None
+        Address of a cluster to use instead of processes on this machine.
+    retry_failed : bool
+        Process failed scans again.
+    """
+
+    manifest: Path
+    out: Path
+    model: str | Path | None = None
+    engine: str = "auto"
+    threads: int | None = None
+    precision: str = "auto"
+    pixel_spacing_mm: tuple[float, float] | None = None
+    imager_spacing: bool = False
+    formats: Sequence[str] = ()
+    workers: int | None = None
+    ray: str | None = None
+    dask: str | None = None
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """How many scans ended how, by (status, code), this run's and earlier ones'."""
+    """Counts of the scans by (status, code), those of earlier runs included."""
 
     ends: Counter[tuple[str, str]]
     earlier: int
 
     def line(self) -> str:
-        """Return it as a line for people."""
+        """Return a one-line summary."""
         said = ", ".join(
             f"{number} {status}" + (f" ({code})" if code else "") for (status, code), number in self._sorted()
         )
@@ -38,7 +82,7 @@ class Outcome:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON: ``scans``, ``earlier``, and ``ends``, a list of status, code and count."""
+        """Return plain values for JSON: ``scans``, ``earlier``, and ``ends``, a list of status, code and count."""
         ends = [{"status": status, "code": code or None, "count": number} for (status, code), number in self._sorted()]
         return {"scans": self.ends.total(), "earlier": self.earlier, "ends": ends}
 
@@ -51,17 +95,93 @@ class Outcome:
         return all(status == "done" for status, _ in self.ends)
 
 
+def run_cohort(
+    options: Options, began: Callable[[int], None] = lambda count: None, seen: Callable[[Row], None] = lambda row: None
+) -> Outcome:
+    """Estimate the spine in the scans of a manifest.
+
+    Parameters
+    ----------
+    options : Options
+        Scans, model, workers and output folder.
+    began : callable
+        Called once with the number of scans that are left to do.
+    seen : callable
+        Called with each new row.
+
+    Returns
+    -------
+    Outcome
+        Of all scans of the manifest, those of earlier runs included.
+
+    Raises
+    ------
+    UsageError
+        The manifest or the folder cannot be used, or no cluster answers at the address.
+    EdgeSpineError
+        No worker can work.
+    """
+    scans = read_manifest(options.manifest, options.pixel_spacing_mm)
+    bundle = load_bundle(options.model)
+    note = {
+        "schema": "edge-spine/cohort/1",
+        "model": f"{bundle.name} {bundle.version}",
+        "model_sha256": bundle.sha256,
+        "precision": options.precision,
+        "imager_spacing": options.imager_spacing,
+    }
+    with closing(Shards(options.out, note)) as shards:
+        left, earlier = left_to_do(scans, shards, retry_failed=options.retry_failed)
+        began(len(left))
+        ends: Counter[tuple[str, str]] = Counter()
+
+        def count(row: Row) -> None:
+            ends[row["status"], row["code"] or ""] += 1
+            seen(row)
+
+        if left:
+            with closing(_workers(options, bundle.sha256)) as workers:
+                work_through(left, workers, shards, count)
+    return Outcome(earlier.ends + ends, earlier.earlier)
+
+
+def _workers(options: Options, model_sha256: str) -> Workers:
+    threads = options.threads
+    if threads is None and (options.ray or options.dask or (options.workers or usable_cores()) > 1):
+        # Several workers use all processors together; more threads would compete for them.
+        threads = 1
+    batch = SpineBatch(
+        options.model,
+        options.engine,
+        threads,
+        options.precision,
+        model_sha256=model_sha256,
+        imager_spacing=options.imager_spacing,
+        formats=options.formats,
+        folder=str((options.out / "scans").absolute()) if options.formats else None,
+    )
+    if options.ray:
+        from edge_spine.cohort.on_ray import RayWorkers
+
+        return RayWorkers(batch, options.ray, options.workers)
+    if options.dask:
+        from edge_spine.cohort.on_dask import DaskWorkers
+
+        return DaskWorkers(batch, options.dask)
+    return ProcessPool(batch, options.workers)
+
+
 def left_to_do(scans: Iterable[Scan], shards: Shards, *, retry_failed: bool) -> tuple[list[Scan], Outcome]:
-    """Return the scans that have no row yet, and how those ended that have one.
+    """Return the scans without a row, and the counts of those with one.
 
     Parameters
     ----------
     scans : iterable of Scan
         The manifest.
     shards : Shards
-        What is there.
+        Existing results.
     retry_failed : bool
-        Do again what failed; what was refused stays refused.
+        Include failed scans; refused scans are never repeated.
     """
     ended = shards.ended()
     left = []
@@ -78,23 +198,23 @@ def left_to_do(scans: Iterable[Scan], shards: Shards, *, retry_failed: bool) -> 
 def work_through(
     scans: Iterable[Scan], workers: Workers, shards: Shards, seen: Callable[[Row], None], chunk: int = SCANS_A_CHUNK
 ) -> None:
-    """Do scans until none is left; nothing is lost where a worker dies.
+    """Process all scans; no scan is lost when a worker dies.
 
-    A chunk whose worker died is done again scan by scan, with nothing else under way, so that a scan that ends its
-    worker is found; after `MOST_DEATHS` such ends it becomes a failed row.
+    The scans of a chunk whose worker died are repeated one by one with no other work running, which identifies a scan
+    that crashes its worker; after `MOST_DEATHS` such crashes it gets a row with the code "worker-died".
 
     Parameters
     ----------
     scans : iterable of Scan
-        Taken as they are needed.
+        Consumed lazily.
     workers : Workers
-        Who does them.
+        Where the scans are processed.
     shards : Shards
         Where the rows go.
     seen : callable
-        Is told of every row.
+        Called with each row.
     chunk : int
-        Scans that a worker gets at a time.
+        Number of scans per chunk.
     """
     source = iter(scans)
     suspects: deque[Scan] = deque()

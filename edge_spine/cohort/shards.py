@@ -1,4 +1,4 @@
-"""A cohort's results on disk: Parquet shards that appear whole, and a note of what they belong to."""
+"""Write a cohort's results as Parquet shards, atomically, with a note of model and options beside them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edge_spine.cohort.rows import FAILED, WORKER_DIED, Row, schema
@@ -22,13 +21,13 @@ if TYPE_CHECKING:
 _NOTE, _LOCK, _SHARDS = "cohort.json", ".lock", "shards"
 _NAME = re.compile(r"part-(\d{8})\.parquet")
 ROWS_A_SHARD = 1000
-# what a crash may cost
+# The most work that a crash can lose.
 SECONDS_A_SHARD = 30.0
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a scan of an earlier run ended.
+    """Status and code of a scan of an earlier run.
 
     Attributes
     ----------
@@ -41,24 +40,24 @@ class Ended:
 
     @property
     def failed(self) -> bool:
-        """Whether another try may help."""
+        """Whether another attempt may succeed."""
         return self.code in (FAILED, WORKER_DIED)
 
 
 class Shards:
-    """The results in a folder, for one run at a time; a context manager.
+    """The results in a folder, locked for one run at a time.
 
     Parameters
     ----------
     folder : Path
-        Made where it does not exist.
+        Created if missing.
     note : mapping
-        What all rows of the folder have in common (model, options); a later run must have the same.
+        Model and options common to all rows of the folder; those of a later run must be equal.
 
     Raises
     ------
     UsageError
-        Another run works on this folder, or it belongs to a run with another model or other options.
+        Another run holds the folder, or its results have another model or other options.
     """
 
     def __init__(self, folder: Path, note: Mapping[str, Any]) -> None:
@@ -69,7 +68,7 @@ class Shards:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"--out {folder.name}: the folder cannot be used ({error.strerror})") from None
-        # an operating system's lock: it ends with the process, however that ends
+        # The operating system releases this lock when the process ends.
         self._lock = FileLock(folder / _LOCK)
         try:
             self._lock.acquire(timeout=0)
@@ -85,10 +84,10 @@ class Shards:
         self._due = 0.0
 
     def ended(self) -> dict[tuple[str, str], list[Ended]]:
-        """Return how the scans ended that have rows here, by (id, path); a zip has several."""
+        """Return status and code of all scans with rows, by (id, path); a zip has several."""
         found: dict[tuple[str, str], list[Ended]] = {}
         for table in _tables(self.folder.parent, ["id", "path", "status", "code"]):
-            # a later shard holds a later try
+            # A later shard holds a later attempt.
             latest: dict[tuple[str, str], list[Ended]] = {}
             for row in table.to_pylist():
                 latest.setdefault((row["id"], row["path"]), []).append(Ended(row["status"], row["code"] or ""))
@@ -96,7 +95,7 @@ class Shards:
         return found
 
     def add(self, rows: list[Row]) -> None:
-        """Keep the rows of one scan; they reach the disk together."""
+        """Add the rows of one file; they are written to the same shard."""
         if not self._rows:
             self._due = time.monotonic() + SECONDS_A_SHARD
         self._rows += rows
@@ -104,17 +103,17 @@ class Shards:
             self.write()
 
     def write_if_due(self) -> None:
-        """Write what has waited long enough."""
+        """Write the waiting rows if the oldest has waited `SECONDS_A_SHARD`."""
         if self._rows and time.monotonic() >= self._due:
             self.write()
 
     def write(self) -> None:
-        """Write what waits as one shard, whole or not at all.
+        """Write the waiting rows as one shard, atomically.
 
         Raises
         ------
         OSError
-            It cannot be written; the rows still wait.
+            The shard cannot be written; the rows are kept.
         """
         if not self._rows:
             return
@@ -127,16 +126,8 @@ class Shards:
         self._next += 1
         self._rows = []
 
-    def __enter__(self) -> Shards:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        # also after an interruption: what is finished is kept
+    def close(self) -> None:
+        """Write the waiting rows, also after an interruption, and release the folder."""
         try:
             self.write()
         finally:
@@ -154,12 +145,12 @@ def read_cohort(folder: str | Path) -> pyarrow.Table:
     Returns
     -------
     pyarrow.Table
-        A row for each scan, of which a later try replaces an earlier one; the columns are in README.md here.
+        One row for each scan; a later attempt replaces an earlier one. README.md explains the columns.
 
     Raises
     ------
     UsageError
-        There are no results.
+        The folder holds no results.
     """
     import pyarrow as pa
 
@@ -174,7 +165,7 @@ def read_cohort(folder: str | Path) -> pyarrow.Table:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """Return the whole shards of a cohort, the oldest first."""
+    """Return the shards of a cohort, oldest first."""
     return sorted(path for path in (folder / _SHARDS).glob("part-*.parquet") if _NAME.fullmatch(path.name))
 
 
@@ -184,10 +175,10 @@ def _tables(folder: Path, columns: list[str] | None = None) -> Iterator[pyarrow.
 
     for path in shard_files(folder):
         try:
-            # as bytes: a file that is memory-mapped cannot be replaced on Windows
+            # Read as bytes: Windows cannot replace a memory-mapped file.
             yield parquet.read_table(pa.BufferReader(path.read_bytes()), columns=columns)
         except (OSError, pa.ArrowException):
-            raise UsageError(f"{path.name}: damaged; delete it, and its scans are done again") from None
+            raise UsageError(f"{path.name}: damaged; delete it and run again to repeat its scans") from None
 
 
 def _agree(folder: Path, note: Mapping[str, Any]) -> None:

@@ -1,10 +1,9 @@
-"""What a run asks of whoever does the work: a process pool here, or a cluster."""
+"""Interface of the workers of a run: a local process pool or a cluster."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
@@ -12,7 +11,7 @@ from edge_spine.cohort.rows import Row
 
 @dataclass(frozen=True)
 class Finished:
-    """What became of a chunk of scans.
+    """Outcome of a chunk of scans.
 
     Attributes
     ----------
@@ -21,7 +20,7 @@ class Finished:
     rows : list of dict
         Their rows.
     lost : bool
-        Whoever had them is gone; there are no rows.
+        The worker died; there are no rows.
     """
 
     scans: tuple[Scan, ...]
@@ -30,41 +29,30 @@ class Finished:
 
 
 class Workers(ABC):
-    """Workers that each hold a loaded model; a context manager.
+    """Workers that each hold a loaded model.
 
     Attributes
     ----------
     count : int
-        How many there are.
+        Number of workers.
     """
 
     count: int
 
     @abstractmethod
     def submit(self, scans: tuple[Scan, ...]) -> None:
-        """Hand a chunk over; at most a few for each worker at a time."""
+        """Submit a chunk; the caller keeps at most a few per worker pending."""
 
     @abstractmethod
     def wait(self, seconds: float) -> list[Finished]:
-        """Return what has finished, waiting so long for the first.
+        """Return the finished chunks, after waiting at most this long for the first.
 
         Raises
         ------
         EdgeSpineError
-            A worker cannot work at all: another version, another model, no engine.
+            A worker has another version or model, or no engine runs there.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Give everything back, and wait for nothing that still runs; closing twice is harmless."""
-
-    def __enter__(self) -> Workers:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+        """Stop the workers without waiting for running chunks; closing twice is harmless."""

@@ -1,1 +1,1 @@
-"""A DICOM node and a watch folder on one spool; the door is `service.Node`, and `watch.WatchFolder` for folders."""
+"""Serve scans as a DICOM node (`service.Node`) or from a folder (`watch.WatchFolder`), through one spool."""

@@ -1,4 +1,4 @@
-"""node.toml: what the node is called, who may send to it, and where results go."""
+"""Read node.toml: the node's AE title and port, the permitted peers and the destination of results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# What can be sent, and the SOP class that each is sent as.
+# Kinds of results and their SOP classes.
 RESULTS = {
     "sr": Comprehensive3DSRStorage,
     "sc": SecondaryCaptureImageStorage,
@@ -39,7 +39,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True)
 class Peer:
-    """Who may send: an AE title, from an address or network."""
+    """Permitted sender: an AE title and its address or network."""
 
     ae_title: str
     network: Network
@@ -47,7 +47,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where results go."""
+    """Application entity that receives the results."""
 
     ae_title: str
     host: str
@@ -57,7 +57,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class Tls:
-    """Our certificate and key, and the authority that signs the peers' ones (PEM files)."""
+    """Certificate and key of the node, and the authority of the peers' certificates (PEM files)."""
 
     certificate: Path
     key: Path
@@ -66,32 +66,32 @@ class Tls:
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """Everything in node.toml.
+    """Content of node.toml.
 
     Attributes
     ----------
     ae_title, host, port : str, str, int
-        Of the node.
+        AE title of the node, and the address to listen on.
     spool : Path
-        The folder in which everything waits.
+        Folder of waiting scans and results.
     peers : tuple of Peer
-        Who may send.
+        Permitted senders.
     destination : Destination
-        Where results go.
+        Receiver of the results.
     results : tuple of str
-        Which results, of `RESULTS`.
+        Results to send, keys of `RESULTS`.
     tls : Tls or None
-        Mutual TLS 1.2 or newer for whoever connects, and for a destination that wants it.
+        Mutual TLS 1.2 or newer for incoming connections, and for the destination if it has ``tls = true``.
     health_port : int
-        For /health and /metrics on loopback; 0 for none.
+        Port of /health and /metrics on loopback; 0 disables both.
     least_free_mb : int
-        With less free disk, nothing is taken.
+        Scans are rejected (A700) while less disk is free.
     most_object_mb : int
-        No larger object is taken.
+        Largest accepted object.
     keep_days : float
-        Refused and failed scans are deleted after so many days.
+        Age in days at which refused and failed scans are deleted.
     backoff : Backoff
-        The rules of sending again.
+        When to retry a delivery.
     engine, precision, model, threads
         As in ``edge-spine run``.
     """
@@ -116,12 +116,12 @@ class NodeConfig:
 
 
 def load_config(path: Path) -> NodeConfig:
-    """Read node.toml. Relative paths in it count from its folder.
+    """Read node.toml. Relative paths start at its folder.
 
     Raises
     ------
     UsageError
-        The file is missing, is no TOML, or holds a key or value that means nothing; the message names it.
+        The file is missing or not TOML, or has an unknown key or an invalid value, which the message names.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -130,7 +130,7 @@ def load_config(path: Path) -> NodeConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: the file cannot be read ({type(error).__name__})") from None
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path.name}: this is no TOML: {error}") from None
+        raise UsageError(f"{path.name}: not a TOML file: {error}") from None
     folder = path.absolute().parent
     top = _Table(path.name, "", content)
     node, delivery = top.table("node"), top.table("delivery")
@@ -166,7 +166,7 @@ def load_config(path: Path) -> NodeConfig:
     )
     top.finish()
     if "pdf" in config.results and find_spec("reportlab") is None:
-        raise UsageError(f"{path.name}: the result pdf needs the package reportlab: install edge-spine[report]")
+        raise UsageError(f"{path.name}: the result pdf needs reportlab: pip install '.[report]'")
     if config.destination.tls and config.tls is None:
         raise UsageError(f"{path.name}: destination.tls needs the table [tls]")
     return config
@@ -176,7 +176,7 @@ _MISSING: Any = object()
 
 
 class _Table:
-    """A table of the file, of which every key must be taken."""
+    """Table of the file; `finish` raises on keys that were not taken."""
 
     def __init__(self, file: str, name: str, values: Any) -> None:
         self._file, self._name = file, name
@@ -212,7 +212,7 @@ class _Table:
 
     def finish(self) -> None:
         for key in self.values:
-            raise UsageError(f"{self._file}: {f'{self._name}.' if self._name else ''}{key} means nothing here")
+            raise UsageError(f"{self._file}: {f'{self._name}.' if self._name else ''}{key} is not a known key")
         for child in self._children:
             child.finish()
 

@@ -1,13 +1,13 @@
-"""The listening socket: who may connect, how many at once, for how long, and how much a connection may send.
+"""Listening socket with limits on addresses, number of connections, idle time and received bytes.
 
-pynetdicom counts an association from its first byte on and waits half a minute for the rest, so that a dozen silent
-connections lock everybody out. Here a connection that has not yet become an association may wait only while there is
-room: the longest waiting one goes first.
+pynetdicom counts a connection as an association from its first byte and waits 30 s for the rest, so that a few silent
+connections block all others. Here the connection that has been silent longest is closed when there are too many.
 """
 
 from __future__ import annotations
 
 import socket
+import socketserver
 import ssl
 import threading
 import time
@@ -19,9 +19,9 @@ from typing import Any
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.events import Event, EventHandlerType
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import ThreadedAssociationServer
 
-# A-ASSOCIATE-RQ of the largest scanners is some 20 kB; we ask for data in pieces of 128 KiB at most.
+# The largest A-ASSOCIATE-RQ of scanners is about 20 kB, and the node requests data PDUs of 128 KiB at most.
 MAX_PDU_BYTES = 2**20
 MAX_WAITING, MAX_ASSOCIATIONS = 16, 32
 PDU_TIMEOUT_S = 30.0
@@ -37,29 +37,29 @@ class _Connection:
 
 
 class Connections:
-    """The open connections: who they are, since when they have been silent, and what they hold in memory.
+    """Open connections with the time of their last data and the bytes that they hold in memory.
 
     Parameters
     ----------
     is_known : callable
-        Whether an address may connect.
+        Returns whether an address may connect.
     most_object_bytes : int
-        No larger object is taken, and all connections together hold no more than four such.
+        Largest accepted object; all connections together hold at most four times as much.
     on_refusal : callable
-        Called with one word for each connection that was closed here.
+        Called with a reason for each connection that is closed here.
     """
 
     def __init__(
         self, is_known: Callable[[str], bool], most_object_bytes: int, on_refusal: Callable[[str], None]
     ) -> None:
         self._is_known, self._on_refusal = is_known, on_refusal
-        # an object, and what surrounds it
+        # One object and the PDUs around it.
         self._most_bytes = most_object_bytes + MAX_PDU_BYTES
         self._open: dict[int, _Connection] = {}
         self._lock = threading.Lock()
 
     def admit(self, connection: socket.socket, address: str) -> bool:
-        """Take a new connection in; where there are too many, the one that has been silent longest goes."""
+        """Accept a new connection; if there are too many, close the one that has been silent longest."""
         if not self._is_known(address):
             self._on_refusal("unknown-address")
             return False
@@ -73,37 +73,37 @@ class Connections:
             self._open[id(connection)] = _Connection(connection, time.monotonic())
         for silent in crowded_out:
             self._on_refusal("crowded-out")
-            # Its own thread notices and closes it.
+            # Its own thread then closes it.
             with suppress(OSError):
                 silent.socket.shutdown(socket.SHUT_RDWR)
         return True
 
     def replace(self, connection: socket.socket, by: socket.socket) -> None:
-        """Go on with the TLS form of a connection."""
+        """Replace a connection by its TLS socket."""
         with self._lock:
-            # The plain form counts as closed once it is wrapped, and may be off the list already.
+            # A wrapped plain socket counts as closed and may already be removed.
             self._open.pop(id(connection), None)
             self._open[id(by)] = _Connection(by, time.monotonic())
 
     def establish(self, connection: socket.socket | None) -> None:
-        """Note that a connection is an association now."""
+        """Mark a connection as an established association."""
         with self._lock:
             if id(connection) in self._open:
                 self._open[id(connection)].established = True
 
     def release(self, connection: socket.socket | None) -> None:
-        """Note that what a connection has sent is stored."""
+        """Reset the bytes that a connection holds, after its object was stored."""
         with self._lock:
             if id(connection) in self._open:
                 self._open[id(connection)].held = 0
 
     def receive(self, connection: socket.socket, count: int) -> bytearray:
-        """Read exactly so many bytes, fewer where the peer ends the connection.
+        """Read `count` bytes, or fewer if the peer closes the connection.
 
         Raises
         ------
         OSError
-            The peer announces or sends more than is accepted, or is too slow.
+            The peer announces or sends too much, or is too slow.
         """
         with self._lock:
             self._forget_closed()
@@ -118,7 +118,7 @@ class Connections:
             known.held += 0 if too_much else count
         if too_much:
             self._on_refusal("too-large")
-            raise OSError("more than is accepted")
+            raise OSError("more data than accepted")
         received, deadline = bytearray(), time.monotonic() + PDU_TIMEOUT_S
         while len(received) < count:
             connection.settimeout(max(deadline - time.monotonic(), 0.01))
@@ -133,27 +133,27 @@ class Connections:
 
 
 class GuardedServer(ThreadedAssociationServer):
-    """pynetdicom's server behind `Connections`, with the TLS handshake in the connection's own thread.
+    """pynetdicom's server with the limits of `Connections`; the TLS handshake runs in the connection's thread.
 
-    It listens from its start, in a thread of its own, until `shutdown`.
+    It listens in a thread of its own from construction until `shutdown`.
 
     Parameters
     ----------
     entity : ApplicationEntity
-        Title, contexts and timeouts.
+        AE title, presentation contexts and timeouts.
     address : tuple
         Host and port.
     connections : Connections
-        Who may connect.
+        Limits of the connections.
     tls : ssl.SSLContext or None
-        The rules for those who do.
+        TLS settings.
     handlers : list
-        pynetdicom's events and what answers them.
+        pynetdicom events and their handlers.
 
     Raises
     ------
     OSError
-        The address cannot be listened on.
+        The address is not available.
     """
 
     daemon_threads = True
@@ -174,19 +174,17 @@ class GuardedServer(ThreadedAssociationServer):
             entity.ae_title,
             entity.supported_contexts,
             evt_handlers=handlers,
-            request_handler=_Handler,
         )
+        self.bind(evt.EVT_CONN_OPEN, self._limit)
         self.bind(evt.EVT_ESTABLISHED, lambda event: self.connections.establish(socket_of(event)))
-
-        entity._servers.append(self)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.2}, name="listener", daemon=True).start()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Close the connection at once where it may not stay."""
+        """Return whether the connection is accepted; otherwise it is closed."""
         return self.connections.admit(request, str(client_address[0]))
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Shake hands, then leave the connection to pynetdicom."""
+        """Complete the TLS handshake, then let pynetdicom handle the connection."""
         connection = request
         try:
             if self._tls is not None:
@@ -198,34 +196,36 @@ class GuardedServer(ThreadedAssociationServer):
         except Exception:
             self.shutdown_request(connection)
 
+    def shutdown(self) -> None:
+        """Stop listening."""
+        # pynetdicom's own `shutdown` needs a list of servers that only `AE.start_server` fills.
+        socketserver.BaseServer.shutdown(self)
+        self.server_close()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: socketserver would print a traceback."""
+        """Suppress the traceback that socketserver would print."""
 
-
-class _Handler(RequestHandler):
-    def _create_association(self) -> Any:
-        association = super()._create_association()
-        wrapped = association.dul.socket
-        server = self.server
-        assert isinstance(wrapped, AssociationSocket) and isinstance(server, GuardedServer)
+    def _limit(self, event: Event) -> None:
+        """Read a new association's data through `Connections`."""
+        association, wrapped = event.assoc, event.assoc.dul.socket
+        assert wrapped is not None
 
         def receive(count: int) -> bytearray:
             received = bytearray()
             try:
                 if wrapped.socket is not None:
-                    received = server.connections.receive(wrapped.socket, count)
+                    received = self.connections.receive(wrapped.socket, count)
             finally:
                 if len(received) < count and not association.is_established:
-                    # The association's thread would wait for a request that can no longer come.
+                    # Otherwise the association's thread waits for a request that cannot arrive.
                     association.dul.to_user_queue.put(None)
             return received
 
-        # pynetdicom reads whatever length a PDU announces, and offers no other place to say no.
+        # pynetdicom reads any length that a PDU announces and has no other hook to limit it.
         wrapped.recv = receive  # type: ignore[method-assign,assignment]
-        return association
 
 
 def socket_of(event: Event) -> socket.socket | None:
-    """Return the socket of an event's association; None where it is closed."""
+    """Return the socket of an event's association, or None if it is closed."""
     wrapped = event.assoc.dul.socket
     return None if wrapped is None else wrapped.socket

@@ -1,4 +1,4 @@
-"""Takes results from the outbox to the archive: all objects of a scan in one association, again until they arrive."""
+"""Send results from the outbox to the archive by C-STORE, with retries."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from edge_spine.node.monitor import Monitor
 from edge_spine.node.outbox import Outbox, Parcel
 from edge_spine.node.records import Audit
 
-# Connecting costs more than sending, so scans that wait together travel together.
+# Parcels per association; opening one costs more than sending an object.
 _PARCELS_AT_ONCE = 16
 _IDLE_S = 1.0
 _log = logging.getLogger(__name__)
 
 
 class _Unreachable(Exception):
-    """Nothing can be sent now; its text says why, in one word."""
+    """Nothing can be sent now; the text is a one-word reason."""
 
 
 class _Refused(Exception):
-    """The archive will not take an object, however often it is sent."""
+    """The archive rejects an object permanently."""
 
 
 class Courier:
-    """The thread that delivers.
+    """Thread that delivers results.
 
     Parameters
     ----------
     config : NodeConfig
-        Where to.
+        Destination and TLS.
     outbox : Outbox
-        What.
+        Parcels to send.
     audit : Audit
-        Told of every delivery and dead letter.
+        Records each delivery and dead letter.
     monitor : Monitor
         Counts the attempts.
     """
@@ -61,22 +61,22 @@ class Courier:
         self.problem = ""
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start delivering."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Tell it that there is something new."""
+        """Look for new parcels now."""
         self._wake.set()
 
     def close(self, wait_s: float = 10.0) -> None:
-        """End after the object that is being sent."""
+        """Stop after the current object."""
         self._stop.set()
         self._wake.set()
         self._thread.join(wait_s)
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     def _run(self) -> None:
@@ -91,14 +91,14 @@ class Courier:
                 self._wake.wait(_IDLE_S)
 
     def _round(self) -> bool:
-        """Deliver what is due, as far as one association goes; False where nothing could be sent."""
+        """Deliver due parcels in one association; return False if nothing could be sent."""
         parcels = list(islice(self._outbox.due(), _PARCELS_AT_ONCE))
         if not parcels:
             return False
         try:
             association = self._connect()
         except _Unreachable as problem:
-            # None of the others would fare better now.
+            # The other parcels cannot be sent now either.
             for parcel in self._outbox.due():
                 self._put_off(parcel, str(problem))
             return False
@@ -132,7 +132,7 @@ class Courier:
         except _Unreachable as problem:
             self._put_off(parcel, str(problem))
         except FileNotFoundError:
-            # A newer pass over the same scan has replaced this parcel: its turn comes.
+            # Reprocessing has replaced this parcel; the new one is sent later.
             return
         else:
             self._outbox.close(parcel)
@@ -146,7 +146,7 @@ class Courier:
         try:
             answer = association.send_c_store(dcmread(path))
         except ValueError:
-            # pynetdicom: the archive has accepted no presentation context for this class
+            # pynetdicom raises it when no presentation context was accepted for this class.
             raise _Refused("class-not-accepted") from None
         except RuntimeError:
             raise _Unreachable("connection-lost") from None
@@ -155,7 +155,7 @@ class Courier:
             raise _Unreachable("no-answer")
         if status == 0x0000 or status >> 12 == 0xB:
             return
-        # PS3.4 B.2.3: A7xx is a want of resources, which passes; all else is said of the object itself.
+        # PS3.4 B.2.3: A7xx (out of resources) is temporary; all other failures concern the object itself.
         raise (_Unreachable if status >> 8 == 0xA7 else _Refused)(f"status-{status:04X}")
 
     def _put_off(self, parcel: Parcel, problem: str, *, refused: bool = False) -> None:
@@ -164,4 +164,4 @@ class Courier:
         self._monitor.delivered("postponed" if alive else "dead-letter")
         if not alive:
             self._audit.note("dead-letter", scan=parcel.key, problem=problem)
-            _log.error("the results of scan %s could not be delivered (%s): a dead letter", parcel.key[:12], problem)
+            _log.error("results of scan %s could not be delivered (%s): dead letter", parcel.key[:12], problem)

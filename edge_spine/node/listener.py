@@ -1,4 +1,4 @@
-"""The C-ECHO and C-STORE service: says yes only to what lies on the disk."""
+"""C-STORE and C-ECHO service; a scan is acknowledged only after it is on the disk."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ _REJECTED_PERMANENT, _BY_USER, _CALLING_TITLE_UNKNOWN = 0x01, 0x01, 0x03
 
 
 class Listener:
-    """The node's ear; a context manager that listens from its start to its end.
+    """C-STORE and C-ECHO listener, active from construction until `close`.
 
     Parameters
     ----------
     config : NodeConfig
-        Who may send, and where it goes.
+        Permitted peers, address, TLS and limits.
     queue : Path
-        The spool's folder for new scans.
+        Folder for new scans.
     audit : Audit
-        Told of every object.
+        Records each object.
     monitor : Monitor
-        Counts every answer.
+        Counts each answer.
     on_arrival : callable
-        Called when a scan lies in the queue.
+        Called after a scan was stored in the queue.
 
     Raises
     ------
     EdgeSpineError
-        The address is taken, or the TLS files cannot be used.
+        The address is in use, or a TLS file cannot be used.
     """
 
     def __init__(
@@ -71,12 +71,11 @@ class Listener:
     ) -> None:
         self._config, self._queue, self._audit, self._monitor = config, queue, audit, monitor
         self._on_arrival = on_arrival
-        _config.ENFORCE_UID_CONFORMANCE = True
-        _config.LOG_HANDLER_LEVEL = "none"
+        configure_pynetdicom()
         entity = AE(config.ae_title)
         entity.require_called_aet = True
         entity.require_calling_aet = sorted({peer.ae_title for peer in config.peers})
-        # `Connections` keeps the numbers; this limit would turn honest peers away.
+        # `Connections` enforces the limit; pynetdicom's own would also reject permitted peers.
         entity.maximum_associations = 1000
         entity.maximum_pdu_size = 128 * 1024
         entity.acse_timeout, entity.dimse_timeout, entity.network_timeout = 10, 30, 60
@@ -98,26 +97,20 @@ class Listener:
             )
         except OSError as error:
             raise EdgeSpineError(
-                f"{config.host}:{config.port} cannot be listened on ({error.strerror}); is another node running?"
+                f"{config.host}:{config.port}: cannot listen there ({error.strerror}); is another node running?"
             ) from None
 
     def close(self) -> None:
-        """Stop listening; associations that are open end."""
+        """Stop listening and abort open associations."""
         self._server.shutdown()
         for association in self._server.active_associations:
             association.abort()
-
-    def __enter__(self) -> Listener:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _is_known(self, address: str) -> bool:
         return any(_within(address, peer.network) for peer in self._config.peers)
 
     def _requested(self, event: Event) -> None:
-        """Let an AE title in from its own addresses only; pynetdicom checks the title alone."""
+        """Reject an AE title from an address that is not its own; pynetdicom checks only the title."""
         request: Any = event.assoc.requestor.primitive
         title, address = str(request.calling_ae_title).strip(), event.assoc.requestor.address
         if not any(peer.ae_title == title and _within(address, peer.network) for peer in self._config.peers):
@@ -136,7 +129,7 @@ class Listener:
         return answer
 
     def _take(self, event: Event) -> tuple[int, str]:
-        """Put an object into the queue, or tell why not: a status and a word."""
+        """Store an object in the queue; return a DICOM status and a reason if it was not stored."""
         if shutil.disk_usage(self._queue).free < self._config.least_free_mb * 2**20:
             return OUT_OF_RESOURCES, "disk-nearly-full"
         sender = str(event.assoc.requestor.ae_title).strip()
@@ -148,7 +141,7 @@ class Listener:
             check_header(content, key[:12])
         except Refusal as refusal:
             self._audit.note("turned-away", scan=key, instance=instance, sender=sender, code=refusal.code)
-            # one failure status for each code, and the word itself beside it
+            # One status for each refusal code; the code itself is the error comment.
             return NOT_UNDERSTOOD + 1 + REFUSAL_CODES.index(refusal.code), refusal.code
         try:
             write_durably(self._queue / f"{key}.dcm", content)
@@ -159,25 +152,31 @@ class Listener:
         return SUCCESS, ""
 
 
+def configure_pynetdicom() -> None:
+    """Set pynetdicom to reject malformed UIDs, and to log nothing of what it receives."""
+    _config.ENFORCE_UID_CONFORMANCE = True
+    _config.LOG_HANDLER_LEVEL = "none"
+
+
 def server_context(tls: Tls) -> ssl.SSLContext:
-    """Return the TLS rules for whoever connects: 1.2 or newer, with a certificate of our authority.
+    """Return the TLS context for incoming connections: 1.2 or newer, with a certificate of the authority.
 
     Raises
     ------
     EdgeSpineError
-        A file is missing or no PEM file of its kind.
+        A file is missing or not a valid PEM file.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     return _with_files(context, tls)
 
 
 def client_context(tls: Tls) -> ssl.SSLContext:
-    """Return the TLS rules for our own connections: 1.2 or newer, the peer's name and authority checked.
+    """Return the TLS context for outgoing connections: 1.2 or newer, with host name and authority checked.
 
     Raises
     ------
     EdgeSpineError
-        A file is missing or no PEM file of its kind.
+        A file is missing or not a valid PEM file.
     """
     return _with_files(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls)
 

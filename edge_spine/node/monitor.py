@@ -1,4 +1,4 @@
-"""What the node tells its keeper: /health and Prometheus metrics, on loopback."""
+"""Serve /health and Prometheus /metrics on loopback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TIMEOUT_S = 5.0
 
 
 class Monitor:
-    """The node's counters. No label ever holds a name, an id or a UID."""
+    """Prometheus counters of the node; labels hold no names, ids or UIDs."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -28,7 +28,7 @@ class Monitor:
             "edge_spine_store_answers", "C-STORE requests by answer", ["answer"], registry=self.registry
         )
         self._turned_away = Counter(
-            "edge_spine_turned_away", "Connections that were ended, by reason", ["reason"], registry=self.registry
+            "edge_spine_turned_away", "Connections that were closed, by reason", ["reason"], registry=self.registry
         )
         self._scans = Counter(
             "edge_spine_scans",
@@ -44,43 +44,43 @@ class Monitor:
         )
 
     def answered(self, answer: str) -> None:
-        """Count an answer to C-STORE."""
+        """Count a C-STORE response."""
         self._answers.labels(answer).inc()
 
     def turned_away(self, reason: str) -> None:
-        """Count a connection that was ended."""
+        """Count a closed connection."""
         self._turned_away.labels(reason).inc()
 
     def processed(self, status: str, code: str | None, seconds: float) -> None:
-        """Count a scan."""
+        """Count a processed scan and its time in s."""
         self._scans.labels(status, code or "").inc()
         self._seconds.observe(seconds)
 
     def delivered(self, outcome: str) -> None:
-        """Count an attempt to deliver."""
+        """Count a delivery attempt."""
         self._deliveries.labels(outcome).inc()
 
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """Show a number that is looked up when somebody asks."""
+        """Add a gauge whose value is computed at each request."""
         Gauge(name, help_text, registry=self.registry).set_function(value)
 
 
 class HealthServer:
-    """GET /health and /metrics on loopback; a context manager.
+    """HTTP server of /health and /metrics on loopback.
 
     Parameters
     ----------
     port : int
-        Where it listens.
+        Port to listen on.
     monitor : Monitor
-        Shown at /metrics.
+        Content of /metrics.
     health : callable
-        Returns what /health shows; the answer is 200 where its "ok" is true, else 503.
+        Returns the content of /health; the status is 200 if its "ok" is true, else 503.
 
     Raises
     ------
     EdgeSpineError
-        The port is taken.
+        The port is in use.
     """
 
     def __init__(self, port: int, monitor: Monitor, health: Callable[[], dict[str, Any]]) -> None:
@@ -104,23 +104,17 @@ class HealthServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
-                """Say nothing."""
+                """Suppress the access log."""
 
         try:
             self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         except OSError as error:
             raise EdgeSpineError(
-                f"127.0.0.1:{port} cannot be listened on ({error.strerror}); set node.health_port to another, or to 0"
+                f"127.0.0.1:{port}: cannot listen there ({error.strerror}); set another node.health_port, or 0"
             ) from None
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
-
-    def __enter__(self) -> HealthServer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

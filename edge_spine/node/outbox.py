@@ -1,6 +1,6 @@
-"""Results on disk until the archive has them: one folder a scan, its objects and a record of the attempts.
+"""Keep results on disk until they are delivered: one folder per scan with its objects and a record of the attempts.
 
-The objects are sent as they lie here, so a repeated attempt sends the same bytes under the same UIDs.
+Objects are sent as stored, so each attempt sends the same bytes under the same UIDs.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _RECORD = "delivery.json"
 
 @dataclass(frozen=True)
 class Backoff:
-    """When to try again, and when no more.
+    """When to retry a delivery and when to give up.
 
     Attributes
     ----------
     first_s, cap_s : float
-        Wait after the first failure; it doubles up to the cap.
+        Wait after the first failure, in s; doubled after each failure up to the cap.
     give_up_after_s : float
-        Age at which a scan's results become a dead letter.
+        Age in s at which results become a dead letter.
     refusals : int
-        So many times may the archive refuse an object for good before its scan's results become a dead letter.
+        Number of permanent rejections by the archive after which results become a dead letter.
     """
 
     first_s: float = 5.0
@@ -42,7 +42,7 @@ class Backoff:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a delivery: Unix times in s, counts, and the last problem."""
+    """State of a delivery: Unix times in s, counts, and the last problem."""
 
     made: float
     attempts: int = 0
@@ -53,7 +53,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Parcel:
-    """The results of one scan on their way."""
+    """Undelivered results of one scan."""
 
     folder: Path
     record: Record
@@ -64,19 +64,19 @@ class Parcel:
         return self.folder.name
 
     def objects(self) -> list[Path]:
-        """List the DICOM files that have not been delivered, in the order of their names."""
+        """Return the undelivered DICOM files, sorted by name."""
         return sorted(self.folder.glob("*.dcm"))
 
 
 class Outbox:
-    """Parcels that wait, and dead letters.
+    """Waiting parcels and dead letters.
 
     Parameters
     ----------
     root : Path
-        The spool; ``outbox/`` and ``dead/`` are made in it.
+        Folder of the spool; ``outbox/`` and ``dead/`` are created in it.
     backoff : Backoff
-        The rules of trying again.
+        When to retry.
     """
 
     def __init__(self, root: Path, backoff: Backoff) -> None:
@@ -84,24 +84,24 @@ class Outbox:
         self._backoff = backoff
         for folder in (self._waiting, self._dead):
             folder.mkdir(exist_ok=True, mode=0o700)
-        # What a killed process had not finished writing; its scan is still in the spool.
+        # Incomplete folders of a killed process; their scans are still in the spool.
         for folder in self._waiting.glob(".*"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def put(self, key: str, objects: Mapping[str, bytes]) -> None:
-        """Add the results of a scan; those of an earlier pass over the same scan are replaced.
+        """Add the results of a scan, replacing earlier ones of the same scan.
 
         Parameters
         ----------
         key : str
             The scan's SHA-256.
         objects : mapping of str to bytes
-            DICOM files by name, which sorts them.
+            DICOM files by name; they are sent in the order of the names.
 
         Raises
         ------
         OSError
-            They cannot be written; then none is there.
+            They cannot be written; then none is stored.
         """
         beside = self._waiting / f".{key}.{secrets.token_hex(4)}"
         try:
@@ -118,40 +118,40 @@ class Outbox:
             raise
 
     def due(self, now: float | None = None) -> Iterator[Parcel]:
-        """Yield the parcels whose time has come, longest waiting first."""
+        """Yield the parcels that are due, oldest first."""
         moment = time.time() if now is None else now
         for parcel in sorted(self._parcels(), key=lambda parcel: parcel.record.made):
             wait = parcel.record.not_before - moment
-            # A clock that was set back must not put a delivery off for years.
+            # A clock that was set back must not delay a delivery.
             if wait <= 0 or wait > self._backoff.cap_s:
                 yield parcel
 
     def delivered(self, path: Path) -> None:
-        """Take one delivered object out of its parcel."""
+        """Delete a delivered object."""
         path.unlink(missing_ok=True)
         sync_folder(path.parent)
 
     def close(self, parcel: Parcel) -> None:
-        """Take out a parcel of which everything is delivered."""
+        """Delete a completely delivered parcel."""
         self._remove(parcel.folder)
 
     def postpone(self, parcel: Parcel, problem: str, *, refused: bool) -> bool:
-        """Note a failed attempt.
+        """Record a failed attempt.
 
         Parameters
         ----------
         parcel : Parcel
-            What was tried.
+            Parcel of the attempt.
         problem : str
             One line, without patient data.
         refused : bool
-            The archive answered that it will never take an object.
+            Whether the archive rejected an object permanently.
 
         Returns
         -------
         bool
-            False where this was the last attempt and the parcel is a dead letter now. To send it after all, move
-            its folder from ``dead/`` back to ``outbox/`` and delete its ``delivery.json``.
+            False if this was the last attempt: the parcel is now a dead letter. To send it again, move its folder
+            from ``dead/`` to ``outbox/`` and delete its ``delivery.json``.
         """
         before, now = parcel.record, time.time()
         record = Record(
@@ -171,7 +171,7 @@ class Outbox:
         return False
 
     def counts(self) -> tuple[int, int]:
-        """Count the waiting parcels and the dead letters."""
+        """Return the numbers of waiting parcels and dead letters."""
         return sum(1 for _ in self._folders(self._waiting)), sum(1 for _ in self._folders(self._dead))
 
     def _parcels(self) -> Iterator[Parcel]:
@@ -179,7 +179,7 @@ class Outbox:
             try:
                 record = Record(**json.loads((folder / _RECORD).read_bytes()))
             except (OSError, ValueError, TypeError):
-                # Laid back by hand, or damaged: tried as if it were new.
+                # Moved back by hand or damaged: treated as new.
                 record = Record(made=time.time())
             yield Parcel(folder, record)
 
@@ -189,7 +189,7 @@ class Outbox:
             yield from (place / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
     def _remove(self, folder: Path) -> None:
-        """Take a folder away at once, whatever happens while its files are deleted."""
+        """Delete a folder; it is renamed first, so that it disappears at once."""
         gone = self._waiting / f".{folder.name}.{secrets.token_hex(4)}"
         move_durably(folder, gone)
         shutil.rmtree(gone, ignore_errors=True)

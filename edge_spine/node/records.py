@@ -1,4 +1,4 @@
-"""Two files that only ever grow: what happened (audit), what need not be done again (ledger). No patient in either."""
+"""Append-only files without patient data: the audit of events and the ledger of processed scans."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from edge_spine.files import append_durably
 
 
 class Audit:
-    """What happened to every scan, as JSON lines.
+    """Log of events as JSON lines.
 
     Parameters
     ----------
     path : Path
-        The file; made with the first event.
+        The file; created with the first event.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,14 +25,14 @@ class Audit:
         self._lock = threading.Lock()
 
     def note(self, event: str, **fields: str | int | None) -> None:
-        """Add one event.
+        """Append an event.
 
         Parameters
         ----------
         event : str
             One word, such as "received" or "done".
         **fields
-            What else is known of it: hashes, codes, counts; never what stands in a header.
+            Hashes, codes and counts; never values of a DICOM header.
 
         Raises
         ------
@@ -46,12 +46,12 @@ class Audit:
 
 
 class Ledger:
-    """What has been finished: pairs of a scan's content and the model that it met.
+    """Processed scans: pairs of the SHA-256 of a scan and of the model.
 
     Parameters
     ----------
     path : Path
-        The file. A last line that a power cut left incomplete is passed over.
+        The file. An incomplete last line is ignored.
     model : str
         SHA-256 of the model in use.
     """
@@ -70,16 +70,16 @@ class Ledger:
                 continue
             if finished_by == model:
                 self._done.add(content)
-        # What follows a torn line must not be joined to it.
+        # The next entry must not be appended to an incomplete line.
         if lines and lines[-1]:
             append_durably(path, "")
 
     def __contains__(self, content: str) -> bool:
-        """Tell whether a scan of this SHA-256 has met this model."""
+        """Return whether a scan with this SHA-256 was processed with this model."""
         return content in self._done
 
     def add(self, content: str) -> None:
-        """Remember a scan by its SHA-256.
+        """Record a scan by its SHA-256.
 
         Raises
         ------
@@ -92,5 +92,5 @@ class Ledger:
 
 
 def uid_hash(uid: str) -> str:
-    """Return the SHA-256 of a UID: whoever knows the UID finds its events, nobody finds the UID from them."""
+    """Return the SHA-256 of a UID, which identifies events of a known UID without revealing it."""
     return hashlib.sha256(uid.encode("utf-8", "replace")).hexdigest()

@@ -1,4 +1,4 @@
-"""``edge-spine node``: scans come in by C-STORE, results go out by C-STORE, and everything between is on the disk."""
+"""DICOM node: receive scans by C-STORE, process them, send the results by C-STORE."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +31,24 @@ _log = logging.getLogger(__name__)
 
 
 class Node:
-    """Everything that runs: spool, engine, worker, courier, listener, health; a context manager.
+    """A running node: spool, engine, worker, courier, listener and health server.
 
     Parameters
     ----------
     config : NodeConfig
         From node.toml.
     on_report : callable
-        Called with what became of each scan.
+        Called with the report of each scan.
 
     Raises
     ------
     EdgeSpineError
-        Something of it cannot start here; then nothing runs.
+        A part cannot start; then none is left running.
     """
 
     def __init__(self, config: NodeConfig, on_report: Callable[[Report], None]) -> None:
         self._config, self._on_report = config, on_report
-        # Nobody but this user may read a scan, whatever library writes it.
+        # Files of all libraries must be readable by this user alone.
         os.umask(0o077)
         self._purged = time.monotonic() - _PURGE_EVERY_S
         self._resources = ExitStack()
@@ -60,7 +60,7 @@ class Node:
 
     def _start(self) -> None:
         config, keep = self._config, self._resources.enter_context
-        self._spool = keep(Spool(config.spool, keep_done=False))
+        self._spool = keep(closing(Spool(config.spool, keep_done=False)))
         self._queue = config.spool / "queue"
         try:
             self._queue.mkdir(exist_ok=True)
@@ -73,24 +73,24 @@ class Node:
         self._worker = Worker(self._spool, self._audit, self._handle, self._on_report)
         self._courier = Courier(config, self._outbox, self._audit, self._monitor)
         self._watch()
-        health = HealthServer(config.health_port, self._monitor, self.health) if config.health_port else nullcontext()
-        keep(health)
-        keep(Listener(config, self._queue, self._audit, self._monitor, self._worker.arrival.set))
+        if config.health_port:
+            keep(closing(HealthServer(config.health_port, self._monitor, self.health)))
+        keep(closing(Listener(config, self._queue, self._audit, self._monitor, self._worker.arrival.set)))
         self._courier.start()
         self._resources.callback(self._courier.close)
 
     def run(self) -> None:
-        """Work until `end` is called."""
+        """Process scans until `end` is called."""
         self._audit.note("started", model=self._estimator.model["sha256"], engine=self._estimator.model["engine"])
         self._worker.run(self._waiting)
         self._audit.note("stopped")
 
     def end(self) -> None:
-        """Stop after the scan that is in work."""
+        """Stop after the current scan."""
         self._worker.end()
 
     def health(self) -> dict[str, Any]:
-        """Tell how it is: "ok" is whether scans are taken and results can leave."""
+        """Return health status; "ok" means that scans are accepted and delivery is running."""
         waiting, dead = self._outbox.counts()
         free = self._free()
         room = free >= self._config.least_free_mb * 2**20
@@ -107,14 +107,8 @@ class Node:
         }
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Stop all parts."""
         self._resources.close()
-
-    def __enter__(self) -> Node:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _waiting(self) -> list[Path]:
         if time.monotonic() - self._purged >= _PURGE_EVERY_S:
@@ -143,8 +137,12 @@ class Node:
 
     def _watch(self) -> None:
         watch = self._monitor.watch
-        watch("edge_spine_queue_scans", "Scans that wait", lambda: len(files_in(self._queue)))
-        watch("edge_spine_outbox_scans", "Scans whose results wait", lambda: self._outbox.counts()[0])
+        watch("edge_spine_queue_scans", "Scans that wait for processing", lambda: len(files_in(self._queue)))
+        watch("edge_spine_outbox_scans", "Scans whose results wait for delivery", lambda: self._outbox.counts()[0])
         watch("edge_spine_dead_letters", "Scans whose results could not be delivered", lambda: self._outbox.counts()[1])
-        watch("edge_spine_quarantine_scans", "Scans that ended the process", lambda: self._spool.count("quarantine"))
-        watch("edge_spine_disk_free_bytes", "Free on the spool's disk", self._free)
+        watch(
+            "edge_spine_quarantine_scans",
+            "Scans that crashed the process",
+            lambda: self._spool.count("quarantine"),
+        )
+        watch("edge_spine_disk_free_bytes", "Free bytes on the disk of the spool", self._free)

@@ -1,4 +1,4 @@
-"""How a service ends: well, on the first signal."""
+"""Stop a service on a signal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from types import FrameType
 
 @contextmanager
 def until_signal(end: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Call `end` on the first SIGINT or SIGTERM; a second one interrupts as usual.
+    """Call `end` on the first SIGINT or SIGTERM; a second signal has its default effect.
 
     Yields
     ------
     callable
-        Tells whether it was SIGINT: the user's, not the service manager's.
+        Returns whether the signal was SIGINT.
     """
     interrupted = False
     names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]

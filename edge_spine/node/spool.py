@@ -1,8 +1,8 @@
-"""Scans on disk between their arrival and their end; every step is one rename, so that a killed process loses nothing.
+"""Keep scans on disk during processing; each step is one rename, so that a killed process loses no scan.
 
-A spool holds ``work/`` (claimed, in a folder named by the number of the attempt), ``done/``, ``failed/`` (refused or
-failed, each with a reason) and ``quarantine/`` (whatever ended the process three times). Scans wait in ``queue/`` for
-the node, and in the spool itself for the watch folder.
+A spool has the folders ``work/`` (claimed scans, in a subfolder for each number of attempts), ``done/``, ``failed/``
+(refused or failed, each with a reason) and ``quarantine/`` (scans during which the process died three times). Scans
+wait in ``queue/`` for the node, and in the spool itself for the watch folder.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _REASON = ".reason.json"
 
 @dataclass(frozen=True)
 class Claim:
-    """A scan that this process works on.
+    """A scan that this process is working on.
 
     Attributes
     ----------
     path : Path
-        Where it lies now.
+        Current place.
     name : str
-        What it was called when it waited.
+        File name before it was claimed.
     attempt : int
-        1 the first time, more where earlier attempts ended with the process.
+        Number of this attempt, from 1.
     """
 
     path: Path
@@ -46,19 +46,19 @@ class Claim:
 
 
 class Spool:
-    """The folders, held by one process at a time; a context manager.
+    """The folders, locked by one process at a time.
 
     Parameters
     ----------
     root : Path
-        Made where it does not exist, for this user alone.
+        Created if missing, readable by this user alone.
     keep_done : bool
-        Keep scans in ``done/`` after their end instead of deleting them.
+        Move processed scans to ``done/`` instead of deleting them.
 
     Raises
     ------
     EdgeSpineError
-        The folder cannot be made or written to, or another process holds it.
+        The folder cannot be created or written, or another process holds it.
     """
 
     def __init__(self, root: Path, *, keep_done: bool) -> None:
@@ -77,16 +77,16 @@ class Spool:
             raise EdgeSpineError(f"{root}: another process works on this folder; stop it or choose another") from None
 
     def claim(self, path: Path) -> Claim | None:
-        """Take a waiting scan; None where it is gone or cannot be moved now."""
+        """Claim a waiting scan; return None if it is gone or cannot be moved now."""
         return self._claim(path, path.name, 1)
 
     def interrupted(self) -> Iterator[Claim]:
-        """Take again what an earlier process had claimed and not ended; the third death is the last.
+        """Claim again the scans that a killed process had claimed.
 
         Yields
         ------
         Claim
-            To be processed before anything new. What has died three times goes to ``quarantine/`` instead.
+            To be processed before new scans. After three attempts a scan goes to ``quarantine/`` instead.
         """
         for attempt in range(MAX_ATTEMPTS, -1, -1):
             for path in files_in(self.root / _ATTEMPTS[attempt]):
@@ -97,16 +97,16 @@ class Spool:
                     yield again
 
     def retry(self, claim: Claim) -> Claim | None:
-        """Count a new attempt; None where there is none left."""
+        """Start the next attempt; return None if there is none left."""
         return self._claim(claim.path, claim.name, claim.attempt + 1) if claim.attempt < MAX_ATTEMPTS else None
 
     def give_back(self, claim: Claim) -> None:
-        """Leave a scan to the next process, without counting this attempt."""
+        """Leave a scan to the next process without counting this attempt."""
         with suppress(OSError):
             move_durably(claim.path, self.root / _ATTEMPTS[claim.attempt - 1] / claim.name)
 
     def finish(self, claim: Claim) -> None:
-        """End a scan well."""
+        """Move a processed scan to ``done/``, or delete it."""
         if self._keep_done:
             self._put(claim, "done")
         else:
@@ -114,7 +114,7 @@ class Spool:
             sync_folder(claim.path.parent)
 
     def reject(self, claim: Claim, status: str, code: str | None, message: str) -> None:
-        """End a scan badly: into ``failed/``, beside a file that says why.
+        """Move a scan to ``failed/``, with its reason in a file beside it.
 
         Parameters
         ----------
@@ -130,12 +130,12 @@ class Spool:
         self._put(claim, "failed", {"status": status, "code": code, "message": message})
 
     def quarantine(self, claim: Claim) -> None:
-        """Put aside a scan that has ended the process too often."""
-        message = f"the process ended {MAX_ATTEMPTS} times while it worked on this file; it is left alone now"
+        """Move a scan to ``quarantine/`` after the process has died too often."""
+        message = f"the process died {MAX_ATTEMPTS} times while processing this file; it is not tried again"
         self._put(claim, "quarantine", {"status": "failed", "code": None, "message": message})
 
     def purge(self, days: float) -> int:
-        """Delete what ended more than so many days ago; return how many files went."""
+        """Delete files that ended more than `days` ago; return their number."""
         oldest, gone = time.time() - days * 86_400, 0
         for folder in _ENDS:
             for path in files_in(self.root / folder):
@@ -150,19 +150,13 @@ class Spool:
         return sum(not path.name.endswith(_REASON) for path in files_in(self.root / folder))
 
     def close(self) -> None:
-        """Let another process have the folders; closing twice is harmless."""
+        """Release the folders; closing twice is harmless."""
         self._lock.release()
-
-    def __enter__(self) -> Spool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _claim(self, path: Path, name: str, attempt: int) -> Claim | None:
         place = self.root / _ATTEMPTS[attempt] / name
         try:
-            # Where a scan of this name is in work already, it waits for that one's end.
+            # A scan of the same name is being processed; this one waits.
             if place.exists():
                 return None
             move_durably(path, place)
@@ -175,7 +169,7 @@ class Spool:
         if reason is not None:
             text = json.dumps({**reason, "attempt": claim.attempt}, ensure_ascii=False, indent=1)
             write_durably(place.with_name(place.name + _REASON), text.encode())
-        # The age in the spool counts from here.
+        # `purge` counts the age from now.
         with suppress(OSError):
             os.utime(claim.path)
         with suppress(FileNotFoundError):
@@ -183,7 +177,7 @@ class Spool:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """List the files of a folder that are neither hidden nor still being written, oldest first."""
+    """Return the files of a folder that are neither hidden nor temporary, oldest first."""
     found = []
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
@@ -196,7 +190,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def _free(place: Path) -> Path:
-    """Return the place, or one beside it: an earlier scan of the same name is never overwritten."""
+    """Return a path that does not exist yet, with a number added to the name if necessary."""
     candidate, number = place, 2
     while candidate.exists():
         candidate = place.with_name(f"{place.stem}-{number}{place.suffix}")

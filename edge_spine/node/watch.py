@@ -1,6 +1,6 @@
-"""``edge-spine watch IN OUT``: scans that appear in a folder, results that appear in another.
+"""Watch a folder for scans and write their results to another.
 
-The folder is looked at again and again; notifications of the operating system do not come from network shares.
+The folder is polled, because network shares send no notifications.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,10 @@ from edge_spine.result import SpineResult
 from edge_spine.runner import Report, process
 from edge_spine.scan import Scan
 
-# A copy that has stalled for so long is taken as it is, so that it is refused by name instead of waited for.
+# A file that stays incomplete for this long is processed, and so refused with a reason.
 _STALLED_S = 120.0
+# Scans of one file that stay in memory between the check that it is complete and its processing.
+_MOST_KEPT = 16
 
 
 @dataclass
@@ -38,12 +40,12 @@ class _Seen:
 
 
 class Arrivals:
-    """The files of a folder that are complete: unchanged for two polls, and readable.
+    """Find complete files in a folder: unchanged for two polls, and readable.
 
     Parameters
     ----------
     folder : Path
-        Where they appear.
+        Folder to poll.
     read : callable
         Reads a scan.
     """
@@ -51,10 +53,11 @@ class Arrivals:
     def __init__(self, folder: Path, read: Callable[[ScanFile], Scan] = ScanFile.read) -> None:
         self._folder, self._read = folder, read
         self._seen: dict[str, _Seen] = {}
+        self._kept: dict[tuple[tuple[str, int, int], str | None], tuple[Scan, float]] = {}
 
-    def poll(self) -> list[Path]:
-        """Look once; return what is ready, oldest first."""
-        ready, seen = [], {}
+    def poll(self) -> Iterator[Path]:
+        """Yield the complete files, oldest first; each is read just before it is yielded."""
+        seen = {}
         for path in filter(looks_like_scan, files_in(self._folder)):
             try:
                 found = path.stat()
@@ -66,54 +69,72 @@ class Arrivals:
             else:
                 known.polls += 1
             seen[path.name] = known
-            # A file that cannot be read is tried ever more rarely.
+            # An unreadable file is tried at growing intervals.
             tried_now = known.polls >= 2 and known.polls & (known.polls - 1) == 0
             if time.monotonic() - known.since > _STALLED_S or (tried_now and self._is_whole(path)):
-                ready.append(path)
+                yield path
         self._seen = seen
-        return ready
 
     @property
     def pending(self) -> bool:
-        """Whether a file is there that may become ready."""
+        """Whether a file may still become ready."""
         return any(known.polls < 2 for known in self._seen.values())
 
+    def read(self, scan_file: ScanFile) -> tuple[Scan, float]:
+        """Return a scan, and the time that reading it took (ms); what `poll` has read is not read again."""
+        return self._kept.pop((_identity(scan_file.path), scan_file.entry), None) or self._timed(scan_file)
+
+    def _timed(self, scan_file: ScanFile) -> tuple[Scan, float]:
+        started = time.perf_counter()
+        scan = self._read(scan_file)
+        return scan, (time.perf_counter() - started) * 1000
+
     def _is_whole(self, path: Path) -> bool:
-        """Tell whether all scans in a file can be read, or are refused for another reason than damage."""
+        """Return whether all scans in a file can be read, or are refused for another reason than damage."""
+        self._kept.clear()
         try:
+            identity = _identity(path)
             for scan_file in find_scans([path]):
-                self._read(scan_file)
+                read = self._timed(scan_file)
+                if len(self._kept) < _MOST_KEPT:
+                    self._kept[identity, scan_file.entry] = read
         except Refusal as refusal:
             return refusal.code != "unreadable"
-        except UsageError:
+        except (UsageError, OSError):
             return False
         return True
 
 
+def _identity(path: Path) -> tuple[str, int, int]:
+    """Return what stays the same when a file is moved, and changes when it is written to."""
+    found = path.stat()
+    return path.name, found.st_size, found.st_mtime_ns
+
+
 class WatchFolder:
-    """Everything that runs; a context manager.
+    """A running watch folder.
 
     Parameters
     ----------
     folder : Path
-        Where scans appear; ``work/``, ``done/``, ``failed/``, ``quarantine/`` and ``records/`` are made in it.
+        Folder of new scans; ``work/``, ``done/``, ``failed/``, ``quarantine/`` and ``records/`` are created in it.
     out : Path
-        Where results go, a folder a scan: the file's name and the first letters of its content's hash.
+        Folder of the results, one subfolder per scan, named by file name and start of the content's SHA-256.
     estimator : SpineEstimator
-        Loaded.
+        Loaded estimator.
     formats : sequence of str
         Keys of `edge_spine.outputs.registry.FORMATS`.
     read : callable
-        Reads a scan, with the spacing that the user gives.
+        Reads a scan, with the spacing of the command line.
     on_report : callable
-        Called with what became of each scan.
+        Called with the report of each scan.
 
     Raises
     ------
     EdgeSpineError
         A folder cannot be used, or another process works on it.
     UsageError
-        There is no such folder.
+        The folder does not exist, or both are the same.
     """
 
     def __init__(
@@ -129,7 +150,7 @@ class WatchFolder:
             raise UsageError(f"{folder}: there is no such folder")
         if out.absolute() == folder.absolute():
             raise UsageError("results need a folder of their own: IN and OUT are the same")
-        self._out, self._estimator, self._formats, self._read = out, estimator, formats, read
+        self._out, self._estimator, self._formats = out, estimator, formats
         self._spool = Spool(folder, keep_done=True)
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -143,33 +164,30 @@ class WatchFolder:
         self._worker = Worker(self._spool, Audit(records / "audit.jsonl"), self._handle, on_report)
 
     def run(self, *, poll_s: float, once: bool = False) -> None:
-        """Work until `end` is called, or, with `once`, until nothing is left that can be processed."""
+        """Process scans until `end` is called or, with `once`, until no complete scan is left."""
 
-        def waiting() -> list[Path]:
-            ready = self._arrivals.poll()
-            while once and not ready and self._arrivals.pending and not self._worker.stop.wait(poll_s):
-                ready = self._arrivals.poll()
-            return ready
+        def waiting() -> Iterator[Path]:
+            while True:
+                found = False
+                for path in self._arrivals.poll():
+                    found = True
+                    yield path
+                if found or not once or not self._arrivals.pending or self._worker.stop.wait(poll_s):
+                    return
 
         self._worker.run(waiting, idle_s=poll_s, once=once)
 
     def end(self) -> None:
-        """Stop after the scan that is in work."""
+        """Stop after the current scan."""
         self._worker.end()
 
     def close(self) -> None:
-        """Let another process have the folder."""
+        """Release the folder."""
         self._spool.close()
-
-    def __enter__(self) -> WatchFolder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _handle(self, claim: Claim, content: str) -> list[Report]:
         if content in self._ledger:
-            return [Report(claim.name, "done", message=f"{claim.name}: processed before, with this model")]
+            return [Report(claim.name, "done", message=f"{claim.name}: already processed with this model")]
         reports = [self._process(scan_file, content) for scan_file in find_scans([claim.path])]
         if any(report.status == "done" for report in reports):
             self._ledger.add(content)
@@ -178,18 +196,24 @@ class WatchFolder:
     def _process(self, scan_file: ScanFile, content: str) -> Report:
         place = self._out / f"{scan_file.name}-{content[:8]}"
 
-        def write(result: SpineResult) -> tuple[SpineResult, list[Path]]:
-            result, paths = _write_folder(place, partial(write_outputs, result, formats=self._formats))
-            return result, paths
+        read_ms = 0.0
 
-        read = partial(self._read, scan_file)
+        def read() -> Scan:
+            nonlocal read_ms
+            scan, read_ms = self._arrivals.read(scan_file)
+            return scan
+
+        def write(result: SpineResult) -> tuple[SpineResult, list[Path]]:
+            timed = result.with_timing(read=read_ms)
+            return _write_folder(place, partial(write_outputs, timed, formats=self._formats))
+
         return process(scan_file.source, self._estimator, read, write, place, raise_storage=True)
 
 
 def _write_folder(
     place: Path, write: Callable[[Path], tuple[SpineResult, list[Path]]]
 ) -> tuple[SpineResult, list[Path]]:
-    """Write a folder of results beside its place, force it to the disk, and let it appear at once."""
+    """Write a folder of results under a temporary name, sync it, and rename it."""
     beside = place.with_name(f".{place.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     try:
@@ -198,7 +222,7 @@ def _write_folder(
             with path.open("rb+") as stream:
                 os.fsync(stream.fileno())
         sync_folder(beside)
-        # Of an earlier model, or of a process that was killed before it could say so in the ledger.
+        # Results of an earlier model, or of a process that was killed before it wrote the ledger.
         shutil.rmtree(place, ignore_errors=True)
         move_durably(beside, place)
     except BaseException:

@@ -1,4 +1,4 @@
-"""Takes scans from a spool, one after the other, through one warm engine."""
+"""Process the scans of a spool one after another."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """The loop that the node and the watch folder share.
+    """Processing loop of the node and the watch folder.
 
     Parameters
     ----------
     spool : Spool
-        Where scans are claimed and ended.
+        Spool of the scans.
     audit : Audit
-        Told how each scan ended.
+        Records the outcome of each scan.
     handle : callable
-        Takes a claim and the SHA-256 of its content to the results, and returns a report of each scan in it.
+        Processes a claim, given the SHA-256 of its content, and returns a report of each scan in it.
     on_report : callable
         Called with each report.
     """
@@ -43,23 +43,23 @@ class Worker:
         self.arrival, self.stop = threading.Event(), threading.Event()
 
     def run(self, waiting: Callable[[], Iterable[Path]], *, idle_s: float = _IDLE_S, once: bool = False) -> None:
-        """Work until told to stop.
+        """Process scans until `end` is called.
 
         Parameters
         ----------
         waiting : callable
-            Lists the scans that may be claimed now, oldest first.
+            Returns the scans that may be claimed now, oldest first.
         idle_s : float
-            How long to wait, where nothing arrives, before looking again.
+            Longest wait before looking for scans again.
         once : bool
-            End when `waiting` has nothing more.
+            Return when `waiting` is empty.
         """
         for claim in self._spool.interrupted():
             self._work(claim)
             if self.stop.is_set():
                 return
         while not self.stop.is_set():
-            # Cleared before looking, so that whatever arrives from here on is not slept over.
+            # Cleared before looking, so that a later arrival is not missed.
             self.arrival.clear()
             idle = True
             for claim in self._claims(waiting()):
@@ -71,7 +71,7 @@ class Worker:
                 self.arrival.wait(idle_s)
 
     def end(self) -> None:
-        """Stop after the scan that is in work."""
+        """Stop after the current scan."""
         self.stop.set()
         self.arrival.set()
 
@@ -84,7 +84,7 @@ class Worker:
                 yield claim
 
     def _work(self, claim: Claim) -> None:
-        """Take a claim to its end, however many attempts that needs."""
+        """Process a claim, with retries."""
         while True:
             try:
                 content = _content_hash(claim.path)
@@ -98,10 +98,10 @@ class Worker:
                     break
             except OSError as error:
                 if claim.path.parent.is_dir() and not claim.path.exists():
-                    _log.warning("a claimed scan was taken away: it is let go")
+                    _log.warning("a claimed scan was removed by another program; skipping it")
                     return
-                # A full or absent disk is not the scan's fault: it stays where it is.
-                _log.error("storage: %s; waiting for it", error.strerror or type(error).__name__)
+                # The scan stays in the spool while the disk is full or absent.
+                _log.error("storage: %s; retrying", error.strerror or type(error).__name__)
                 pause = _STORAGE_WAIT_S
             if self.stop.wait(pause):
                 self._spool.give_back(claim)

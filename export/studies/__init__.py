@@ -1,1 +1,1 @@
-"""Questions about the data, the network and its training that were asked once; one module each."""
+"""Single studies of the data, the network and its training, one module each."""

@@ -1,4 +1,4 @@
-"""What the transformer is worth: ResNet50 alone against ResNet50 with the bottleneck transformer, same budget.
+"""Compare ResNet50 with and without the bottleneck transformer, trained with the same budget.
 
 `python -m export.studies.ablation --cache DIR --validation DIR --out DIR --images 50000` trains both on as many
 images of the same phantoms and prints one table, as the paper's ablation does. The paper starts from ImageNet's
@@ -37,7 +37,7 @@ def compare(
     device: str,
     trunk: Path | None = None,
 ) -> dict[str, Any]:
-    """Train both networks and measure them on held-out crops; returns one entry for each of `VARIANTS`."""
+    """Train both networks and measure them on held-out crops; return an entry for each of `VARIANTS`."""
     report = {}
     for name, transformer in VARIANTS.items():
         folder = out / name.replace(" ", "").replace("+", "_").lower()
@@ -54,7 +54,7 @@ def compare(
 
 
 def measure(run: Run, validation: HeldOut) -> dict[str, Any]:
-    """Errors (crop pixels, with 95 % intervals over phantoms), size and time of a trained network."""
+    """Return errors (crop pixels, with 95 % intervals over phantoms), size and time of a trained network."""
     crops, targets = validation
     error = np.abs(predict(run.average, crops, run.device) - targets) * CROP_SIZE
     coronal, sagittal = error[:, :, :3].mean(axis=(1, 2)), error[:, :, 3:].mean(axis=(1, 2))
@@ -79,7 +79,7 @@ def measure(run: Run, validation: HeldOut) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Lay the comparison out as Markdown."""
+    """Return the comparison as Markdown."""
     lines = ["| network | parameters | images seen | coronal error, px | sagittal error, px | float32, ms |"]
     lines.append("|---|---|---|---|---|---|")
     for name, row in report.items():

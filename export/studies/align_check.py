@@ -1,6 +1,6 @@
-"""How well a known transform is recovered: phantoms that are projected, moved, and given faulty masks.
+"""Measure how well the alignment recovers known transforms of phantoms with faulty masks.
 
-`python -m export.studies.align_check --count 200` prints it.
+`python -m export.studies.align_check --count 200` prints the errors.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from export.training.phantoms.phantom import Phantom, make_phantom
 ANGLE_LIMIT_DEG, SHIFT_LIMIT_PX = 0.2, 1.0
 _LEAST_RECOVERED = 0.95
 _PHANTOMS = 6
-# fine in the coronal plane, since it is resampled; coarse across it, since it is projected
+# Fine in the coronal plane, which is resampled; coarse across it, which is projected.
 _SOURCE = Grid(shape=(468, 40, 868), voxel_mm=(1.5, 9.0, 1.5), first_mm=(-350.0, -215.0, -850.0))
 
 
 @dataclass(frozen=True, eq=False)
 class Master:
-    """A phantom's scan and its MRI's projections, before anything is moved or spoilt, in the scan's frame."""
+    """A phantom's scan and the projections of its MRI in the scan's frame, unmodified."""
 
     phantom: Phantom
     scan: Plane
@@ -39,7 +39,7 @@ class Master:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """The input of one alignment with the truth about it."""
+    """Input of one alignment, with the true transform."""
 
     master: Master
     truth: Placement
@@ -49,12 +49,12 @@ class Case:
     mri_spine: Plane
 
     def solve(self) -> Alignment:
-        """Align it."""
+        """Run the alignment."""
         pixel = self.master.phantom.model_pixel_mm
         return align(self.scan, self.scan_spine, self.projections, self.mri_spine, pixel)
 
     def errors(self, found: Placement) -> tuple[float, float]:
-        """Angle, degrees, and shift of the middle of T1-L5, canonical pixels."""
+        """Return the errors of angle (degrees) and of the shift of the middle of T1-L5 (canonical pixels)."""
         middle = scan_offset_mm(self.master.phantom)[None]
         away = found.to_scan(self.truth.to_mri(middle)) - middle
         shift = float(np.linalg.norm(away)) / self.master.phantom.model_pixel_mm
@@ -76,7 +76,7 @@ def make_master(seed: int) -> Master:
 
 
 def draw_case(rng: np.random.Generator, master: Master) -> Case:
-    """Move the MRI within 10 degrees and 60 mm, add noise, and spoil both masks."""
+    """Move the MRI within 10 degrees and 60 mm, add noise, and add defects to both masks."""
     middle = scan_offset_mm(master.phantom)
     truth = Placement.about(float(rng.uniform(-10, 10)), rng.uniform(-60, 60, 2), middle)
     spine, images = _imaged(master.spine, truth), [_imaged(plane, truth) for plane in master.projections]
@@ -95,7 +95,7 @@ def draw_case(rng: np.random.Generator, master: Master) -> Case:
 
 
 def self_test(count: int, seed: int = 1) -> NDArray[np.float64]:
-    """Align `count` cases of a few phantoms; returns (count, 4).
+    """Align `count` cases of a few phantoms; return (count, 4).
 
     Columns: error of the angle (degrees) and of the shift (canonical pixels) after stage two, and after stage one.
     """
@@ -110,12 +110,12 @@ def self_test(count: int, seed: int = 1) -> NDArray[np.float64]:
 
 
 def within_limits(errors: NDArray[np.float64]) -> float:
-    """Share of cases within 0.2 degrees and one canonical pixel after stage two."""
+    """Return the fraction of cases within 0.2 degrees and one canonical pixel after stage two."""
     return float(np.mean((errors[:, 0] <= ANGLE_LIMIT_DEG) & (errors[:, 1] <= SHIFT_LIMIT_PX)))
 
 
 def summary(errors: NDArray[np.float64]) -> str:
-    """Say in four lines how the cases came out."""
+    """Return a summary in four lines."""
     lines = [f"{len(errors)} cases, {100 * within_limits(errors):.1f} % within 0.2 degrees and one canonical pixel"]
     for name, first in (("stage one", 2), ("stage two", 0)):
         angle, shift = (np.percentile(errors[:, first + k], [50, 95, 100]) for k in (0, 1))
@@ -150,7 +150,7 @@ def _on_grid_of(target: Plane, plane: Plane) -> Plane:
 
 
 def _spoilt(rng: np.random.Generator, plane: Plane) -> Plane:
-    """Make a mask as a segmentation gets it wrong: ragged, blobs beside it, bites out of it, ends missing."""
+    """Add defects of a segmentation to a mask: ragged edges, blobs, holes, missing ends."""
     row_mm, column_mm = plane.pixel_mm
     ragged = cv2.GaussianBlur(rng.standard_normal(plane.pixels.shape).astype(np.float32), (0, 0), 1.5)
     border = (cv2.blur(plane.pixels, (3, 3)) % 1) > 0
@@ -175,7 +175,7 @@ def _spoilt(rng: np.random.Generator, plane: Plane) -> Plane:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the errors of known transforms: 0 where 95 % of them are recovered, 1 where fewer are."""
+    """Print the errors of known transforms; return 0 if 95 % are recovered, else 1."""
     parser = argparse.ArgumentParser(prog="python -m export.studies.align_check", description=__doc__)
     parser.add_argument("--count", type=int, default=200, help="known transforms to recover (default: 200)")
     parser.add_argument("--seed", type=int, default=1, help="default 1, which the method was tuned on")

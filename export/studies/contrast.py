@@ -1,8 +1,8 @@
-"""Contrast of a spine, of the strip beside it and of the ribs, on the network's own input.
+"""Measure contrast of spine, adjacent strip and ribs on the network's input.
 
 The input is straightened along the centreline at 1 mm. Level of a part of the spine: mean brightness inside 0.8 of
 its half width less the mean of 18 to 32 mm outside its borders (the background). Modulation of a strip: spread along
-the spine after a Gaussian mean of 18 mm is taken off, divided by the level. The border on either side is at the
+the spine after subtraction of a Gaussian mean of 18 mm, divided by the level. The border on either side is at the
 steepest edge.
 """
 
@@ -25,14 +25,14 @@ _EDGE_SPAN = (0.75, 1.3)
 
 
 def straighten(image: NDArray[np.float32], centre: Array, pixel_mm: float) -> Array:
-    """Resample an image along a line and across it, every millimetre.
+    """Resample an image along a line and across it, at 1 mm.
 
     Parameters
     ----------
     image : (rows, columns) float32 array
         Square pixels of `pixel_mm`.
     centre : (K, 2) array
-        The line from its top to its bottom, (row, column) in pixels.
+        Line from top to bottom, (row, column) in pixels.
     pixel_mm : float
         Pixel pitch, mm.
 
@@ -102,7 +102,7 @@ def contrast(straight: Array, edges: Array, share: Array) -> dict[str, float]:
     outside = (beyond >= 18) & (beyond <= 32)
     strip = (beyond >= 4) & (beyond <= 12)
     smooth = straight - gaussian_filter1d(straight, _DETREND_MM, axis=0)
-    # bounds of a strip count the half millimetres at both ends
+    # The bounds of a strip include half a millimetre at both ends.
     inner = [_strip(smooth, first, 3) for first in range(-8, 7, 3)]
     ribs = [_strip(smooth, side * first - (3 if side < 0 else 0), 4) for side in (-1, 1) for first in range(36, 56, 4)]
     figures = {}

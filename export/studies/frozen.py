@@ -1,4 +1,4 @@
-"""Features of the frozen trunk up to ResNet's layer 3, and the whole network's answers, kept on disk."""
+"""Compute and cache features of the frozen trunk up to ResNet's layer 3, and the network's outputs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from export.training.augment import augment
 from export.training.dataset import MARGIN, target_of
 from export.training.validation import as_images
 
-# children of the trunk up to layer 3: 14 x 14 cells of 16 crop pixels, 1024 channels
+# Children of the trunk up to layer 3: 14 x 14 cells of 16 crop pixels, 1024 channels.
 LAYER3 = 7
 CELLS = 14
-# cells read around the middle column: 96 crop pixels, where the spine and the strips beside it are
+# Cells around the middle column: 96 crop pixels, with the spine and its surroundings.
 MIDDLE = 6
 BATCH = 25
 AUGMENTING_SEED = 45_000_000
@@ -30,7 +30,7 @@ AUGMENTING_SEED = 45_000_000
 
 @dataclass(frozen=True, eq=False)
 class Frozen:
-    """What the frozen network makes of samples, in one or two views (as cut, and augmented once).
+    """Features and outputs of the frozen network for samples, in one or two views (unchanged, and augmented once).
 
     Attributes
     ----------
@@ -38,9 +38,9 @@ class Frozen:
     targets : (views, N, 209, 6) float32 array
         Crop pixels, as `dataset.target_of` times 224.
     answers : (N, 209, 6) float32 array
-        Of the whole network to the view as cut, crop pixels.
+        Outputs of the network for the unchanged view, crop pixels.
     packs : tuple of N frozensets
-        Names of the bone packs that a sample is made of; empty for phantoms.
+        Names of the bone packs of each sample; empty for phantoms.
     """
 
     features: NDArray[np.float16]
@@ -52,7 +52,7 @@ class Frozen:
 def views_of(
     crops: NDArray[np.uint8], curves: NDArray[np.float32], views: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Cut samples as they are and, for two views, augment each once.
+    """Cut samples unchanged and, for two views, augment each once.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def views_of(
         Crop pixels / 224.
     """
     rows = int(CURVE_ROWS[0] - 0.5) + MARGIN
-    # the rows of the curves lie half way between two rows of the crop
+    # The rows of the curves are half way between two rows of the crop.
     between = (curves[:, rows : rows + len(CURVE_ROWS)] + curves[:, rows + 1 : rows + 1 + len(CURVE_ROWS)]) / 2
     images = [crops[:, MARGIN:-MARGIN, MARGIN:-MARGIN]]
     targets = [np.stack([target_of(curve) for curve in between])]
@@ -88,7 +88,7 @@ def features_of(
     ----------
     images : (N, 224, 224) uint8 array
     grid : (rows, columns)
-        Cells that the middle 14 x 6 of layer 3 are averaged to.
+        Grid to which the middle 14 x 6 cells of layer 3 are averaged.
 
     Returns
     -------
@@ -105,13 +105,13 @@ def features_of(
             last = model.layer(model.model[LAYER3](cells))
         pooled = functional.adaptive_avg_pool2d(cells.float()[..., first : first + MIDDLE], grid)
         features.append(pooled.flatten(1).half().numpy())
-        # coordinates would be rounded to half a pixel in bfloat16
+        # bfloat16 would round coordinates to half a pixel.
         answers.append(model.linear(last.float().mean(dim=(2, 3))).numpy() * CROP_SIZE)
     return np.concatenate(features), np.concatenate(answers).reshape(-1, OUTPUTS // 6, 6)
 
 
 def packs_of(stored: dict[str, NDArray[Any]], count: int) -> tuple[frozenset[str], ...]:
-    """Read the pack names of a shard's samples, joined by "+"; phantoms have none."""
+    """Return the pack names of a shard's samples; phantoms have none."""
     if "packs" not in stored:
         return (frozenset(),) * count
     return tuple(frozenset(str(names).split("+")) for names in stored["packs"])
@@ -120,17 +120,17 @@ def packs_of(stored: dict[str, NDArray[Any]], count: int) -> tuple[frozenset[str
 def load_frozen(
     folders: list[Path], model: SpineRegressor, key: str, cache: Path, grid: tuple[int, int], views: int, limit: int
 ) -> Frozen:
-    """Make or read the features of the shards of folders, at most `limit` samples of each folder.
+    """Compute or read the features of shards, at most `limit` samples of each folder.
 
     Parameters
     ----------
     key : str
-        Identity of the weights; with the shard's content, the grid and the views it names the file kept in `cache`.
+        Identity of the weights; with content of the shard, grid and views it names the file in `cache`.
 
     Raises
     ------
     ValueError
-        A folder holds no shards.
+        A folder contains no shards.
     """
     cache.mkdir(parents=True, exist_ok=True)
     features, targets, answers, packs = [], [], [], []
@@ -164,15 +164,15 @@ def load_frozen(
 
 
 def kernel_of(features: NDArray[np.float16], reference: NDArray[np.bool_], block: int = 4096) -> NDArray[np.float32]:
-    """Inner products of standardised features, divided by their number.
+    """Return the inner products of standardised features, divided by their number.
 
     Parameters
     ----------
     features : (n, F) float16 array
     reference : (n,) bool array
-        The samples whose mean and spread standardise each feature, so that no tested sample has a say.
+        Samples whose mean and deviation standardise each feature; no tested samples.
     block : int
-        Features taken at a time.
+        Number of features per step.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def kernel_of(features: NDArray[np.float16], reference: NDArray[np.bool_], block
         part = features[:, start : start + block].astype(np.float32)
         part -= part[reference].mean(axis=0)
         spread = part[reference].std(axis=0)
-        # a feature that hardly ever fires would otherwise weigh as much as all others
+        # Otherwise a rarely active feature would have the same weight as all others.
         part /= np.maximum(spread, 0.1 * float(np.median(spread)) + 1e-6)
         total += part @ part.T
     return total / np.float32(features.shape[1])

@@ -1,4 +1,4 @@
-"""Rank mixtures of training material by a ridge fit on frozen features, tested on people left out.
+"""Rank mixtures of training data by a ridge regression on frozen features, tested on left-out people.
 
 `python -m export.studies.mixtures --phantoms DIR --people DIR --mesh myosim,xcat50 --weights
 export/weights/spine.safetensors --out DIR` prints a Markdown table. Every mixture has the same budget of images. In
@@ -38,7 +38,7 @@ MIXTURES: dict[str, dict[str, float]] = {
 }
 FIRST = next(iter(MIXTURES))
 MEAN, NETWORK = "mean curve", "trained network"
-# phantoms that no mixture learns from
+# Phantoms that no mixture is trained on.
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.2, 100
 SHAPES = 32
 INNER_PEOPLE, PHANTOM_FOLDS = 8, 5
@@ -46,17 +46,17 @@ _VIEWS = {"coronal": slice(0, 3), "sagittal": slice(3, 6)}
 
 Person = frozenset[str]
 Packs = Sequence[Person]
-# coronal and sagittal centre errors of images, mm: (images, 209, 2)
+# Coronal and sagittal centre errors of images, mm: (images, 209, 2).
 Errors = NDArray[np.float64]
 
 
 def kinds_of(packs: Packs, mesh: frozenset[str]) -> NDArray[np.str_]:
-    """Name the kind of each sample: "phantom", "mesh" where all of its packs are meshes, "ct" otherwise."""
+    """Return the kind of each sample: "phantom", "mesh" if all of its packs are meshes, otherwise "ct"."""
     return np.array(["phantom" if not names else "mesh" if names <= mesh else "ct" for names in packs])
 
 
 def exclude(packs: Packs, person: Person) -> Rows:
-    """Samples that share no pack with a person, in order."""
+    """Return the samples that share no pack with a person, in order."""
     return np.array([k for k, names in enumerate(packs) if not names & person], dtype=np.int64)
 
 
@@ -68,7 +68,7 @@ def mixture(
     shares: dict[str, float],
     budget: int,
 ) -> Rows | None:
-    """Draw `budget` of the samples `rows` without repeats, each person of a kind as often as the others.
+    """Draw `budget` of the samples `rows` without repetition, equally from each person of a kind.
 
     Parameters
     ----------
@@ -76,12 +76,12 @@ def mixture(
         Samples that may be drawn.
     packs, kinds : of all samples
     shares : dict
-        Share of the budget of each kind; phantoms are a person each.
+        Fraction of the budget of each kind; each phantom is one person.
 
     Returns
     -------
     (budget,) int array, ascending, or None
-        None where a kind has fewer samples than its share asks for.
+        None if a kind has too few samples.
     """
     ends = np.round(np.cumsum(list(shares.values())) * budget).astype(int)
     wanted = np.diff(ends, prepend=0)
@@ -92,7 +92,7 @@ def mixture(
             queues.setdefault(packs[row] or int(row), []).append(int(row))
         if sum(map(len, queues.values())) < count:
             return None
-        # the first of each person, then the second of each, until there are enough
+        # The first of each person, then the second of each, up to the budget.
         turns = [(turn, row) for queue in queues.values() for turn, row in enumerate(queue)]
         turns.sort(key=lambda pair: pair[0])
         drawn += [row for _, row in turns[:count]]
@@ -100,7 +100,7 @@ def mixture(
 
 
 def inner_folds(rng: np.random.Generator, packs: Packs) -> list[Fold]:
-    """Leave people of a training set out in turn; parts of the set where that would leave too little.
+    """Return folds that leave out people of a training set, or parts of the set if too little would remain.
 
     Parameters
     ----------
@@ -109,9 +109,9 @@ def inner_folds(rng: np.random.Generator, packs: Packs) -> list[Fold]:
     Returns
     -------
     list of Fold
-        Each judges one person and removes all that share a pack with it; at most 8 people.
+        Each tests one person and removes all samples that share a pack with it; at most 8 people.
     """
-    # sorted, so that the same seed draws the same people in every process
+    # Sorted for reproducible draws in every process.
     people = sorted({names for names in packs if names}, key=sorted)
     folds = []
     for k in rng.permutation(len(people))[:INNER_PEOPLE]:
@@ -127,12 +127,12 @@ def inner_folds(rng: np.random.Generator, packs: Packs) -> list[Fold]:
 
 
 def over_views(rows: Rows, views: int, count: int) -> Rows:
-    """Rows of all views of samples, where a view has `count` rows."""
+    """Return the rows of all views of samples, with `count` rows per view."""
     return np.concatenate([rows + count * view for view in range(views)])
 
 
 class Mixer:
-    """Fits on rows of one kernel.
+    """Ridge fits on rows of one kernel.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class Mixer:
         self._fits: dict[bytes, tuple[list[Ridge], list[NDArray[np.float64]], list[NDArray[np.float64]]]] = {}
 
     def errors(self, train: Rows, test: Rows, seed: int) -> tuple[Errors, Errors, list[float]]:
-        """Fit samples `train`; errors of the fit and of the mean curve on samples `test`, and the penalties."""
+        """Fit samples `train`; return errors of the fit and of the mean curve on samples `test`, and the penalties."""
         rows = over_views(train, self.views, self.count)
         key = train.tobytes()
         if key not in self._fits:
@@ -164,7 +164,7 @@ class Mixer:
                 means.append(block.mean(axis=0))
                 shapes.append(principal_shapes(block - means[-1]))
                 weights.append((block - means[-1]) @ shapes[-1].T)
-            # phantoms alone are the same set whoever is left out
+            # Phantoms alone are the same set for every left-out person.
             self._fits = {key: (fit_ridge(self.kernel[np.ix_(rows, rows)], weights, folds), means, shapes)}
         fits, means, shapes = self._fits[key]
         cross = self.kernel[np.ix_(test, rows)]
@@ -176,14 +176,14 @@ class Mixer:
 
 
 def principal_shapes(deviations: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Orthonormal principal shapes (at most 32, columns) of deviations (n, columns) from their mean."""
+    """Return at most 32 orthonormal principal shapes of deviations (n, columns) from their mean."""
     _, vectors = np.linalg.eigh(deviations.T @ deviations)
     shapes: NDArray[np.float64] = vectors[:, ::-1][:, :SHAPES].T
     return shapes
 
 
 def figures(errors: Errors) -> dict[str, float]:
-    """Mean absolute error of one person's images (n, 209, 2), its constant part, and what is left without it."""
+    """Return the mean absolute error of one person's images (n, 209, 2), its constant part, and the rest."""
     constant = errors.mean(axis=0)
     found = {}
     for column, view in enumerate(_VIEWS):
@@ -194,7 +194,7 @@ def figures(errors: Errors) -> dict[str, float]:
 
 
 def interval_over_packs(values: NDArray[np.float64], people: Sequence[Person]) -> tuple[float, float]:
-    """95 % pigeonhole bootstrap interval over packs of the mean of people's values."""
+    """Return the 95 % pigeonhole bootstrap interval over packs of the mean of people's values."""
     rng = np.random.default_rng(0)
     names = sorted(set().union(*people))
     member = np.array([[name in person for name in names] for person in people])
@@ -208,14 +208,14 @@ def interval_over_packs(values: NDArray[np.float64], people: Sequence[Person]) -
 def compare(
     data: Frozen, kinds: NDArray[np.str_], kernel: NDArray[np.float32], budgets: Sequence[int], draws: int, kept: Rows
 ) -> dict[str, Any]:
-    """Test every mixture on every person left out.
+    """Test each mixture on each left-out person.
 
     Parameters
     ----------
     kinds : (N,) array
         From `kinds_of`.
     kept : int array
-        Phantoms that no mixture learns from, measured beside the people.
+        Phantoms that no mixture is trained on, tested in addition.
 
     Returns
     -------
@@ -287,7 +287,7 @@ def _row(
 
 
 def _add_differences(rows: list[dict[str, Any]], people: list[Person]) -> None:
-    """Add to each mixture its sagittal error less that of phantoms alone at the same budget, person by person."""
+    """Add to each mixture the difference of its sagittal error to that of phantoms alone, person by person."""
     alone = {row["budget"]: row for row in rows if row["mixture"] == FIRST and "mean" in row}
     for row in rows:
         if row["mixture"] != FIRST and row["budget"] in alone and "mean" in row:
@@ -300,7 +300,7 @@ def _add_differences(rows: list[dict[str, Any]], people: list[Person]) -> None:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Lay the comparison out as Markdown."""
+    """Return the comparison as Markdown."""
     people, images = len(report["people"]), sum(report["people"].values())
     lines = [
         f"{people} people left out in turn, {images} images; mean absolute error of the centre, mm [95 % over packs]",

@@ -1,9 +1,8 @@
-"""Is a real scan one more draw of the phantoms? `python -m export.studies.realism SCAN --count 200`.
+"""Compare a real scan with phantoms: `python -m export.studies.realism SCAN --count 200`.
 
-Brightness and texture of the spine and of what lies beside it, on the network's own input, are measured in the scan
-and in fresh phantoms; the first table says at which percentile of the phantoms the scan falls. The second one has the
-contrast of spine, strip beside it and ribs (`contrast`), in the scan and in the phantoms. Places are found by the
-runtime, so any scan can be asked about.
+Brightness and texture of the spine and its surroundings on the network's input are measured in the scan and in new
+phantoms; the first table shows the percentile of the scan among the phantoms. The second one shows the contrast of
+spine, adjacent strip and ribs (`contrast`) in both. Regions are found by the runtime, so any scan can be used.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from export.studies.contrast import PARTS, ROWS, contrast, steepest_edges, strai
 from export.training.evaluate import scan_of
 from export.training.phantoms.phantom import make_phantom
 
-# phantoms that nothing else uses
+# Phantoms that are used nowhere else.
 REALISM_SEED = 45_000_000
-# rows of the curves, and distance from the spine's centre in crop pixels
+# Rows of the curves, and distance from the centre of the spine in crop pixels.
 REGIONS = {
     "thoracic spine": (slice(30, 105), (-6, 7)),
     "lumbar spine": (slice(140, 205), (-9, 10)),
@@ -43,13 +42,13 @@ REGIONS = {
     "abdomen, right": (slice(140, 190), (-48, -24)),
     "abdomen, left": (slice(140, 190), (24, 48)),
 }
-# band-pass textures: between these blurs, crop pixels
+# Band-pass textures between these blurs, crop pixels.
 TEXTURES = {"grain": (0.0, 0.8), "fine": (0.8, 1.8), "middle": (1.8, 4.0), "coarse": (4.0, 9.0)}
 FIGURES = ("mean", "spread", *TEXTURES)
 
 
 def figures(estimator: SpineEstimator, scan: Scan) -> dict[str, float]:
-    """Brightness and texture of each region, levels of the network's input, keyed "region, figure".
+    """Return brightness and texture of each region, in units of the network's input, keyed "region, figure".
 
     Raises
     ------
@@ -74,7 +73,7 @@ def figures(estimator: SpineEstimator, scan: Scan) -> dict[str, float]:
 
 
 def contrasts(estimator: SpineEstimator, scan: Scan) -> dict[str, float]:
-    """Contrast of spine, strip and ribs, keyed "row, part" as by `contrast`.
+    """Return the contrast of spine, strip and ribs, keyed "row, part" as by `contrast`.
 
     Raises
     ------
@@ -107,19 +106,19 @@ def _input(scan: Scan, result: SpineResult) -> NDArray[np.float32]:
 
 
 def _straightened(crop: NDArray[np.float32], centre: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Shift each of the 209 rows so that the spine's centre lies in the middle column; (209, 121)."""
+    """Shift each of the 209 rows to centre the spine in the middle column; return (209, 121)."""
     columns = centre[:, None] + np.arange(-60, 61)[None, :]
     rows = np.broadcast_to(7.5 + np.arange(len(centre))[:, None], columns.shape)
     return cv2.remap(crop, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_LINEAR)
 
 
 def percentiles(real: dict[str, float], phantoms: list[dict[str, float]]) -> dict[str, float]:
-    """Share of phantoms (percent) whose figure lies below the scan's."""
+    """Return the percentage of phantoms with a smaller value than the scan."""
     return {key: 100 * float(np.mean([phantom[key] < value for phantom in phantoms])) for key, value in real.items()}
 
 
 def table(places: dict[str, float]) -> str:
-    """Lay the percentiles out as Markdown."""
+    """Return the percentiles as Markdown."""
     lines = ["| percentile among phantoms | " + " | ".join(FIGURES) + " |", "|---" * (len(FIGURES) + 1) + "|"]
     for region in REGIONS:
         cells = [f"{places[f'{region}, {figure}']:.0f}" for figure in FIGURES]
@@ -130,7 +129,7 @@ def table(places: dict[str, float]) -> str:
 
 
 def contrast_table(real: dict[str, float], phantoms: list[dict[str, float]]) -> str:
-    """Lay the scan's contrast beside the phantoms' 5th, 50th and 95th percentile, as Markdown."""
+    """Return the scan's contrast and the phantoms' 5th, 50th and 95th percentiles as Markdown."""
     lines = ["| contrast: scan (5th, 50th, 95th of phantoms) | " + " | ".join(PARTS) + " |"]
     lines.append("|---" * (len(PARTS) + 1) + "|")
     for row in ROWS:

@@ -1,7 +1,7 @@
-"""Ridge regression in dual form, its penalty chosen by leaving groups of samples out exactly.
+"""Ridge regression in dual form with the penalty chosen by exact leave-group-out errors.
 
-With a kernel of inner products the cost depends on the number of samples alone. An answer of ridge regression is
-linear in the targets, so the residuals of samples that are left out follow from one decomposition of the whole
+With a kernel of inner products the cost depends on the number of samples alone. Ridge regression is linear in the
+targets, so the residuals of left-out samples follow from one decomposition of the whole
 training set, without a new fit: with the smoother H and residuals r, they are (I - H_DD)^-1 r_D (Cook and Weisberg,
 Residuals and Influence in Regression, 1982). The intercept carries no penalty and is part of H.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# shares of the kernel's mean diagonal after centring
+# Fractions of the kernel's mean diagonal after centring.
 PENALTIES = tuple(float(p) for p in np.logspace(-4, 1, 11))
 
 Rows = NDArray[np.int64]
@@ -23,14 +23,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Samples left out together, as places in the training set.
+    """Samples left out together, as indices into the training set.
 
     Attributes
     ----------
     removed : (d,) int array
-        All that must not be learnt from, `judged` among them.
+        All samples to leave out, including `judged`.
     judged : (j,) int array
-        Those whose error counts.
+        Samples whose error is used.
     """
 
     removed: Rows
@@ -50,9 +50,9 @@ class Ridge:
     row_means : (n,) array
         Means of the rows of the training kernel.
     penalty : float
-        As a share of the kernel's mean diagonal.
+        Fraction of the kernel's mean diagonal.
     errors : (penalties,) array
-        Mean squared left-out error, summed over targets, of each penalty that was tried.
+        Mean squared left-out error of each penalty, summed over targets.
     """
 
     dual: Array
@@ -75,18 +75,18 @@ def fit_ridge(
     folds: Sequence[Fold],
     penalties: Sequence[float] = PENALTIES,
 ) -> list[Ridge]:
-    """Fit each block of targets with the penalty whose error on left-out samples is lowest.
+    """Fit each block of targets with the penalty of the lowest error on left-out samples.
 
     Parameters
     ----------
     kernel : (n, n) array
         Inner products of the training samples' features.
     targets : sequence of (n, k) arrays
-        Blocks that get a penalty each.
+        Blocks with separate penalties.
     folds : sequence of Fold
-        Each counts alike, however many samples it judges.
+        Folds with equal weight.
     penalties : sequence of float
-        Shares of the centred kernel's mean diagonal.
+        Fractions of the centred kernel's mean diagonal.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def fit_ridge(
     Raises
     ------
     ValueError
-        No folds are given while there is a choice of penalties.
+        Several penalties but no folds are given.
     """
     if not folds and len(penalties) > 1:
         raise ValueError(f"{len(penalties)} penalties and no folds to choose by; give folds or one penalty")
@@ -107,7 +107,7 @@ def fit_ridge(
     values, vectors = np.linalg.eigh(centred)
     values = np.maximum(values, 0)
     means = [block.mean(axis=0, dtype=np.float64) for block in targets]
-    # targets along the eigenvectors
+    # Targets projected on the eigenvectors.
     along = [vectors.T @ (block - mean) for block, mean in zip(targets, means, strict=True)]
     errors = np.zeros((len(targets), len(penalties)))
     for column, penalty in enumerate(penalties):

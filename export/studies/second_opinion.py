@@ -1,4 +1,4 @@
-"""Measure how well disagreement, of two networks or of an image and its mirror, tells of a wrong result.
+"""Measure how well disagreement of two networks, or of an image and its mirror, predicts a wrong result.
 
 `python -m export.studies.second_opinion --people DIR --only NAME[,NAME] --count N` runs spine and spine-lite on the
 same prepared crops of phantoms and of people's scans, each whole and mirrored, as scanned and disturbed (noise, blur,
@@ -48,12 +48,12 @@ _DISTURBING_SEED = 46_000_000
 
 @dataclass(frozen=True)
 class Opinion:
-    """What is known of one image.
+    """Errors and differences of one image.
 
     Attributes
     ----------
     person : str
-        Whose images are resampled together: a person's name, or a phantom's seed.
+        Group for resampling: a person's name, or a phantom's seed.
     group : str
         "phantoms" or "people".
     disturbance : str
@@ -61,7 +61,7 @@ class Opinion:
     errors : dict
         True error of spine, by `ERRORS`.
     differences : dict
-        By `COLUMNS`: those of ("networks", "mirror"), mm.
+        Differences of ("networks", "mirror") by `COLUMNS`, mm.
     """
 
     person: str
@@ -78,7 +78,7 @@ def disturb(rng: np.random.Generator, pixels: NDArray[Any], bits: int, disturban
     ----------
     pixels : (rows, columns) uint8 or uint16 array
     bits : int
-        Of the scanner, the levels' range.
+        Bits of the scanner's pixel values.
     disturbance : str
         One of `DISTURBANCES`.
 
@@ -97,7 +97,7 @@ def disturb(rng: np.random.Generator, pixels: NDArray[Any], bits: int, disturban
     elif disturbance == "contrast":
         shown = shown ** np.float32(np.exp(rng.choice([-1, 1]) * rng.uniform(0.2, 0.6)))
     elif disturbance == "cut end":
-        # background, so that the body ends there
+        # Set to background, so that the body ends there.
         cut = int(rng.uniform(0.02, 0.12) * len(shown))
         background = np.median(shown[:, :2])
         if rng.random() < 0.5:
@@ -110,16 +110,16 @@ def disturb(rng: np.random.Generator, pixels: NDArray[Any], bits: int, disturban
 
 
 def mirrored_back(output: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn the answer to a mirrored crop, (209, 6) crop pixels / 224, into one for the crop itself."""
+    """Mirror the output for a mirrored crop, (209, 6) crop pixels / 224, back to the crop."""
     turned = output.copy()
     turned[:, :3] = (CROP_SIZE - 1) / CROP_SIZE - output[:, 2::-1]
     return turned
 
 
 def sagittal_difference(a: NDArray[np.float32], b: NDArray[np.float32], pixel_mm: float) -> dict[str, float]:
-    """Mean absolute difference (mm) of the sagittal columns of two answers (209, 6), by `COLUMNS`.
+    """Return the mean absolute difference (mm) of the sagittal columns of two outputs (209, 6), by `COLUMNS`.
 
-    Each answer's mean centre is taken off, since the antero-posterior place is not known.
+    The mean centre is subtracted, since the antero-posterior position is unknown.
     """
     sides = [answer[:, 3:] - answer[:, 4].mean() for answer in (a, b)]
     apart = np.abs(sides[0] - sides[1]) * CROP_SIZE * pixel_mm
@@ -131,12 +131,12 @@ def differences(
     small: tuple[NDArray[np.float32], NDArray[np.float32]],
     pixel_mm: float,
 ) -> dict[str, tuple[float, float]]:
-    """Differences between the networks, and between image and mirror (mean of both networks), by `COLUMNS`.
+    """Return the differences of the networks, and of image and mirror (mean of both networks), by `COLUMNS`.
 
     Parameters
     ----------
     large, small : pairs of (209, 6) arrays
-        Answers of spine and of spine-lite to the crop and to its mirror image, the latter mirrored back.
+        Outputs of spine and of spine-lite for the crop and for its mirror image, the latter mirrored back.
     """
     networks = sagittal_difference(large[0], small[0], pixel_mm)
     mirrors = [sagittal_difference(*pair, pixel_mm) for pair in (large, small)]
@@ -144,7 +144,7 @@ def differences(
 
 
 def both_answers(engine: Engine, tensor: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Answers (209, 6) to a crop, and to its mirror image, mirrored back."""
+    """Return the outputs (209, 6) for a crop, and for its mirror image, mirrored back."""
     whole = engine.infer(tensor).reshape(ROWS, 6)
     turned = engine.infer(np.ascontiguousarray(tensor[..., ::-1])).reshape(ROWS, 6)
     return whole, mirrored_back(turned)
@@ -153,7 +153,7 @@ def both_answers(engine: Engine, tensor: NDArray[np.float32]) -> tuple[NDArray[n
 def opinions_on(
     engines: tuple[Engine, Engine], localiser: Localiser, phantom: Phantom, person: str, group: str
 ) -> Iterator[Opinion]:
-    """Judge a phantom or a person's scan under every disturbance; scans that are refused are left out."""
+    """Measure a scan with each disturbance; refused scans are left out."""
     for number, disturbance in enumerate(DISTURBANCES):
         rng = np.random.default_rng([_DISTURBING_SEED, phantom.seed, number])
         try:
@@ -173,13 +173,13 @@ def opinions_on(
 
 
 def signals(opinions: list[Opinion], columns: str, scale: tuple[float, float]) -> dict[str, NDArray[np.float64]]:
-    """Differences of images by `SIGNALS`; "both" is their sum, each over its `scale`."""
+    """Return the differences of images by `SIGNALS`; "both" is their sum, each divided by its `scale`."""
     pairs = np.array([opinion.differences[columns] for opinion in opinions])
     return {"networks": pairs[:, 0], "mirror": pairs[:, 1], "both": (pairs / scale).sum(axis=1)}
 
 
 def resampled(people: list[str], draws: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
-    """Images of bootstrap samples of people, each with all of its images."""
+    """Return the images of bootstrap samples of people, each with all of its images."""
     rng = np.random.default_rng(seed)
     names, place = np.unique(people, return_inverse=True)
     images = [np.flatnonzero(place == k) for k in range(len(names))]
@@ -190,7 +190,7 @@ def resampled(people: list[str], draws: int, seed: int = 0) -> Iterator[NDArray[
 def correlation(
     signal: NDArray[np.float64], error: NDArray[np.float64], people: list[str], draws: int = 500
 ) -> tuple[float, float, float]:
-    """Spearman's rank correlation with its 95 % bootstrap interval over people."""
+    """Return Spearman's rank correlation with its 95 % bootstrap interval over people."""
     found = []
     for images in resampled(people, draws):
         a, b = rankdata(signal[images]), rankdata(error[images])
@@ -201,12 +201,12 @@ def correlation(
 
 
 def limit_of(signal: NDArray[np.float64], false_alarms: float) -> float:
-    """Limit that at most a share `false_alarms` of the images lie above."""
+    """Return the limit that at most a fraction `false_alarms` of the images exceed."""
     return float(np.quantile(signal, 1 - false_alarms, method="higher"))
 
 
 def caught(signal: NDArray[np.float64], bad: NDArray[np.bool_], limit: float) -> dict[str, float | int | None]:
-    """Share of bad images, and of the others, above a limit; None where there are none."""
+    """Return the fractions of bad and of other images above a limit; None if there are none."""
     flagged = signal > limit
     return {
         "bad": int(bad.sum()),
@@ -216,12 +216,12 @@ def caught(signal: NDArray[np.float64], bad: NDArray[np.bool_], limit: float) ->
 
 
 def measure(opinions: list[Opinion], false_alarms: float) -> dict[str, Any]:
-    """Correlations of every group, signal, columns and error, and limits with what they catch.
+    """Return the correlations of each group, signal, columns and error, and limits with their detection rates.
 
     Raises
     ------
     ValueError
-        There are no undisturbed phantoms to set limits by.
+        There are no undisturbed phantoms.
     """
     clean = [o for o in opinions if o.group == PHANTOMS and o.disturbance == "as scanned"]
     if not clean:
@@ -259,14 +259,14 @@ def measure(opinions: list[Opinion], false_alarms: float) -> dict[str, Any]:
 
 
 def _groups(opinions: list[Opinion]) -> dict[str, list[Opinion]]:
-    """Phantoms and people: as scanned, disturbed, and all."""
+    """Return the cases by group: as scanned, disturbed, and all."""
     groups: dict[str, list[Opinion]] = {}
     for group in sorted({o.group for o in opinions}):
         for name, wanted in (("as scanned", (True,)), ("disturbed", (False,)), ("all", (True, False))):
             groups[f"{group}, {name}"] = [
                 o for o in opinions if o.group == group and (o.disturbance == "as scanned") in wanted
             ]
-    # a rank correlation needs three images
+    # A rank correlation requires three images.
     whole = {g for g in {o.group for o in opinions} if len(groups[f"{g}, as scanned"]) > 2}
     return {name: group for name, group in groups.items() if len(group) > 2 and group[0].group in whole}
 
@@ -276,7 +276,7 @@ def _mean_correlation(groups: dict[str, dict[str, dict[str, Any]]]) -> float:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Lay the report out as Markdown, the columns that are kept first."""
+    """Return the report as Markdown, selected columns first."""
     lines = []
     for columns in sorted(COLUMNS, key=lambda name: name != report["kept"]):
         found = report["columns"][columns]
@@ -302,7 +302,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def scans(people: Path | None, only: list[str], count: int, each: int) -> Iterator[tuple[Phantom, str, str]]:
-    """Draw phantoms of the evaluation seeds, then `each` scans of every person, with names and groups."""
+    """Yield phantoms of the evaluation seeds, then `each` scans of each person, with names and groups."""
     for seed in range(EVALUATION_SEED, EVALUATION_SEED + count):
         yield make_phantom(seed), f"phantom {seed}", PHANTOMS
     if people is not None:

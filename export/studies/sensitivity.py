@@ -1,8 +1,8 @@
-"""What each layer costs in TensorRT's INT8 form: `python -m export.studies.sensitivity [--model BUNDLE]`.
+"""Measure the error of each layer in TensorRT's INT8 form: `python -m export.studies.sensitivity [--model BUNDLE]`.
 
-Leaves one reader of a quantised activation (a convolution, a pooling, the shortcut of a residual sum) in higher
-precision at a time, and prints how far the whole then is from PyTorch float32 on the bundle's references. What
-stands first is what `python -m export` leaves out first where the form misses its tolerance.
+Keeps one reader of a quantised activation (a convolution, a pooling, the shortcut of a residual sum) at a time in
+higher precision, and prints the difference to PyTorch float32 on the bundle's references. `python -m export` keeps
+readers in higher precision in the printed order if the form misses its tolerance.
 """
 
 from __future__ import annotations

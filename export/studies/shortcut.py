@@ -1,10 +1,10 @@
-"""Does the generator give the sagittal shape away? Predict it from phantoms whose spine is masked out.
+"""Test whether the generator leaks the sagittal shape, by predicting it from phantoms with a masked spine.
 
-A phantom's sagittal curve should be readable from its spine (foreshortened vertebrae, overlapping endplates) and, as
-far as physics goes, from its ribs; not from some regularity of the generator elsewhere. So a network that starts
-from the trained weights learns on crops in which a band of 115 mm around the spine is blanked:
-`python -m export.studies.shortcut --cache DIR --validation DIR --start WEIGHTS --out DIR` prints its sagittal error
-beside that of the trained network on whole images and that of the mean curve.
+A phantom's sagittal curve should be visible only in its spine (foreshortened vertebrae, overlapping endplates) and,
+physically, in its ribs, and not in other regularities of the generator. A network with trained initial weights is
+therefore trained on crops in which a band of 115 mm around the spine is blanked:
+`python -m export.studies.shortcut --cache DIR --validation DIR --start WEIGHTS --out DIR` prints its sagittal error,
+that of the trained network on whole images, and that of the mean curve.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from export.training.samples import Samples, held_out
 from export.training.train import train
 from export.training.validation import predict
 
-# half the blanked band, crop pixels: beyond the tips of transverse processes; the same everywhere, so that its width
-# says nothing
+# Half width of the blanked band, crop pixels: beyond the transverse processes, and constant, so that it carries no
+# information.
 HALF_BAND = 26
 
 
 def hide_spine(crop: NDArray[np.uint8], curves: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Blank a band around the coronal centre of a wide crop with the crop's median level.
+    """Set a band around the coronal centre of a wide crop to the crop's median.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def hide_spine(crop: NDArray[np.uint8], curves: NDArray[np.float32]) -> NDArray[
 
 
 def compare(cache: Path, validation: Path, start: Path, out: Path, images: int, device: str) -> dict[str, Any]:
-    """Train on masked crops; returns sagittal errors (crop pixels) masked, whole, and of the mean curve."""
+    """Train on masked crops; return sagittal errors (crop pixels): masked, whole, and of the mean curve."""
     whole = held_out(validation, 250)
     masked = held_out(validation, 250, hide_spine)
     samples = Samples(cache, seed=0, change=hide_spine)
@@ -70,7 +70,7 @@ def compare(cache: Path, validation: Path, start: Path, out: Path, images: int, 
 
 
 def table(report: dict[str, Any]) -> str:
-    """Lay the comparison out as Markdown."""
+    """Return the comparison as Markdown."""
     lines = ["| sagittal curves from | mean error, crop pixels [95 %] |", "|---|---|"]
     for name in ("whole image", "spine masked", "mean curve"):
         row = report[name]

@@ -1,1 +1,1 @@
-"""Synthetic absorptiometry phantoms, and training on them."""
+"""Generate training data and train the networks."""

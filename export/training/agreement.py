@@ -1,4 +1,4 @@
-"""How far a result is from the truth, and the baseline that knows no side view: what every evaluation shares."""
+"""Compare results with the truth and with a baseline without side view; shared by all evaluations."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Row = dict[str, float]
 
 
 def scan_of(phantom: Phantom, pixels: NDArray[Any] | None = None) -> Scan:
-    """Give a phantom's bone image (or `pixels` in its place) as the runtime reads it."""
+    """Return a phantom's bone image, or `pixels`, as a scan read by the runtime."""
     shown = phantom.bone if pixels is None else pixels
     return Scan(
         pixels=shown.astype(np.float32),
@@ -47,7 +47,7 @@ def scan_of(phantom: Phantom, pixels: NDArray[Any] | None = None) -> Scan:
 
 
 def mean_sagittal(count: int = BASELINE_SUBJECTS) -> NDArray[np.float64]:
-    """Mean sagittal curves (209, 3) of training subjects, crop pixels, centre column of mean 0."""
+    """Return the mean sagittal curves (209, 3) of training subjects, crop pixels, centre column of mean 0."""
     total = np.zeros((ROWS, 3))
     for seed in range(count):
         subject = make_subject(seed)
@@ -58,7 +58,7 @@ def mean_sagittal(count: int = BASELINE_SUBJECTS) -> NDArray[np.float64]:
 
 
 def compare(curves: Curves, spine: Spine, truth: Curves, true_spine: Spine) -> Row:
-    """Errors of one result against the truth on the same heights."""
+    """Return the errors of a result relative to the truth at the same heights."""
     coronal, sagittal = curves.coronal - truth.coronal, curves.sagittal - truth.sagittal
     return {
         "coronal_mae_mm": float(np.abs(coronal).mean()),
@@ -72,13 +72,13 @@ def compare(curves: Curves, spine: Spine, truth: Curves, true_spine: Spine) -> R
 
 
 def centre_errors(curves: Curves, truth: Curves) -> NDArray[np.float64]:
-    """Absolute errors (2, 209) of the coronal and of the sagittal centre, mm, on the same heights."""
+    """Return the absolute errors (2, 209) of the coronal and of the sagittal centre, mm."""
     errors = [getattr(curves, view)[:, 1] - getattr(truth, view)[:, 1] for view in VIEWS]
     return np.abs(np.stack(errors))
 
 
 def judge_bands(bands: Bands, error_mm: NDArray[np.float64]) -> Row:
-    """Share of rows whose band holds the truth, and mean half-width in mm, from `centre_errors`."""
+    """Return the fraction of rows whose band contains the truth, and the mean half-width (mm)."""
     row = {}
     for view, error in zip(VIEWS, error_mm, strict=True):
         half = getattr(bands, view)
@@ -88,7 +88,7 @@ def judge_bands(bands: Bands, error_mm: NDArray[np.float64]) -> Row:
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % bootstrap interval of a mean."""
+    """Return the 95 % bootstrap interval of a mean."""
     rng = np.random.default_rng(0)
     means = values[rng.integers(len(values), size=(1000, len(values)))].mean(axis=1)
     return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))

@@ -1,7 +1,7 @@
-"""Random crops of a sample as the runtime may cut them, with the image quality of other scanners.
+"""Augment samples: random crops as the runtime may cut them, with the image quality of other scanners.
 
 Crop error, tilt, mirroring and truncation move the curves with the image. Grey levels, contrast, resolution and noise
-are drawn wide, so that a network reads shapes and not the grey levels of the generator.
+vary widely, so that a network learns shapes and not the grey levels of the generator.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from export.training.dataset import MARGIN, WIDE, target_of
 
 Image = NDArray[np.float32]
 
-# crop pixels, about 2.1 mm
+# Crop pixels, about 2.1 mm.
 MAX_BLUR = 1.6
 MAX_SAMPLING = 2.0
-# steps of a grey curve's slope, and how far (natural logarithm) each may depart from a straight line
+# Number of steps of a grey curve's slope, and SD of its natural logarithm.
 GREY_STEPS = 5
 GREY_SPREAD = 0.35
-# nodes a side of the field that multiplies contrast, and its SD (natural logarithm)
+# Nodes per side of the contrast field, and SD of its natural logarithm.
 FIELD_NODES = 4
 FIELD_SPREAD = 0.12
 _CENTRE = (CROP_SIZE - 1) / 2
@@ -51,7 +51,7 @@ def augment(
     scale = float(np.clip(rng.normal(1.0, 0.022), 0.93, 1.07))
     shift = np.clip(rng.normal(0, 4.0, 2), -13, 13)
     middle = MARGIN + _CENTRE
-    # from a pixel of the result, counted from its centre, to a pixel of the wide crop
+    # From pixels of the result, relative to its centre, to pixels of the wide crop.
     matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) / scale
     step = CROP_SIZE / size
     half = (size - 1) / 2
@@ -90,7 +90,7 @@ def disturb(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.ui
         shown = shown + rng.standard_normal(shown.shape, dtype=np.float32) * np.float32(rng.uniform(0, 0.06))
     if rng.random() < 0.06:
         cut = int(rng.uniform(0.02, 0.10) * size)
-        # an explicit start, because -0 would cut off everything
+        # Explicit start, since -0 would select everything.
         shown[slice(0, cut) if rng.random() < 0.5 else slice(size - cut, size)] = 0
     return np.round(np.clip(shown, 0, 1) * 255).astype(np.uint8)
 
@@ -99,13 +99,13 @@ def grey_curve(rng: np.random.Generator) -> Image:
     """Draw a monotone smooth curve of grey levels as a table (256,) of values in 0 to 1.
 
     The logarithm of its slope is smooth and random at `GREY_STEPS` places, on top of a gamma; gain and offset follow.
-    Level 0, which is air and what lies outside the scan, stays 0.
+    Level 0 (air, and outside the scan) stays 0.
     """
     level = np.linspace(0, 1, 256)
     nodes = rng.normal(0, GREY_SPREAD, GREY_STEPS)
     place = np.linspace(0, 1, GREY_STEPS)
     slope = np.exp(np.interp(level, place, nodes))
-    # rounded at the nodes, so that no grey level has an edge of its own
+    # Smooth between the nodes, so that no grey level creates an edge.
     slope = np.convolve(np.pad(slope, 24, mode="edge"), np.hanning(51)[1:-1] / np.hanning(51).sum(), mode="valid")
     curve = np.concatenate([[0.0], np.cumsum((slope[1:] + slope[:-1]) / 2)])
     curve = (curve / curve[-1]) ** np.exp(rng.normal(0, 0.18))
@@ -115,13 +115,13 @@ def grey_curve(rng: np.random.Generator) -> Image:
 
 
 def vary_contrast(rng: np.random.Generator, shown: Image) -> Image:
-    """Multiply an (S, S) image with a smooth field of mean 1 in the logarithm, as if thickness varied over it."""
+    """Multiply an (S, S) image by a smooth random field, as if thickness varied."""
     nodes = np.exp(rng.normal(0, FIELD_SPREAD, (FIELD_NODES, FIELD_NODES))).astype(np.float32)
     return np.asarray(shown * cv2.resize(nodes, shown.shape[::-1], interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
 
 def _resample_coarsely(rng: np.random.Generator, shown: Image) -> Image:
-    """Sample at a coarser pitch, along rows and columns apart, and back: the resolution of other scanners."""
+    """Resample to a coarser pitch, separately for rows and columns, and back."""
     height, width = shown.shape
     coarse = (round(width / rng.uniform(1.0, MAX_SAMPLING)), round(height / rng.uniform(1.0, MAX_SAMPLING)))
     small = cv2.resize(shown, coarse, interpolation=cv2.INTER_AREA)

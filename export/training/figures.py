@@ -1,4 +1,4 @@
-"""Figures of results on people, with intervals over images and over people: arrays in, numbers out.
+"""Compute figures of results on people, with intervals over images and over people.
 
 A group holds the N images of one person, as columns of which each has the images along its first axis:
 

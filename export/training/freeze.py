@@ -1,7 +1,7 @@
-"""Parts of a network that stay as they are in training.
+"""Freeze parts of a network during training.
 
-Batch norms with fixed statistics are folded into the convolutions before them in the forward pass, weights staying
-where they are: 1.3 times as many images a second on a processor.
+Batch norms with fixed statistics are folded into the preceding convolutions in the forward pass: 1.3 times the images
+per second on a processor. Names and values of weights do not change.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d, features: Tensor) -> Te
 
 
 class FoldedBlock(nn.Module):
-    """A `ResidualBlock` with its own layers, under their names, and the norms folded."""
+    """A `ResidualBlock` with the same layers and folded norms."""
 
     def __init__(self, block: ResidualBlock) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class FoldedBlock(nn.Module):
 
 
 class FoldedTrunk(nn.Sequential):
-    """A trunk whose first two children, the stem's convolution and batch norm, are applied as one."""
+    """Trunk whose first convolution and batch norm are applied as one."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images to the last feature map."""
@@ -59,7 +59,7 @@ class FoldedTrunk(nn.Sequential):
 
 
 def fold_norms(network: Network) -> None:
-    """Fold the trunk's batch norms in the forward pass; names and values of weights stay the same."""
+    """Fold the trunk's batch norms in the forward pass; names and values of weights do not change."""
     children = []
     for child in network.model:
         blocks = isinstance(child, nn.Sequential)

@@ -1,4 +1,4 @@
-"""The last layer while training: principal shapes of the curves, folded into one linear layer when written."""
+"""Last layer during training: principal shapes of the curves, folded into one linear layer when saved."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from export.regressor import CHANNELS, COLUMNS, OUTPUTS, ROWS
 from export.training.loss import CORONAL_TANGENT, SAGITTAL_TANGENT, SPANS
 
 SHAPES = 64
-# Coronal waves of 1 to `WAVES` half-waves that the shapes hold whatever the samples are, each at this RMS of its
-# tangents: films of mild curves have 0.9 to 3.6 degrees, 0.8 times that lying (data/shape/coronal_films.json).
+# The shapes always include coronal waves of 1 to `WAVES` half-waves with this RMS of the tangents: films of mild curves
+# have 0.9 to 3.6 degrees, 0.8 times that lying (data/shape/coronal_films.json).
 WAVES = 9
 WAVE_DEGREES = 1.0
 
@@ -42,7 +42,7 @@ def coronal_waves(degrees: float = WAVE_DEGREES) -> NDArray[np.float64]:
 
 
 def as_charged(shapes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Set beside the positions of (N, 1254) shapes their tangents, with the weights that the loss gives them."""
+    """Append to (N, 1254) shapes their tangents, with the weights of the loss."""
     curves = shapes.reshape(-1, ROWS, COLUMNS)
     charge = np.degrees([CORONAL_TANGENT] * 3 + [SAGITTAL_TANGENT] * 3)
     parts = [(curves[:, span:] - curves[:, :-span]) / span * charge / np.sqrt(len(SPANS)) for span in SPANS]
@@ -50,7 +50,7 @@ def as_charged(shapes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class ShapeHead(nn.Module):
-    """A last layer that adds principal shapes to the mean curves; it folds into one linear layer.
+    """Last layer that adds principal shapes to the mean curves; it can be folded into one linear layer.
 
     The shapes are principal in the measure of the loss, positions and tangents, of the samples and of
     `coronal_waves` together. Each is scaled by its spread, so that every weight learns at the same relative rate:
@@ -59,11 +59,11 @@ class ShapeHead(nn.Module):
     Parameters
     ----------
     targets : (samples, 1254) array
-        Training targets the shapes are taken from.
+        Training targets from which the shapes are computed.
     channels : int
-        Features that the layer reads.
+        Number of input features.
     dropout : float
-        Share of the features left out in a training step.
+        Dropout rate of the features.
     """
 
     mean: Tensor
@@ -73,7 +73,7 @@ class ShapeHead(nn.Module):
         super().__init__()
         mean = targets.mean(axis=0, dtype=np.float64)
         deviations = np.concatenate([(targets - mean) / np.sqrt(len(targets)), coronal_waves()])
-        # the leading part alone: the whole decomposition takes half a minute
+        # Only the leading part; the full decomposition takes half a minute.
         scores, _, _ = torch.svd_lowrank(torch.from_numpy(as_charged(deviations)), q=2 * SHAPES, niter=4)
         basis = scores[:, :SHAPES].numpy().T @ deviations
         self.register_buffer("mean", torch.from_numpy(mean.astype(np.float32)))
@@ -89,7 +89,7 @@ class ShapeHead(nn.Module):
 
     @torch.no_grad()
     def take(self, linear: nn.Linear) -> None:
-        """Set the weights so that the folded layer is as near to `linear` as the shapes allow."""
+        """Set the weights so that the folded layer approximates `linear`."""
         inverse = torch.linalg.pinv(self.basis.T.double())
         self.weights.weight.copy_(inverse @ linear.weight.double())
         self.weights.bias.copy_(inverse @ (linear.bias - self.mean).double())
@@ -103,7 +103,7 @@ class ShapeHead(nn.Module):
         return linear
 
     def residual(self, shapes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the share (N,) of the coronal tangents' energy in (N, 1254) deviations that the shapes cannot hold."""
+        """Return the fraction (N,) of the coronal tangents' energy in (N, 1254) deviations outside the shapes."""
         basis = self.basis.double().cpu().numpy()
         held = shapes @ np.linalg.pinv(basis) @ basis
 
@@ -115,7 +115,7 @@ class ShapeHead(nn.Module):
 
 
 def write_weights(model: Network, path: Path) -> None:
-    """Write a model whose last layer may be a `ShapeHead` as float16 safetensors in the published layout."""
+    """Write a model as float16 safetensors in the published layout; a `ShapeHead` is folded."""
     plain = copy.deepcopy(model).cpu().float()
     if isinstance(plain.linear, ShapeHead):
         plain.linear = plain.linear.folded()

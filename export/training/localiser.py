@@ -1,8 +1,8 @@
 """Train the localiser on cached phantoms: `python -m export.training.localiser --cache DIR --out localiser.onnx`.
 
 A small fully convolutional network with dilated convolutions marks the crop centre, the top of T1 and the bottom of
-L5 on a 7 mm thumbnail. It learns on scans that are shifted, tilted, scaled and cut at the feet, the arms or the
-head, and to mark nothing on what is not an upright body.
+L5 on a 7 mm thumbnail. It is trained on scans that are shifted, tilted, scaled and cut at feet, arms or head, and on
+images without an upright body, where it must mark nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NEGATIVES = 0.15
 
 
 class LocaliserNetwork(nn.Module):
-    """From (N, 1, 288, 112) thumbnails to (N, 3, 72, 28) heat-map logits."""
+    """Map (N, 1, 288, 112) thumbnails to (N, 3, 72, 28) heat-map logits."""
 
     def __init__(self, width: int = 24) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class LocaliserNetwork(nn.Module):
 def disturb(
     rng: np.random.Generator, thumbnail: NDArray[np.uint8], landmarks: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Draw a training sample: a thumbnail (288, 112) in [0, 1] and its landmarks (3, 2), None where there are none."""
+    """Draw a training sample: a thumbnail (288, 112) in [0, 1] and its landmarks (3, 2), None if there are none."""
     negative = rng.random() < _NEGATIVES
     turn, scale = float(np.clip(rng.normal(0, 6), -15, 15)), float(rng.uniform(0.84, 1.18))
     shift = rng.uniform((-14, -45), (14, 45))
@@ -79,7 +79,7 @@ def disturb(
 
 
 def _cut(rng: np.random.Generator, image: NDArray[np.float32], points: NDArray[np.float32]) -> None:
-    """Blank what a scan may leave out: feet, head, an arm."""
+    """Blank parts that a scan may lack: feet, head, an arm."""
     top, bottom = points[1, 0], points[2, 0]
     if rng.random() < 0.3:
         image[int(bottom + rng.uniform(0.3, 2.2) * (bottom - top)) :] = 0
@@ -94,7 +94,7 @@ def _cut(rng: np.random.Generator, image: NDArray[np.float32], points: NDArray[n
 
 
 def heat_targets(points: list[NDArray[np.float32] | None]) -> Tensor:
-    """Return (N, 3, 72, 28) weights that sum to one: a spot at each landmark, or even where there is none."""
+    """Return (N, 3, 72, 28) weights that sum to one: a peak at each landmark, uniform without landmarks."""
     rows, columns = np.mgrid[: CELLS[0], : CELLS[1]].astype(np.float32)
     heat = np.full((len(points), POINTS, *CELLS), 1 / (CELLS[0] * CELLS[1]), dtype=np.float32)
     for target, places in zip(heat, points, strict=True):
@@ -142,7 +142,7 @@ def write_onnx(network: LocaliserNetwork, path: Path) -> None:
     """Write the network for OpenCV, atomically."""
     beside = path.with_name(path.name + ".part")
     with warnings.catch_warnings():
-        # the tracing exporter is announced as superseded, but the new one needs onnxscript
+        # The tracing exporter is deprecated, but the new one requires onnxscript.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,

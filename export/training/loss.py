@@ -1,7 +1,7 @@
-"""The training loss: L1 on positions, and L1 on tangents at two spans.
+"""Training loss: L1 on positions, and L1 on tangents at two spans.
 
-Positions alone hardly charge for a flattened short wave: its amplitude is below a pixel, but its tangents, which Cobb
-angles are made of, are several degrees.
+A flattened short wave changes positions by less than a pixel, but tangents, which determine Cobb angles, by several
+degrees.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from torch import Tensor
 from edge_spine.network import CROP_SIZE
 from export.regressor import COLUMNS, ROWS
 
-# rows that a tangent is taken over: about one vertebra, and two
+# Rows of a chord: about one vertebra, and two.
 SPANS = (13, 26)
-# What one degree of tangent error costs, crop pixels. A coronal error of 0.4 px comes with 2 to 3 degrees, so that
-# tangents weigh about as much as positions there; the side view is read less surely, so its tangents weigh less.
+# Weight of one degree of tangent error, crop pixels. A coronal error of 0.4 px comes with 2 to 3 degrees, so that
+# tangents weigh about as much as positions there; the side view is less certain, so its tangents weigh less.
 CORONAL_TANGENT = 0.2
 SAGITTAL_TANGENT = 0.05
 
 
 def tangents(curves: Tensor, span: int) -> Tensor:
-    """Angles to the vertical of chords over `span` rows, for small angles.
+    """Return the angles to the vertical of chords over `span` rows, for small angles.
 
     Parameters
     ----------

@@ -1,11 +1,11 @@
-"""Bands that hold for a person whom nothing was made from: a conformal quantile over people and their images.
+"""Compute bands for unseen people: a conformal quantile over people and their images.
 
-Errors of one person's images are not independent: much of them is the person's own and the same in every image. Each
-person therefore weighs the same (pooling of distribution functions: Dunn, Wasserman and Ramdas, JASA 2023), and the
-pooled 90 % quantile of each row, smoothed along the rows, is inflated for how few the people are: by t / z at 95 %,
-with K / share^2 degrees of freedom (Satterthwaite 1946), where share is the part of the mean square error that is
-constant within a person. No rule without assumptions can give 90 % from fewer than nine people, since the next one is
-worse than all of K with a chance of 1 / (K + 1); this one takes people's constant errors as normal around zero.
+Errors of one person's images are not independent: a large part is the same in each image. Each person therefore has
+equal weight (pooling of distribution functions: Dunn, Wasserman and Ramdas, JASA 2023), and the pooled 90 % quantile of
+each row, smoothed along the rows, is inflated for the small number of people: by t / z at 95 %, with K / share^2
+degrees of freedom (Satterthwaite 1946), where share is the part of the mean square error that is constant within a
+person. No rule without assumptions can give 90 % from fewer than nine people, since the next one is worse than all of K
+with a chance of 1 / (K + 1); this one assumes that the constant errors of people are normal around zero.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 
 
 def pooled_quantile(people: Sequence[Array], nominal: float = NOMINAL) -> Array:
-    """Return the smallest score (209,) that holds the nominal share, every person weighing the same.
+    """Return the smallest score (209,) that covers the nominal share, with equal weight of each person.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def pooled_quantile(people: Sequence[Array], nominal: float = NOMINAL) -> Array:
     scores = np.concatenate(people)
     weights = np.concatenate([np.full(len(person), 1 / (len(people) * len(person))) for person in people])
     order = np.argsort(scores, axis=0)
-    # rounded, or weights that add up to the nominal share may miss it in binary
+    # Rounded, since binary weights may sum to slightly less than the nominal share.
     reached = np.cumsum(weights[order], axis=0).round(9) >= nominal
     chosen = np.take_along_axis(order, reached.argmax(axis=0)[np.newaxis], axis=0)
     quantile: Array = np.take_along_axis(scores, chosen, axis=0)[0]
@@ -63,7 +63,7 @@ def constant_share(people: Sequence[Array]) -> float:
 def inflation(count: int, share: float) -> float:
     """Return the factor, 1 or more, on the quantile of `count` people whose errors are constant to this share."""
     two_sided = (1 + NOMINAL) / 2
-    # where errors differ from image to image alone, many images stand for many people
+    # If errors vary only between images, many images are as good as many people.
     freedom = count / max(share, 1e-3) ** 2
     return float(t.ppf(two_sided, freedom) / norm.ppf(two_sided))
 
@@ -74,7 +74,7 @@ def people_rows(people: Sequence[Array]) -> Array:
     Raises
     ------
     UsageError
-        There are too few people, or too few images of one.
+        There are too few people, or too few images of a person.
     """
     if len(people) < LEAST_PEOPLE - 1 or min(map(len, people)) < LEAST_IMAGES:
         raise UsageError(f"bands over people need {LEAST_PEOPLE} people or more, with {LEAST_IMAGES} images each")
@@ -89,7 +89,7 @@ def coverage(rows: Array, errors: Array) -> float:
 
 
 def left_out_coverage(people: Mapping[str, Array], floor: Array) -> dict[str, float]:
-    """Return for each person the coverage of bands from all the others, never narrower than `floor` (209,)."""
+    """Return the coverage of each person by bands from all others, at least as wide as `floor` (209,)."""
     found = {}
     for name, errors in people.items():
         others = [person for other, person in people.items() if other != name]

@@ -1,14 +1,14 @@
-"""Put the range of a population's side views into a bundle: `python -m export.training.population --model BUNDLE`.
+"""Add the range of a population's side views to a bundle: `python -m export.training.population --model BUNDLE`.
 
-The range in which 90 % of the training subjects have the sagittal centre of each row, relative to the mean of their
-centreline, in crop pixels. The preview shows it behind the inferred side view.
+The range contains the sagittal centre of each row in 90 % of the training subjects, relative to the mean of their
+centreline, in crop pixels. The preview draws it behind the inferred side view.
 
 Also the limits of kyphosis and lordosis, 1st and 99th percentile, outside which a result is flagged as
-"side-view-atypical". They are those of the subjects' true curves, which is what training showed, or, with
-`--answers N`, those of the bundle's own answers on N phantoms: a network that is unsure of the side view answers
-closer to the mean than the truth lies, and then hardly ever passes limits of the truth. On 250 phantoms model 0.3.0
-gave 10.2 to 47.5 and 13.2 to 59.5 degrees, their true curves 10.4 to 50.2 and 13.2 to 69.0: it answers too little at
-the upper end alone. The truth is therefore the default; compare again where a new model shrinks more.
+"side-view-atypical". They are those of the subjects' true curves or, with `--answers N`, those of the
+bundle's results on N phantoms: a network that is uncertain about the side view predicts values closer to the mean, and
+then rarely exceeds limits of the truth. On 250 phantoms model 0.3.0
+gave 10.2 to 47.5 and 13.2 to 59.5 degrees, their true curves 10.4 to 50.2 and 13.2 to 69.0: only the
+upper end is too small. The truth is therefore the default; compare again for a new model.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def angle_limits(angles: Sequence[tuple[float, float]], source: str) -> dict[str
     Parameters
     ----------
     angles : sequence of (float, float)
-        Of `angles_of`.
+        From `angles_of`.
     source : {"true curves", "answers"}
-        What they were measured on.
+        Source of the angles.
     """
     tail = 50 * (1 - ANGLE_SHARE)
     limits = np.percentile(angles, (tail, 100 - tail), axis=0).round(2).T.tolist()
@@ -58,12 +58,12 @@ def angle_limits(angles: Sequence[tuple[float, float]], source: str) -> dict[str
 
 
 def answered_angles(model: Path, count: int, engine: str = "auto") -> list[tuple[float, float]]:
-    """Return kyphosis and lordosis of a bundle's answers on `count` phantoms that training did not see.
+    """Return kyphosis and lordosis of a bundle's results on `count` unseen phantoms.
 
     Raises
     ------
     UsageError
-        The runtime refuses one of ten or more.
+        The runtime refuses 10 % or more.
     """
     found = []
     with SpineEstimator(engine=engine, model=model) as estimator:
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 when the bundle has it, 1 where the bundle cannot be loaded or written.
+        0 on success, 1 if the bundle cannot be loaded or written.
     """
     parser = argparse.ArgumentParser(prog="python -m export.training.population", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, metavar="BUNDLE", help="bundle folder to add it to")

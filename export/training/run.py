@@ -1,4 +1,4 @@
-"""One training run: what is trained, how its budget is spent, and its state on disk."""
+"""Training run: plan of the budget, model and optimiser, and state on disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COUNTERS = ("elapsed", "step", "images", "best", "worse")
 
 @dataclass(frozen=True)
 class Plan:
-    """How the time budget is spent.
+    """Plan of the time budget.
 
     Attributes
     ----------
@@ -149,7 +149,7 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is used up."""
+        """Used fraction of the budget."""
         used = self.images / self.plan.images if self.plan.images else self.elapsed / self.budget
         return min(used, 1.0)
 
@@ -190,7 +190,7 @@ class Run:
 
 @torch.no_grad()
 def _left_out(given: Network, head: ShapeHead, samples: Samples) -> str:
-    """Say how far the answers move when a trained last layer is replaced by principal shapes."""
+    """Print how much outputs change when a trained last layer is replaced by principal shapes."""
     images = as_images(torch.from_numpy(samples.batch(16, CROP_SIZE)[0]), "cpu")
     features: list[torch.Tensor] = []
     hook = given.linear.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))

@@ -1,4 +1,4 @@
-"""What training draws from shards: augmented batches, and undistorted crops to judge it on."""
+"""Draw augmented batches from shards, and read undistorted crops for validation."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Samples:
                 raise SystemExit(f"no shards in {folder}: run python -m export.training.dataset --out {folder} first")
 
     def refresh(self) -> None:
-        """Load shards that appeared since the last look."""
+        """Load new shards."""
         for number, folder in enumerate(self.folders):
             found = load_shards(folder, frozenset(self.shards[number]))
             # a new dictionary, because another thread may be counting the old one

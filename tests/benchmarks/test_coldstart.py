@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.conftest import run_script
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 SCAN = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 
 
 def test_every_figure_is_there_and_they_fit_together(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks/coldstart.py"), "--runs", "2", "--json", str(tmp_path / "out.json")],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    report = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    _, printed, report = run_script("coldstart", tmp_path, "--runs", "2")
     marks = [values["median"] for values in report["marks_s"].values()]
     assert marks == sorted(marks) and marks[0] > 0 and marks[-1] < 60
     for part in ("command", "marks_s", "alone_ms"):
@@ -31,7 +27,7 @@ def test_every_figure_is_there_and_they_fit_together(tmp_path: Path) -> None:
         assert 50 < report["command"]["peak_mb"]["median"] < 600
         assert report["command"]["processor_s"]["median"] > 0.1
     assert report["imports_ms"]["numpy"] > 1
-    assert "at most 1.0 s" in ended.stdout and "install" not in report
+    assert "at most 1.0 s" in printed and "install" not in report
 
 
 def test_a_plain_run_loads_no_package_of_another_purpose() -> None:

@@ -9,6 +9,7 @@ from benchmarks.fuzz import LIMIT_MB, fuzz, seeds
 CASES = 500
 
 
+@pytest.mark.slow
 def test_damaged_files_crash_nothing_hang_nothing_and_fill_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     found = fuzz(seed=7, numbers=range(CASES))
     assert found.failures == []

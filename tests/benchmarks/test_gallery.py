@@ -109,6 +109,7 @@ def test_phantoms_are_chosen_by_their_true_angle_alone() -> None:
         assert abs(angles[seed] - target) == min(abs(angles[other] - target) for other in free)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_picture_and_its_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

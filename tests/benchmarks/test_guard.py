@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import subprocess
-import sys
 import warnings
 from copy import deepcopy
 from pathlib import Path
@@ -14,15 +11,16 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.conftest import run_script
+
 ROOT = Path(__file__).resolve().parents[2]
 GUARD = ROOT / "benchmarks/guard.py"
 
 
 @pytest.fixture
-def guard(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def guard(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    monkeypatch.syspath_prepend(str(GUARD.parent))
-    return importlib.import_module("guard")
+    return script
 
 
 @pytest.fixture
@@ -32,20 +30,11 @@ def baseline() -> dict[str, Any]:
 
 
 def run(folder: Path, *arguments: str) -> tuple[int, str, dict[str, Any]]:
-    """In a process of its own: what other tests have loaded would be counted and timed too."""
-    file = folder / "found.json"
-    ended = subprocess.run(
-        [sys.executable, str(GUARD), "--json", str(file), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=folder,
-    )
-    assert ended.returncode in (0, 1) and file.exists(), ended.stdout + ended.stderr
-    return ended.returncode, ended.stdout, json.loads(file.read_text(encoding="utf-8"))
+    """Run it in a process of its own, since modules loaded by other tests change the figures."""
+    return run_script("guard", folder, *arguments, statuses=(0, 1))
 
 
+@pytest.mark.slow
 def test_no_stage_has_become_dearer(tmp_path: Path, baseline: dict[str, Any]) -> None:
     status, printed, found = run(tmp_path)
     assert status == 0, f"dearer than benchmarks/guard.json allows: {', '.join(found['lost'])}\n{printed}"
@@ -54,6 +43,7 @@ def test_no_stage_has_become_dearer(tmp_path: Path, baseline: dict[str, Any]) ->
         warnings.warn("benchmarks/guard.json is of other versions: only ratios were compared", stacklevel=1)
 
 
+@pytest.mark.slow
 def test_a_stage_that_takes_30_per_cent_longer_is_found(tmp_path: Path, baseline: dict[str, Any]) -> None:
     _, printed, found = run(tmp_path, "--slower", "preprocess")
     growth = found["stages"]["preprocess"]["ratio"] / baseline["stages"]["preprocess"]["ratio"]

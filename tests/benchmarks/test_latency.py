@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,35 +12,26 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.benchmarks.conftest import run_script
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def latency(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module("latency")
+def latency(script: ModuleType) -> ModuleType:
+    return script
 
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any], Path]:
     pytest.importorskip("onnxruntime")
     folder = tmp_path_factory.mktemp("latency")
-    ended = subprocess.run(
-        [
-            *(sys.executable, str(ROOT / "benchmarks/latency.py"), "--runs", "3", "--seconds", "0.5"),
-            *("--engine", "onnx-cpu", "--threads", "1", "--workers", "2"),
-            *("--json", str(folder / "out.json"), "--plot", str(folder / "out.png")),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        cwd=folder,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout, json.loads((folder / "out.json").read_text(encoding="utf-8")), folder
+    options = ("--engine", "onnx-cpu", "--threads", "1", "--workers", "2", "--plot", str(folder / "out.png"))
+    _, printed, report = run_script("latency", folder, "--runs", "3", "--seconds", "0.5", *options)
+    return printed, report, folder
 
 
+@pytest.mark.slow
 def test_every_stage_has_its_times_and_they_sum_up_to_the_whole(small_run: Any) -> None:
     _, report, _ = small_run
     found = report["stages_ms"]
@@ -84,6 +72,7 @@ def test_without_a_gpu_its_figures_are_reasons(small_run: Any) -> None:
     assert all("onnx-cpu" in found["reason"] for found in report["gpu"].values())
 
 
+@pytest.mark.slow
 def test_the_picture_shows_every_stage(small_run: Any, latency: ModuleType) -> None:
     _, report, folder = small_run
     picture = cv2.imread(str(folder / "out.png"))

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
+import importlib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.benchmarks.conftest import run_script
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def peers(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location("peers", ROOT / "benchmarks" / "peers.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    for name in ("contestants", "measuring"):
-        sys.modules.pop(name, None)
+def peers(script: ModuleType) -> ModuleType:
+    return script
 
 
+@pytest.mark.slow
 def test_real_peers_answer_take_turns_and_are_judged(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [
-            *(sys.executable, str(ROOT / "benchmarks/peers.py"), "--runs", "10", "--json", str(tmp_path / "out.json")),
-            *("--only", "onnx-cpu", "--only", "onnx-cuda", "--only", "eager float32", "--only", "INT8 products"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    report = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    only = ("--only", "onnx-cpu", "--only", "onnx-cuda", "--only", "eager float32", "--only", "INT8 products")
+    _, printed, report = run_script("peers", tmp_path, "--runs", "10", *only)
     rows = {row["name"]: row for row in report["peers"]}
     ours, eager, floor = (
         rows[name] for name in ("ours, onnx-cpu int8", "PyTorch eager float32", "floor: INT8 products")
@@ -56,8 +37,8 @@ def test_real_peers_answer_take_turns_and_are_judged(tmp_path: Path) -> None:
     assert rows["lite, onnx-cpu int8"]["times_large"]["ratio"] > 1.5
     # what cannot run is a line with its reason, not a figure
     if "problem" in rows["ours, onnx-cuda fp16"]:
-        assert "ms" not in rows["ours, onnx-cuda fp16"] and "onnx-cuda" in ended.stdout
-    assert len(report["targets"]) >= 3 and ended.stdout.count("met") + ended.stdout.count("MISSED") >= 3
+        assert "ms" not in rows["ours, onnx-cuda fp16"] and "onnx-cuda" in printed
+    assert len(report["targets"]) >= 3 and printed.count("met") + printed.count("MISSED") >= 3
 
 
 def made_up(name: str, p50: float, passed: bool = True, **ratios: float) -> dict[str, object]:
@@ -81,6 +62,7 @@ def test_the_wrong_are_not_ranked(peers: ModuleType) -> None:
     assert peers.fastest_of_ours([wrong, right]) is None and peers.judged([wrong]) == []
 
 
+@pytest.mark.slow
 def test_products_are_those_of_the_published_network(peers: ModuleType, tmp_path: Path) -> None:
     """4.5 billion multiplications: the stem's product by hand, and the sum that the literature gives for ResNet50."""
     work = peers.Work("spine", peers.WEIGHTS["spine"], tmp_path, 1)

@@ -40,6 +40,7 @@ def phantom() -> Phantom:
     return make_phantom(SEED, scanner=IDXA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_no_whole_body_bone_image_is_refused(kind: str, phantom: Phantom, estimator: SpineEstimator) -> None:
     picture = REFUSED[kind](phantom, np.random.default_rng(0))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,34 +12,22 @@ import pytest
 
 from edge_spine.errors import Refusal
 from edge_spine.reading.read import scan_from_bytes
+from tests.benchmarks.conftest import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def scaling(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module("scaling")
+def scaling(script: ModuleType) -> ModuleType:
+    return script
 
 
 def run(folder: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
     pytest.importorskip("onnxruntime")
-    file = folder / "out.json"
-    ended = subprocess.run(
-        [
-            *(sys.executable, str(ROOT / "benchmarks/scaling.py"), "--engine", "onnx-cpu", "--json", str(file)),
-            *arguments,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        cwd=folder,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout, json.loads(file.read_text(encoding="utf-8"))
+    return run_script("scaling", folder, "--engine", "onnx-cpu", *arguments)[1:]
 
 
+@pytest.mark.slow
 def test_scans_of_one_process_are_noted_at_their_marks(tmp_path: Path) -> None:
     printed, report = run(tmp_path, "--only", "scans", "--scans", "20")
     rows = report["scans"]["marks"]
@@ -54,6 +39,7 @@ def test_scans_of_one_process_are_noted_at_their_marks(tmp_path: Path) -> None:
     assert "sizes" not in report
 
 
+@pytest.mark.slow
 def test_every_size_is_timed_and_what_is_refused_has_its_code(
     tmp_path: Path, scaling: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

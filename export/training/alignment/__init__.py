@@ -1,1 +1,1 @@
-"""Pairs of DXA scans and MRIs become training samples; the door is `align`, the command."""
+"""Convert pairs of DXA scans and MRIs to training samples; the entry point is the command `align`."""

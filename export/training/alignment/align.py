@@ -4,8 +4,8 @@
 dxa_mask, mri, mri_mask: a bone image that edge-spine reads, the mask of its spine (a PNG of the scan's size), an MRI
 and the mask of its spine from T1 to L5 (NIfTI). It writes pairs/train, pairs/validation and pairs/test (80, 10 and 10
 of 100, fixed by a hash of the id), pairs/pictures with a picture of each alignment, and pairs/report.json. A pair
-that cannot be used is skipped with a line that says why. Pairs that are in a shard already are kept. Then `python -m
-export.training.train --pairs pairs --out run` learns from them; nothing there reads pairs/test.
+that cannot be used is skipped with a message. Pairs that are already in a shard are kept. Then `python -m
+export.training.train --pairs pairs --out run` trains on them; training never reads pairs/test.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from export.training.alignment.pairs import SPLITS, PairFiles, align_pair, read_
 from export.training.alignment.volume import PairSkipped
 from export.training.dataset import Sample, load_shards, shard_path, write_shard
 
-# an interrupted run loses what is not yet in a shard
+# An interrupted run loses samples that are not yet in a shard.
 _SHARD = 50
 
 _Spacing = tuple[float, float] | None
 
 
 class PairShards:
-    """Shards of the three splits, which grow as pairs come in."""
+    """Shards of the three splits, written incrementally."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,14 +50,14 @@ class PairShards:
         return name in self.written[split_of(name)]
 
     def add(self, name: str, sample: Sample) -> None:
-        """Take a sample into the split that its id belongs to."""
+        """Add a sample to the split of its id."""
         split = split_of(name)
         self.waiting[split].append((name, sample))
         if len(self.waiting[split]) >= _SHARD:
             self._write(split)
 
     def close(self) -> None:
-        """Write what is waiting."""
+        """Write the waiting samples."""
         for split, waiting in self.waiting.items():
             if waiting:
                 self._write(split)
@@ -71,7 +71,7 @@ class PairShards:
 
 
 def align_all(pairs: list[PairFiles], out: Path, spacing: _Spacing = None, workers: int = 1) -> list[dict[str, Any]]:
-    """Align pairs into shards, pictures and a report, which is returned: one record a pair, in the list's order."""
+    """Align pairs; write shards, pictures and a report; return the report: one record per pair."""
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     shards, report = PairShards(out), out / "report.json"
     known = json.loads(report.read_text(encoding="utf-8"))["pairs"] if report.exists() else []
@@ -137,7 +137,7 @@ def _spacing(text: str) -> tuple[float, float]:
 
 
 def main(argv: Iterable[str] | None = None) -> int:
-    """Align from the command line: 0 all done, 1 some skipped, 2 wrong usage."""
+    """Align from the command line; return 0 if all are done, 1 if some were skipped, 2 on wrong usage."""
     parser = argparse.ArgumentParser(
         prog="python -m export.training.alignment.align",
         description=__doc__,

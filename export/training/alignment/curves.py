@@ -1,4 +1,4 @@
-"""The six curves of an aligned MRI: borders of its spine mask, seen from the front and from the side of the scan.
+"""Extract the six curves of an aligned MRI: borders of its spine mask in coronal and sagittal projection.
 
 As in the paper (Bourigault et al., MICCAI 2024), the coronal curves are the outermost voxels of the mask's coronal
 projection and the line between them, the sagittal curves those of its sagittal projection.
@@ -18,25 +18,25 @@ from export.training.alignment.rigid import Array, Placement, moved
 from export.training.alignment.volume import PairSkipped, Volume
 from export.training.dataset import SpineInScan
 
-# end plates are tilted: sections between these depths below an end are whole
+# End plates are tilted; sections between these depths below an end are complete.
 _WHOLE_FROM_MM, _WHOLE_TO_MM = 18.0, 36.0
 _KNOT_MM = 38.0
 _MOST_EXTRAPOLATED_ROWS, _MOST_ROWS = 10, 240
 _MOST_GAP_MM, _MOST_MISSING = 45.0, 0.25
-# a vertebra is more than this share of the largest part of a mask; less is a speck
+# Smallest vertebra as a fraction of the largest part of a mask; smaller parts are specks.
 _LEAST_PART = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """The spine of an aligned mask, mm of the scan.
+    """Spine of an aligned mask, in mm of the scan.
 
     Attributes
     ----------
     top_mm, bottom_mm : float
         z of the middle of T1's upper and of L5's lower end plate.
     first_mm, last_mm : float
-        z of the first and last whole section; borders go on straight beyond them.
+        z of the first and last complete section; borders are extrapolated linearly beyond them.
     borders : spline
         From -z to left, right, anterior and posterior border.
     """
@@ -54,12 +54,12 @@ class Track:
         return np.stack([left, (left + right) / 2, right, front, (front + back) / 2, back], axis=1)
 
     def in_scan(self, model_pixel_mm: float, spacing_mm: tuple[float, float]) -> SpineInScan:
-        """Say where the true crop lies.
+        """Return the position of the true crop.
 
         Raises
         ------
         PairSkipped
-            "spine-not-whole" or "spine-too-long", where the mask cannot be T1 to L5.
+            "spine-not-whole" or "spine-too-long", if the mask cannot be T1 to L5.
         """
         middle = (self.top_mm + self.bottom_mm) / 2
         rows = (self.top_mm - self.bottom_mm) / model_pixel_mm
@@ -86,12 +86,12 @@ class Track:
 
 
 def track(mask: Volume, placement: Placement, pixel_mm: float) -> Track:
-    """Follow the borders of a spine mask in the frame of the scan.
+    """Trace the borders of a spine mask in the frame of the scan.
 
     Raises
     ------
     PairSkipped
-        "mri-mask-empty"; "spine-not-whole" where the mask runs out of the volume or has long gaps.
+        "mri-mask-empty"; "spine-not-whole" if the mask leaves the volume or has long gaps.
     """
     values = _main_parts(mask.values > 0)
     if values[:, :, 0].any() or values[:, :, -1].any():
@@ -141,7 +141,7 @@ def _in_scan_rows(mask: Volume, placement: Placement, pitch: float) -> tuple[NDA
 
 
 def _end(area: NDArray[np.float32], pitch: float) -> tuple[int, float]:
-    """First row with a whole section, and the row where the section is half: the middle of a tilted end plate."""
+    """Return the first row with a complete section, and that with half a section: the middle of a tilted end plate."""
     start = int(np.flatnonzero(area > 0)[0])
     near = area[start + int(_WHOLE_FROM_MM / pitch) : start + int(_WHOLE_TO_MM / pitch)]
     whole = float(np.median(near)) if near.size else 0.0
@@ -154,7 +154,7 @@ def _end(area: NDArray[np.float32], pitch: float) -> tuple[int, float]:
 
 
 def _borders(shown: NDArray[np.float32], place_mm: Array) -> Array:
-    """Where each row of a projection (rows, columns) first rises above a half and last falls below it; (rows, 2)."""
+    """Return the first and last crossing of 0.5 in each row of a projection (rows, columns): (rows, 2)."""
     found = np.full((len(shown), 2), np.nan)
     above = shown > 0.5
     for row in np.flatnonzero(above.any(axis=1)):
@@ -167,7 +167,7 @@ def _borders(shown: NDArray[np.float32], place_mm: Array) -> Array:
 
 
 def _robust_spline(along: Array, values: Array) -> BSpline:
-    """Fit cubics to (K, 4) borders; what a blob or a bite moves loses its weight (iterated, Cauchy)."""
+    """Fit cubics to (K, 4) borders robustly (iteratively reweighted, Cauchy)."""
     count = max(2, round((along[-1] - along[0]) / _KNOT_MM))
     inner = np.linspace(along[0], along[-1], count + 1)[1:-1]
     knots = np.concatenate([[along[0]] * 4, inner, [along[-1]] * 4])

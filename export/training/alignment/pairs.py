@@ -1,4 +1,4 @@
-"""Pairs of a DXA scan and an MRI: their list, the way from one pair to a training sample, and fixed splits."""
+"""Read the list of DXA and MRI pairs, convert a pair to a training sample, and assign fixed splits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from export.training.dataset import Sample, cut_sample
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("id", "dxa", "dxa_mask", "mri", "mri_mask")
 LEAST_IMAGE_CORRELATION, LEAST_SPINE_CORRELATION = 0.5, 0.6
-# a mask of the scan that goes on this far beyond the MRI's says that the MRI's lacks a vertebra
+# If the scan's mask extends this far beyond the MRI's, the MRI's lacks a vertebra.
 _MOST_SHORT_MM = 15.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TURNED = {"mirrored-put-right", "rotated-put-right"}
@@ -36,7 +36,7 @@ _TURNED = {"mirrored-put-right", "rotated-put-right"}
 
 @dataclass(frozen=True)
 class PairFiles:
-    """The files of one pair."""
+    """Files of one pair."""
 
     id: str
     dxa: Path
@@ -51,7 +51,7 @@ class PairFiles:
 
 @dataclass(frozen=True, eq=False)
 class AlignedPair:
-    """A sample with the record and the picture of how it came about."""
+    """A sample with the record and the picture of its alignment."""
 
     sample: Sample
     record: dict[str, Any]
@@ -59,7 +59,7 @@ class AlignedPair:
 
 
 def split_of(name: str) -> str:
-    """Split that an id belongs to for good: 80, 10 and 10 of 100 by its SHA-256."""
+    """Return the fixed split of an id: 80, 10 and 10 of 100 by its SHA-256."""
     share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 100
     return SPLITS[(share >= 80) + (share >= 90)]
 
@@ -70,7 +70,7 @@ def read_list(path: Path) -> list[PairFiles]:
     Raises
     ------
     UsageError
-        The list is not readable, lacks a column, or names an id twice.
+        The list is not readable, lacks a column, or contains an id twice.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
@@ -98,7 +98,7 @@ def align_pair(files: PairFiles, pixel_spacing: tuple[float, float] | None = Non
     Raises
     ------
     PairSkipped
-        With the reason.
+        The pair cannot be used; the code is the reason.
     """
     scan, body = _read_scan(files, pixel_spacing)
     scan_mask = _read_mask(files.dxa_mask, scan)
@@ -142,7 +142,7 @@ def _placed(placement: Placement) -> dict[str, Any]:
 
 def _read_scan(files: PairFiles, pixel_spacing: tuple[float, float] | None) -> tuple[Scan, Body]:
     try:
-        # messages name the id, not the file
+        # Messages contain the id instead of the file.
         scan = scan_from_bytes(files.dxa.read_bytes(), "the scan", pixel_spacing=pixel_spacing)
         body = find_body(scan.pixels, "the scan")
     except OSError as error:
@@ -169,7 +169,7 @@ def _read_mask(path: Path, scan: Scan) -> NDArray[np.float32]:
 
 
 def _check_ends(scan_spine: Plane, tracked: Track) -> None:
-    """Refuse an MRI mask that ends clearly before the scan's, of which only the largest part counts."""
+    """Raise PairSkipped if the MRI mask ends clearly before the largest part of the scan's mask."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats((scan_spine.pixels > 0.5).astype(np.uint8))
     rows = np.flatnonzero((labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))).any(axis=1))
     top, bottom = -rows[0] * scan_spine.pixel_mm[0], -rows[-1] * scan_spine.pixel_mm[0]

@@ -1,4 +1,4 @@
-"""The MRI of a phantom: a volume like UK Biobank's stitched Dixon one, neck to thigh, with the mask of its spine.
+"""Simulate the MRI of a phantom: a volume like UK Biobank's stitched Dixon MRI, with the mask of its spine.
 
 The body has the outline of the phantom's soft tissue; depth, breasts and lungs are drawn anew, as breath differs from
 scan to scan. A shell of fat lies around water, lungs are dark, vertebrae between the two. The spine mask has elliptic
@@ -23,22 +23,22 @@ from export.training.phantoms.shape import FIRST_THORACIC, LAST_LUMBAR
 FAT, WATER, MARROW, AIR = 900.0, 480.0, 640.0, 30.0
 _PITCH_MM = 2.0
 _LEAST_MM = 25.0
-# the middle of the body lies this far before the spine
+# Distance of the middle of the body anterior to the spine.
 _BODY_Y_MM = -40.0
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Voxels of an MRI.
+    """Voxel grid of an MRI.
 
     Attributes
     ----------
     shape : (x, y, z)
         Number of voxels.
     voxel_mm : (x, y, z)
-        Their pitch.
+        Voxel size.
     first_mm : (x, y, z)
-        Centre of the first voxel, LPS: all three grow with the index.
+        Centre of the first voxel, LPS; coordinates increase with the index.
     """
 
     shape: tuple[int, int, int] = (224, 174, 370)
@@ -46,12 +46,12 @@ class Grid:
     first_mm: tuple[float, float, float] = (-249.0, -234.0, -790.0)
 
     def axis(self, k: int) -> NDArray[np.float64]:
-        """Coordinates of the voxels along one axis, mm."""
+        """Return the coordinates of the voxels along one axis, mm."""
         return self.first_mm[k] + np.arange(self.shape[k]) * self.voxel_mm[k]
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """NIfTI's: from voxel indices to millimetres of its RAS frame."""
+        """NIfTI affine: from voxel indices to mm in RAS."""
         affine = np.diag([-self.voxel_mm[0], -self.voxel_mm[1], self.voxel_mm[2], 1.0])
         affine[:3, 3] = -self.first_mm[0], -self.first_mm[1], self.first_mm[2]
         return affine
@@ -61,7 +61,7 @@ DIXON = Grid()
 
 
 def scan_offset_mm(subject: Subject) -> NDArray[np.float64]:
-    """Place (x, z), in the scan's millimetres, of the middle of the subject's T1-L5."""
+    """Return the position (x, z) of the middle of the subject's T1-L5, mm of the scan."""
     top, left = subject.framing.top_left_mm
     return np.array([-left, -top])
 
@@ -69,7 +69,7 @@ def scan_offset_mm(subject: Subject) -> NDArray[np.float64]:
 def make_mri(
     subject: Subject, placement: Placement, rng: np.random.Generator, grid: Grid = DIXON
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Image a subject who lies in the scanner as `placement` says.
+    """Simulate the MRI of a subject.
 
     Parameters
     ----------
@@ -78,9 +78,9 @@ def make_mri(
     placement : Placement
         Takes the MRI's coordinates (x, z) to those of the DXA scan.
     rng : numpy.random.Generator
-        Of breath, fat, shading and noise.
+        Generator of breath, fat, shading and noise.
     grid : Grid
-        Voxels.
+        Voxel grid.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def scan_spine_mask(phantom: Phantom) -> NDArray[np.uint8]:
 def _thickness(
     subject: Subject, rng: np.random.Generator, points: NDArray[np.float64], shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Soft tissue and air, mm, at (N, 2) points (x, z) of the phantom, each in the given shape."""
+    """Return soft tissue and air (mm) at (N, 2) points (x, z) of the phantom, in the given shape."""
     top, left = subject.person.crown_z + 20, -400.0
     framing = Framing((round((top + 900) / _PITCH_MM), round(800 / _PITCH_MM)), (_PITCH_MM, _PITCH_MM), (top, left))
     where = (
@@ -128,20 +128,20 @@ def _thickness(
 
 
 def _outline(subject: Subject, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which (N, 2) points (x, z) of the phantom its scan shows as body."""
+    """Return which (N, 2) points (x, z) of the phantom are body in its scan."""
     whole = make_phantom(subject.seed, scanner=IDXA)
     top, left = whole.framing.top_left_mm
     row_mm, column_mm = whole.framing.pixel_mm
     column = ((points[:, 0] - left) / column_mm).astype(np.float32)
     row = ((top - points[:, 1]) / row_mm).astype(np.float32)
     inside = (whole.tissue > 0).astype(np.float32)
-    # OpenCV maps images of less than 32768 columns only
+    # OpenCV's limit is 32767 columns.
     parts = zip(np.array_split(column, 64), np.array_split(row, 64), strict=True)
     return np.concatenate([cv2.remap(inside, c, r, interpolation=cv2.INTER_LINEAR).ravel() for c, r in parts]) > 0.5
 
 
 def _spine_mask(subject: Subject, points: NDArray[np.float64], grid: Grid) -> NDArray[np.uint8]:
-    """Voxels inside the ellipses between the true borders, from the upper end plate of T1 to the lower one of L5."""
+    """Return the voxels inside the ellipses between the true borders, from the top of T1 to the bottom of L5."""
     curves = subject.curves_at(points[:, 1])
     columns = (grid.shape[0], grid.shape[2])
     x, z = (points[:, k].reshape(columns)[:, None] for k in (0, 1))

@@ -1,4 +1,4 @@
-"""The quality picture of a pair: the scan in green, the MRI in magenta, before and after each stage of alignment."""
+"""Draw the alignment of a pair: scan in green, MRI in magenta, before and after each stage."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def draw_pair(
     Parameters
     ----------
     scan, projection : Plane
-        The scan's and the MRI's image, 0 to 1.
+        Images of scan and MRI, 0 to 1.
     spines : (Plane, Plane)
-        The spine masks of the scan and of the MRI, outlined in the panels.
+        Spine masks of scan and MRI, drawn as outlines.
     found : Alignment
-        Its scores are written above.
+        Alignment, with the scores for the titles.
     spine : SpineInScan
-        The curves.
+        Curves to draw.
     """
     corners = scan.corners()
     before = Placement.about(0.0, projection.corners().mean(axis=0), corners.mean(axis=0))
@@ -59,7 +59,7 @@ def draw_pair(
 
 
 def _with_curves(panel: Picture, spine: SpineInScan, scan: Plane) -> Picture:
-    """Draw the coronal curves where they are, and the sagittal ones to the right, front of the body to the left."""
+    """Draw the coronal curves in place, and the sagittal ones to the right, anterior at the left."""
     row_mm = scan.pixel_mm[0]
     top, bottom = (-row * row_mm for row, _ in spine.ends_px)
     z = np.arange(top, bottom, -_PIXEL_MM)

@@ -1,10 +1,10 @@
 """Two-stage rigid alignment of a DXA scan and an MRI in the coronal plane (Bourigault et al., MICCAI 2024).
 
-Three parameters: a rotation, which is sampled, and two translations, which are read off the maximum of the
-cross-correlation (by FFT) for every rotation. Stage one correlates the DXA image with the MRI's coronal projection.
+Three parameters: a sampled rotation, and two translations at the maximum of the cross-correlation (by FFT) for each
+rotation. Stage one correlates the DXA image with the MRI's coronal projection.
 Stage two does the same with the segmented spines, near the result of stage one. Correlation is normalised over what
-both images hold (Padfield, IEEE Trans. Image Process. 2012), so that the MRI's smaller field of view, and a spine
-whose end one mask lacks, cost nothing.
+both images cover (Padfield, IEEE Trans. Image Process. 2012), so that the MRI's smaller field of view and missing
+ends of a mask have no effect.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Image = NDArray[np.float32]
 Array = NDArray[np.float64]
 
 MOST_DEG = 12.0
-# least share of the moving image that must overlap the fixed one
+# Smallest fraction of the moving image that must overlap the fixed one.
 _LEAST_OVERLAP = 0.6
 _SPINE_MARGIN_MM = 45.0
-# A tube slides along itself: where its taper and its bends do not say how far, the image does. On phantoms weights
-# of 4 and 8 do equally well, and 2 a little worse.
+# Spine masks do not determine the shift along the spine well, so the image correlation is added. On phantoms weights of
+# 4 and 8 are equally good, 2 is slightly worse.
 _IMAGE_WEIGHT = 4.0
-# of stage two: translations (pixels) and rotations (degrees) tried around the last result
+# Stage two: translations (pixels) and rotations (degrees) around the last result.
 _PASSES = ((6, np.arange(-2, 2.1, 0.5)), (3, np.arange(-0.6, 0.61, 0.2)), (3, np.arange(-0.4, 0.41, 0.2)))
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """An image in a coronal plane, patient right at image left, head up.
+    """Image in a coronal plane, patient right at image left, head up.
 
     Attributes
     ----------
@@ -48,12 +48,12 @@ class Plane:
     top_left_mm: tuple[float, float]
 
     def to_pixels(self, points: Array) -> Array:
-        """Turn (N, 2) points (x, z), mm, into (column, row)."""
+        """Convert (N, 2) points (x, z), mm, to (column, row)."""
         column = (points[:, 0] - self.top_left_mm[1]) / self.pixel_mm[1]
         return np.stack([column, (self.top_left_mm[0] - points[:, 1]) / self.pixel_mm[0]], axis=1)
 
     def to_mm(self, pixels: Array) -> Array:
-        """Turn (N, 2) points (column, row) into (x, z), mm."""
+        """Convert (N, 2) points (column, row) to (x, z), mm."""
         x = self.top_left_mm[1] + pixels[:, 0] * self.pixel_mm[1]
         return np.stack([x, self.top_left_mm[0] - pixels[:, 1] * self.pixel_mm[0]], axis=1)
 
@@ -65,14 +65,14 @@ class Plane:
 
 @dataclass(frozen=True)
 class Placement:
-    """How the MRI lies in the scan: a rotation in the coronal plane, then a shift.
+    """Transform from MRI to scan: a rotation in the coronal plane, then a shift.
 
     Attributes
     ----------
     angle_deg : float
         Positive turns the head to the patient's left.
     offset_mm : (x, z)
-        Where the origin of the MRI's coordinates comes to lie in the scan's.
+        Origin of the MRI's coordinates in the scan's.
     """
 
     angle_deg: float
@@ -80,22 +80,22 @@ class Placement:
 
     @staticmethod
     def about(angle_deg: float, pivot_mm: Array, onto_mm: Array) -> Placement:
-        """Turn about `pivot_mm` (x, z) in the MRI, which comes to lie on `onto_mm` in the scan."""
+        """Return the rotation about `pivot_mm` (x, z) in the MRI that maps it to `onto_mm` in the scan."""
         offset = onto_mm - Placement(angle_deg, (0.0, 0.0)).matrix @ pivot_mm
         return Placement(float(angle_deg), (float(offset[0]), float(offset[1])))
 
     @property
     def matrix(self) -> Array:
-        """The rotation, (2, 2), on columns (x, z)."""
+        """Rotation matrix (2, 2) for columns (x, z)."""
         cosine, sine = np.cos(np.radians(self.angle_deg)), np.sin(np.radians(self.angle_deg))
         return np.array([[cosine, sine], [-sine, cosine]])
 
     def to_scan(self, points: Array) -> Array:
-        """Move (N, 2) points (x, z), mm, from the MRI to the scan."""
+        """Transform (N, 2) points (x, z), mm, from the MRI to the scan."""
         return points @ self.matrix.T + np.array(self.offset_mm)
 
     def to_mri(self, points: Array) -> Array:
-        """Move (N, 2) points (x, z), mm, from the scan to the MRI."""
+        """Transform (N, 2) points (x, z), mm, from the scan to the MRI."""
         return (points - np.array(self.offset_mm)) @ self.matrix
 
 
@@ -109,7 +109,7 @@ def moved(
     top_left_mm: tuple[float, float],
     shape: tuple[int, int],
 ) -> Image:
-    """Show a plane after a placement on square pixels, linear, averaging first where they are coarser; 0 outside."""
+    """Resample a plane after a placement on square pixels, linearly, with averaging before downsampling; 0 outside."""
     target = Plane(np.empty((0, 0), dtype=np.float32), (pixel_mm, pixel_mm), top_left_mm)
     base = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
     source = plane.to_pixels(placement.to_mri(target.to_mm(base)))
@@ -130,17 +130,17 @@ class Match:
     Parameters
     ----------
     fixed, fixed_valid : Plane
-        In the scan, and where it counts (1) or not (0).
+        Image in the scan, and its weight (1 valid, 0 not).
     moving, moving_valid : Plane
-        In the MRI, on one grid.
+        Image in the MRI and its weight, on one grid.
     pivot_mm : (2,) array
-        The point (x, z) of the MRI whose place in the scan is sought.
+        Point (x, z) of the MRI to be located in the scan.
     pixel_mm : float
-        Pitch of the correlation, and of its translations.
+        Pixel size of the correlation and its translations.
     centre_mm : (2,) array
-        Place (x, z) in the scan at the middle of the translations.
+        Position (x, z) in the scan at the centre of the translations.
     reach : (rows, columns)
-        Translations on either side of it.
+        Number of translations on each side.
     """
 
     def __init__(
@@ -172,9 +172,9 @@ class Match:
         self.fixed = fft.rfft2(np.stack([valid, shown, shown * shown]), self.size)
 
     def __call__(self, angle_deg: float, moving: tuple[Plane, Plane] | None = None) -> Image:
-        """Correlation at every translation, rows of falling z, columns of growing x; -1 without enough overlap.
+        """Return the correlation of all translations, (decreasing z, increasing x); -1 without enough overlap.
 
-        Another `moving` on the same grid may take the place of the match's own.
+        Another `moving` on the same grid may replace the match's own.
         """
         placement = Placement.about(angle_deg, self.pivot_mm, np.zeros(2))
         corner = (float(self.half[1] * self.pixel_mm), float(-self.half[0] * self.pixel_mm))
@@ -192,13 +192,13 @@ class Match:
         return np.where(enough, score, -1).astype(np.float32)
 
     def place(self, row: float, column: float) -> Array:
-        """Return the place (x, z) in the scan of one translation."""
+        """Return the position (x, z) in the scan of one translation."""
         return self.first_mm + np.array([column, -row]) * self.pixel_mm
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """The result of both stages.
+    """Result of both stages.
 
     Attributes
     ----------
@@ -217,18 +217,18 @@ class Alignment:
 def align(
     scan: Plane, scan_spine: Plane, projections: tuple[Plane, ...], mri_spine: Plane, pixel_mm: float
 ) -> Alignment:
-    """Find where the MRI lies in the scan.
+    """Find the placement of the MRI in the scan.
 
     Parameters
     ----------
     scan, scan_spine : Plane
-        The DXA image, bone bright, 0 outside the body; and its spine mask, 0 or 1.
+        DXA image, bone bright, 0 outside the body; and its spine mask, 0 or 1.
     projections : tuple of Plane
-        The MRI's coronal projection, as one or more on the same grid of which the best fit is used.
+        Coronal projections of the MRI on one grid; the best fit is used.
     mri_spine : Plane
-        The coronal projection of its spine mask, 0 to 1.
+        Coronal projection of its spine mask, 0 to 1.
     pixel_mm : float
-        A canonical pixel.
+        Size of a canonical pixel.
     """
     rows, columns = np.nonzero(mri_spine.pixels > 0.5)
     pivot = mri_spine.to_mm(np.array([[columns.mean(), (rows.min() + rows.max()) / 2]]))[0]
@@ -240,7 +240,7 @@ def align(
 
 
 def _everywhere(plane: Plane, around_mm: float = 0.0) -> Plane:
-    """What counts of a whole image: all of it, and air around it where that is known to be air."""
+    """Return the weight of a whole image: all of it, and known air around it."""
     around = [round(around_mm / pitch) for pitch in plane.pixel_mm]
     rows, columns = plane.pixels.shape
     ones = np.ones((rows + 2 * around[0], columns + 2 * around[1]), dtype=np.float32)
@@ -250,7 +250,7 @@ def _everywhere(plane: Plane, around_mm: float = 0.0) -> Plane:
 
 
 def _around_spine(plane: Plane) -> _Pair:
-    """Cut a spine mask to its surroundings, and say what counts: rows that hold spine, some way to either side."""
+    """Crop a spine mask, and return its weight: rows with spine, with a margin at both sides."""
     row_mm, column_mm = plane.pixel_mm
     margin = round(_SPINE_MARGIN_MM / column_mm)
     rows, columns = np.nonzero(plane.pixels > 0.5)
@@ -262,7 +262,7 @@ def _around_spine(plane: Plane) -> _Pair:
 
 
 def _trimmed(fixed: _Pair, moving: _Pair, placement: Placement, pixel_mm: float) -> _Pair:
-    """Stop counting where aligned masks disagree over more than a few millimetres: blobs and bites."""
+    """Set weights to 0 where aligned masks differ by more than a few mm."""
     top, left = fixed[0].top_left_mm
     rows, columns = (
         int(n * pitch / pixel_mm) for n, pitch in zip(fixed[0].pixels.shape, fixed[0].pixel_mm, strict=True)
@@ -282,7 +282,7 @@ _Pair = tuple[Plane, Plane]
 
 @dataclass(frozen=True, eq=False)
 class Summit:
-    """A correlation near its maximum: a quadratic of angle (degrees), x and z (mm)."""
+    """Quadratic model of a correlation near its maximum, of angle (degrees), x and z (mm)."""
 
     place: Array
     height: float
@@ -295,11 +295,11 @@ class Summit:
 
     @property
     def at_mm(self) -> Array:
-        """Place (x, z) of the maximum in the scan."""
+        """Position (x, z) of the maximum in the scan."""
         return self.place[1:]
 
     def __call__(self, angle_deg: float, match: Match) -> Image:
-        """Loss of correlation (0 or less) at an angle and every translation of a match."""
+        """Return the loss of correlation (0 or less) at an angle and each translation of a match."""
         rows, columns = np.mgrid[: match.shape[0], : match.shape[1]]
         x = match.first_mm[0] + columns * match.pixel_mm - self.place[1]
         z = match.first_mm[1] - rows * match.pixel_mm - self.place[2]
@@ -337,7 +337,7 @@ def _stage_two(fixed: _Pair, moving: _Pair, pivot: Array, pixel_mm: float, image
 def _summit(scores: Image, angles: Array, match: Match) -> Summit:
     """Fit a quadratic to the 27 values about the maximum of scores (angles, rows, columns).
 
-    All three together: an angle that is off by a little shifts the best place.
+    All three are fitted together, since an error of the angle shifts the best position.
     """
     top = np.unravel_index(int(scores.argmax()), scores.shape)
     middle = [int(np.clip(index, 1, size - 2)) for index, size in zip(top, scores.shape, strict=True)]

@@ -1,4 +1,4 @@
-"""MRI volumes: read from NIfTI into the patient frame, and projected onto the coronal plane."""
+"""Read MRI volumes from NIfTI into the patient frame, and project them onto the coronal plane."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from export.training.alignment.rigid import Image, Plane
 
-# Shares of the thickest part from which on there may be body. How much skin the threshold of a scan swallows, and how
-# bright it is in the MRI, is not known: the alignment takes the outline that fits best.
+# Thresholds of body, as fractions of the thickest part. The skin's visibility in scan and MRI is unknown, so the
+# alignment uses the outline that fits best.
 _BODY_SHARES = (0.03, 0.05, 0.08, 0.12, 0.17, 0.23)
 _SHADE = 0.25
 _AIR_PERCENTILE = 2.0
@@ -25,9 +25,9 @@ class PairSkipped(Exception):
     Parameters
     ----------
     code : str
-        A stable word for the reason.
+        Stable code of the reason.
     message : str
-        One line without anything from the files but numbers.
+        One line with no content of the files except numbers.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -37,7 +37,7 @@ class PairSkipped(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Voxels in the patient frame (LPS): all three coordinates grow with the index.
+    """Voxels in the patient frame (LPS); coordinates increase with the index.
 
     Attributes
     ----------
@@ -53,15 +53,15 @@ class Volume:
     first_mm: tuple[float, float, float]
 
     def coronal(self, flat: NDArray[Any]) -> Plane:
-        """Make a plane of an (x, z) image on the volume's grid: rows from the head down, columns to the left."""
+        """Return an (x, z) image on the volume's grid as a plane: rows from the head down, columns to the left."""
         top = self.first_mm[2] + (self.values.shape[2] - 1) * self.voxel_mm[2]
         pixels = np.ascontiguousarray(flat[:, ::-1].T, dtype=np.float32)
         return Plane(pixels, (self.voxel_mm[2], self.voxel_mm[0]), (top, self.first_mm[0]))
 
     def projections(self) -> tuple[Plane, ...]:
-        """Coronal projections for correlation: 1 where there is body, and a little more where there is much of it.
+        """Return coronal projections for correlation: 1 inside the body, and slightly more where it is thick.
 
-        They differ in how thin a body still counts, from the widest outline to the narrowest.
+        They differ in the threshold of body thickness, from the widest outline to the narrowest.
         """
         brightest = np.percentile(self.values[::4, ::4, ::4], 99.5)
         mean = np.minimum(self.values, brightest).mean(axis=1, dtype=np.float32)
@@ -71,13 +71,13 @@ class Volume:
         return tuple(self.coronal((smooth > share) + _SHADE * np.sqrt(depth)) for share in _BODY_SHARES)
 
     def silhouette(self) -> Plane:
-        """Coronal projection of a mask, 0 or 1."""
+        """Return the coronal projection of a mask, 0 or 1."""
         return self.coronal(self.values.max(axis=1) > 0)
 
 
 def scan_features(shown: Image, mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> Plane:
-    """Show a scan as `Volume.projections` show an MRI: the body, and a little of its normalised levels."""
-    # the runtime finds the body on a smoothed image, which widens it by a pixel
+    """Return a scan like `Volume.projections` of an MRI: the body with a small share of the normalised intensity."""
+    # The runtime finds the body on a smoothed image, which widens it by one pixel.
     body = cv2.erode(mask.astype(np.float32), np.ones((3, 3), dtype=np.uint8))
     return Plane((body * (1 + _SHADE * shown)).astype(np.float32), spacing_mm, (0.0, 0.0))
 
@@ -85,15 +85,15 @@ def scan_features(shown: Image, mask: NDArray[np.bool_], spacing_mm: tuple[float
 def read_mri(volume: Path, mask: Path) -> tuple[Volume, Volume]:
     """Read an MRI and its spine mask (any value above 0) from NIfTI.
 
-    The affine says which way the voxels run; an oblique volume is resampled along the patient's axes, and a mask on
-    other voxels onto those of the volume.
+    The affine gives the directions of the axes; an oblique volume is resampled along the patient's axes, and a mask
+    with another grid onto that of the volume.
 
     Raises
     ------
     PairSkipped
         "mri-unreadable" or "mri-mask-unreadable".
     """
-    # part of the export extra: whoever trains on phantoms alone has no need of it
+    # Part of the extra `export`; training on phantoms does not need it.
     from nibabel.processing import resample_from_to, resample_to_output
 
     image, drawn = _load(volume, "mri"), _load(mask, "mri-mask")
@@ -126,6 +126,6 @@ def _in_patient_frame(image: Any) -> Volume:
     values = np.asarray(image.dataobj, dtype=np.float32)[::-1, ::-1]
     x, y, z = (float(pitch) for pitch in np.diag(image.affine)[:3])
     right, front, low = (float(place) for place in image.affine[:3, 3])
-    # NIfTI's x and y grow to the right and to the front: both are turned round here
+    # NIfTI's x and y increase to the right and to the front; both are reversed here.
     first = (-(right + (values.shape[0] - 1) * x), -(front + (values.shape[1] - 1) * y), low)
     return Volume(np.ascontiguousarray(values), (x, y, z), first)

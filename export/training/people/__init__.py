@@ -1,6 +1,6 @@
-"""People whose spines are real bone, for training and for judging on people that training never saw.
+"""Simulate scans of people with real bone, for training and for evaluation on unseen people.
 
-`make_person` poses the bone of packs in a folder, CT or meshes, on a drawn curve and scans it.
+`make_person` poses the bone of packs (CT or meshes) on a random curve and scans it.
 """
 
 from export.training.people.packs import pack_names

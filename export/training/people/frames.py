@@ -1,4 +1,4 @@
-"""Where each vertebra of a pack is, how it is turned, and how large its body is: one rule for every pack.
+"""Estimate position, orientation and body size of each vertebra of a pack.
 
 The body centres of a pack (read by eye in CT, the thickest part of the bone in a mesh) give a smooth line. A
 vertebra's up axis is the tangent of that line. Its axial rotation is the turn about it at which the bone of the level
@@ -25,11 +25,11 @@ _SEARCH_DEG = np.arange(-14.0, 14.5, 1.0)
 _BIN_MM = 1.5
 _LATERAL_MM, _FRONT_MM, _BACK_MM = 36.0, 4.0, 52.0
 _MOST_OFF_MM = 6.0
-# vessels with contrast and cement must not outweigh bone
+# Limits the weight of contrast agent and cement.
 _BRIGHTEST = 0.5
-# half of a body's width and depth relative to the pitch of its level, where the bone does not tell
+# Half width and depth of a body relative to the pitch of its level, if they cannot be measured.
 _HALF_WIDTH, _HALF_DEPTH = 0.66, 0.52
-# how far a level's size may be from the person's other levels, beside the average proportions
+# Tolerance of a level's size relative to the person's other levels.
 _UNEVEN = 0.17
 
 
@@ -40,15 +40,15 @@ class Frames:
     Attributes
     ----------
     centre : (L, 3) array
-        Body centres.
+        Centres of the bodies.
     axes : (L, 3, 3) array
         Rows: lateral (to the patient's left), back, up.
     pitch : (L,) array
-        From a centre to the next; the last one is the table's, scaled.
+        Distance to the next centre; the last one is the scaled average.
     half_width, half_depth : (L,) array
         Of the body and the disc below it.
     scale : float
-        Of this person to the average spine.
+        Size relative to the average spine.
     """
 
     centre: Array
@@ -66,7 +66,7 @@ def find_frames(pack: Pack) -> Frames:
     turn = ndimage.median_filter([_symmetry(pack, straight, k) for k in range(len(pack.levels))], 3, mode="nearest")
     turn = ndimage.gaussian_filter1d(turn, 0.8, mode="nearest")
     frames = _frames(pack.centres_mm, turn, table)
-    # the axes follow from the centres, so what is found once is looked at once more
+    # The axes depend on the centres, so both are estimated twice.
     for _ in range(2):
         sizes = np.array([_body(pack, frames, k) for k in range(len(pack.levels))])
         off = ndimage.gaussian_filter1d(ndimage.median_filter(sizes[:, 2:], (3, 1), mode="nearest"), 0.7, axis=0)
@@ -74,11 +74,11 @@ def find_frames(pack: Pack) -> Frames:
         frames = _frames(centres, turn, table)
     typical = np.stack([_HALF_WIDTH * table * frames.scale, _HALF_DEPTH * table * frames.scale], axis=1)
     ratio = sizes[:, :2] / typical
-    # what a slice could not tell takes after its neighbours
+    # Missing values are interpolated from the neighbours.
     for column in ratio.T:
         known = np.flatnonzero(np.isfinite(column))
         column[:] = np.interp(np.arange(len(column)), known, column[known]) if len(known) else 1.0
-    # a contrast-filled vessel or a calcified ligament at the body's edge is no part of it
+    # Exclude vessels with contrast and calcified ligaments at the edge of the body.
     median = np.median(ratio, axis=0)
     ratio = np.clip(ratio, (1 - _UNEVEN) * median, (1 + _UNEVEN) * median)
     ratio = ndimage.gaussian_filter1d(ndimage.median_filter(ratio, (3, 1), mode="nearest"), 0.7, axis=0, mode="nearest")
@@ -109,20 +109,20 @@ def _frames(centres: Array, turn_deg: Array, table: Array) -> Frames:
 
 
 def sample(pack: Pack, frames: Frames, level: int, lateral: Array, back: Array, up: Array) -> NDArray[np.float32]:
-    """Mineral at places in a vertebra's frame, (len(up), len(back), len(lateral)), by linear interpolation."""
+    """Return the mineral in a vertebra's frame, (len(up), len(back), len(lateral)), by linear interpolation."""
     grid = np.stack(np.meshgrid(up, back, lateral, indexing="ij"), axis=-1)[..., ::-1]
     points = frames.centre[level] + grid @ frames.axes[level]
     voxels = np.moveaxis((points - pack.origin_mm) / pack.step_mm, -1, 0)[::-1]
     bone: NDArray[np.float32] = ndimage.map_coordinates(pack.mineral, voxels, order=1, mode="constant")
     if pack.label is not None:
-        # what other vertebrae bring into the box is not this one's
+        # Exclude other vertebrae in the box.
         own = ndimage.map_coordinates(pack.label, voxels, order=0, mode="constant", cval=-1) == level
         bone = np.where(own, bone, 0)
     return bone
 
 
 def _symmetry(pack: Pack, frames: Frames, level: int) -> float:
-    """Turn about the up axis, degrees, at which a level's bone is most symmetric, wherever the mirror plane lies."""
+    """Return the rotation about the up axis (degrees) with the most symmetric bone, for any mirror plane."""
     half = 0.5 * frames.pitch[level]
     reach = np.hypot(_LATERAL_MM, _BACK_MM)
     wide = np.arange(-reach, reach + 1e-6, _BIN_MM)
@@ -136,7 +136,7 @@ def _symmetry(pack: Pack, frames: Frames, level: int) -> float:
         c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
         place = np.stack([(s * x + c * y + reach) / _BIN_MM, (c * x - s * y + reach) / _BIN_MM])
         turned = ndimage.map_coordinates(bone, place, order=1)
-        # correlation with its mirror image for every lateral place of the plane at once
+        # Correlation with the mirror image for all lateral positions of the plane at once.
         size = 2 * turned.shape[1]
         spectrum = np.fft.rfft(turned, size, axis=1)
         likeness = np.fft.irfft((spectrum**2).sum(axis=0), size)
@@ -149,7 +149,7 @@ def _symmetry(pack: Pack, frames: Frames, level: int) -> float:
 
 
 def _body(pack: Pack, frames: Frames, level: int) -> tuple[float, float, float, float]:
-    """Half width and half depth of body and disc, NaN if unclear, and how far left and back the middle lies, mm."""
+    """Return half width and half depth, NaN if unclear, and the offset of the middle to left and back (mm)."""
     pitch = float(frames.pitch[level])
     wide, deep = _HALF_WIDTH * pitch, _HALF_DEPTH * pitch
     up = np.arange(-0.42, 0.43, 0.07) * pitch
@@ -159,7 +159,7 @@ def _body(pack: Pack, frames: Frames, level: int) -> tuple[float, float, float, 
     depth, middle = (rear - front) / 2, (rear + front) / 2
     if not 0.65 * deep < depth < 1.45 * deep:
         depth, middle = np.nan, 0.0
-    # before the middle, where no rib head and no pedicle reaches
+    # Anterior to the middle, without rib heads and pedicles.
     rows = sample(pack, frames, level, across, middle + np.linspace(-0.35, 0.05, 5) * deep, up).mean(axis=1)
     ends = np.array([_edges(across, row, 0.5 * wide) for row in rows])
     found, off = (ends[:, 1] - ends[:, 0]) / 2, ends.mean(axis=1)
@@ -167,13 +167,13 @@ def _body(pack: Pack, frames: Frames, level: int) -> tuple[float, float, float, 
     if good.sum() < 4:
         return np.nan, depth, 0.0, middle
     found = np.interp(up, up[good], found[good])
-    # endplates are as wide as the disc between them
+    # Endplates are as wide as the disc between them.
     width = 0.8 * found.mean() + 0.2 * (found[:2].mean() + found[-2:].mean()) / 2
     return float(width), depth, float(np.median(off[good])), middle
 
 
 def _edges(place: Array, profile: NDArray[np.float32], inside: float) -> tuple[float, float]:
-    """Places on both sides at which a profile falls to half of its mean within `inside` of the middle."""
+    """Return the positions on both sides where a profile falls to half of its mean within `inside` of the middle."""
     core = np.abs(place) < inside
     level = 0.5 * float(profile[core].mean())
     ends = []

@@ -1,9 +1,9 @@
-"""Packs of real bone: CT of a person's spine, or bone meshes of a skeleton, as one grid of bone mineral.
+"""Read packs of real bone, CT of a spine or bone meshes of a skeleton, as a grid of bone mineral.
 
 A pack is an npz file in a folder that the user names. A CT pack has `hu` (int16 [z, y, x]), `spacing_mm`, `keep` with
 `keep_shape` (bit-packed mask of what is not vessel or heart), `levels` and `centers_mm` (z, y, x). A mesh pack has
 `NAME__v` (vertices, mm, LPS) and `NAME__f` (triangles) for every bone; where its trunk is one mesh, a CSV beside it
-(`NAME_levels.csv`: level, x_mm, y_mm, z_mm) says where the bodies are.
+(`NAME_levels.csv`: level, x_mm, y_mm, z_mm) gives the positions of the bodies.
 """
 
 from __future__ import annotations
@@ -24,15 +24,13 @@ from edge_spine.vertebrae import LEVELS
 Array = NDArray[np.float64]
 
 MESH_STEP_MM = 1.25
-# density of what CT shows as bone: about 0.8 mg/cm3 a Hounsfield unit above that of marrow and muscle
+# Bone density in CT: about 0.8 mg/cm3 per HU above marrow and muscle.
 _MINERAL_PER_HU = 0.0008
 _MARROW_HU = 35.0
 _BONE_HU = 150.0
-# g/cm3; the wall of a closed surface is cortical bone, what it encloses marrow
+# g/cm3; the wall of a closed surface is cortical bone, the inside marrow.
 _CORTICAL, _CANCELLOUS = 0.95, 0.17
 _WALL_MM = 1.0
-# half width and depth around a body's centre in which marrow counts as bone however little mineral it has
-_BODY_MM = 0.42
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +40,14 @@ class Pack:
     Attributes
     ----------
     name : str
-        Of the file.
+        Name of the file.
     kind : str
         "ct" or "mesh".
     mineral : (Z, Y, X) float32 array
         Bone mineral, g/cm3 before calibration, z upwards, y to posterior, x to the patient's left.
     label : (Z, Y, X) int8 array or None
-        Index into `levels` of the vertebra or rib that a voxel belongs to, -1 for none; None where bones are not told
-        apart.
+        Index into `levels` of the vertebra or rib of a voxel, -1 for none; None if bones are not
+        labelled.
     step_mm : float
         Side of a voxel; voxel (0, 0, 0) has its centre at `origin_mm`.
     origin_mm : (3,) array
@@ -57,7 +55,7 @@ class Pack:
     levels : tuple of int
         Complete vertebrae, indices into `edge_spine.vertebrae.LEVELS`, without a gap.
     centres_mm : (L, 3) array
-        x, y, z of their bodies.
+        Centres of their bodies (x, y, z).
     """
 
     name: str
@@ -76,7 +74,7 @@ def pack_names(folder: Path) -> tuple[str, ...]:
     Raises
     ------
     UsageError
-        There is none.
+        There are no packs.
     """
     names = sorted(path.stem for path in folder.rglob("*.npz"))
     if not names:
@@ -91,7 +89,7 @@ def read_pack(folder: Path, name: str) -> Pack:
     Raises
     ------
     UsageError
-        There is no such pack, or it has no vertebra that can be used.
+        The pack does not exist or has no usable vertebra.
     """
     path = next((path for path in sorted(folder.rglob("*.npz")) if path.stem == name), None)
     if path is None:
@@ -118,13 +116,13 @@ def _ct(name: str, stored: Any) -> Pack:
 
 
 def _pitches(centres: Array) -> Array:
-    """Distance from each centre to the next, mm, the last one again for the last."""
+    """Return the distance from each centre to the next (mm), repeated for the last."""
     pitch = np.linalg.norm(np.diff(centres, axis=0), axis=1)
     return np.append(pitch, pitch[-1])
 
 
 def _ellipsoid(shape: tuple[int, ...], centre: Array, radii: Array) -> NDArray[np.bool_]:
-    """Voxels of an ellipsoid; centre and radii (x, y, z) in voxels."""
+    """Return the voxels of an ellipsoid; centre and radii (x, y, z) in voxels."""
     inside = np.zeros(shape, dtype=bool)
     window = []
     for size, middle, radius in zip(shape, centre[::-1], radii[::-1], strict=True):
@@ -164,7 +162,7 @@ def _meshes(name: str, bones: dict[str, tuple[NDArray[Any], NDArray[Any]]], besi
     label = np.full(mineral.shape, -1, dtype=np.int8)
     found = []
     for bone, (vertices, faces) in parts.items():
-        # only the bone's own box
+        # Only inside the bone's bounding box.
         first = np.maximum(np.floor((vertices.min(axis=0) - low) / MESH_STEP_MM).astype(int) - 2, 0)
         last = np.minimum(np.ceil((vertices.max(axis=0) - low) / MESH_STEP_MM).astype(int) + 3, size)
         if np.any(last <= first):
@@ -179,7 +177,7 @@ def _meshes(name: str, bones: dict[str, tuple[NDArray[Any], NDArray[Any]]], besi
         if labels:
             label[box][solid] = labels[bone]
         if bone in LEVELS:
-            # the body is where a vertebra is thickest
+            # The body is the thickest part of a vertebra.
             thick = np.argwhere(depth > 0.6 * depth.max())[:, ::-1]
             found.append(thick.mean(axis=0) * MESH_STEP_MM + corner)
     middle = np.array(found) if labels else centres
@@ -189,7 +187,7 @@ def _meshes(name: str, bones: dict[str, tuple[NDArray[Any], NDArray[Any]]], besi
 def _stacked(
     bones: dict[str, tuple[NDArray[Any], NDArray[Any]]], names: list[str]
 ) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    """Put vertebrae that each have a frame of their own one above the other, on a straight line."""
+    """Stack vertebrae with separate frames on a straight line."""
     middles = np.array([bones[name][0].mean(axis=0) for name in names])
     if np.all(-np.diff(middles[:, 2]) > 12.0):
         return bones
@@ -201,7 +199,7 @@ def _stacked(
 
 
 def fill(vertices: Array, faces: NDArray[Any], low: Array, size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Voxels inside a closed surface, by parity along z.
+    """Return the voxels inside a closed surface, by parity along z.
 
     Parameters
     ----------
@@ -216,7 +214,7 @@ def fill(vertices: Array, faces: NDArray[Any], low: Array, size: tuple[int, ...]
     -------
     (Z, Y, X) bool array
     """
-    # a hair beside the grid, so that no ray meets an edge
+    # Shifted slightly, so that no ray meets an edge.
     place = (vertices - low) / MESH_STEP_MM + [1.3e-4, 2.7e-4, 0.0]
     corner = place[faces]
     first = np.clip(np.ceil(corner[:, :, :2].min(axis=1)), 0, None).astype(int)

@@ -1,4 +1,4 @@
-"""A person whose spine is real bone, posed on a drawn curve and scanned: an image with its exact truth."""
+"""Pose real bone on a random curve and scan it: an image with exact truth."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from export.training.phantoms.shape import FIRST_THORACIC, Build, SpineShape, dr
 
 Array = NDArray[np.float64]
 
-# where one person's spine may pass over to another's
+# Levels at which two packs may be joined.
 _JOINT_FIRST, _JOINT_LAST = TRUNK.index("T9"), TRUNK.index("L1")
 
 
 @dataclass(frozen=True)
 class PersonScan(Phantom):
-    """A phantom whose vertebrae and proximal ribs come from packs of real bone.
+    """Phantom whose vertebrae and proximal ribs come from packs of real bone.
 
     Attributes
     ----------
     packs : tuple of str
-        Names of the packs whose bone it has, from the head down.
+        Names of its packs, from the head down.
     """
 
     packs: tuple[str, ...]
@@ -43,7 +43,7 @@ class PersonScan(Phantom):
 
 @dataclass(frozen=True)
 class Piece:
-    """Vertebrae `first` to `last` (indices into `edge_spine.vertebrae.LEVELS`) from one pack, none for a phantom's."""
+    """Vertebrae `first` to `last` (indices into `edge_spine.vertebrae.LEVELS`), from a pack or generated."""
 
     name: str | None
     first: int
@@ -56,14 +56,14 @@ def draw_pieces(rng: np.random.Generator, owned: dict[str, tuple[int, ...]]) -> 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Source of chance.
+        Random generator.
     owned : dict
-        Levels that each pack has, by name.
+        Levels of each pack, by name.
     """
     pieces: list[Piece] = []
     level = 0
     while level < len(TRUNK):
-        # one pack's bone ends once
+        # Each pack is used for one contiguous range.
         before = {piece.name for piece in pieces}
         have = [name for name, levels in owned.items() if level in levels and name not in before]
         if not have:
@@ -92,20 +92,20 @@ def make_person(
 ) -> PersonScan:
     """Pose the bone of the named packs on a drawn curve, and scan it.
 
-    Levels that none of them has are drawn as a phantom's. The same arguments give the same image.
+    Levels without a pack are generated as in a phantom. The same arguments give the same image.
 
     Parameters
     ----------
     folder : Path
-        Where the packs are; see `export.training.people.packs`.
+        Folder of the packs, see `export.training.people.packs`.
     names : sequence of str
-        Packs that bone may come from.
+        Names of permitted packs.
     seed : int
-        Of everything that is drawn.
+        Seed of all random choices.
     scanner : Scanner, optional
-        In place of the drawn one.
+        Replaces the random scanner.
     device : str
-        That integrates the bones which are drawn as solids.
+        Device that integrates the generated bones.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def _build(
     length_mm: float,
     stretch: tuple[float, float],
 ) -> Build:
-    """Give a drawn build the proportions of the packs, and the size that the posed bone has."""
+    """Adapt a random build to the proportions of the packs and the size of the posed bone."""
     build = draw_build(rng, person.scale)
     pitch = build.pitch.copy()
     owned = [piece for piece in pieces if piece.name is not None]
@@ -184,7 +184,7 @@ def _build(
 
 
 def _size(bone: Bone, piece: Piece, pitch: Array) -> float:
-    """Factor from a pack's millimetres to the person's, from the pitches of the levels that are used."""
+    """Return the scale from a pack to the person, from the pitches of the used levels."""
     own = slice(piece.first - bone.levels[0], piece.last - bone.levels[0] + 1)
     levels = slice(FIRST_THORACIC + piece.first, FIRST_THORACIC + piece.last + 1)
     return float(pitch[levels].sum() / bone.frames.pitch[own].sum())

@@ -1,8 +1,8 @@
-"""Bone of a pack, carried by its vertebrae onto the curve of another spine and projected.
+"""Move the bone of a pack with its vertebrae onto the curve of another spine, and project it.
 
-Each voxel follows the rigid motion of its vertebra; half way between two bodies it passes over from one to the other,
-so that vertebrae keep their form and discs take the bend. Ribs follow their vertebra at the neck and, further out, a
-thorax that takes only the smooth part of the motion.
+Each voxel follows the rigid motion of its vertebra, with a transition half way between two bodies, so that vertebrae
+keep their shape and discs are deformed. Ribs follow their vertebra at the neck and, further out, the thorax, which
+follows only the smooth part of the motion.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ from export.training.phantoms.scanner import Framing
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]
 
-# mineral that no image shows, g/cm3
+# Mineral below visibility, g/cm3.
 _LEAST = 0.02
-# share of the way from one body to the next in which a voxel passes over
+# Length of the transition, as a fraction of the distance between bodies.
 _PASS = (0.36, 0.64)
-# distance from the middle at which ribs begin to leave their vertebra, and at which the pack's bone ends, mm
+# Distance from the middle at which ribs begin to follow the thorax, and at which the pack's bone ends, mm.
 _NECK_MM, _FREE_MM = 24.0, 58.0
 PROXIMAL_MM, FADE_MM = 52.0, 15.0
-# levels over which the thorax's motion is averaged
+# Levels over which the motion of the thorax is averaged.
 _THORAX_LEVELS = 2.0
-# mean areal density of T1 to T12 and L1 to L5 over the bodies' width in an average adult, g/cm2
+# Mean areal density of T1 to T12 and L1 to L5 over the width of the bodies in an average adult, g/cm2.
 _AREAL = np.concatenate([np.linspace(0.80, 0.90, 12), np.full(5, 0.94)])
 _FINE = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Bone:
-    """The bone of one pack, in parts that lie between two body centres.
+    """Bone of one pack, in parts between two body centres.
 
     Attributes
     ----------
     frames : Frames
-        Its vertebrae.
+        Frames of its vertebrae.
     levels : tuple of int
-        Which they are, indices into `edge_spine.vertebrae.LEVELS`.
+        Their levels, indices into `edge_spine.vertebrae.LEVELS`.
     parts : tuple of (N, 3) arrays
-        Places, mm in the pack's frame: part k lies between vertebra k - 1 and vertebra k.
+        Positions, mm in the pack's frame: part k is between vertebra k - 1 and vertebra k.
     lower : tuple of (N,) arrays
-        Share of the motion that comes from vertebra k.
+        Weight of the motion of vertebra k.
     free : tuple of (N,) arrays
-        Share of the motion that comes from the thorax.
+        Weight of the motion of the thorax.
     place : tuple of (N,) arrays
-        Where along the levels: -0.5 is half a pitch above the first centre, 0 the first centre.
+        Position along the levels: -0.5 is half a pitch above the first centre, 0 the first centre.
     mass : tuple of (N,) arrays
         Bone mineral, g.
     """
@@ -70,7 +70,7 @@ class Bone:
 
 @lru_cache(maxsize=32)
 def read_bone(folder: Path, name: str) -> Bone:
-    """Read a pack and cut it into parts; kept for the next person made from it."""
+    """Read a pack and cut it into parts; cached."""
     pack = read_pack(folder, name)
     return cut(pack, find_frames(pack))
 
@@ -91,7 +91,7 @@ def cut(pack: Pack, frames: Frames) -> Bone:
     if pack.label is None:
         above = np.clip((height < 0).sum(axis=1), 0, count).astype(np.int64)
     else:
-        # bones that are told apart follow their own vertebra, wherever they reach
+        # Labelled bones follow their own vertebra everywhere.
         own = pack.label[tuple(voxels.T)].astype(np.int64)
         above = own + 1
     part = above
@@ -114,7 +114,7 @@ def cut(pack: Pack, frames: Frames) -> Bone:
     deep = frames.half_depth[nearest]
     fade = 1 - _ease(lateral, PROXIMAL_MM, PROXIMAL_MM + FADE_MM)
     kept = (place > -0.5) & (place < count - 0.5) & (fade > 0) & (mineral > 0)
-    # what lies before the bodies is vessels, airways and the sternum
+    # Anterior to the bodies are vessels, airways and the sternum.
     kept &= along > -(deep + np.where(lateral < 30, 7.0, 20.0))
     areal = _areal_factor(frames, pack, nearest, across, mineral, kept)
     volume_cm3 = (pack.step_mm / 10) ** 3
@@ -132,7 +132,7 @@ def cut(pack: Pack, frames: Frames) -> Bone:
 def _areal_factor(
     frames: Frames, pack: Pack, nearest: NDArray[np.int64], across: Array, mineral: Array, kept: NDArray[np.bool_]
 ) -> float:
-    """Factor that gives a pack the areal density of an average adult of its size: HU are not calibrated."""
+    """Return the factor to the areal density of an average adult of this size, since HU are not calibrated."""
     inside = kept & (np.abs(across) * frames.scale < 0.9 * frames.half_width[nearest])
     mass = np.bincount(nearest[inside], weights=mineral[inside], minlength=len(frames.centre))
     mass = mass * (pack.step_mm / 10) ** 3
@@ -142,7 +142,7 @@ def _areal_factor(
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """Where vertebrae go: centres (L, 3) and axes (L, 3, 3) of all of a pack's levels, and factors on its size.
+    """Target pose: centres (L, 3) and axes (L, 3, 3) of all of a pack's levels, and factors on its size.
 
     `size` is along the lateral, back and up axes; `first` and `last` are the pack's vertebrae that are used, from mid-
     disc to mid-disc.
@@ -156,7 +156,7 @@ class Target:
 
 
 def motions(frames: Frames, target: Target) -> tuple[Array, Array]:
-    """Affine motions (L, 3, 4) of a pack's vertebrae, and of the thorax at each of them."""
+    """Return the affine motions (L, 3, 4) of a pack's vertebrae, and of the thorax at each of them."""
     linear = np.einsum("lki,k,lkj->lij", target.axes, np.array(target.size), frames.axes)
     shift = target.centre - np.einsum("lij,lj->li", linear, frames.centre)
     rigid = np.concatenate([linear, shift[:, :, None]], axis=2)
@@ -164,14 +164,14 @@ def motions(frames: Frames, target: Target) -> tuple[Array, Array]:
 
 
 def project(bone: Bone, target: Target, framing: Framing, gamma: float = 1.0) -> Image:
-    """Areal density, g/cm2, of a pack's bone in another spine's pose, on a scan's pixels.
+    """Return the areal density (g/cm2) of a pack's bone in the pose of another spine, on a scan's pixels.
 
     Parameters
     ----------
     bone, target, framing : Bone, Target, Framing
-        What is posed, where it goes, and the image.
+        Bone, target pose, and image geometry.
     gamma : float
-        Above 1 the wall of the bone gains on the marrow, at equal mass.
+        Above 1 increases the wall of the bone relative to the marrow, at equal mass.
     """
     rigid, thorax = motions(bone.frames, target)
     rows, columns = framing.shape[0] * _FINE, framing.shape[1] * _FINE
@@ -189,7 +189,7 @@ def project(bone: Bone, target: Target, framing: Framing, gamma: float = 1.0) ->
         point, low, free, mass = (
             values if everything else values[used] for values in (points, bone.lower[k], bone.free[k], bone.mass[k])
         )
-        # x and z alone are seen
+        # Only x and z are visible.
         seen = np.concatenate([m[[0, 2]] for m in (rigid[upper], rigid[lower], thorax[upper], thorax[lower])])
         moved = point @ seen[:, :3].T.astype(np.float32) + seen[:, 3].astype(np.float32)
         near = moved[:, 0:2] + low[:, None] * (moved[:, 2:4] - moved[:, 0:2])
@@ -211,7 +211,7 @@ def project(bone: Bone, target: Target, framing: Framing, gamma: float = 1.0) ->
 
 
 def _deposit(image: Image, row: NDArray[np.float32], column: NDArray[np.float32], mass: NDArray[np.float32]) -> None:
-    """Add masses to the four pixels around each place, by bilinear shares."""
+    """Add masses to the four pixels around each position with bilinear weights."""
     rows, columns = image.shape
     inside = (row > 0) & (row < rows - 1) & (column > 0) & (column < columns - 1)
     if not inside.all():

@@ -1,1 +1,1 @@
-"""Synthetic people and their scans; the door is `phantom.make_phantom`."""
+"""Generate synthetic people and their scans; the entry point is `phantom.make_phantom`."""

@@ -1,4 +1,4 @@
-"""What the beam meets on its way: bone areal density, and the thickness of soft tissue and of the air in it.
+"""Compute bone areal density, and the thickness of soft tissue and air along the beam.
 
 Bone comes from `solids`; soft tissue is a stack of superelliptic sections for each part of the body. `scanner` forms
 the images: a steep compression of soft-tissue thickness is added to bone areal density, as on a bone image.
@@ -20,9 +20,9 @@ from export.training.phantoms.solids import Solids, areal_density, areal_density
 
 Image = NDArray[np.float32]
 
-_FINE = 2  # bones are drawn at half the pixel pitch and averaged
+_FINE = 2  # Bones are integrated at half the pixel pitch and averaged.
 
-# fraction of the extent below the crown: half width, full depth, mm
+# Fraction of the extent below the crown: half width, full depth, mm.
 _TRUNK = np.array(
     [
         (0.000, 6, 20), (0.006, 34, 90), (0.020, 58, 150), (0.045, 75, 185), (0.070, 78, 190), (0.090, 73, 180),
@@ -49,7 +49,7 @@ _ARM = np.array(
 
 
 def bone_density(solids: Solids, framing: Framing, blur_px: float = 0.65, device: str = "cpu") -> Image:
-    """Areal density of bone, g/cm2, each pixel the mean over its area, blurred by the beam's spread.
+    """Return the areal density of bone (g/cm2), averaged over each pixel and blurred by the beam.
 
     NumPy integrates it on the processor, torch on any other `device`.
     """
@@ -69,7 +69,7 @@ def bone_density(solids: Solids, framing: Framing, blur_px: float = 0.65, device
 
 
 def soft_tissue(rng: np.random.Generator, person: Person, shape: SpineShape, framing: Framing) -> tuple[Image, Image]:
-    """Thickness of soft tissue and of air along the beam, mm, as two (rows, columns) images."""
+    """Return the thickness of soft tissue and of air along the beam (mm), two (rows, columns) images."""
     z, x = framing.grid()
     fraction = (person.crown_z - z[:, 0]) / person.extent_mm
     s, girth = person.scale, person.habitus
@@ -85,7 +85,7 @@ def soft_tissue(rng: np.random.Generator, person: Person, shape: SpineShape, fra
         rows = np.flatnonzero(half > 0)
         if len(rows) == 0:
             return thick
-        # powers are dear: only where the section is
+        # Powers are slow; computed only inside the section.
         columns = (x[0] > (middle - half)[rows].min()) & (x[0] < (middle + half)[rows].max())
         first, last = np.argmax(columns), len(columns) - np.argmax(columns[::-1])
         window = slice(rows[0], rows[-1] + 1), slice(first, last)
@@ -98,7 +98,7 @@ def soft_tissue(rng: np.random.Generator, person: Person, shape: SpineShape, fra
     table = _TRUNK.copy()
     table[11:20, 1] *= rng.normal(1.0, 0.04)
     table[14:18, 1] *= rng.normal(1.0, 0.05)
-    # muscle weakens the beam more than the fat around it
+    # Muscle attenuates more than fat.
     rind, muscle = rng.uniform(0.78, 0.96), rng.uniform(0.0, 0.3)
     body = part(table, lean, broad * hips * s, girth * s)
     body += muscle * part(table, lean, rind * broad * hips * s, 0.85 * girth * s)
@@ -121,7 +121,7 @@ def soft_tissue(rng: np.random.Generator, person: Person, shape: SpineShape, fra
 
 
 def _lung_vessels(rng: np.random.Generator, person: Person, framing: Framing, middle: NDArray[np.float64]) -> Image:
-    """Share of the lungs' air that vessels take, as branches that leave each hilum and thin out."""
+    """Return the fraction of the lungs filled by vessels, as branches from each hilum."""
     canvas = np.zeros(framing.shape, dtype=np.float32)
     top, left = framing.top_left_mm
     row_mm, column_mm = framing.pixel_mm
@@ -153,7 +153,7 @@ def _air(rng: np.random.Generator, person: Person, shape: SpineShape, framing: F
     for side in (-1, 1):
         dome = rng.normal(0.288, 0.008) + (0.004 if side > 0 else 0.0)
         along = (fraction - 0.150) / (dome - 0.150)
-        # between the lungs: aorta, gullet and heart
+        # Between the lungs: aorta, oesophagus and heart.
         inner = (rng.uniform(20, 34) + (26 * np.clip(along - 0.45, 0, 1) if side > 0 else 6 * along)) * s
         outer = np.interp(along, [0, 0.25, 0.6, 1.0], [58, 98, 118, 124]) * s
         away = np.abs(side * (x - middle) - (inner + outer) / 2) / ((outer - inner) / 2)
@@ -167,7 +167,7 @@ def _air(rng: np.random.Generator, person: Person, shape: SpineShape, framing: F
             * (fraction < dome + 0.01)
         )
     air *= 1 - _lung_vessels(rng, person, framing, middle[:, 0])
-    # windpipe from the neck to its fork, then the two main bronchi
+    # Trachea from the neck to its bifurcation, then the two main bronchi.
     fork = float(shape.centre[FIRST_THORACIC + 4][2])
     high = float(shape.centre[1][2])
     wide = rng.uniform(7.5, 10)
@@ -177,7 +177,7 @@ def _air(rng: np.random.Generator, person: Person, shape: SpineShape, framing: F
     canvas = np.zeros(framing.shape, dtype=np.float32)
     pitch = framing.pixel_mm
     for _ in range(int(rng.integers(2, 26))):
-        # a loop of bowel: gas in a row of pockets
+        # A bowel loop: gas in a row of pockets.
         place = np.array([rng.uniform(-115, 115) * s, float(person.z(rng.uniform(0.29, 0.46)))])
         heading, wide = rng.uniform(0, 2 * np.pi), float(np.exp(rng.uniform(0.6, 2.8)))
         for _ in range(int(rng.integers(1, 9))):

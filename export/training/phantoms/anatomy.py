@@ -1,4 +1,4 @@
-"""A skeleton as solids: vertebrae on the axis of a `SpineShape`, and every other bone that a whole-body scan shows.
+"""Build a skeleton of solids: vertebrae on the axis of a `SpineShape`, and the other bones of a whole-body scan.
 
 Sizes are those of an adult whose crown-to-toe extent is 1832 mm, scaled to the person's own. Levels along the body
 are given as fractions of the extent from the crown.
@@ -24,7 +24,7 @@ _RIB_FADE_MM = 15.0
 
 
 def draw_person(rng: np.random.Generator) -> Person:
-    """Draw the person."""
+    """Draw a random person."""
     female = bool(rng.random() < 0.52)
     extent = float(np.clip(rng.normal(1690 if female else 1815, 72), 1480, 2040))
     return Person(
@@ -55,24 +55,24 @@ def skeleton(
 ) -> Solids:
     """Build the bones of one person.
 
-    What is built is the same whatever else is left out.
+    Each part is the same whichever other parts are left out.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Source of chance.
+        Random generator.
     person, shape : Person, SpineShape
-        Whose bones, and the spine that carries them.
+        Person, and the shape of the spine.
     levels : collection of int, optional
-        Indices into `LEVELS` of the vertebrae, C3 to L5, that are built; all of them where it is not given.
+        Indices into `LEVELS` of the vertebrae, C3 to L5, to build; all by default.
     ribs_beyond_mm : float, optional
-        Leave out the ribs' pieces whose centre is less than this far from the spine's axis, sideways, at its height;
-        over the next 15 mm their density rises to its own.
+        Leave out pieces of ribs closer than this to the axis of the spine, laterally at the same height; over the next
+        15 mm their density increases to its full value.
     pelvis : bool
-        False leaves out sacrum and pelvis.
+        Whether to build sacrum and pelvis.
     """
     build = SolidBuilder()
-    # every part has a generator of its own, so that one that is left out changes no other
+    # Each part has its own generator, so that parts are independent.
     parts = [np.random.default_rng(seed) for seed in rng.integers(2**63, size=6 + LAST_LUMBAR + 1)]
     for level in range(LAST_LUMBAR + 1) if levels is None else sorted(levels):
         add_vertebra(build, parts[6 + level], person.vertebrae, shape, level)
@@ -91,7 +91,7 @@ def skeleton(
 
 
 def _without_inner_ribs(solids: Solids, ribs: slice, shape: SpineShape, beyond_mm: float) -> Solids:
-    """Take the density of the ribs near the spine away."""
+    """Remove the ribs near the spine."""
     place = solids.centre[ribs]
     axis_x = np.interp(-place[:, 2], -shape.line[:, 2], shape.line[:, 0])
     share = np.ones(len(solids), dtype=np.float32)
@@ -163,7 +163,7 @@ def _shoulders_and_arms(build: SolidBuilder, rng: np.random.Generator, person: P
             build.tube(base + steps * (tip - base), 4.2, 0.9, 0.2, 1.4)
 
 
-# share of the length, radius and wall of the shaft, mm
+# Fraction of the length, radius and wall of the shaft, mm.
 _HUMERUS = np.array(
     [
         (0.0, 22, 0.8),
@@ -212,7 +212,7 @@ def _long_bone(
     scale: float = 1.0,
     bow: float = 0.0,
 ) -> None:
-    """Draw a bone that flares and thins its wall towards both ends, `bow` mm off the straight line at its middle."""
+    """Add a long bone that widens towards both ends with a thinner wall, bowed by `bow` mm in its middle."""
     share = np.linspace(0, 1, 25)
     path = start + share[:, None] * (end - start)
     path[:, 0] += bow * np.sin(np.pi * share)
@@ -228,7 +228,7 @@ def _pelvis(build: SolidBuilder, rng: np.random.Generator, person: Person, shape
     crest = float(last[2]) + rng.uniform(8, 34)
     y = float(last[1])
     wide, flare = rng.uniform(0.9, 1.12), np.radians(rng.uniform(24, 40))
-    # rim of an iliac wing seen square on: away from its middle outwards and upwards, mm
+    # Rim of an iliac wing in its own plane: outwards and upwards from its middle, mm.
     crown = np.array([(-50, 4), (-30, 40), (6, 58), (40, 50), (58, 22), (48, -12)])
     for side in (-1, 1):
         middle = np.array([x0 + side * 86 * broad, y + 4, crest - 56 * s])
@@ -242,7 +242,7 @@ def _pelvis(build: SolidBuilder, rng: np.random.Generator, person: Person, shape
         normal /= np.linalg.norm(normal)
         first = np.cross(up, normal)
         plate = np.stack([first, normal, up])
-        # the blade is thin in its middle and thickens towards the crest, the joint and the hip
+        # The blade is thin in its middle and thicker towards crest, joint and hip.
         for (across, along), half, dense in (
             ((2, 6), (46, 4, 48), 0.34), ((22, 18), (34, 4, 34), 0.24), ((-14, -4), (32, 5, 42), 0.24),
             ((-30, -26), (20, 9, 30), 0.26), ((8, -30), (26, 8, 30), 0.24),

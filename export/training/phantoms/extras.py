@@ -1,4 +1,4 @@
-"""What people carry on and in them besides bone: implants, jewellery, clips, calcified vessels."""
+"""Add implants, jewellery, clips and calcified vessels."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from export.training.phantoms.person import Person
 from export.training.phantoms.shape import FIRST_THORACIC, LEVELS, SpineShape
 from export.training.phantoms.solids import SolidBuilder, Solids, frame_along
 
-# g/cm3 that shows as steel, titanium or gold show: saturated
+# g/cm3 of metal, which saturates the image.
 _METAL = 9.0
 _SHARES = {"hip": 0.035, "necklace": 0.06, "bra": 0.08, "fixation": 0.012, "small": 0.10, "vessel": 0.10}
 
 
 def carried(rng: np.random.Generator, person: Person, shape: SpineShape) -> Solids | None:
-    """Draw what one person carries, None where that is nothing."""
+    """Draw the extras of one person; None if there are none."""
     has = {name: rng.random() < share for name, share in _SHARES.items()}
     has["bra"] &= person.female
     if not any(has.values()):
@@ -93,7 +93,7 @@ def _fixation(build: SolidBuilder, rng: np.random.Generator, shape: SpineShape) 
 
 
 def _vessel(build: SolidBuilder, rng: np.random.Generator, shape: SpineShape) -> None:
-    """Draw calcium in the wall of the abdominal aorta, before the left half of L1 to L4."""
+    """Add calcium in the wall of the abdominal aorta, anterior to the left half of L1 to L4."""
     for _ in range(int(rng.integers(4, 25))):
         level = rng.uniform(LEVELS.index("L1"), LEVELS.index("L4"))
         centre = [np.interp(level, np.arange(len(LEVELS)), shape.centre[:, axis]) for axis in range(3)]

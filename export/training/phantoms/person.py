@@ -1,4 +1,4 @@
-"""What is drawn once for a person."""
+"""Random properties of a person."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REFERENCE_EXTENT_MM = 1832.0
 
 @dataclass(frozen=True)
 class RibTraits:
-    """What a person's ribs have in common; factors are 1 on average.
+    """Properties common to a person's ribs; factors are 1 on average.
 
     Attributes
     ----------
@@ -26,13 +26,13 @@ class RibTraits:
     joints : float
         Density of necks and of tubercles, where ribs meet transverse processes, 0 to 1.
     neck_deg : float
-        Turn of the necks in the frontal plane, positive raises their outer ends.
+        Rotation of the necks in the frontal plane, positive raises their outer ends.
     first : float
         Density of the ring of the first ribs.
     height : float
-        Height of a rib's cross-section against its thickness.
+        Ratio of height to thickness of a rib's cross-section.
     cartilage : float
-        Calcium in the cartilage before the ribs, 0 to 1; it grows with age, and the first rib's comes first.
+        Calcification of the rib cartilage, 0 to 1, starting with the first rib.
     """
 
     mineral: float
@@ -45,7 +45,7 @@ class RibTraits:
 
 @dataclass(frozen=True)
 class Person:
-    """What is drawn once for a person and used by bones and soft tissue alike.
+    """Properties of a person used for bones and soft tissue.
 
     Attributes
     ----------
@@ -62,11 +62,11 @@ class Person:
     lean_deg : float
         Tilt of the trunk's axis, degrees, positive moves the head to the patient's left.
     arm_out : (right, left)
-        Spread of each arm, 1 as usual.
+        Abduction of each arm relative to the usual one.
     vertebrae : VertebraTraits
-        What the vertebrae have in common.
+        Properties common to the vertebrae.
     ribs : RibTraits
-        What the ribs have in common.
+        Properties common to the ribs.
     """
 
     extent_mm: float
@@ -85,9 +85,9 @@ class Person:
         return self.extent_mm / REFERENCE_EXTENT_MM
 
     def z(self, fraction: float | Array) -> Any:
-        """Height (mm) of a fraction of the extent below the crown."""
+        """Return the height (mm) of a fraction of the extent below the crown."""
         return self.crown_z - np.asarray(fraction) * self.extent_mm
 
     def axis_x(self, z: float | Array) -> Any:
-        """Place of the leaning body's midline at height `z`, mm."""
+        """Return x of the leaning body's midline at height `z`, mm."""
         return np.asarray(z) * np.tan(np.radians(self.lean_deg))

@@ -1,7 +1,7 @@
-"""Synthetic whole-body absorptiometry scans of people who never were, with the truth about their spines.
+"""Generate synthetic whole-body absorptiometry scans with the true curves of the spine.
 
 `python -m export.training.phantoms.phantom --count 8 --seed 1 --out phantoms` writes, for each person, the bone and the
-soft-tissue image as DICOM files like those of a GE Lunar iDXA (or of the scanner that was drawn), the six true curves
+soft-tissue image as DICOM files like those of a GE Lunar iDXA (or of another random scanner), the six true curves
 (mm) and a contact sheet.
 """
 
@@ -33,7 +33,7 @@ TILE_ROWS, TILE_COLUMNS = 810, 274
 
 @dataclass(frozen=True)
 class Subject:
-    """One synthetic person on the table: all that is true about the scan, without its images."""
+    """Synthetic person on the table: the truth about a scan, without its images."""
 
     seed: int
     person: Person
@@ -52,7 +52,7 @@ class Subject:
         return (CURVE_ROWS - (CROP_SIZE - 1) / 2) * -self.model_pixel_mm
 
     def crop_origin_px(self, margin: float = 0) -> tuple[float, float]:
-        """Row and column, in scan pixels, of pixel (0, 0) of the true crop widened by `margin` crop pixels.
+        """Return row and column, in scan pixels, of pixel (0, 0) of the true crop widened by `margin` crop pixels.
 
         The true crop has the middle between the top of T1 and the bottom of L5 at its centre row, and the middle
         between the outermost borders of its 209 rows at its centre column.
@@ -68,7 +68,7 @@ class Subject:
     def curves_at(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the six true curves at heights `z` (K,), mm from the middle of T1-L5, as (K, 6).
 
-        A border lies half a vertebra's width (depth) from the axis, measured across it, in the plane of its view.
+        A border is half a vertebra's width (depth) from the axis, perpendicular to it, in the plane of its view.
         """
         line = self.shape.line
         slope = np.gradient(line[:, :2], line[:, 2], axis=0)
@@ -81,12 +81,12 @@ class Subject:
         return np.stack(columns, axis=1)
 
     def truth(self, z: NDArray[np.float64] | None = None) -> Curves:
-        """The six true curves, mm, anchored to the scan like a result's.
+        """Return the six true curves, mm, with the origin of a result.
 
         Parameters
         ----------
         z : (209,) array, optional
-            Heights of a result's rows; those of the true crop where it is not given.
+            Heights of a result's rows; those of the true crop by default.
         """
         top, left = self.framing.top_left_mm
         anchored = self.row_heights_mm - top if z is None else z
@@ -103,7 +103,7 @@ class Phantom(Subject):
 
 
 def draw_subject(rng: np.random.Generator, seed: int, scanner: Scanner | None = None) -> Subject:
-    """Draw the person, the spine, the scanner (or take the one given) and the person's place on its table."""
+    """Draw person, spine, position on the table and, unless given, scanner."""
     person = draw_person(rng)
     length = person.extent_mm * 0.258 * float(rng.normal(1.0, 0.02))
     build = draw_build(rng, person.scale * float(rng.normal(1.0, 0.03)))
@@ -114,9 +114,9 @@ def draw_subject(rng: np.random.Generator, seed: int, scanner: Scanner | None = 
 
 
 def make_phantom(seed: int, device: str = "cpu", scanner: Scanner | None = None) -> Phantom:
-    """Draw the subject that belongs to `seed`, and scan it; `device` integrates its bones.
+    """Draw the subject of a seed and scan it; `device` integrates its bones.
 
-    A `scanner` in place of the drawn one scans the same person.
+    A given `scanner` replaces the random one for the same person.
     """
     rng = np.random.default_rng(seed)
     subject = draw_subject(rng, seed, scanner)
@@ -131,12 +131,12 @@ def make_phantom(seed: int, device: str = "cpu", scanner: Scanner | None = None)
 
 
 def make_subject(seed: int, scanner: Scanner | None = None) -> Subject:
-    """Draw the same subject as `make_phantom`, without the cost of its images."""
+    """Draw the same subject as `make_phantom`, without images."""
     return draw_subject(np.random.default_rng(seed), seed, scanner)
 
 
 def dicom_file(phantom: Phantom, *, tissue: bool = False) -> Dataset:
-    """Wrap one image as the scanner writes it: CR, spacing only through ExposedArea, UIDs from the seed."""
+    """Return one image as DICOM like the scanner's: CR, spacing only through ExposedArea, UIDs from the seed."""
     pixels = phantom.tissue if tissue else phantom.bone
     kind = "tissue" if tissue else "bone"
     uid = generate_uid(entropy_srcs=["edge-spine phantom", str(phantom.seed), kind])
@@ -172,7 +172,7 @@ def dicom_file(phantom: Phantom, *, tissue: bool = False) -> Dataset:
 
 
 def contact_sheet(phantoms: list[Phantom], columns: int = 6) -> NDArray[np.uint8]:
-    """Put bone images side by side with their true coronal curves beside each, as one BGR picture."""
+    """Return a contact sheet (BGR) of bone images, each with its true coronal curves."""
     tiles = []
     for phantom in phantoms:
         grey = (phantom.bone >> (phantom.scanner.bits - 8)).astype(np.uint8)
@@ -183,7 +183,7 @@ def contact_sheet(phantoms: list[Phantom], columns: int = 6) -> NDArray[np.uint8
         for x in truth.coronal.T:
             points = np.stack([x / phantom.framing.pixel_mm[1], row], axis=1)
             cv2.polylines(drawn, [np.round(points * 16).astype(np.int32)], False, (80, 200, 255), 1, cv2.LINE_AA, 4)
-        # anisotropic pixels are shown square, so that people keep their proportions
+        # Anisotropic pixels are resampled to square ones.
         size = tuple(
             round(n * mm / 2.42) for n, mm in zip(grey.shape[::-1], phantom.framing.pixel_mm[::-1], strict=True)
         )

@@ -1,6 +1,6 @@
-"""Ribs, breastbone and collarbones as solids, and what of them differs from one person to the next.
+"""Build ribs, sternum and clavicles as solids, with their variation between people.
 
-Spreads without a source are guesses, about half of what one would call the natural spread.
+Standard deviations without a source are estimates, about half of the presumed natural variation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from export.training.phantoms.solids import SolidBuilder
 
 Array = NDArray[np.float64]
 
-# half width of the rib cage, depth of the chest, and how far each rib falls from back to front, mm
+# Half width of the rib cage, depth of the chest, and descent of each rib from back to front, mm.
 _WIDTH = (62, 86, 102, 116, 126, 133, 138, 142, 144, 143, 137, 112)
 _DEPTH = (75, 105, 135, 155, 168, 178, 186, 190, 190, 185, 180, 170)
 _DROP = (48, 62, 82, 98, 110, 120, 126, 130, 132, 130, 100, 66)
@@ -24,7 +24,7 @@ _END_DEG = (142, 138, 140, 142, 144, 146, 146, 144, 140, 132, 100, 62)
 
 
 def draw_rib_traits(rng: np.random.Generator) -> RibTraits:
-    """Draw what a person's ribs have in common."""
+    """Draw the properties common to a person's ribs."""
     return RibTraits(
         mineral=float(rng.uniform(0.6, 1.3)),
         joints=float(rng.uniform(0.1, 1.0)),
@@ -37,7 +37,7 @@ def draw_rib_traits(rng: np.random.Generator) -> RibTraits:
 
 @dataclass(frozen=True)
 class _Cage:
-    """Factors on width, depth and slope of a person's cage."""
+    """Return factors on width, depth and slope of a person's rib cage."""
 
     broad: float
     deep: float
@@ -50,16 +50,16 @@ def add_rib_cage(build: SolidBuilder, rng: np.random.Generator, person: Person, 
     Parameters
     ----------
     build : SolidBuilder
-        Takes the solids.
+        Receives the solids.
     rng : numpy.random.Generator
-        Source of chance.
+        Random generator.
     person, shape : Person, SpineShape
-        Whose ribs, and the spine that carries them.
+        Person, and the shape of the spine.
 
     Returns
     -------
     slice
-        Which of the builder's solids are ribs; the others are breastbone, cartilage and collarbones.
+        Ribs among the builder's solids; the others are sternum, cartilage and clavicles.
     """
     s = person.scale
     cage = _Cage(
@@ -83,7 +83,7 @@ def _rib(
     k: int,
     side: int,
 ) -> Array:
-    """Add rib `k` (0 to 11) of one side and return where it ends in front."""
+    """Add rib `k` (0 to 11) of one side and return its anterior end."""
     level, traits, s = FIRST_THORACIC + k, person.ribs, person.scale
     centre, width, depth = shape.centre[level], shape.width[level], shape.depth[level]
     high, tangent = shape.height[level], shape.tangent[level]
@@ -94,7 +94,7 @@ def _rib(
     angle = np.radians(np.linspace(20, _END_DEG[k] + rng.normal(0, 3), 18))
     x = middle + side * half * np.sin(angle) ** 0.85
     y = hub + chest / 2 * np.cos(angle)
-    # the ring hangs from its vertebra: it leans with it, and its front is lower than its back
+    # The ring tilts with its vertebra, and its anterior end is lower.
     z = centre[2] + high * 0.25 + 0.5 * slope * (y - centre[1])
     z = z - _DROP[k] * cage.fall * (0.5 - 0.5 * np.cos(angle * 1.08)) ** 1.1 + rng.normal(0, 1.5)
     z = z + 5.0 * np.sin(np.minimum(angle * 2, np.pi))
@@ -108,12 +108,12 @@ def _rib(
         points = points[: rng.integers(10, 19)]
     mineral = traits.mineral * rng.normal(1, 0.08)
     if k < 10:
-        # tubercle and tip of the transverse process, and the neck's own thicker wall
+        # Tubercle and tip of the transverse process, and the thicker wall of the neck.
         block = 0.14 * traits.joints * mineral
         build.ellipsoid(neck + [side * 2, 3, 0], (6.5, 6, 6.0), block * (1.5 if k < 5 else 1.0))
         build.ellipsoid((head + neck) / 2, (7.5, 5, 5.0), block * 0.5)
     if k == 0:
-        # the first rib lies flat
+        # The first rib is flat.
         thick, upright, mineral = 5.6 * s, 0.8, mineral * traits.first
     else:
         thick, upright = 4.6 * s, traits.height**0.5
@@ -129,7 +129,7 @@ def _front(
     cage: _Cage,
     ends: list[list[Array]],
 ) -> None:
-    """Add breastbone, calcified cartilage and collarbones; `ends` are those of the 12 pairs of ribs."""
+    """Add sternum, calcified cartilage and clavicles; `ends` are the anterior ends of the 12 pairs of ribs."""
     s = person.scale
     upper = shape.centre[FIRST_THORACIC + 2]
     x0 = float(person.axis_x(upper[2])) * 0.5 + shape.centre[FIRST_THORACIC + 4][0] * 0.5
@@ -145,7 +145,7 @@ def _front(
         for side in (-1, 1):
             joint = np.array([x0 + side * (24 if k == 0 else 15) * s, y0 - 2.2 * k, top - (14 + 14 * k) * s])
             t = np.linspace(0, 1, 5)[:, None]
-            # the lower cartilages sag before they climb to the breastbone
+            # The lower cartilages descend before they rise to the sternum.
             sag = np.array([0.0, 0.0, -3.0 * k]) * np.sin(np.pi * t)
             path = ends[k][side > 0] + t * (joint - ends[k][side > 0]) + sag
             build.tube(path, 5.0 * s, dense * rng.uniform(0.3, 1.5, 4), 0.3 * dense, 1.2)

@@ -1,10 +1,10 @@
-"""The scanner's side of a phantom: where the person lies in the image, and how the image is displayed.
+"""Simulate the scanner: position of the person in the image, and display of the image.
 
-`IDXA` writes what a GE Lunar iDXA writes (grey levels measured on a real bone image: abdomen 82-92, thigh 96, arm
+`IDXA` produces images like a GE Lunar iDXA (grey levels measured on a real bone image: abdomen 82-92, thigh 96, arm
 71, lung with ribs 105, thoracic spine 195, skull 218, femoral cortex saturated at 252, background exactly 0, steps of
-two, adjacent-pixel noise about 2.7). `draw_scanner` varies it, and draws other makes as well: a windowed display on
-an anisotropic raster as Hologic's, 12 and 16 bit, inverted, with the lines of regions of interest, with streaks of a
-person who moved, with feet or an arm outside the field.
+two, adjacent-pixel noise about 2.7). `draw_scanner` varies it, and draws other makes: a windowed display on
+an anisotropic raster as Hologic's, 12 and 16 bit, inverted, with lines of regions of interest, with motion artefacts,
+with feet or an arm outside the field.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ Shown = NDArray[np.unsignedinteger[Any]]
 
 @dataclass(frozen=True)
 class Scanner:
-    """A make of scanner and what went on during one scan.
+    """Make of scanner and circumstances of one scan.
 
     Attributes
     ----------
     shape : (rows, columns)
         Size of its whole-body image.
     field_mm : (height, width)
-        What that covers.
+        Size of the scanned field, mm.
     bits, step : int
-        Of its display, and between its grey levels.
+        Bits of the display, and step of its grey levels.
     window : (low, high), optional
         Levels (of the iDXA's display) shown as black and white.
     gamma : float
-        Of the display.
+        Gamma of the display.
     blur_px : float
         Spread of the beam.
     inverted : bool
         Bone is dark.
     regions : bool
-        The lines of regions of interest are burned in.
+        Lines of regions of interest are burned in.
     moved : int
-        How often the person moved.
+        Number of movements of the person.
     cut_feet, cut_side_mm : float
-        How far above the soles the scan ends, as a share of the person, and how far it is off to one side.
+        End of the scan above the soles, as a fraction of the height, and lateral offset.
     """
 
     shape: tuple[int, int] = (791, 272)
@@ -75,7 +75,7 @@ IDXA = Scanner()
 
 @dataclass(frozen=True)
 class Framing:
-    """How the body lies in the image: `top_left_mm` is (z, x) of the centre of the top-left pixel."""
+    """Position of the body in the image; `top_left_mm` is (z, x) of the centre of the top-left pixel."""
 
     shape: tuple[int, int]
     pixel_mm: tuple[float, float]
@@ -89,7 +89,7 @@ class Framing:
 
 
 def draw_scanner(rng: np.random.Generator) -> Scanner:
-    """Draw a make and the course of one scan: two in three are iDXA scans, one in three a windowed display."""
+    """Draw make and circumstances of a scan: two thirds iDXA, one third windowed displays."""
     varied: dict[str, Any] = {
         "blur_px": float(rng.uniform(0.45, 1.25)),
         "inverted": bool(rng.random() < 0.06),
@@ -115,7 +115,7 @@ def draw_scanner(rng: np.random.Generator) -> Scanner:
 
 
 def draw_framing(rng: np.random.Generator, person: Person, scanner: Scanner) -> Framing:
-    """Place a person on the table as an operator would: about centred, head near the top."""
+    """Place a person on the table, roughly centred, head near the top."""
     above = max(6.0, rng.normal((scanner.field_mm[0] - person.extent_mm) / 2, 18))
     left = -scanner.field_mm[1] / 2 + rng.normal(0, 9) + scanner.cut_side_mm
     rows, columns = scanner.shape
@@ -138,9 +138,9 @@ def scanner_images(
     Parameters
     ----------
     rng : numpy.random.Generator
-        Source of noise and texture.
+        Generator of noise and texture.
     scanner, framing, spine : Scanner, Framing, SpineShape
-        The make, the place of the image, and the spine that regions of interest are drawn around.
+        Scanner, image geometry, and the spine for regions of interest.
     bone, tissue, air : (rows, columns) arrays
         Areal density of bone (g/cm2), thickness of soft tissue and of the air in it (mm).
     """
@@ -149,7 +149,7 @@ def scanner_images(
     organs = np.zeros(shape, dtype=np.float32)
     for grain_mm, most in ((53, 0.10), (22, 0.10), (10, 0.09), (5, 0.06)):
         organs += rng.uniform(0.05, 1.0) * most * _texture(rng, shape, pixel_mm, grain_mm)
-    # bowels are less even than muscles
+    # Bowels are less homogeneous than muscles.
     z = framing.grid()[0]
     top, bottom = spine.centre[FIRST_THORACIC + 6][2], spine.centre[LAST_LUMBAR + 2][2]
     belly = np.clip((top - z) / 40, 0, 1) * np.clip((z - bottom) / 40, 0, 1)
@@ -209,7 +209,7 @@ def _draw_regions(shown: NDArray[Any], framing: Framing, spine: SpineShape, whit
 def _streaks(
     rng: np.random.Generator, scanner: Scanner, shown: Image, inside: NDArray[np.bool_]
 ) -> tuple[Image, NDArray[np.bool_]]:
-    """Displace bands of rows sideways, as when a person moves while the raster goes by."""
+    """Shift bands of rows sideways to simulate motion during the raster scan."""
     rows, columns = shown.shape
     shift = np.zeros(rows)
     for _ in range(scanner.moved):
@@ -223,7 +223,7 @@ def _streaks(
 
 
 def _texture(rng: np.random.Generator, shape: tuple[int, ...], pixel_mm: tuple[float, float], grain_mm: float) -> Image:
-    """Gaussian noise of unit spread and the given grain."""
+    """Return Gaussian noise of unit deviation and the given correlation length."""
     small = tuple(max(2, int(size * pitch / grain_mm)) for size, pitch in zip(shape, pixel_mm, strict=True))
     size = (shape[1], shape[0])
     grain = cv2.resize(rng.standard_normal(small, dtype=np.float32), size, interpolation=cv2.INTER_CUBIC)

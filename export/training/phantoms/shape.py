@@ -1,9 +1,9 @@
-"""The shape of a supine adult's spine, drawn at random.
+"""Draw the shape of a supine adult's spine at random.
 
 Sagittal tangents follow the mean and correlation measured on supine CT (17 adults, body centres T1 to L5) at 1.2 times
-the measured spread. Coronal tangents follow the spread, correlation and waves measured on 481 standing films of people
-with scoliosis at 0.8 of their size, the ratio of supine to standing curves. A tangent is the direction from one body
-centre to the next. Axial rotation goes with the coronal curve: about 0.28 degrees per degree of Cobb in the thoracic
+the measured deviation. Coronal tangents follow the deviation, correlation and waves measured on 481 standing films of
+people with scoliosis at 0.8 of their size, the ratio of supine to standing curves. A tangent is the direction from one
+body centre to the next. Axial rotation follows the coronal curve: about 0.28 degrees per degree of Cobb in the thoracic
 spine and 0.17 in the lumbar, supine.
 """
 
@@ -34,16 +34,16 @@ Array = NDArray[np.float64]
 LEVELS = ("C3", "C4", "C5", "C6", "C7", *levels.LEVELS, "S1", "S2", "S3", "S4", "S5")
 FIRST_THORACIC, LAST_LUMBAR = LEVELS.index("T1"), LEVELS.index("L5")
 
-# centre to centre along the arc, mm, from each level to the next
+# Distance along the arc from each level to the next, mm.
 _PITCH = np.concatenate([[15.5, 15.5, 16.0, 17.0, 18.5], levels.CENTRE_PITCH_MM, [32.0, 26.0, 23.0, 20.0, 17.0, 15.0]])
-# disc below each level, mm (T12's lies above L1)
+# Height of the disc below each level, mm.
 _DISC = np.array(
     [4.5, 4.5, 4.5, 5.0, 5.0]
     + [4.2, 4.2, 4.2, 4.2, 4.2, 4.5, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0]
     + [9.0, 10.0, 11.0, 12.0, 11.0]
     + [1.5, 1.0, 1.0, 1.0, 1.0]
 )
-# body width as it shows on a whole-body bone image, and depth, mm
+# Body width in a whole-body bone image, and depth, mm.
 _WIDTH = np.array(
     [19.0, 20.0, 21.0, 23.0, 25.0]
     + [27.0, 27.0, 27.0, 28.0, 29.0, 30.0, 31.0, 33.0, 34.5, 36.0, 38.0, 40.0]
@@ -58,13 +58,13 @@ _DEPTH = np.array(
 )
 
 
-# share of the line's coronal tangent by which a vertebra tilts, and what is left at Cobb angles near 40, degrees
+# Tilt of a vertebra as a fraction of the coronal tangent, and its residual SD at Cobb angles near 40, degrees.
 TILT_SHARE = 0.82
 _TILT_RESIDUAL_SD = SUPINE * np.sqrt(
     np.array([3.0, 3.2, 3.4, 3.4, 3.4, 3.9, 3.6, 2.8, 2.5, 2.6, 2.7, 2.8, 3.2, 3.6, 3.2, 3.7, 4.8]) ** 2
     - LANDMARK_NOISE_DEG**2
 )
-# a guess: no such figure is published
+# Estimated; no published figure.
 _SAGITTAL_RESIDUAL_SD = 1.5
 _RESIDUAL_GROWTH = ([8.0, 45.0], [0.5, 1.2])
 _STEEPEST_DEG = 63.0
@@ -72,7 +72,7 @@ _STEEPEST_DEG = 63.0
 
 @dataclass(frozen=True)
 class Build:
-    """Size of a person's vertebrae and discs at each level of `LEVELS`, each (27,), mm but for `wear`.
+    """Size of a person's vertebrae and discs at each level of `LEVELS`, each (27,), mm except `wear`.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class Build:
 
     @property
     def height(self) -> Array:
-        """Height of each body, (27,) mm: what the discs leave of the pitches above and below."""
+        """Height of each body, (27,) mm: the pitch minus the discs."""
         body = self.pitch - self.disc
         return np.concatenate([body[:1], (body[1:] + body[:-1]) / 2])
 
@@ -107,12 +107,12 @@ class Build:
 
 @dataclass(frozen=True)
 class SpineShape:
-    """A spine's axis and its vertebrae, mm and degrees, LPS; z of the T1-L5 middle is 0.
+    """Axis and vertebrae of a spine, mm and degrees, LPS; z of the T1-L5 middle is 0.
 
     Attributes
     ----------
     line : (K, 3) array
-        Centres of the vertebral bodies' axis from C2 to S5, top to bottom, about every millimetre of arc.
+        Axis of the vertebral bodies from C2 to S5, top to bottom, about every mm of arc.
     half_width, half_depth : (K,) arrays
         Half the vertebral width and depth at each point of `line`.
     centre : (27, 3) array
@@ -151,13 +151,13 @@ def draw_build(rng: np.random.Generator, size: float) -> Build:
     Parameters
     ----------
     rng : numpy.random.Generator
-        Source of chance.
+        Random generator.
     size : float
         Factor on vertebral width and depth.
     """
     count = len(LEVELS)
     pitch = _PITCH * (1 + rng.normal(0, 0.025, count) + rng.normal(0, 0.02) * np.linspace(-1, 1, count))
-    # in some, vertebrae have sunk in
+    # Vertebral fractures in some.
     sunk = rng.random(count) < rng.choice([0.0, 0.0, 0.0, 0.05, 0.12])
     pitch = pitch * np.where(sunk, rng.uniform(0.72, 0.92, count), 1.0)
     disc = _DISC * np.clip(rng.normal(1.0, 0.12, count), 0.5, 1.5)
@@ -173,7 +173,7 @@ def draw_build(rng: np.random.Generator, size: float) -> Build:
 
 
 def draw_cobb(rng: np.random.Generator) -> float:
-    """Draw the supine Cobb angle of a spine's largest curve, degrees: calm in 45 %, else spread over 10 to 67."""
+    """Draw the supine Cobb angle of a spine's largest curve, degrees: small in 45 %, otherwise 10 to 67."""
     low, high = ((4.0, 9.5), (9.5, 25.0), (25.0, 40.0), (40.0, 67.0))[rng.choice(4, p=[0.45, 0.19, 0.18, 0.18])]
     return float(rng.uniform(low, high))
 
@@ -181,21 +181,21 @@ def draw_cobb(rng: np.random.Generator) -> float:
 def draw_shape(
     rng: np.random.Generator, length_mm: float, build: Build, lean_deg: float, cobb_deg: float | None = None
 ) -> SpineShape:
-    """Draw the curve of one spine and put vertebrae on it.
+    """Draw the curve of one spine and place vertebrae on it.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Source of chance.
+        Random generator.
     length_mm : float
         Arc length from the top of T1 to the bottom of L5; pitch and discs are scaled to it.
     build : Build
-        The person's vertebrae.
+        Sizes of the vertebrae.
     lean_deg : float
         Tilt of the whole trunk, degrees, positive moves the head to the patient's left.
     cobb_deg : float, optional
-        Supine Cobb angle of the largest coronal curve; drawn where it is not given. Met within a few degrees from
-        about 8 on: the short waves of a straight spine swing as much.
+        Supine Cobb angle of the largest coronal curve; random by default. Met within a few degrees above
+        about 8, since the short waves of a straight spine reach as much.
     """
     build = build.scaled_to(length_mm)
     pitch, height = build.pitch, np.maximum(build.height, 6.0)
@@ -206,7 +206,7 @@ def draw_shape(
     rotation = _draw_rotation(rng, spine)
     coronal = continue_coronal(rng, spine) - lean_deg
 
-    # body centres, with one point more at each end for the ends of the line
+    # Body centres, and one more point at each end of the line.
     slope = np.tan(np.radians(np.clip(np.stack([coronal, sagittal], axis=1), -_STEEPEST_DEG, _STEEPEST_DEG)))
     step = np.concatenate([slope, -np.ones((len(LEVELS), 1))], axis=1)
     step *= (pitch / np.linalg.norm(step, axis=1))[:, None]
@@ -242,7 +242,7 @@ def draw_shape(
 
 @lru_cache(maxsize=1)
 def _rotation_factor() -> Array:
-    """Matrix that gives standard normal numbers the correlation of rotations."""
+    """Return the matrix that gives standard normal numbers the correlation of rotations."""
     place = np.concatenate([[0.0], np.cumsum(_PITCH[:-1])])
     return factor_of(np.exp(-((place[:, None] - place[None, :]) ** 2) / (2 * 70.0**2)))
 
@@ -250,8 +250,8 @@ def _rotation_factor() -> Array:
 def _draw_rotation(rng: np.random.Generator, spine: Array) -> Array:
     """Draw each level's axial rotation, degrees, given the coronal tangents T1-2 to L4-5.
 
-    A half-wave a cos(pi k x) of the tangents is a row of curves of Cobb angle 2 a whose deviation goes with
-    sin(pi k x): left where it is positive, and vertebrae face the convex side.
+    A half-wave a cos(pi k x) of the tangents is a series of curves of Cobb angle 2 a with deviation proportional to
+    sin(pi k x), positive to the left; vertebrae rotate to the convex side.
     """
     waves = half_waves(spine) * np.sqrt(2)
     x = np.arange(SEGMENTS + 1) / SEGMENTS
@@ -269,7 +269,7 @@ def _draw_axes(rng: np.random.Generator, tangent: Array, rotation: Array, cobb_d
     coronal, sagittal = np.degrees(np.arctan2(tangent[:, 0], -tangent[:, 2])), tangent[:, 1] / -tangent[:, 2]
     sacrum = LAST_LUMBAR + 1
     residual = np.concatenate([np.full(FIRST_THORACIC, 2.0), _TILT_RESIDUAL_SD])
-    # straighter spines have the smaller residuals: their tilts vary less than a fixed residual would allow
+    # Straighter spines have smaller residuals.
     residual *= np.interp(cobb_deg, *_RESIDUAL_GROWTH)
     coronal[:sacrum] = TILT_SHARE * coronal[:sacrum] + residual * rng.standard_normal(sacrum)
     lean = np.degrees(np.arctan(sagittal)) + _SAGITTAL_RESIDUAL_SD * rng.standard_normal(count)

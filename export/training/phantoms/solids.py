@@ -1,9 +1,9 @@
-"""Line integrals through many solids at once, in closed form.
+"""Integrate density along lines through many solids in closed form.
 
 A solid is an ellipsoid, or an elliptic cylinder cut by two parallel planes. Along a ray parallel to y (the beam
 of a scanner seen from the front) the inside of a quadric is one interval and the inside of a slab is another, so
-the path through the solid is the overlap of the two, with no sampling along the ray. Densities may be negative: a
-hollow bone is an outer solid and an inner one that takes the marrow's share away.
+the path through the solid is the overlap of the two, without sampling along the ray. Densities may be negative: a
+hollow bone is an outer solid and an inner one of negative density.
 
 The same code runs on NumPy arrays and on torch tensors.
 """
@@ -29,13 +29,13 @@ class Solids:
     centre : (N, 3) array
         Centres, mm, LPS.
     axes : (N, 3, 3) array
-        Unit vectors of each solid's own axes, one a row.
+        Unit vectors of each solid's axes, one per row.
     radii : (N, 3) array
         Half axes, mm. For a cylinder the third is half its length.
     cylinder : (N,) array of bool
         True for an elliptic cylinder along its third axis, False for an ellipsoid.
     density : (N,) array
-        g/cm3; negative takes away.
+        g/cm3; may be negative.
     """
 
     centre: NDArray[np.float32]
@@ -50,7 +50,7 @@ class Solids:
 
 @dataclass
 class SolidBuilder:
-    """Collects solids and gives them back as one batch."""
+    """Collect solids into one batch."""
 
     _blocks: list[tuple[Any, Any, Any, bool, Any]] = field(default_factory=list)
     _count: int = 0
@@ -87,14 +87,14 @@ class SolidBuilder:
         Parameters
         ----------
         points : (K, 3) array
-            Its path.
+            Centreline.
         radii, walls : (K,) array or float
             Radius and wall at each point, mm.
         cortical, inside : (K - 1,) array or float
             Density of wall and marrow along each piece, g/cm3.
         upright : float
-            Factor on the radius that is as near to the patient's long axis as the path allows; the other one is
-            divided by it, so the cross-section keeps its area.
+            Factor on the radius closest to the patient's long axis; the other radius is divided by it, so that the area
+            of the cross-section is unchanged.
         """
         step = np.diff(points, axis=0)
         length = np.linalg.norm(step, axis=1)
@@ -149,7 +149,7 @@ def frame_along(direction: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _frames_along(directions: NDArray[Any]) -> NDArray[np.float64]:
-    """Return (N, 3, 3) frames whose third axes are `directions` (N, 3), their second as near to z as can be."""
+    """Return (N, 3, 3) frames whose third axes are `directions` (N, 3), with the second axis closest to z."""
     dx, dy, dz = directions.T
     flat = np.hypot(dx, dy)
     upright = flat < 1e-6
@@ -170,13 +170,13 @@ def areal_density(
     Parameters
     ----------
     solids : Solids
-        What the beam goes through.
+        Solids to integrate.
     shape : (rows, columns)
         Size of the image.
     pixel_mm : (row, column)
         Pixel pitch.
     top_left_mm : (z, x)
-        Place of the centre of the top-left pixel.
+        Centre of the top-left pixel.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def areal_density(
     """
     pixel, count, table = _spans(solids, shape, pixel_mm, top_left_mm)
     image = np.zeros(shape[0] * shape[1])
-    # a few hundred thousand rays at a time stay in the processor's cache
+    # A few hundred thousand rays fit in the processor's cache.
     ends = np.cumsum(count)
     cuts = np.searchsorted(ends, np.arange(1, int(ends[-1]) // _CHUNK + 1) * _CHUNK) if len(ends) else []
     for part in np.split(np.arange(len(count)), np.unique(cuts)):
@@ -196,7 +196,7 @@ def areal_density(
         numbers = [np.repeat(column, count[each]) for column in table[:, each]]
         value = _paths(np, numbers, along.astype(np.float32))
         place = np.repeat(pixel[each], count[each]) + along
-        # solids of one chunk lie together, so only their rows are added
+        # Solids of a chunk are close together; only their rows are added.
         first = int(place.min()) if len(place) else 0
         added = np.bincount(place - first, weights=value)
         image[first : first + len(added)] += added
@@ -213,7 +213,7 @@ def areal_density_torch(
     top_left_mm: tuple[float, float],
     device: str,
 ) -> NDArray[np.float32]:
-    """Do what `areal_density` does, with torch on `device`."""
+    """Integrate as `areal_density`, with torch on `device`."""
     import torch
 
     pixel, count, table = _spans(solids, shape, pixel_mm, top_left_mm)
@@ -230,7 +230,7 @@ def areal_density_torch(
 def _spans(
     solids: Solids, shape: tuple[int, int], pixel_mm: tuple[float, float], top_left_mm: tuple[float, float]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Find the run of pixels of each row that a solid may cover, and the numbers that its rays need.
+    """Find the run of pixels of each row that a solid may cover, and the coefficients of its rays.
 
     Along a ray the inside of a quadric is where y is within `reach` of `middle`, and the inside of a slab where it is
     within `half` of `slab`; reach squared is quadratic in the column, the others are linear.
@@ -266,7 +266,7 @@ def _spans(
     yy = np.maximum(quadric[:, 1, 1], _TINY)
     ny = normal[:, 1]
     ny = np.where(np.abs(ny) < 1e-4, 1e-4, ny)
-    # with pixel units folded in: dx columns and dz rows (downwards) from the solid's centre
+    # In pixel units: dx columns and dz rows (downwards) from the solid's centre.
     middle_x, middle_z = -quadric[:, 0, 1] * column_mm / yy, quadric[:, 1, 2] * row_mm / yy
     slab_x, slab_z = -normal[:, 0] * column_mm / ny, normal[:, 2] * row_mm / ny
     xx = middle_x**2 - quadric[:, 0, 0] * column_mm**2 / yy
@@ -278,7 +278,7 @@ def _spans(
     row = first_row[which] + _along(rows)
     dz = row - row_centre[which]
     a, b, c = xx[which], xz[which] * dz, (zz[which] * dz**2 + (1.0 / yy)[which])
-    # the quadric's outline on this row; a cylinder along the row has none, there its box counts
+    # Outline of the quadric on this row; for a cylinder along the row, its bounding box.
     bounded = a < -_TINY / yy[which]
     inside = b**2 - 4 * a * c
     spread = np.sqrt(np.maximum(inside, 0)) / np.where(bounded, -2 * a, 1.0)
@@ -316,6 +316,6 @@ def _paths(xp: Any, numbers: list[Any], along: Any) -> Any:
     square, slope, curve, apart, apart_slope, half, density = numbers
     reach = xp.sqrt(xp.clip(square + along * (slope + along * curve), 0, None))
     apart = apart + along * apart_slope
-    # from the middle forwards and backwards, so that a far slab takes no digits from a short path
+    # Relative to the middle, to avoid cancellation for distant slabs.
     inside = xp.minimum(reach, half - apart) + xp.minimum(reach, half + apart)
     return xp.clip(inside, 0, None) * density

@@ -13,7 +13,7 @@ from edge_spine.vertebrae import LEVELS
 Array = NDArray[np.float64]
 
 SEGMENTS = len(LEVELS) - 1
-# tangents of T1-2 ... L4-5, degrees: positive goes posterior on the way down
+# Tangents of T1-2 ... L4-5, degrees; positive is posterior on the way down.
 _SAGITTAL = np.array(
     [24.4, 22.9, 19.2, 13.9, 8.0, 2.1, -3.1, -7.2, -10.1, -11.6, -11.9, -11.4, -10.3, -8.3, -2.6, 14.3]
 )
@@ -24,7 +24,7 @@ _SACRAL = np.array([31.0, 48.0, 55.0, 52.0, 40.0, 25.0])
 # Coronal figures of standing films in classes of these median Cobb angles, degrees, and the supine share of them.
 SUPINE = 0.8
 _CLASS_COBB = (17.0, 35.0, 58.0)
-# A film's Cobb angle lies between vertebrae, which tilt less than the line: the line's tangents swing more.
+# A film's Cobb angle is measured between vertebrae, which tilt less than the line.
 SWING_OVER_COBB = 1.16
 # SD of the common tilt of the films' tangents, degrees
 _FILM_TILT_SD = 2.65
@@ -44,15 +44,15 @@ _SHORT_RMS = np.array(
         [4.6, 2.9, 1.9, 1.4, 1.2, 1.15, 0.95, 0.75, 0.75, 0.9, 0.95, 0.65],
     ]
 )
-# mean amplitude of one and of three half-waves by class, degrees RMS: most curves are right thoracic, left lumbar
+# Mean amplitude of one and of three half-waves by class, degrees RMS; most curves are right thoracic, left lumbar.
 _MEAN_WAVES = np.array([[0.0, 2.0], [0.0, 6.3], [-6.0, 9.5]])
 FIRST_SHORT = 4
 LANDMARK_NOISE_DEG = 1.0
-# candidates from which the curve nearest to the wanted Cobb angle is taken
+# Number of candidates for the requested Cobb angle.
 _CANDIDATES = 24
-# short waves 4, 5, ... of a straight spine against those of the films' straightest class, a guess
+# Short waves 4, 5, ... of a straight spine relative to the films' straightest class (estimated).
 _CALM_SHORT = np.interp(np.arange(4, 16), [6, 10], [0.95, 0.5])
-# half-waves that a Cobb angle sees
+# Half-waves that affect a Cobb angle.
 _READ_WAVES = 9
 
 
@@ -71,11 +71,11 @@ def sagittal_correlation() -> Array:
 
 
 def coronal_correlation() -> Array:
-    """Return the (16, 16) correlation of the coronal tangents T1-2 to L4-5, before waves get their sizes.
+    """Return the (16, 16) correlation of the coronal tangents T1-2 to L4-5, before scaling of the waves.
 
-    A decaying cosine with a half-period of 7.9 segments, on a level axis that runs fastest at mid-spine, plus a part
-    that each segment has to itself. Fitted so that the films' correlation comes out, off by 0.06 on average, once the
-    spread, the waves' sizes and the common tilt are the films' too.
+    A decaying cosine with a half-period of 7.9 segments, on a level axis that runs fastest at mid-spine, plus an
+    independent part of each segment. Fitted to the films' correlation, with a mean error of 0.06, after scaling of
+    deviation, waves and common tilt.
     """
     place = np.cumsum(np.exp(np.interp(np.arange(SEGMENTS), [0, 7.5, 15], [-1.82, 0.14, -0.64])))
     place = (place - place[0]) / (place[-1] - place[0]) * 15
@@ -113,7 +113,7 @@ def draw_sagittal(rng: np.random.Generator) -> Array:
 
 
 def draw_coronal(rng: np.random.Generator, cobb_deg: float) -> Array:
-    """Draw the coronal tangents T1-2 to L4-5, degrees, with a mean of 0 and about the Cobb angle wanted."""
+    """Draw the coronal tangents T1-2 to L4-5, degrees, with a mean of 0 and about the requested Cobb angle."""
     spread, gain, mean = _coronal_class(cobb_deg)
     waves = half_waves(rng.standard_normal((_CANDIDATES, SEGMENTS)) @ _factor("coronal").T * spread) * gain + mean
     swing = np.ptp(waves @ _reading_basis(), axis=1)
@@ -125,7 +125,7 @@ def _coronal_class(cobb_deg: float) -> tuple[Array, Array, Array]:
     """Return spread by level, gain and mean by half-wave, each (16,), supine, of spines of one Cobb angle."""
     knots = SWING_OVER_COBB * SUPINE * np.array([0.0, *_CLASS_COBB])
     spread, gain, mean = _class_tables()
-    # beyond the severest class everything grows in proportion
+    # Proportional beyond the most severe class.
     more = max(cobb_deg / knots[-1], 1.0)
     found = np.searchsorted(knots, min(cobb_deg, knots[-1] - 1e-9), side="right") - 1
     part = (min(cobb_deg, knots[-1]) - knots[found]) / (knots[found + 1] - knots[found])
@@ -136,13 +136,13 @@ def _coronal_class(cobb_deg: float) -> tuple[Array, Array, Array]:
 @lru_cache(maxsize=1)
 def _class_tables() -> tuple[Array, Array, Array]:
     """Spread by level, gain and mean by half-wave of the classes, (4, 16) each; the first is a straight spine's."""
-    # landmarks' noise alternates from segment to segment, so short waves have the most of it
+    # Noise of landmarks alternates between segments and affects short waves most.
     noise = LANDMARK_NOISE_DEG**2 * np.sin(np.pi * np.arange(FIRST_SHORT, SEGMENTS) / (2 * SEGMENTS)) ** 2 / 8
     short = SUPINE * np.sqrt(_SHORT_RMS**2 - noise)
     target = SUPINE * np.sqrt(_CORONAL_SD**2 - LANDMARK_NOISE_DEG**2)
     spread, gain, basis = target.copy(), np.ones_like(target), _wave_basis()
     gain[:, 0] = 0.0
-    # find the spread that is the films' after the waves got their sizes, with the common tilt left to the lean
+    # Find the deviation that matches the films' after scaling of the waves, without the common tilt.
     for _ in range(30):
         for k in range(len(target)):
             waves = half_waves(half_waves(coronal_correlation() * np.outer(spread[k], spread[k])).T)

@@ -80,9 +80,9 @@ class VertebraTraits:
 
 
 def draw_vertebra_traits(rng: np.random.Generator) -> VertebraTraits:
-    """Draw what a person's vertebrae have in common.
+    """Draw the properties common to a person's vertebrae.
 
-    The spreads are guesses, about half of what people seem to vary by; pedicles 7 %, the same at all levels.
+    Standard deviations are estimates, about half of the presumed variation; pedicles 7 %, equal at all levels.
     """
     return VertebraTraits(
         crisp=float(rng.uniform(0.0, 1.0)),
@@ -109,7 +109,7 @@ def _factor(rng: np.random.Generator, spread: float) -> float:
 
 @dataclass(frozen=True)
 class _Place:
-    """A vertebra's frame and sizes, mm."""
+    """Frame and sizes of a vertebra, mm."""
 
     level: int
     origin: Array
@@ -127,12 +127,12 @@ class _Place:
         return self.level >= _L1
 
     def at(self, x: float, y: float, z: float) -> Array:
-        """Turn a place of the vertebra's frame into the patient's."""
+        """Convert a position from the vertebra's frame to the patient's."""
         return np.asarray(self.origin + x * self.axes[0] + y * self.axes[1] + z * self.axes[2])
 
     @property
     def pedicle_mm(self) -> float:
-        """Half the length of the pedicles."""
+        """Return half the length of the pedicles."""
         return 4.0 if self.cervical else 7.0
 
 
@@ -144,13 +144,13 @@ def add_vertebra(
     Parameters
     ----------
     build : SolidBuilder
-        Takes the solids.
+        Receives the solids.
     rng : numpy.random.Generator
-        Source of what differs between the levels of one person.
+        Generator of the variation between levels.
     traits : VertebraTraits
-        What the levels have in common.
+        Properties common to the levels.
     shape : SpineShape
-        Places, frames and sizes.
+        Positions, frames and sizes.
     level : int
         Index into `shape.LEVELS`, C3 to L5.
     """
@@ -161,7 +161,7 @@ def add_vertebra(
     _body(build, rng, traits, place, dense, worn)
     _disc(build, rng, traits, shape, level)
     arch = dense * traits.arch * float(rng.normal(1.0, 0.06))
-    # left and right differ in size and in density
+    # Left and right differ in size and density.
     sides = 1 + rng.normal(0, traits.asymmetry, (2, 2))
     _pedicles(build, rng, traits, place, arch, sides)
     _laminae(build, rng, traits, place, arch, sides)
@@ -176,16 +176,16 @@ def _body(
     dense: float,
     worn: tuple[float, float],
 ) -> None:
-    """Add marrow, a waisted cortical wall, two endplates and osteophytes."""
+    """Add marrow, a concave cortical wall, two endplates and osteophytes."""
     width, depth, high, axes = place.width, place.depth, place.high, place.axes
     crisp = 1.0 if place.cervical else traits.crisp
-    # the less a spine's details stand out, the more of its density is in the bodies
+    # With less contrast of details, more of the density is in the bodies.
     marrow = ((0.14 if place.lumbar else 0.165) + 0.06 * (1 - crisp)) * dense / traits.shell**0.5
     wall = 0.62 * dense * traits.shell
     build.cylinder(place.origin, (width / 2, depth / 2, high / 2), wall, axes)
     build.cylinder(place.origin, (width / 2 - 0.9, depth / 2 - 0.9, high / 2), marrow - wall, axes)
     for _ in range(2):
-        # cancellous bone is not even
+        # Cancellous bone is inhomogeneous.
         lump = rng.uniform(-0.5, 0.5, 3) * (width * 0.7, depth * 0.6, high * 0.7)
         build.ellipsoid(place.at(*lump), rng.uniform(3.0, 7.0, 3), float(rng.normal(0, 0.10)), axes)
     waist = 0.8 if place.cervical else 1.8
@@ -206,7 +206,7 @@ def _body(
 
 
 def _tilted(axes: Array, degrees: Array) -> Array:
-    """Turn a frame about its first and its second axis."""
+    """Rotate a frame about its first and second axes."""
     third = axes[2] + np.radians(degrees[1]) * axes[0] + np.radians(degrees[0]) * axes[1]
     third /= np.linalg.norm(third)
     first = axes[0] - (axes[0] @ third) * third
@@ -215,7 +215,7 @@ def _tilted(axes: Array, degrees: Array) -> Array:
 
 
 def _disc(build: SolidBuilder, rng: np.random.Generator, traits: VertebraTraits, shape: SpineShape, level: int) -> None:
-    """Add the disc below a body: its ring is as dense as tendon, and may hold calcium."""
+    """Add the disc below a body, with a ring of tendon density and optional calcification."""
     below = level + 1
     thick = float(shape.pitch[level] - (shape.height[level] + shape.height[below]) / 2)
     if thick < 1.0 or traits.disc < 0.05:
@@ -229,7 +229,7 @@ def _disc(build: SolidBuilder, rng: np.random.Generator, traits: VertebraTraits,
 def _pedicles(
     build: SolidBuilder, rng: np.random.Generator, traits: VertebraTraits, place: _Place, arch: float, sides: Array
 ) -> None:
-    """Add the pedicles: rings seen end on, in the body's upper half."""
+    """Add the pedicles: rings along the beam, in the upper half of the body."""
     level, width, axes = place.level, place.width, place.axes
     crisp = 1.0 if place.cervical else traits.crisp
     wide = float(np.clip(_PEDICLE_WIDTH[level] * 1.15 * width / 42, 3.0, 9.5)) * traits.pedicle_width
@@ -248,9 +248,9 @@ def _pedicles(
 def _laminae(
     build: SolidBuilder, rng: np.random.Generator, traits: VertebraTraits, place: _Place, arch: float, sides: Array
 ) -> None:
-    """Add laminae, articular and spinous processes: an X in the lumbar spine, tiles in the thoracic.
+    """Add laminae, articular and spinous processes: X-shaped in the lumbar spine, overlapping in the thoracic.
 
-    They turn together about the lateral axis through the roots of the laminae.
+    They rotate together about the lateral axis through the roots of the laminae.
     """
     level, width, high = place.level, place.width, place.high
     behind = place.depth / 2 + 2 * place.pedicle_mm
@@ -270,7 +270,7 @@ def _laminae(
         size, dense = sides[k]
         joint = (0.26 + 0.22 * crisp) * traits.facets * arch * dense * rng.normal(1, 0.07)
         if place.lumbar:
-            # from the pedicle down to the middle, and on from there to the lower joint of the same side
+            # From the pedicle down to the middle, then to the lower joint of the same side.
             _beam(build, at(side * width * 0.36, 0, high * 0.42), at(side * width * 0.03, 8, -high * 0.08),
                   (4.0, high * 0.20 * size), mass * dense)  # fmt: skip
             _beam(build, at(side * width * 0.13, 5, high * 0.05), at(side * width * 0.31 * size, 3, -high * 0.62),
@@ -278,7 +278,7 @@ def _laminae(
             build.ellipsoid(at(side * width * 0.31, 1, -high * 0.50), (width * 0.085, 5, high * 0.26), joint, frame)
             build.ellipsoid(at(side * width * 0.38, -2, high * 0.72), (width * 0.09, 5, high * 0.26), joint, frame)
         else:
-            # where they overlap like tiles, they hide the discs
+            # Overlapping laminae hide the discs.
             tiled = 0.0 if place.cervical else 1 - crisp
             lamina = at(side * width * 0.21, 5, -high * 0.08)
             radii = width * (0.18 + 0.05 * tiled) * size, 3.8, high * (0.55 + 0.15 * tiled)
@@ -335,7 +335,7 @@ def _transverse(
         dense = mass * sides[k, 1] * rng.normal(1, 0.08)
         _beam(build, root, tip, (deep, tall), dense)
         if level == _L5:
-            # the wing's root runs on to the body
+            # The root of the wing extends to the body.
             wing = root + 0.7 * (tip - root)
             _beam(build, place.at(side * width * 0.46, behind - 12, 0), wing, (5.0, tall * 0.9), dense * 0.8)
         elif place.lumbar:

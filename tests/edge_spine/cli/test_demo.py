@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.edge_spine.cli.running import command
 
 
+@pytest.mark.slow
 def test_the_demo_runs(tmp_path: Path) -> None:
     ended = command("demo", "--out", tmp_path, "--json")
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -14,6 +14,7 @@ from edge_spine.cli import main as cli
 from tests.edge_spine.cli.running import command
 
 
+@pytest.mark.slow
 def test_doctor_tells_what_is_here(fake_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--model", str(fake_model), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -46,6 +47,7 @@ def test_doctor_tells_what_is_missing(fake_model: Path, monkeypatch: pytest.Monk
     assert "NOT READY" in as_text(found)
 
 
+@pytest.mark.slow
 def test_the_packaged_model_verifies_and_the_doctor_is_content() -> None:
     assert command("verify").returncode == 0
     assert command("doctor").returncode == 0

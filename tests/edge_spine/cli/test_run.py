@@ -38,6 +38,7 @@ def test_an_output_folder_that_is_a_file_is_wrong_usage(scan_file: Path, capsys:
     assert "a folder is expected" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_scan_becomes_its_outputs(fake_model: Path, scan_file: Path, tmp_path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     out = tmp_path / "out"
@@ -56,6 +57,7 @@ def test_a_scan_becomes_its_outputs(fake_model: Path, scan_file: Path, tmp_path:
     assert written["timing_ms"]["write"] > 0
 
 
+@pytest.mark.slow
 def test_json_lines_hold_what_the_contract_names(fake_model: Path, scan_file: Path, tmp_path: Path) -> None:
     shutil.copy(scan_file, scan_file.with_name("café\u2028.npy"))
     (scan_file.parent / "broken.npy").write_bytes(b"\x93NUMPY broken")
@@ -99,6 +101,7 @@ def test_running_again_replaces_the_outputs(fake_model: Path, scan_file: Path, t
     assert json.loads(written.read_text(encoding="utf-8"))["schema"] == "edge-spine/result/1"
 
 
+@pytest.mark.slow
 def test_a_file_without_spacing_is_refused_by_name(fake_model: Path, scan_file: Path, tmp_path: Path) -> None:
     ended = command("run", scan_file, "--out", tmp_path / "out", "--model", fake_model)
     assert ended.returncode == 1
@@ -227,6 +230,7 @@ def test_several_scans_end_with_a_summary(several: Path, tmp_path: Path, capsys:
     assert re.fullmatch(r"4 scans in \d+ s, [0-9.]+ a second", last)
 
 
+@pytest.mark.slow
 def test_the_real_pair_one_done_one_refused(real_bone: Path, real_tissue: Path, tmp_path: Path) -> None:
     ended = command("run", real_bone, real_tissue, "--out", tmp_path, "--json")
     assert ended.returncode == 1

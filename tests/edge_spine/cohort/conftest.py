@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pyarrow", reason="edge-spine[batch] is not installed here")
+pytest.importorskip("pyarrow", reason="pip install '.[batch]'")
 
 from edge_spine.cohort import read_cohort
 
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLED = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 CUT_OFF = "scan-07.dcm"
+NOTE = {"model_sha256": "FAKE"}
+OPTIONS = ("--model", "lite", "--engine", "onnx-cpu")
+
+
+def command(*arguments: object, before: str = "") -> list[str]:
+    """The command line in a process of its own, with small shards, so that a short run writes several."""
+    code = (
+        "import sys\nimport edge_spine.cohort.shards as shards\n"
+        "if __name__ == '__main__':\n"
+        f"    shards.ROWS_A_SHARD = 4\n    {before or 'pass'}\n"
+        "    from edge_spine.cli.main import main\n    raise SystemExit(main(sys.argv[1:]))\n"
+    )
+    return [sys.executable, "-c", code, "batch", *map(str, arguments), *OPTIONS]
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
 
 
 def make_cohort(folder: Path, count: int) -> Path:

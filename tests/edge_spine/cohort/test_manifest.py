@@ -66,6 +66,7 @@ def test_unreadable_manifests(tmp_path: Path) -> None:
         read_manifest(tmp_path / "binary.csv")
 
 
+@pytest.mark.slow
 def test_fifty_thousand_lines_are_read_in_seconds_and_nothing_is_opened(tmp_path: Path) -> None:
     lines = "".join(f"P{k},/nowhere/{k}.dcm\n" for k in range(50_000))
     started = time.perf_counter()

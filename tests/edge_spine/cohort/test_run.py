@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -10,38 +9,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
-from edge_spine.cohort import SpineBatch, read_cohort
-from edge_spine.cohort.manifest import Scan, read_manifest
-from edge_spine.cohort.pool import ProcessPool
+from edge_spine.cohort import read_cohort
+from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row, row_of
 from edge_spine.cohort.run import MOST_DEATHS, left_to_do, work_through
 from edge_spine.cohort.shards import Shards, shard_files
 from edge_spine.cohort.workers import Finished, Workers
-from edge_spine.errors import UsageError
 from edge_spine.runner import Report
-from tests.edge_spine.cohort.conftest import ROOT, check_whole, make_cohort
+from tests.edge_spine.cohort.conftest import NOTE, ROOT, check_whole, command, make_cohort, run
 
-NOTE = {"model_sha256": "FAKE"}
-OPTIONS = ("--model", "lite", "--engine", "onnx-cpu")
-
-
-def command(*arguments: object, before: str = "") -> list[str]:
-    """The command line in a process of its own, with small shards, so that a short run writes several."""
-    code = (
-        "import sys\nimport edge_spine.cohort.shards as shards\n"
-        "if __name__ == '__main__':\n"
-        f"    shards.ROWS_A_SHARD = 4\n    {before or 'pass'}\n"
-        "    from edge_spine.cli.main import main\n    raise SystemExit(main(sys.argv[1:]))\n"
-    )
-    return [sys.executable, "-c", code, "batch", *map(str, arguments), *OPTIONS]
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+pytestmark = pytest.mark.slow
 
 
 def test_a_run_ends_with_a_row_for_each_scan_and_the_same_again_does_nothing(manifest: Path, tmp_path: Path) -> None:
@@ -96,7 +78,7 @@ def processes_of(out: Path) -> set[int]:
     """Processes with the mark of a run in their environment, where the system shows it."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             if f"COHORT_UNDER_TEST={out}".encode() in path.read_bytes().split(b"\0"):
                 found.add(int(path.parent.name))
     return found
@@ -119,18 +101,6 @@ def test_an_interruption_keeps_what_is_finished(manifest: Path, tmp_path: Path) 
     check_whole(out, 24)
 
 
-def test_another_model_or_a_second_run_is_refused(manifest: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    scans = read_manifest(manifest)
-    with Shards(out, NOTE) as shards:
-        assert len(left_to_do(scans, shards, retry_failed=False)[0]) == 24
-        with pytest.raises(UsageError, match="another run is writing there"):
-            Shards(out, NOTE)
-    ended = run(manifest, "--out", out)
-    assert ended.returncode == 2 and ended.stderr.count("\n") == 1
-    assert "holds results with another" in ended.stderr and "model_sha256" in ended.stderr
-
-
 def test_nothing_to_do_is_wrong_usage(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("# nothing\n", encoding="utf-8")
     ended = run(tmp_path / "list.txt", "--out", tmp_path / "out")
@@ -147,45 +117,7 @@ def test_a_missing_package_names_its_extra(manifest: Path, tmp_path: Path) -> No
         timeout=60,
         check=False,
     )
-    assert ended.returncode == 2 and "pip install 'edge-spine[batch]'" in ended.stderr
-
-
-def test_a_worker_that_is_killed_loses_nothing(manifest: Path, tmp_path: Path) -> None:
-    batch = SpineBatch("lite", "onnx-cpu", 1)
-    rows: list[Row] = []
-    with Shards(tmp_path / "out", NOTE) as shards, ProcessPool(batch, 2) as pool:
-
-        def seen(row: Row) -> None:
-            rows.append(row)
-            if len(rows) == 3:
-                victim = next(iter(pool._pool._processes.values()))
-                victim.kill()
-
-        work_through(read_manifest(manifest), pool, shards, seen, chunk=2)
-    assert len(rows) == 24
-    check_whole(tmp_path / "out", 24)
-
-
-# --- a scan that ends its worker
-
-
-class FatalBatch(SpineBatch):
-    """FAKE work: no model, and one scan ends the process that has it, as a fault in a native library would."""
-
-    def rows(self, scans: tuple[Scan, ...]) -> list[Row]:
-        if any(scan.id == "P07" for scan in scans):
-            os._exit(1)
-        return [row_of(scan.id, scan.path, None, Report(scan.path, "done"), None) for scan in scans]
-
-
-def test_a_scan_that_ends_its_worker_becomes_a_row_and_costs_no_other(manifest: Path, tmp_path: Path) -> None:
-    rows: list[Row] = []
-    with Shards(tmp_path / "out", NOTE) as shards, ProcessPool(FatalBatch(), 2) as pool:
-        work_through(read_manifest(manifest), pool, shards, rows.append, chunk=3)
-    ends = {row["id"]: (row["status"], row["code"]) for row in rows}
-    assert len(rows) == len(ends) == 24
-    assert ends.pop("P07") == ("failed", "worker-died")
-    assert set(ends.values()) == {("done", None)}
+    assert ended.returncode == 2 and "pip install '.[batch]'" in ended.stderr
 
 
 class FakeWorkers(Workers):
@@ -221,7 +153,7 @@ def test_suspects_work_alone_and_little_is_under_way(tmp_path: Path) -> None:
             yield Scan(f"{number}", f"/{number}")
 
     workers, rows = FakeWorkers("5", "33"), []
-    with Shards(tmp_path, NOTE) as shards:
+    with closing(Shards(tmp_path, NOTE)) as shards:
 
         def seen(row: Row) -> None:
             rows.append(row)
@@ -238,10 +170,10 @@ def test_suspects_work_alone_and_little_is_under_way(tmp_path: Path) -> None:
 
 def test_failed_scans_are_tried_again_where_that_is_wanted(tmp_path: Path) -> None:
     scans = [Scan("a", "/a"), Scan("b", "/b"), Scan("c", "/c")]
-    with Shards(tmp_path, NOTE) as shards:
+    with closing(Shards(tmp_path, NOTE)) as shards:
         shards.add([row_of("a", "/a", None, Report("", "failed"), None)])
         shards.add([row_of("b", "/b", None, Report("", "refused", "no-spine"), None)])
-    with Shards(tmp_path, NOTE) as shards:
+    with closing(Shards(tmp_path, NOTE)) as shards:
         left, outcome = left_to_do(scans, shards, retry_failed=False)
         assert [scan.id for scan in left] == ["c"] and outcome.earlier == 2 and not outcome.all_done
         left, outcome = left_to_do(scans, shards, retry_failed=True)
@@ -249,19 +181,6 @@ def test_failed_scans_are_tried_again_where_that_is_wanted(tmp_path: Path) -> No
         shards.add([row_of("a", "/a", None, Report("", "done"), None)])
     # the later try stands
     assert {row["id"]: row["status"] for row in read_cohort(tmp_path).to_pylist()} == {"a": "done", "b": "refused"}
-
-
-def test_half_a_shard_is_none_and_a_damaged_one_is_named(tmp_path: Path) -> None:
-    with Shards(tmp_path, NOTE) as shards:
-        shards.add([row_of("a", "/a", None, Report("", "done"), None)])
-    (whole,) = shard_files(tmp_path)
-    (whole.parent / ".part-00000002.parquet.99.part").write_bytes(whole.read_bytes()[:100])
-    assert len(read_cohort(tmp_path)) == 1
-    whole.write_bytes(whole.read_bytes()[:100])
-    with pytest.raises(UsageError, match=r"part-00000001\.parquet: damaged"):
-        read_cohort(tmp_path)
-    with pytest.raises(UsageError, match="no results"):
-        read_cohort(tmp_path / "elsewhere")
 
 
 def test_a_run_of_one_is_a_cohort_too(tmp_path: Path) -> None:

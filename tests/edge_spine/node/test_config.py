@@ -69,7 +69,7 @@ def test_everything_else(tmp_path: Path) -> None:
         ("port = 11112", "port = 70000", "node.port = 70000"),
         ("port = 11112", "port = '11112'", "node.port"),
         ("port = 11112", "port = true", "node.port"),
-        ("port = 11112", "port = 11112\nprot = 1", "node.prot means nothing"),
+        ("port = 11112", "port = 11112\nprot = 1", "node.prot is not a known key"),
         ("[node]", "[nodes]", "node.ae_title is missing"),
         ('"EDGE_SPINE"', '"AN_AE_TITLE_THAT_IS_TOO_LONG"', "node.ae_title"),
         ('"EDGE_SPINE"', '"  "', "node.ae_title"),
@@ -84,7 +84,7 @@ def test_everything_else(tmp_path: Path) -> None:
         ('spool = "spool"', 'spool = "spool"\nresults = []', "node.results"),
         ('spool = "spool"', 'spool = "spool"\nengine = "abacus"', "node.engine"),
         ('spool = "spool"', 'spool = "spool"\nthreads = 0', "node.threads"),
-        ("[node]", "[node", "no TOML"),
+        ("[node]", "[node", "not a TOML file"),
     ],
 )
 def test_what_means_nothing_is_named(tmp_path: Path, before: str, after: str, names: str) -> None:

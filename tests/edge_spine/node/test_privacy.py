@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("pynetdicom", reason="install edge-spine[node]")
-pytest.importorskip("highdicom", reason="install edge-spine[node]")
+pytest.importorskip("pynetdicom", reason="pip install '.[node]'")
+pytest.importorskip("highdicom", reason="pip install '.[node]'")
 
 from tests.edge_spine.node.running import RunningNode, archive, scan_file, wait_for
 
@@ -55,6 +55,7 @@ def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
     assert dict(traces(tmp_path)) == {"log.txt": ["Zyzzyva", "Zyzzyva"], "QX-7741-PLANTED": ["QX-7741-PLANTED"]}
 
 
+@pytest.mark.slow
 def test_the_node_says_nothing_of_the_patient(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
     scans, left = tmp_path / "scans", tmp_path / "left"
     scans.mkdir()
@@ -83,6 +84,7 @@ def test_the_node_says_nothing_of_the_patient(tmp_path: Path, fake_model: Path, 
     assert "listens on" in log and "2.25.1001" not in log, "UIDs lead to patients"
 
 
+@pytest.mark.slow
 def test_the_watch_folder_says_nothing_of_the_patient(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()

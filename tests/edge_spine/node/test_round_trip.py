@@ -13,12 +13,13 @@ from pathlib import Path
 import pydicom
 import pytest
 
-pytest.importorskip("pynetdicom", reason="install edge-spine[node]")
-pytest.importorskip("highdicom", reason="install edge-spine[node]")
+pytest.importorskip("pynetdicom", reason="pip install '.[node]'")
+pytest.importorskip("highdicom", reason="pip install '.[node]'")
 
 from tests.edge_spine.node.running import run_dcmtk
 
 
+@pytest.mark.slow
 def test_from_the_scanner_to_the_archive(tmp_path: Path) -> None:
     if sys.platform != "linux" or not shutil.which("Orthanc") or not shutil.which("unshare"):
         pytest.skip("Debian's orthanc and util-linux are needed")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def everything(folder: Path) -> set[str]:
 
 
 def test_a_scan_moves_from_waiting_to_done(tmp_path: Path) -> None:
-    with Spool(tmp_path, keep_done=True) as spool:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
         claim = claimed(spool, laid(tmp_path))
         assert everything(tmp_path) == {"work/1/a.dcm"}
         spool.finish(claim)
@@ -42,13 +43,13 @@ def test_a_scan_moves_from_waiting_to_done(tmp_path: Path) -> None:
 
 
 def test_a_scan_that_need_not_be_kept_is_deleted(tmp_path: Path) -> None:
-    with Spool(tmp_path, keep_done=False) as spool:
+    with closing(Spool(tmp_path, keep_done=False)) as spool:
         spool.finish(claimed(spool, laid(tmp_path)))
     assert everything(tmp_path) == set()
 
 
 def test_a_refused_scan_lies_beside_its_reason(tmp_path: Path) -> None:
-    with Spool(tmp_path, keep_done=True) as spool:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
         spool.reject(claimed(spool, laid(tmp_path)), "refused", "not-dxa", "a.dcm: no")
         assert spool.count("failed") == 1
     assert json.loads((tmp_path / "failed" / "a.dcm.reason.json").read_text()) == {
@@ -61,21 +62,21 @@ def test_a_refused_scan_lies_beside_its_reason(tmp_path: Path) -> None:
 
 
 def test_an_earlier_scan_of_the_same_name_is_not_overwritten(tmp_path: Path) -> None:
-    with Spool(tmp_path, keep_done=True) as spool:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
         for content in (b"first", b"second", b"third"):
             spool.finish(claimed(spool, laid(tmp_path, content=content)))
     assert {path.read_bytes() for path in (tmp_path / "done").iterdir()} == {b"first", b"second", b"third"}
 
 
 def test_a_scan_is_claimed_once(tmp_path: Path) -> None:
-    with Spool(tmp_path, keep_done=True) as spool:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
         path = laid(tmp_path)
         assert spool.claim(path) is not None
         assert spool.claim(path) is None
 
 
 def test_a_second_scan_of_a_name_waits_while_the_first_is_in_work(tmp_path: Path) -> None:
-    with Spool(tmp_path, keep_done=True) as spool:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
         first = claimed(spool, laid(tmp_path, content=b"first"))
         second = laid(tmp_path, content=b"second")
         assert spool.claim(second) is None
@@ -85,13 +86,13 @@ def test_a_second_scan_of_a_name_waits_while_the_first_is_in_work(tmp_path: Path
 
 def test_the_third_death_is_the_last(tmp_path: Path) -> None:
     laid(tmp_path)
-    with Spool(tmp_path, keep_done=True) as spool:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
         claimed(spool, tmp_path / "a.dcm")
     # each process takes it again and ends without a word
     for death in range(2, MAX_ATTEMPTS + 1):
-        with Spool(tmp_path, keep_done=True) as spool:
+        with closing(Spool(tmp_path, keep_done=True)) as spool:
             assert [claim.attempt for claim in spool.interrupted()] == [death]
-    with Spool(tmp_path, keep_done=True) as spool:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
         assert list(spool.interrupted()) == []
         assert spool.count("quarantine") == 1
     assert everything(tmp_path) == {"quarantine/a.dcm", "quarantine/a.dcm.reason.json"}
@@ -99,10 +100,10 @@ def test_the_third_death_is_the_last(tmp_path: Path) -> None:
 
 def test_a_scan_that_is_given_back_has_lost_no_attempt(tmp_path: Path) -> None:
     laid(tmp_path)
-    with Spool(tmp_path, keep_done=True) as spool:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
         spool.give_back(claimed(spool, tmp_path / "a.dcm"))
     for _ in range(5):
-        with Spool(tmp_path, keep_done=True) as spool:
+        with closing(Spool(tmp_path, keep_done=True)) as spool:
             (again,) = spool.interrupted()
             assert again.attempt == 1
             spool.give_back(again)
@@ -118,7 +119,7 @@ try:
 except EdgeSpineError as error:
     print(error)
 """
-    with Spool(tmp_path, keep_done=True):
+    with closing(Spool(tmp_path, keep_done=True)):
         other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert "another process works on this folder" in other.stdout
     Spool(tmp_path, keep_done=True).close()
@@ -147,7 +148,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_old_ends_are_purged(tmp_path: Path) -> None:
-    with Spool(tmp_path, keep_done=True) as spool:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
         for name in ("old.dcm", "new.dcm"):
             spool.reject(claimed(spool, laid(tmp_path, name)), "refused", "not-dxa", "no")
         for path in (tmp_path / "failed").glob("old*"):
@@ -160,7 +161,7 @@ def test_old_ends_are_purged(tmp_path: Path) -> None:
 def test_an_old_file_that_is_ended_now_counts_from_now(tmp_path: Path) -> None:
     path = laid(tmp_path)
     os.utime(path, (1, 1))
-    with Spool(tmp_path, keep_done=True) as spool:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
         spool.finish(claimed(spool, path))
         assert spool.purge(1) == 0
 
@@ -168,7 +169,7 @@ def test_an_old_file_that_is_ended_now_counts_from_now(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
 def test_only_this_user_can_read_it(tmp_path: Path) -> None:
     root = tmp_path / "spool"
-    with Spool(root, keep_done=True):
+    with closing(Spool(root, keep_done=True)):
         write_durably(root / "a.dcm", b"scan")
     assert {path.stat().st_mode & 0o077 for path in (root, root / "work", root / "done", root / "a.dcm")} == {0}
 

@@ -11,17 +11,23 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("filelock", reason="install edge-spine[node]")
+pytest.importorskip("filelock", reason="pip install '.[node]'")
 
-from edge_spine.node.watch import Arrivals
+from edge_spine.estimator import SpineEstimator
+from edge_spine.node.watch import Arrivals, WatchFolder
+from edge_spine.reading.files import ScanFile, find_scans
+from edge_spine.runner import Report
+from edge_spine.scan import Scan
 from tests.edge_spine.fake_result import phantom_pixels
 from tests.edge_spine.node.running import scan_file, wait_for
+
+pytestmark = pytest.mark.slow
 
 MakeDicom = Callable[..., bytes]
 
@@ -101,7 +107,7 @@ def test_the_same_content_is_processed_once(
     # a share that is mounted again shows the same files as new
     shutil.copy(folder / "done" / "scan-1.dcm", folder / "scan-1.dcm")
     again = watched_once(folder, out, fake_model)
-    assert again.returncode == 0 and "processed before" in again.stdout
+    assert again.returncode == 0 and "already processed" in again.stdout
     assert [path.stat().st_mtime_ns for path in out.glob("*/result.json")] == [first]
     assert names(folder) == {"done/scan-1.dcm", "done/scan-1-2.dcm", *RECORDS}
 
@@ -163,18 +169,55 @@ def test_a_copy_that_stalls_is_refused_in_the_end(
     path = scan_file(tmp_path, make_dicom)
     path.write_bytes(path.read_bytes()[:5000])
     arrivals = Arrivals(tmp_path)
-    assert [arrivals.poll() for _ in range(6)] == [[]] * 6
+    assert [list(arrivals.poll()) for _ in range(6)] == [[]] * 6
     monkeypatch.setattr("edge_spine.node.watch._STALLED_S", 0.0)
-    assert arrivals.poll() == [path]
+    assert list(arrivals.poll()) == [path]
 
 
 def test_a_file_is_ready_after_two_unchanged_polls(tmp_path: Path, make_dicom: MakeDicom) -> None:
     path = scan_file(tmp_path, make_dicom)
     arrivals = Arrivals(tmp_path)
-    assert (arrivals.poll(), arrivals.poll()) == ([], [])
+    assert (list(arrivals.poll()), list(arrivals.poll())) == ([], [])
     os.utime(path, (1, 1))
-    assert (arrivals.poll(), arrivals.poll()) == ([], [])
-    assert arrivals.poll() == [path]
+    assert (list(arrivals.poll()), list(arrivals.poll())) == ([], [])
+    assert list(arrivals.poll()) == [path]
+
+
+def test_a_scan_is_decoded_once(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    path = scan_file(folder, make_dicom)
+    decoded: list[str] = []
+
+    def read(scan_file: ScanFile) -> Scan:
+        decoded.append(scan_file.path.name)
+        return scan_file.read()
+
+    reports: list[Report] = []
+    with (
+        SpineEstimator("onnx-cpu", fake_model) as estimator,
+        closing(WatchFolder(folder, tmp_path / "out", estimator, ("json",), read, reports.append)) as watch,
+    ):
+        watch.run(poll_s=0.01, once=True)
+    assert [report.status for report in reports] == ["done"] and decoded == [path.name]
+    # the time of the one decoding is in the result
+    (written,) = (tmp_path / "out").glob("*/result.json")
+    assert json.loads(written.read_text())["timing_ms"]["read"] == reports[0].timing_ms["read"] > 0.5
+
+
+def test_a_scan_that_changes_after_it_was_read_is_read_again(tmp_path: Path, make_dicom: MakeDicom) -> None:
+    path = scan_file(tmp_path, make_dicom)
+    decoded: list[Path] = []
+
+    def read(scan_file: ScanFile) -> Scan:
+        decoded.append(scan_file.path)
+        return scan_file.read()
+
+    arrivals = Arrivals(tmp_path, read)
+    assert [list(arrivals.poll()) for _ in range(3)][-1] == [path]
+    os.utime(path, (1, 1))
+    arrivals.read(find_scans([path])[0])
+    assert decoded == [path, path]
 
 
 def test_other_files_are_left_alone(folders: tuple[Path, Path], fake_model: Path) -> None:

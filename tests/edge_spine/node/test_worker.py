@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("filelock", reason="install edge-spine[node]")
+pytest.importorskip("filelock", reason="pip install '.[node]'")
 
 from edge_spine.node import worker as worker_module
 from edge_spine.node.records import Audit
@@ -27,7 +28,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run_once(folder: Path, handle: Handle) -> list[Report]:
     reports: list[Report] = []
-    with Spool(folder, keep_done=True) as spool:
+    with closing(Spool(folder, keep_done=True)) as spool:
         worker = Worker(spool, Audit(folder / "audit.jsonl"), handle, reports.append)
         worker.run(lambda: [path for path in files_in(folder) if path.suffix == ".dcm"], once=True)
     return reports
@@ -98,7 +99,7 @@ def test_one_scan_of_several_that_is_done_is_enough(tmp_path: Path) -> None:
 
 def test_an_end_while_waiting_gives_the_scan_back(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(b"scan")
-    with Spool(tmp_path, keep_done=True) as spool:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
         worker = Worker(spool, Audit(tmp_path / "audit.jsonl"), lambda _claim, _content: _stop(worker), print)
         worker.run(lambda: [path for path in files_in(tmp_path) if path.suffix == ".dcm"])
     assert where(tmp_path) == "work/0"

@@ -27,9 +27,14 @@ from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_pixels, f
 from tests.edge_spine.outputs.report.viewer import SOFTWARE_WEBGL, Picture, Viewer
 
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or CHROMEDRIVER is None, reason="Debian's packages chromium and chromium-driver are not installed"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None or CHROMEDRIVER is None,
+        reason="Debian's packages chromium and chromium-driver are not installed",
+    ),
+]
 # Where the screenshots are kept; a temporary folder where it is not given.
 SCREENSHOTS = "EDGE_SPINE_SCREENSHOTS"
 HOSTILE = "<script>document.title='caught'</script>\"'&amp;脊椎" + "very_long_name" * 40 + ".dcm"

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pynetdicom", reason="install edge-spine[node]")
-pytest.importorskip("highdicom", reason="install edge-spine[node]")
+pytest.importorskip("pynetdicom", reason="pip install '.[node]'")
+pytest.importorskip("highdicom", reason="pip install '.[node]'")
 
 from tests.edge_spine.node.killed_node import STAGES
 from tests.edge_spine.node.running import Archive, RunningNode, archive, free_port, scan_file, wait_for
+
+pytestmark = pytest.mark.slow
 
 MakeDicom = Callable[..., bytes]
 KILLED_NODE = str(Path(__file__).with_name("killed_node.py"))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("pynetdicom", reason="install edge-spine[node]")
+pytest.importorskip("pynetdicom", reason="pip install '.[node]'")
 
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
@@ -69,6 +69,7 @@ def threads_of(node: RunningNode) -> int:
     return len(list(folder.iterdir())) if folder.exists() else 0
 
 
+@pytest.mark.slow
 def test_the_request_that_is_mutated_below_is_a_good_one(node: RunningNode) -> None:
     with connected(node) as peer:
         peer.sendall(association_request())
@@ -83,6 +84,7 @@ def test_idle_connections_lock_nobody_out(node: RunningNode) -> None:
             assert_honest_peer_is_served(node)
 
 
+@pytest.mark.slow
 def test_idle_associations_lock_nobody_out(node: RunningNode) -> None:
     with ExitStack() as stack:
         for _ in range(IDLE_CONNECTIONS):
@@ -122,6 +124,7 @@ def test_mutated_requests_lock_nobody_out(node: RunningNode) -> None:
     wait_for(lambda: threads_of(node) < 60, "threads that end", 30)
 
 
+@pytest.mark.slow
 def test_an_endless_message_is_cut_off(node: RunningNode) -> None:
     """One PDU that claims 2 GB, and one message of endless PDUs."""
     assert node.process is not None
@@ -152,6 +155,7 @@ def test_strangers_are_turned_away(node: RunningNode) -> None:
         assert "Rejected" in answer.stderr + answer.stdout
 
 
+@pytest.mark.slow
 def test_a_title_counts_only_from_its_own_address(tmp_path: Path, fake_model: Path) -> None:
     peers = (
         '[[peer]]\nae_title = "SCANNER"\naddress = "127.0.0.2"\n[[peer]]\nae_title = "OTHER"\naddress = "127.0.0.1"\n'
@@ -161,6 +165,7 @@ def test_a_title_counts_only_from_its_own_address(tmp_path: Path, fake_model: Pa
         assert node.echo(title="SCANNER").returncode != 0
 
 
+@pytest.mark.slow
 def test_an_unknown_address_gets_no_word(tmp_path: Path, fake_model: Path) -> None:
     peers = '[[peer]]\nae_title = "SCANNER"\naddress = "127.0.0.2"\n'
     with RunningNode(tmp_path, free_port(), fake_model, peers=peers) as node:
@@ -329,6 +334,7 @@ def tls_node(
         yield running
 
 
+@pytest.mark.slow
 def test_tls_with_both_certificates(tls_node: RunningNode, keys: dict[str, tuple[Path, Path]]) -> None:
     key, pem = keys["scanner"]
     answer = tls_node.echo("+tls", str(key), str(pem), "+cf", str(keys["authority"][1]))
@@ -371,6 +377,7 @@ def test_silent_connections_do_not_hold_up_the_handshakes_of_others(
         assert time.monotonic() - started < HONEST_S
 
 
+@pytest.mark.slow
 def test_files_that_are_no_certificates(tmp_path: Path, fake_model: Path) -> None:
     (tmp_path / "x.pem").write_text("no")
     x = tmp_path / "x.pem"

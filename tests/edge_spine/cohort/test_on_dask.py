@@ -1,0 +1,81 @@
+"""Runs on a real Dask cluster of two workers, with a worker killed during the run."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from benchmarks.clusters import HERE, dask_cluster, free_port
+from edge_spine.cohort import SpineBatch
+from edge_spine.cohort.manifest import read_manifest
+from edge_spine.cohort.rows import Row
+from edge_spine.cohort.run import work_through
+from edge_spine.cohort.shards import Shards
+from edge_spine.errors import EdgeSpineError
+from tests.edge_spine.cohort.conftest import BUNDLED, NOTE, check_whole, run
+
+SCANS = 24
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+
+@pytest.fixture(scope="module")
+def dask():
+    pytest.importorskip("distributed")
+    with dask_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def batch() -> SpineBatch:
+    return SpineBatch("lite", "onnx-cpu", 1)
+
+
+def test_dask_loses_nothing_with_a_worker(dask, manifest: Path, tmp_path: Path, batch: SpineBatch) -> None:
+    from edge_spine.cohort.on_dask import DaskWorkers
+
+    address, processes = dask
+    rows: list[Row] = []
+    with closing(Shards(tmp_path / "out", NOTE)) as shards, closing(DaskWorkers(batch, address)) as workers:
+        assert workers.count == 2
+
+        def seen(row: Row) -> None:
+            rows.append(row)
+            if len(rows) == 3:
+                processes[0].kill()
+
+        work_through(read_manifest(manifest), workers, shards, seen, chunk=2)
+    assert processes[0].poll() is not None and processes[1].poll() is None
+    assert len(rows) == SCANS
+    check_whole(tmp_path / "out", SCANS)
+
+
+def test_the_command_works_on_dask(dask, manifest: Path, tmp_path: Path) -> None:
+    """Before or after one of its two workers was killed."""
+    ended = run(manifest, "--out", tmp_path / "out", "--dask", dask[0])
+    assert ended.returncode == 1 and ended.stdout == "24 scans: 23 done, 1 refused (unreadable)\n", ended.stderr
+    check_whole(tmp_path / "out", SCANS)
+
+
+def test_another_model_on_the_workers_is_one_line(dask, tmp_path: Path) -> None:
+    from edge_spine.cohort.on_dask import DaskWorkers
+
+    (tmp_path / "list.txt").write_text(f"{BUNDLED}\n", encoding="utf-8")
+    wrong = SpineBatch("lite", "onnx-cpu", 1, model_sha256="0" * 64)
+    with (
+        closing(Shards(tmp_path / "out", NOTE)) as shards,
+        closing(DaskWorkers(wrong, dask[0])) as workers,
+        pytest.raises(EdgeSpineError, match="is not the one that the run was started with"),
+    ):
+        work_through(read_manifest(tmp_path / "list.txt"), workers, shards, lambda row: None)
+
+
+def test_no_cluster_is_one_line(manifest: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    address = f"tcp://{HERE}:{free_port()}"
+    ended = run(manifest, "--out", tmp_path / "out", "--dask", address)
+    assert ended.returncode == 2
+    assert ended.stderr.strip().splitlines()[-1].startswith(f"edge-spine: --dask {address}: ")
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,77 @@
+"""The process pool: a worker that dies, and the end of its processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edge_spine.cohort import SpineBatch
+from edge_spine.cohort.manifest import Scan, read_manifest
+from edge_spine.cohort.pool import ProcessPool
+from edge_spine.cohort.rows import Row, row_of
+from edge_spine.cohort.run import work_through
+from edge_spine.cohort.shards import Shards
+from edge_spine.runner import Report
+from tests.edge_spine.cohort.conftest import NOTE, check_whole
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_loses_nothing(manifest: Path, tmp_path: Path) -> None:
+    batch = SpineBatch("lite", "onnx-cpu", 1)
+    rows: list[Row] = []
+    with closing(Shards(tmp_path / "out", NOTE)) as shards, closing(ProcessPool(batch, 2)) as pool:
+
+        def seen(row: Row) -> None:
+            rows.append(row)
+            if len(rows) == 3:
+                multiprocessing.active_children()[0].kill()
+
+        work_through(read_manifest(manifest), pool, shards, seen, chunk=2)
+    assert len(rows) == 24
+    check_whole(tmp_path / "out", 24)
+
+
+def test_close_ends_the_processes(tmp_path: Path) -> None:
+    pool = ProcessPool(WaitingBatch(), 2)
+    for number in range(2):
+        pool.submit((Scan(f"{number}", f"/{number}"),))
+    deadline = time.monotonic() + 60
+    while len(multiprocessing.active_children()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = multiprocessing.active_children()
+    pool.close()
+    pool.close()
+    assert len(workers) == 2 and not any(worker.is_alive() for worker in workers)
+
+
+class WaitingBatch(SpineBatch):
+    """FAKE work that never ends."""
+
+    def rows(self, scans: tuple[Scan, ...]) -> list[Row]:
+        time.sleep(3600)
+        return []
+
+
+class FatalBatch(SpineBatch):
+    """FAKE work: no model, and one scan ends the process that has it, as a fault in a native library would."""
+
+    def rows(self, scans: tuple[Scan, ...]) -> list[Row]:
+        if any(scan.id == "P07" for scan in scans):
+            os._exit(1)
+        return [row_of(scan.id, scan.path, None, Report(scan.path, "done"), None) for scan in scans]
+
+
+@pytest.mark.slow
+def test_a_scan_that_ends_its_worker_becomes_a_row_and_costs_no_other(manifest: Path, tmp_path: Path) -> None:
+    rows: list[Row] = []
+    with closing(Shards(tmp_path / "out", NOTE)) as shards, closing(ProcessPool(FatalBatch(), 2)) as pool:
+        work_through(read_manifest(manifest), pool, shards, rows.append, chunk=3)
+    ends = {row["id"]: (row["status"], row["code"]) for row in rows}
+    assert len(rows) == len(ends) == 24
+    assert ends.pop("P07") == ("failed", "worker-died")
+    assert set(ends.values()) == {("done", None)}
