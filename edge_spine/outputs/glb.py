@@ -31,7 +31,7 @@ def render(result: SpineResult) -> bytes:
 
     from edge_spine.result import NOTICE
 
-    vertices, faces = result.spine.mesh()
+    vertices, faces = result.mesh()
     scene = trimesh.Scene()
     scene.add_geometry(
         trimesh.Trimesh(

@@ -14,7 +14,7 @@ _FACE = np.dtype([("count", "u1"), ("vertices", "<i4", (3,))])
 
 def render(result: SpineResult) -> bytes:
     """Return the closed surface of the spine as binary little-endian PLY, in mm in the LPS frame."""
-    vertices, faces = result.spine.mesh()
+    vertices, faces = result.mesh()
     header = (
         "ply\n"
         "format binary_little_endian 1.0\n"

@@ -18,7 +18,7 @@ _TRIANGLE = np.dtype([("normal", "<f4", (3,)), ("vertices", "<f4", (3, 3)), ("at
 
 def render(result: SpineResult) -> bytes:
     """Return the closed surface of the spine as binary STL, in mm in the LPS frame."""
-    vertices, faces = result.spine.mesh()
+    vertices, faces = result.mesh()
     corners = vertices[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     triangles = np.zeros(len(faces), _TRIANGLE)

@@ -88,18 +88,22 @@ def device_uid(result: SpineResult) -> str:
 
 
 def identify(result: SpineResult) -> Identity:
-    """Find out what the DICOM objects of a result share.
+    """Return the attributes that the DICOM objects of a result share.
 
     Parameters
     ----------
     result : SpineResult
-        Of a scan that was read from DICOM.
+        The result of a scan that was read from DICOM.
 
     Raises
     ------
     OutputError
         The scan is no DICOM file, or lacks a UID that results have to refer to.
     """
+    return result.derived(_identify)
+
+
+def _identify(result: SpineResult) -> Identity:
     header = result.scan.header
     if header is None:
         raise OutputError("a DICOM result needs a DICOM scan")
@@ -196,9 +200,9 @@ def _encoded(dataset: Dataset) -> bytes:
 
 
 def _key(result: SpineResult, source: Dataset, copied: Dataset, date: str, time: str) -> str:
-    measured = result.to_dict()
-    # Where a file lay and how long it took are no part of what was found.
-    del measured["timing_ms"], measured["scan"]["source"]
+    # The name of the file and the time that it took are no part of the finding.
+    measured = {name: value for name, value in result.to_dict().items() if name != "timing_ms"}
+    measured["scan"] = {name: value for name, value in measured["scan"].items() if name != "source"}
     described = {
         "version": __version__,
         "source": source.to_json_dict(),

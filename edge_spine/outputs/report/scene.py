@@ -35,7 +35,7 @@ def scene(result: SpineResult) -> dict[str, Any]:
         seen from outside), ``curves`` and ``ends`` (float32, N x 3), ``apexes``, ``plane``: mm in the frame of
         result.json, x to the patient's left, y to posterior, z to the head.
     """
-    vertices, faces = result.spine.mesh()
+    vertices, faces = result.mesh()
     if len(vertices) > np.iinfo(np.uint16).max:
         raise ValueError(f"{len(vertices)} vertices; expected at most 65535, so that faces fit 16 bits")
     tint = panels.largest_curve_tint(result, vertices[:, 2])
