@@ -10,29 +10,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pydicom.uid import (
-    Comprehensive3DSRStorage,
-    EncapsulatedPDFStorage,
-    EncapsulatedSTLStorage,
-    SecondaryCaptureImageStorage,
-)
+import pydicom.uid
 
 from edge_spine.bundle.load import MODELS
 from edge_spine.engines import ENGINES, PRECISIONS
 from edge_spine.errors import UsageError
 from edge_spine.node.outbox import Backoff
+from edge_spine.outputs.registry import DICOM_OBJECTS
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-# What can be sent, and the SOP class that each is sent as.
-RESULTS = {
-    "sr": Comprehensive3DSRStorage,
-    "sc": SecondaryCaptureImageStorage,
-    "stl": EncapsulatedSTLStorage,
-    "pdf": EncapsulatedPDFStorage,
+# What can be sent, and the SOP class of each.
+RESULTS: dict[str, pydicom.uid.UID] = {
+    name: getattr(pydicom.uid, known.storage_class) for name, known in DICOM_OBJECTS.items()
 }
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
-from pydicom.uid import EncapsulatedPDFStorage, EncapsulatedSTLStorage
 
 from edge_spine.outputs import stl
+from edge_spine.outputs.dicom import codes
+from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.identity import Identity, finished, identify, source_reference, source_series
 
 if TYPE_CHECKING:
@@ -27,15 +28,21 @@ def encapsulated_stl(result: SpineResult) -> bytes:
     """
     identity = identify(result)
     dataset = _document(identity, stl.render(result), "model/stl", "3D surface of the spine, inferred, not seen")
-    dataset.SOPClassUID = EncapsulatedSTLStorage
     dataset.Modality = "M3D"
     # The surface names nobody.
     dataset.BurnedInAnnotation = "NO"
     dataset.FrameOfReferenceUID = identity.uid("frame-of-reference")
     dataset.PositionReferenceIndicator = ""
-    dataset.MeasurementUnitsCodeSequence = [_millimetre()]
+    dataset.MeasurementUnitsCodeSequence = [coded_item(codes.MILLIMETRE)]
     dataset.ReferencedSeriesSequence = [source_series(identity)]
     return finished(dataset, identity, result, "stl", must_be_dated=False)
+
+
+def encapsulated_report(result: SpineResult) -> bytes:
+    """Return report.pdf as an Encapsulated PDF; see `encapsulated_pdf`."""
+    from edge_spine.outputs import report_pdf
+
+    return encapsulated_pdf(result, report_pdf.render(result))
 
 
 def encapsulated_pdf(result: SpineResult, pdf: bytes) -> bytes:
@@ -59,7 +66,6 @@ def encapsulated_pdf(result: SpineResult, pdf: bytes) -> bytes:
         raise ValueError("a PDF file begins with %PDF-; these bytes do not")
     identity = identify(result)
     dataset = _document(identity, pdf, "application/pdf", "Spine from one DXA image, report")
-    dataset.SOPClassUID = EncapsulatedPDFStorage
     dataset.Modality = "DOC"
     dataset.ConversionType = "WSD"
     # Unknown here, and a report may name the patient: the careful answer.
@@ -78,11 +84,3 @@ def _document(identity: Identity, content: bytes, media_type: str, title: str) -
     dataset.EncapsulatedDocumentLength = len(content)
     dataset.SourceInstanceSequence = [source_reference(identity)]
     return dataset
-
-
-def _millimetre() -> Dataset:
-    item = Dataset()
-    item.CodeValue = "mm"
-    item.CodingSchemeDesignator = "UCUM"
-    item.CodeMeaning = "mm"
-    return item

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from highdicom.sc import SCImage
-from pydicom.dataset import Dataset
 
 from edge_spine.outputs import preview_png
+from edge_spine.outputs.dicom import codes
+from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.identity import CAUTION, MANUFACTURER, finished, identify, source_reference
 
 if TYPE_CHECKING:
@@ -50,14 +51,6 @@ def render(result: SpineResult) -> bytes:
     image.DerivationDescription = f"Preview of a 3D spine that was estimated from one DXA image. {CAUTION}"
     image.ImageComments = CAUTION
     source = source_reference(identity)
-    source.PurposeOfReferenceCodeSequence = [_source_image()]
+    source.PurposeOfReferenceCodeSequence = [coded_item(codes.SOURCE_IMAGE)]
     image.SourceImageSequence = [source]
     return finished(image, identity, result, "sc", must_be_dated=False)
-
-
-def _source_image() -> Dataset:
-    item = Dataset()
-    item.CodeValue = "121322"
-    item.CodingSchemeDesignator = "DCM"
-    item.CodeMeaning = "Source image for image processing operation"
-    return item

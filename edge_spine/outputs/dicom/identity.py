@@ -16,11 +16,15 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pydicom.uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from edge_spine.errors import OutputError
+from edge_spine.outputs.dicom import codes
+from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.values import copied_attributes, legal_value
+from edge_spine.outputs.registry import DICOM_OBJECTS
 from edge_spine.reading.dicom import quiet_pydicom
 from edge_spine.version import __version__
 
@@ -31,7 +35,6 @@ if TYPE_CHECKING:
 MANUFACTURER = "edge-spine"
 CAUTION = "CAUTION: Not for Diagnostic Use, for research use only."
 CHARACTER_SET = "ISO_IR 192"
-SERIES_NUMBERS = {"sr": 98101, "sc": 98102, "stl": 98103, "pdf": 98104}
 # Where a date must stand and the source has none: a day on which nobody can have been scanned.
 UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"
 
@@ -140,7 +143,7 @@ def finished(dataset: Dataset, identity: Identity, result: SpineResult, kind: st
     result : SpineResult
         For the model.
     kind : str
-        A key of `SERIES_NUMBERS`.
+        A key of `edge_spine.outputs.registry.DICOM_OBJECTS`.
     must_be_dated : bool
         Content Date and Time may not be empty in this object: `UNKNOWN_DATE` stands where the source has none.
 
@@ -149,15 +152,17 @@ def finished(dataset: Dataset, identity: Identity, result: SpineResult, kind: st
     bytes
         A DICOM file (PS3.10), Explicit VR Little Endian.
     """
+    described = DICOM_OBJECTS[kind]
     for keyword in _CLOCK:
         if keyword in dataset:
             delattr(dataset, keyword)
     dataset.SpecificCharacterSet = CHARACTER_SET
     for element in identity.copied:
         dataset[element.tag] = element
+    dataset.SOPClassUID = getattr(pydicom.uid, described.storage_class)
     dataset.StudyInstanceUID = identity.source.StudyInstanceUID
     dataset.SeriesInstanceUID = identity.uid("series", kind)
-    dataset.SeriesNumber = SERIES_NUMBERS[kind]
+    dataset.SeriesNumber = described.series_number
     dataset.SeriesDescription = CAUTION
     dataset.InstanceNumber = 1
     dataset.ContentDate = identity.content_date or (UNKNOWN_DATE if must_be_dated else "")
@@ -237,7 +242,7 @@ def _describe_device(item: Dataset, result: SpineResult) -> None:
 
 def _edge_spine(result: SpineResult) -> Dataset:
     item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [_code("109102", "Processing Equipment")]
+    item.PurposeOfReferenceCodeSequence = [coded_item(codes.PROCESSING_EQUIPMENT)]
     _describe_device(item, result)
     item.DeviceUID = UID(device_uid(result))
     item.ContributionDescription = f"Estimation of a 3D spine from one DXA image. {CAUTION}"
@@ -249,7 +254,7 @@ def _scanner(header: Dataset) -> tuple[Dataset, ...]:
     if not manufacturer:
         return ()
     item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [_code("109101", "Acquisition Equipment")]
+    item.PurposeOfReferenceCodeSequence = [coded_item(codes.ACQUISITION_EQUIPMENT)]
     item.Manufacturer = manufacturer
     keywords = ("ManufacturerModelName", "StationName", "DeviceSerialNumber", "SoftwareVersions", "InstitutionName")
     for keyword in keywords:
@@ -261,11 +266,3 @@ def _scanner(header: Dataset) -> tuple[Dataset, ...]:
 def _long_string(text: str) -> str:
     """Return text of a model's manifest as it fits into an attribute of LO."""
     return text.replace("\\", "/").strip()[:64]
-
-
-def _code(value: str, meaning: str) -> Dataset:
-    item = Dataset()
-    item.CodeValue = value
-    item.CodingSchemeDesignator = "DCM"
-    item.CodeMeaning = meaning
-    return item
