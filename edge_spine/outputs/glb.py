@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.measure import row_levels
-from edge_spine.outputs.drawing.panels import largest_curve_tint
+from edge_spine.outputs.drawing.shading import largest_curve_tint
 from edge_spine.reconstruct import RING_POINTS
 from edge_spine.vertebrae import LEVELS
 

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.outputs.drawing import palette
-from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, Image, MillimetreView, text_mask
+from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, Image, MillimetreView
 from edge_spine.outputs.drawing.end_lines import DRAWN_FROM_DEG, drawn_end_lines
-from edge_spine.outputs.drawing.shading import shade
+from edge_spine.outputs.drawing.shading import largest_curve_tint, shade, span_across
 from edge_spine.outputs.drawing.table import Table
-from edge_spine.outputs.wording import REMARK, headline, sections, verdict
+from edge_spine.outputs.drawing.text import text_box, text_mask
+from edge_spine.outputs.wording import COBB, REMARK, headline, sections, verdict
 from edge_spine.preprocessing.body import Body, find_body
 from edge_spine.preprocessing.crop import resample
 
@@ -27,13 +28,21 @@ SURFACE_AZIMUTHS = (-38.0, 38.0)
 
 def draw_panels(canvas: Canvas, cards: Sequence[Box], result: SpineResult) -> None:
     """Draw scan, coronal and sagittal view, surface and numbers on five cards."""
-    body = find_body(result.scan.pixels, result.scan.source)
     view = shared_view(result, cards)
-    scan_panel(canvas, cards[0], result, body, view)
-    coronal_panel(canvas, cards[1], result, body, view)
+    scan_panel(canvas, cards[0], result, view)
+    coronal_panel(canvas, cards[1], result, view)
     sagittal_panel(canvas, cards[2], result, view)
     surface_panel(canvas, cards[3], result, view)
     numbers_panel(canvas, cards[4], result)
+
+
+def body_of(result: SpineResult) -> Body:
+    """Return the body in the scan, found once for each result."""
+    return result.derived(_find_body)
+
+
+def _find_body(result: SpineResult) -> Body:
+    return find_body(result.scan.pixels, result.scan.source)
 
 
 def picture_box(card: Box) -> Box:
@@ -156,11 +165,12 @@ def scan_view(box: Box, body: Body, result: SpineResult) -> MillimetreView:
     )
 
 
-def scan_panel(canvas: Canvas, card: Box, result: SpineResult, body: Body, shared: MillimetreView) -> None:
+def scan_panel(canvas: Canvas, card: Box, result: SpineResult, shared: MillimetreView) -> None:
     """Draw the whole scan with its curves, and a frame around what the other views show."""
     title(canvas, card, "Scan")
     box = picture_box(card)
     box = Box(box.x, box.y, box.width, box.height + CAPTION_HEIGHT - PAD)
+    body = body_of(result)
     view = scan_view(box, body, result)
     low = float(body.pixels.min())
     canvas.paste(box, picture(view, body.pixels, result.scan.pixel_spacing_mm, low, body.bright))
@@ -191,10 +201,10 @@ def curve_lines(
         canvas.stroke(path, colour, width, view.box)
 
 
-def coronal_panel(canvas: Canvas, card: Box, result: SpineResult, body: Body, view: MillimetreView) -> None:
+def coronal_panel(canvas: Canvas, card: Box, result: SpineResult, view: MillimetreView) -> None:
     """Draw the spine as the scan shows it, with curves, bands and the end lines of the Cobb angles."""
     title(canvas, card, "Coronal", "seen in the scan")
-    curves, pixels = result.curves, body.pixels
+    curves, pixels = result.curves, body_of(result).pixels
     row_mm, column_mm = result.scan.pixel_spacing_mm
     rows = np.clip(np.rint(-curves.z / row_mm).astype(int), 0, pixels.shape[0] - 1)
     columns = np.clip(np.rint(curves.coronal / column_mm).astype(int), 0, pixels.shape[1] - 1)
@@ -240,7 +250,7 @@ def cobb_lines(canvas: Canvas, view: MillimetreView, result: SpineResult) -> Non
         _place(
             canvas,
             view.box,
-            f"{curve.cobb_deg:.1f}°",
+            COBB.text(curve.cobb_deg),
             beside,
             24 if index == 0 else 20,
             palette.ORANGE if index == 0 else palette.TEXT,
@@ -262,10 +272,10 @@ def _place(
 ) -> None:
     """Write a label in an area, moved up or down as far as it has to be to stand free."""
     x, wanted = round(float(at[0])), round(float(at[1]))
-    box = canvas.text_box(text, x, wanted, size, bold, align)
+    box = text_box(text, x, wanted, size, bold, align)
     x += max(0, area.x + 6 - box.x) - max(0, box.right - (area.right - 6))
     for step in sorted(range(-120, 121, 4), key=abs):
-        box = canvas.text_box(text, x, wanted + step, size, bold, align)
+        box = text_box(text, x, wanted + step, size, bold, align)
         padded = Box(box.x - 4, box.y - 3, box.width + 8, box.height + 6)
         if box.inside(area) and not any(padded.overlaps(other) for _, other in canvas.texts):
             canvas.text(text, x, wanted + step, size, colour, bold=bold, align=align, backing=palette.BLACK)
@@ -337,27 +347,6 @@ def surface_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Millim
         box = Box(whole.x + index * width, whole.y, width, whole.height)
         canvas.paste(box, picture)
         canvas.text(names[index], box.x + width // 2, _caption_row(card, result), 14, palette.QUIET, align="centre")
-
-
-def span_across(result: SpineResult, azimuth_deg: float) -> tuple[float, float]:
-    """Return how far the spine reaches to a viewer's left and right of its mean, in mm."""
-    away = result.spine.centreline - result.spine.centreline.mean(axis=0)
-    cosine, sine = math.cos(math.radians(azimuth_deg)), math.sin(math.radians(azimuth_deg))
-    across = away[:, 0] * cosine + away[:, 1] * sine
-    reach = np.hypot(result.spine.half_width * cosine, result.spine.half_depth * sine)
-    return float((across - reach).min()), float((across + reach).max())
-
-
-def largest_curve_tint(result: SpineResult, z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a colour (H, 3) for each height: bone, and orange along the largest curve."""
-    bone, accent = np.array(palette.BONE, float), np.array(palette.ORANGE, float)
-    curves = result.measurements.scoliosis_curves
-    if not curves or curves[0].cobb_deg < DRAWN_FROM_DEG:
-        return np.tile(bone, (z.size, 1))
-    upper, lower = (result.spine.centreline[row, 2] for row in (curves[0].upper_end, curves[0].lower_end))
-    inside = np.clip(np.minimum(upper - z, z - lower) / 15 + 0.5, 0, 1)[:, np.newaxis]
-    mixed: NDArray[np.float64] = bone + 0.6 * inside * (accent - bone)
-    return mixed
 
 
 def numbers_panel(canvas: Canvas, card: Box, result: SpineResult) -> None:
