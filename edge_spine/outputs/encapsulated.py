@@ -1,4 +1,4 @@
-"""Encapsulated documents: the surface as STL, and a report as PDF."""
+"""DICOM objects that hold a file: the surface as STL and the report as PDF."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def encapsulated_stl(result: SpineResult) -> bytes:
     """Return the surface (mm, LPS) as an Encapsulated STL (PS3.3 A.85.1).
 
-    Its frame of reference is its own, shared with the 3D centreline of the structured report: DXA has no
-    3D patient frame.
+    It shares its frame of reference with the 3D centreline of the structured report alone: DXA defines no 3D patient
+    frame.
 
     Raises
     ------
@@ -29,7 +29,6 @@ def encapsulated_stl(result: SpineResult) -> bytes:
     identity = identify(result)
     dataset = _document(identity, stl.render(result), "model/stl", "3D surface of the spine, inferred, not seen")
     dataset.Modality = "M3D"
-    # The surface names nobody.
     dataset.BurnedInAnnotation = "NO"
     dataset.FrameOfReferenceUID = identity.uid("frame-of-reference")
     dataset.PositionReferenceIndicator = ""
@@ -51,9 +50,9 @@ def encapsulated_pdf(result: SpineResult, pdf: bytes) -> bytes:
     Parameters
     ----------
     result : SpineResult
-        What the report is about.
+        The result that the report shows.
     pdf : bytes
-        A PDF file. Same bytes in give same bytes out.
+        A PDF file. The same bytes give the same object.
 
     Raises
     ------
@@ -63,12 +62,12 @@ def encapsulated_pdf(result: SpineResult, pdf: bytes) -> bytes:
         `pdf` is no PDF file.
     """
     if not pdf.startswith(b"%PDF-"):
-        raise ValueError("a PDF file begins with %PDF-; these bytes do not")
+        raise ValueError("the bytes do not begin with %PDF-; give a PDF file")
     identity = identify(result)
     dataset = _document(identity, pdf, "application/pdf", "Spine from one DXA image, report")
     dataset.Modality = "DOC"
     dataset.ConversionType = "WSD"
-    # Unknown here, and a report may name the patient: the careful answer.
+    # The report shows the name of the scan's file, which may name the patient.
     dataset.BurnedInAnnotation = "YES"
     return finished(dataset, identity, result, "pdf", must_be_dated=False)
 

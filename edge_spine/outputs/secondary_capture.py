@@ -1,4 +1,4 @@
-"""The preview as a Secondary Capture image, which every viewer shows."""
+"""preview.sc.dcm: the preview as a Secondary Capture image, which every DICOM viewer shows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def render(result: SpineResult) -> bytes:
     """Return the preview as a Secondary Capture image (PS3.3 A.8.1), RGB, 1000 rows and 1600 columns.
 
-    It shows neither the file's name, which may name a patient, nor times.
+    It shows neither the name of the file, which may name a patient, nor times.
 
     Raises
     ------
@@ -43,9 +43,9 @@ def render(result: SpineResult) -> bytes:
     )
     image.ConversionType = "WSD"
     image.ImageType = ["DERIVED", "SECONDARY"]
-    # The page shows the body from several sides.
+    # Empty: the page shows the body from several sides.
     image.PatientOrientation = []
-    # It is no paired body part, which spares Laterality.
+    # An unpaired body part needs no Laterality.
     image.BodyPartExamined = "SPINE"
     image.BurnedInAnnotation = "NO"
     image.DerivationDescription = f"Preview of a 3D spine that was estimated from one DXA image. {CAUTION}"

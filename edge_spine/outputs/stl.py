@@ -1,4 +1,4 @@
-"""The surface as binary STL, the format of 3D printing and of DICOM's Encapsulated STL."""
+"""spine.stl: the surface as binary STL, for 3D printing and DICOM's Encapsulated STL."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from edge_spine.result import SpineResult
 
-# STL itself says neither unit nor axes: SPACE=LPS is what 3D Slicer writes and looks for. 80 bytes, and a binary
-# file must not begin with "solid".
+# STL has no fields for unit and axes; 3D Slicer reads SPACE=LPS. A header that begins with "solid" means a text file.
 _HEADER = b"edge-spine, mm, SPACE=LPS. Not for Diagnostic Use, for research use only."
 _TRIANGLE = np.dtype([("normal", "<f4", (3,)), ("vertices", "<f4", (3, 3)), ("attribute", "<u2")])
 

@@ -1,7 +1,7 @@
-r"""The measurements as a Comprehensive 3D SR after TID 1500.
+r"""spine.sr.dcm: the measurements as a Comprehensive 3D SR (TID 1500).
 
-All 2D coordinates are on the image as it is stored, also where the scan had to be turned for reading. 0\0 is the
-upper left corner of its first pixel (PS3.3 C.18.6), so the centre of that pixel is 0.5\0.5.
+2D coordinates are those of the stored image, before any turn at reading: column and row, with 0\0 at the upper left
+corner of the first pixel (PS3.3 C.18.6).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def render(result: SpineResult) -> bytes:
     Returns
     -------
     bytes
-        A DICOM file, unverified; complete, since it says all that was found.
+        A DICOM file; the report is complete and unverified.
 
     Raises
     ------
@@ -120,12 +120,12 @@ def render(result: SpineResult) -> bytes:
 
 
 def stored_points(result: SpineResult, x_mm: NDArray[np.float64], z_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    r"""Return where points lie on the stored image, as DICOM counts: 0\0 is its upper left corner.
+    r"""Return the coordinates of points on the stored image; 0\0 is its upper left corner.
 
     Parameters
     ----------
     result : SpineResult
-        For the scan's spacing and turn.
+        The result, for its scan's spacing and turn.
     x_mm, z_mm : (N,) array
         mm, as in `Curves`.
 
@@ -178,7 +178,7 @@ class _Groups:
         )
 
     def _cobb_points(self, curve: LevelledCurve) -> NDArray[np.float64]:
-        """Return the ends of the two end lines; what joins them runs along the concave side, off the spine."""
+        """Return the ends of the two end lines, (4, 2), joined along the concave side beside the spine."""
         spine = self._result.spine
         convex = 1.0 if curve.side == "left" else -1.0
         ends = []
@@ -219,7 +219,7 @@ class _Groups:
         return _measurement(quantity, self._numbers[name], codes.INFERRED if quantity.inferred else None)
 
     def _centreline_points(self, levels: tuple[str, str]) -> NDArray[np.float64]:
-        """Return the centreline on the image from the top of one level to the bottom of another."""
+        """Return the centreline on the stored image from the top of one level to the bottom of another."""
         centre = self._result.spine.centreline
         steps = np.linalg.norm(np.diff(centre, axis=0), axis=1)
         arc = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
@@ -287,7 +287,7 @@ def _observer(result: SpineResult) -> ObserverContext:
 
 
 def _evaluations(result: SpineResult) -> ContainerContentItem:
-    """Return what concerns the whole result, in words (TID 1500, Qualitative Evaluations)."""
+    """Return the statements on the whole result (TID 1500, Qualitative Evaluations)."""
     container = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     worth = side_view_worth(result)
     accepted = codes.YES if result.quality.accepted else codes.NO
@@ -304,9 +304,9 @@ def _evaluations(result: SpineResult) -> ContainerContentItem:
 
 
 def _centreline_3d(result: SpineResult, identity: Identity) -> ContainerContentItem:
-    """Return the 3D curve beside the measurements.
+    """Return the 3D curve in a container of its own.
 
-    TID 1410 takes one region a group, and viewers that find a group without a 2D region show nothing at all.
+    A group of TID 1410 has one region only, and some viewers show nothing where a group lacks a 2D region.
     """
     container = ContainerContentItem(name=codes.CENTRELINE_3D, relationship_type=_CONTAINS)
     curve = Scoord3DContentItem(
@@ -325,12 +325,12 @@ def _text(name: Code, value: str) -> ContentItem:
 
 
 def _source_for_highdicom(identity: Identity) -> Dataset:
-    """Return the source with empty patient attributes: `finished` sets them, and highdicom's warnings quote names."""
+    """Return the source without patient attributes, which highdicom's warnings would quote; `finished` sets them."""
     source = Dataset()
     source.update(identity.source)
     for keyword in REQUIRED:
         setattr(source, keyword, "")
-    # Any other value asks for attributes of radiography that DXA images lack.
+    # Other values require attributes of radiography, which DXA images lack.
     source.Modality = "OT"
     return source
 
