@@ -30,7 +30,8 @@ from edge_spine.network import CROP_SIZE  # noqa: E402
 from edge_spine.outputs import preview_png  # noqa: E402
 from edge_spine.outputs.drawing import palette, panels  # noqa: E402
 from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, MillimetreView  # noqa: E402
-from edge_spine.outputs.drawing.shading import shade  # noqa: E402
+from edge_spine.outputs.drawing.raster import RasterCanvas  # noqa: E402
+from edge_spine.outputs.drawing.shading import largest_curve_tint, shade, span_across  # noqa: E402
 from edge_spine.preprocessing.body import Body, find_body  # noqa: E402
 from edge_spine.reconstruct import reconstruct  # noqa: E402
 from edge_spine.result import NOTICE, SpineResult  # noqa: E402
@@ -108,10 +109,10 @@ def examples(estimator: SpineEstimator, seeds: Sequence[int]) -> list[Example]:
     return sorted(rows, key=lambda row: row.truth.measurements.max_cobb_deg)
 
 
-def draw(rows: Sequence[Example]) -> Canvas:
+def draw(rows: Sequence[Example]) -> RasterCanvas:
     """Draw one row for each example, all spines to one scale."""
     height = _HEAD + len(rows) * (_ROW + _GAP) - _GAP + _FOOT
-    canvas = Canvas(WIDTH, height, palette.BACKGROUND)
+    canvas = RasterCanvas(WIDTH, height, palette.BACKGROUND)
     _head_and_foot(canvas, rows)
     scale = _shared_scale(rows)
     for index, row in enumerate(rows):
@@ -192,7 +193,7 @@ def _shared_scale(rows: Sequence[Example]) -> float:
             scales.append(_CORONAL / (np.ptp(curves.coronal) + 2 * _AROUND_MM))
             scales.append(_SAGITTAL / (np.ptp(curves.sagittal) + 2 * _AROUND_MM))
             for azimuth in panels.SURFACE_AZIMUTHS:
-                left, right = panels.span_across(result, azimuth)
+                left, right = span_across(result, azimuth)
                 scales.append(_SURFACE / (right - left + 8))
     return float(min(scales))
 
@@ -272,9 +273,9 @@ def _surface_panels(canvas: Canvas, box: Box, row: Example, scale: float) -> Non
     left = box.x
     for azimuth in panels.SURFACE_AZIMUTHS:
         for result, name in ((row.truth, "truth"), (row.found, "found")):
-            across = columns + sum(panels.span_across(result, azimuth)) / 2
+            across = columns + sum(span_across(result, azimuth)) / 2
             brightness, coverage = shade(result.spine, azimuth, z, across)
-            tint = panels.largest_curve_tint(result, z)
+            tint = largest_curve_tint(result, z)
             lit = (brightness * coverage)[..., np.newaxis] * tint[:, np.newaxis, ::-1]
             part = Box(left, box.y, _SURFACE, box.height)
             canvas.paste(part, np.minimum(lit, 255).astype(np.uint8))

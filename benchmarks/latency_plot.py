@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_spine.outputs.drawing import palette
 from edge_spine.outputs.drawing.canvas import Box, Canvas
+from edge_spine.outputs.drawing.raster import RasterCanvas
 
 WIDTH, HEIGHT = 1100, 620
 _MARGIN, _LABELS, _ROW, _BINS = 28, 230, 42, 80
@@ -23,7 +24,7 @@ _BARS = (
 )
 
 
-def draw(report: dict[str, Any], path: Path) -> Canvas:
+def draw(report: dict[str, Any], path: Path) -> RasterCanvas:
     """Write the plot as PNG and return its canvas.
 
     Raises
@@ -31,7 +32,7 @@ def draw(report: dict[str, Any], path: Path) -> Canvas:
     OSError
         The file cannot be written.
     """
-    canvas = Canvas(WIDTH, HEIGHT, palette.BACKGROUND)
+    canvas = RasterCanvas(WIDTH, HEIGHT, palette.BACKGROUND)
     found = report["machine"]
     canvas.text("One scan in a warm process", _MARGIN, 44, 24, palette.TEXT, bold=True)
     canvas.text(

@@ -1,4 +1,4 @@
-"""Two scans of one person: what has changed, beside how much two readings of one spine differ."""
+"""Compare the measurements of two scans of one person with the error between two readings of one spine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 from edge_spine.measure import MIN_CURVE_DEG, LevelledCurve
+from edge_spine.quantities import QUANTITIES
 from edge_spine.result import NOTICE, SpineResult
 
 if TYPE_CHECKING:
@@ -16,28 +17,33 @@ SCHEMA = "edge-spine/comparison/1"
 # Repeated readings of DXA scans: 95 % of the differences are below 6.2 degrees (PMC10198858), and the field counts
 # a change below 6 as none.
 ERROR_DEG = 6.0
-# Two curves are the same one where they bend to the same side and share so much of the shorter one's length.
+# Two curves are one and the same where they bend to the same side and share this part of the shorter one's length.
 _SHARED = 0.5
+# The quantities that are compared beside the angles of the lateral curves, in the order of the table.
+_COMPARED = (
+    *("kyphosis_t4_t12_deg", "lordosis_l1_l5_deg"),
+    *("max_lateral_deviation_mm", "centreline_length_mm", "volume_ml"),
+)
 
 Person = Literal["same", "different", "unknown"]
 
 
 @dataclass(frozen=True)
 class Change:
-    """One measurement in both scans.
+    """The change of one measurement.
 
     Attributes
     ----------
     name, unit : str
-        What it is, as in result.json, and its unit.
+        Name in result.json, and unit.
     before, after : float or None
-        None where a lateral curve is below `MIN_CURVE_DEG` in that scan.
+        Values; None where a lateral curve is below `MIN_CURVE_DEG` in that scan.
     change : float
-        After less before; a curve that is missing counts as `MIN_CURVE_DEG`, the most it can have been.
+        `after` minus `before`; a missing curve counts as `MIN_CURVE_DEG`, the most that it can be.
     error : float or None
-        Below this a change means nothing; None where nobody has measured it.
+        Measurement error: smaller changes mean nothing. None where it is unknown.
     beyond_error : bool or None
-        Whether the change is larger; None where the error is not known.
+        Whether the change is larger than the error; None where the error is unknown.
     """
 
     name: str
@@ -50,7 +56,7 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """The error in words."""
+        """Return how the change compares with the error, in words."""
         if self.error is None:
             return "not known"
         return f"{'beyond' if self.beyond_error else 'within'} {self.error:g} {self.unit}"
@@ -58,18 +64,18 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two results and what has changed between them.
+    """Two results and the changes between them.
 
     Attributes
     ----------
     before, after : SpineResult
-        In the order in which they were given.
+        The results, in the order in which they were given.
     changes : tuple of Change
         Lateral curves first, largest first.
     person : {"same", "different", "unknown"}
-        What the two headers say of whose they are.
+        Whether the two headers name the same person.
     interval_days : int or None
-        From the first study's date to the second's; None where a header has none.
+        Days from the date of the first study to that of the second; None where a header has no date.
     """
 
     before: SpineResult
@@ -79,7 +85,7 @@ class Comparison:
     interval_days: int | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, numbers with three decimals; schema "edge-spine/comparison/1"."""
+        """Return plain values in the schema "edge-spine/comparison/1", numbers with three decimals."""
         return {
             "schema": SCHEMA,
             "before": self.before.scan.source,
@@ -95,7 +101,7 @@ class Comparison:
         }
 
     def table(self) -> str:
-        """Return the changes as lines of text."""
+        """Return the changes as a table of text."""
         lines = [f"{'':32}{'before':>10}{'after':>10}{'change':>10}   error"]
         for change in self.changes:
             values = (
@@ -106,12 +112,12 @@ class Comparison:
 
 
 def compare(before: SpineResult, after: SpineResult) -> Comparison:
-    """Compare two results of one model.
+    """Compare two results.
 
     Parameters
     ----------
     before, after : SpineResult
-        Of one person, in the order of their dates.
+        Results of one person and one model, in the order of their dates.
 
     Returns
     -------
@@ -122,15 +128,9 @@ def compare(before: SpineResult, after: SpineResult) -> Comparison:
         _angle("max_cobb_deg", first.max_cobb_deg, second.max_cobb_deg),
         *(_curve_change(*pair) for pair in paired_curves(first.scoliosis_curves, second.scoliosis_curves)),
     ]
-    for name, unit in (
-        ("kyphosis_t4_t12_deg", "deg"),
-        ("lordosis_l1_l5_deg", "deg"),
-        ("max_lateral_deviation_mm", "mm"),
-        ("centreline_length_mm", "mm"),
-        ("volume_ml", "ml"),
-    ):
+    for name in _COMPARED:
         old, new = float(getattr(first, name)), float(getattr(second, name))
-        changes.append(Change(name, unit, old, new, new - old, None, None))
+        changes.append(Change(name, QUANTITIES[name].unit, old, new, new - old, None, None))
     person, days = _whose(before.scan.header, after.scan.header)
     return Comparison(before, after, tuple(changes), person, days)
 
@@ -138,7 +138,7 @@ def compare(before: SpineResult, after: SpineResult) -> Comparison:
 def paired_curves(
     before: tuple[LevelledCurve, ...], after: tuple[LevelledCurve, ...]
 ) -> list[tuple[LevelledCurve | None, LevelledCurve | None]]:
-    """Pair the lateral curves of two spines: same side, most of the shorter one's length in common.
+    """Pair the lateral curves of two spines that bend to the same side and share half of the shorter one's length.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def paired_curves(
 
 
 def _overlap(one: LevelledCurve, other: LevelledCurve) -> float:
-    """Share of the shorter curve that lies along the other one; 0 for opposite sides."""
+    """Return the share of the shorter curve that lies along the other one; 0 for opposite sides."""
     if one.side != other.side:
         return 0.0
     common = min(one.lower_end, other.lower_end) - max(one.upper_end, other.upper_end)
@@ -180,11 +180,11 @@ def _angle(name: str, before: float | None, after: float | None) -> Change:
 
 
 def _whose(before: Dataset | None, after: Dataset | None) -> tuple[Person, int | None]:
-    """Compare who the two headers name; nothing of it is kept."""
+    """Return whether two headers name the same person, and the days between their studies."""
     if before is None or after is None:
         return "unknown", None
     person: Person = "unknown"
-    # An empty value says nothing, and a name alone is written in too many ways.
+    # An empty value proves nothing, and names have too many spellings.
     for keyword in ("PatientID", "PatientBirthDate", "PatientSex"):
         pair = [str(header.get(keyword) or "").strip().upper() for header in (before, after)]
         if not all(pair):

@@ -1,12 +1,12 @@
-"""All that is known about one scan after the walk, and the schema of its JSON form."""
+"""The result of one scan, and the schema of its JSON form."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +15,24 @@ from edge_spine.bundle.bands import Bands, PopulationRange
 from edge_spine.measure import Measurements
 from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.quality import Quality
+from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, QUANTITIES
 from edge_spine.reconstruct import Curves, Spine
 from edge_spine.scan import Scan
 
 SCHEMA = "edge-spine/result/1"
 NOTICE = "Research use only. Not for diagnosis."
 STAGES = ("read", "preprocess", "infer", "reconstruct", "write", "total")
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpineResult:
-    """All that is known about one scan after the walk.
+    """The spine of one scan, its measurements and whether to trust them.
 
     Attributes
     ----------
     scan : Scan
-        What was read.
+        The scan that was read.
     prepared : Prepared
         The network's input and its place in the scan.
     curves : Curves
@@ -38,18 +40,17 @@ class SpineResult:
     spine : Spine
         The 3D centreline, cross-sections, surface and volume.
     measurements : Measurements
-        Angles and lengths.
+        Angles, lengths and volume.
     quality : Quality
-        Whether the result may be shown, and what to know about it.
+        Whether the result may be shown, and its flags.
     model : Mapping
         ``name``, ``version``, ``sha256`` (of the bundle's manifest), ``engine`` and ``precision``.
     timing_ms : Mapping
-        One time for each of `STAGES`; ``read`` and ``write`` are 0 until whoever reads or writes
-        adds them with `with_timing`.
+        One time for each of `STAGES`; ``read`` and ``write`` are 0 until `with_timing` sets them.
     band_90 : Bands, optional
         Half-widths (mm) of the 90 % band of each row's centre; None where the bundle has no calibration.
     population : PopulationRange, optional
-        Where 90 % of the model's population have the sagittal centre, mm; None where the bundle does not say.
+        Range (mm) of the sagittal centre in 90 % of the model's training population; None where the bundle has none.
     """
 
     scan: Scan
@@ -63,69 +64,39 @@ class SpineResult:
     band_90: Bands | None = None
     population: PopulationRange | None = None
 
+    _derived: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
+
+    def derived(self, make: Callable[[SpineResult], T]) -> T:
+        """Return `make(self)`, computed at the first call and kept with the result.
+
+        Parameters
+        ----------
+        make : callable
+            A function of a module. It must not use `timing_ms`: `with_timing` keeps what was computed.
+        """
+        if make not in self._derived:
+            self._derived[make] = make(self)
+        return cast(T, self._derived[make])
+
     def with_timing(self, **stages: float) -> SpineResult:
         """Return the same result with other times (ms) for the named stages, and their new total."""
         timing = {**self.timing_ms, **stages}
         timing["total"] = sum(timing[stage] for stage in STAGES if stage != "total")
-        return replace(self, timing_ms=timing)
+        timed = replace(self, timing_ms=timing)
+        object.__setattr__(timed, "_derived", self._derived)
+        return timed
+
+    def mesh(self) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """Return vertices and faces of the closed surface, see `Spine.mesh`; the arrays are read-only."""
+        return self.derived(_mesh)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values as the schema "edge-spine/result/1" wants them, with three decimals.
+        """Return plain values in the schema "edge-spine/result/1", numbers with three decimals.
 
-        Raises
-        ------
-        ValueError
-            A number is not finite.
+        Later calls return the same inner dictionaries and lists: copy before changing them.
         """
-        coronal, sagittal = _columns(self.curves.coronal), _columns(self.curves.sagittal)
-        measured = self.measurements
-        return {
-            "schema": SCHEMA,
-            "scan": {
-                "source": self.scan.source,
-                "sop_instance_uid": self.scan.sop_instance_uid,
-                "rows": int(self.scan.pixels.shape[0]),
-                "columns": int(self.scan.pixels.shape[1]),
-                # Scanned millimetres hang on these, so they keep more digits than what is measured.
-                "pixel_spacing_mm": [_rounded(value, 6) for value in self.scan.pixel_spacing_mm],
-                "model_pixel_mm": _rounded(self.prepared.model_pixel_mm, 6),
-                "crop_origin_px": [_rounded(value, 6) for value in self.prepared.crop_origin_px],
-            },
-            "model": dict(self.model),
-            "quality": {"accepted": bool(self.quality.accepted), "flags": list(self.quality.flags)},
-            "curves": {
-                "z": _row(self.curves.z),
-                "coronal": dict(zip(("left", "centre", "right"), coronal, strict=True)),
-                "sagittal": dict(zip(("anterior", "centre", "posterior"), sagittal, strict=True)),
-                "band_90": {
-                    "coronal": None if self.band_90 is None else _row(self.band_90.coronal),
-                    "sagittal": None if self.band_90 is None else _row(self.band_90.sagittal),
-                },
-            },
-            "measurements": {
-                "posture": measured.posture,
-                "max_cobb_deg": _rounded(measured.max_cobb_deg),
-                "scoliosis_curves": [
-                    {
-                        "cobb_deg": _rounded(curve.cobb_deg),
-                        "ferguson_deg": _rounded(curve.ferguson_deg),
-                        "side": curve.side,
-                        "apex_level": curve.apex_level,
-                        "upper_end_level": curve.upper_end_level,
-                        "lower_end_level": curve.lower_end_level,
-                    }
-                    for curve in measured.scoliosis_curves
-                ],
-                "kyphosis_t4_t12_deg": _rounded(measured.kyphosis_t4_t12_deg),
-                "lordosis_l1_l5_deg": _rounded(measured.lordosis_l1_l5_deg),
-                "plane_of_maximal_curvature_deg": _rounded(measured.plane_of_maximal_curvature_deg),
-                "centreline_length_mm": _rounded(measured.centreline_length_mm),
-                "max_lateral_deviation_mm": _rounded(measured.max_lateral_deviation_mm),
-                "volume_ml": _rounded(measured.volume_ml),
-            },
-            "timing_ms": {stage: _rounded(self.timing_ms[stage]) for stage in STAGES},
-            "notice": NOTICE,
-        }
+        timing = {stage: _rounded(self.timing_ms[stage]) for stage in STAGES}
+        return {**self.derived(_values), "timing_ms": timing, "notice": NOTICE}
 
     def to_json(self) -> str:
         """Return `to_dict` as one JSON object.
@@ -139,10 +110,57 @@ class SpineResult:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) that every result.json is valid against."""
+    """Return the JSON Schema (draft 2020-12) of result.json."""
     text = files("edge_spine").joinpath("result.schema.json").read_text(encoding="utf-8")
     parsed: dict[str, Any] = json.loads(text)
     return parsed
+
+
+def _mesh(result: SpineResult) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    vertices, faces = result.spine.mesh()
+    vertices.setflags(write=False)
+    faces.setflags(write=False)
+    return vertices, faces
+
+
+def _values(result: SpineResult) -> dict[str, Any]:
+    """Return the parts of `SpineResult.to_dict` that do not depend on the time that it took."""
+    scan, curves, band = result.scan, result.curves, result.band_90
+    numbers = {name: _rounded(getattr(result.measurements, name)) for name in QUANTITIES}
+    return {
+        "schema": SCHEMA,
+        "scan": {
+            "source": scan.source,
+            "sop_instance_uid": scan.sop_instance_uid,
+            "rows": int(scan.pixels.shape[0]),
+            "columns": int(scan.pixels.shape[1]),
+            # An error in these grows with the distance from the first pixel, so they keep more digits.
+            "pixel_spacing_mm": [_rounded(value, 6) for value in scan.pixel_spacing_mm],
+            "model_pixel_mm": _rounded(result.prepared.model_pixel_mm, 6),
+            "crop_origin_px": [_rounded(value, 6) for value in result.prepared.crop_origin_px],
+        },
+        "model": dict(result.model),
+        "quality": {"accepted": bool(result.quality.accepted), "flags": list(result.quality.flags)},
+        "curves": {
+            "z": _row(curves.z),
+            "coronal": dict(zip(("left", "centre", "right"), map(_row, curves.coronal.T), strict=True)),
+            "sagittal": dict(zip(("anterior", "centre", "posterior"), map(_row, curves.sagittal.T), strict=True)),
+            "band_90": {
+                "coronal": None if band is None else _row(band.coronal),
+                "sagittal": None if band is None else _row(band.sagittal),
+            },
+        },
+        "measurements": {
+            "posture": result.measurements.posture,
+            "max_cobb_deg": numbers.pop("max_cobb_deg"),
+            "scoliosis_curves": [
+                {name: _rounded(getattr(curve, name)) for name in CURVE_QUANTITIES}
+                | {name: getattr(curve, name) for name in CURVE_NAMES}
+                for curve in result.measurements.scoliosis_curves
+            ],
+            **numbers,
+        },
+    }
 
 
 def _rounded(value: float, digits: int = 3) -> float:
@@ -153,7 +171,3 @@ def _rounded(value: float, digits: int = 3) -> float:
 def _row(values: NDArray[np.floating[Any]]) -> list[float]:
     rounded: list[float] = (np.round(values.astype(np.float64), 3) + 0.0).tolist()
     return rounded
-
-
-def _columns(values: NDArray[np.floating[Any]]) -> list[list[float]]:
-    return [_row(values[:, column]) for column in range(values.shape[1])]

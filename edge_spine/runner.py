@@ -1,4 +1,4 @@
-"""One scan from its file to its outputs, whatever happens on the way: the step that every verb repeats."""
+"""Process one scan from its file to its outputs, and report what happened."""
 
 from __future__ import annotations
 
@@ -22,7 +22,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Report:
-    """What became of one scan: the fields of a line of ``--json``."""
+    """The outcome of one scan: the fields of a line of ``--json``.
+
+    Attributes
+    ----------
+    source : str
+        Name of the scan.
+    status : {"done", "refused", "failed"}
+        Outcome.
+    code : str or None
+        Code of the refusal.
+    message : str
+        A sentence that begins with the name of the scan.
+    outputs : list of str
+        Paths of the written files.
+    timing_ms : dict
+        Times as in `SpineResult.timing_ms`.
+    """
 
     source: str
     status: str = "failed"
@@ -32,7 +48,7 @@ class Report:
     timing_ms: dict[str, float] = field(default_factory=dict)
 
     def line(self) -> str:
-        """Return it as a line for people; `message` names the file already."""
+        """Return the outcome as a line of text."""
         code = f" ({self.code})" if self.code else ""
         return f"{self.status}{code}: {self.message}"
 
@@ -46,26 +62,26 @@ def process(
     *,
     raise_storage: bool = False,
 ) -> Report:
-    """Take one scan from its file to its outputs; only an interruption gets out, and an OSError where that is wanted.
+    """Read, estimate and write one scan; errors become a report.
 
     Parameters
     ----------
     source : str
-        What messages call it.
+        Name of the scan in messages.
     estimator : SpineEstimator
-        Loaded.
+        The loaded model.
     read, write : callable
-        The first and the last step; `write` returns the result with its times, and the files.
+        The first and the last step. `write` returns the result with its times, and the written files.
     place : object
-        Where the outputs are, for the message; nothing where that says nothing.
+        Place of the outputs, for the message; "" for none.
     raise_storage : bool
-        Let an OSError of `write` out, for callers that can wait until there is room again.
+        Whether to raise an OSError, for callers that wait until the storage works again.
 
     Returns
     -------
     Report
-        With status "done", "refused" (and a code) or "failed". Its message never quotes an exception's own words,
-        which may hold what stands in the file.
+        Status "done", "refused" (with a code) or "failed". The message never quotes an unexpected exception, whose
+        text may hold values of the file.
     """
     from edge_spine.result import STAGES
 

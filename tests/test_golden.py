@@ -82,7 +82,7 @@ def outputs(result: SpineResult, monkeypatch: pytest.MonkeyPatch) -> dict[str, s
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     fixed = replace(result, timing_ms=dict.fromkeys(STAGES, 1.0))
     files = {name: digest(form.render(fixed)) for name, form in FORMATS.items()}
-    return files | {f"dicom {kind}": digest(render(fixed)) for kind, render in DICOM_OBJECTS.items()}
+    return files | {f"dicom {kind}": digest(form.render(fixed)) for kind, form in DICOM_OBJECTS.items()}
 
 
 def test_the_bundled_scan(golden: dict[str, Any], estimator: SpineEstimator, monkeypatch: pytest.MonkeyPatch) -> None:

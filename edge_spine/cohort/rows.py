@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, QUANTITIES
 from edge_spine.result import STAGES
 from edge_spine.runner import Report
 from edge_spine.version import __version__
@@ -19,24 +20,20 @@ if TYPE_CHECKING:
 # Codes of failures, which have no refusal code.
 FAILED, WORKER_DIED = "failed", "worker-died"
 _MODEL = ("name", "version", "sha256", "engine", "precision")
-_ANGLES = ("max_cobb_deg", "kyphosis_t4_t12_deg", "lordosis_l1_l5_deg", "plane_of_maximal_curvature_deg")
-_SIZES = ("centreline_length_mm", "max_lateral_deviation_mm", "volume_ml")
-_CURVE_NUMBERS, _CURVE_NAMES = (
-    ("cobb_deg", "ferguson_deg"),
-    ("side", "apex_level", "upper_end_level", "lower_end_level"),
-)
+_ANGLES = tuple(name for name, quantity in QUANTITIES.items() if quantity.unit == "deg")
+_SIZES = tuple(name for name in QUANTITIES if name not in _ANGLES)
 _CORONAL, _SAGITTAL = ("left", "centre", "right"), ("anterior", "centre", "posterior")
 
 TEXTS = (
     *("id", "path", "entry", "status", "code", "message", "sop_instance_uid"),
     *(f"model_{name}" for name in _MODEL),
     "edge_spine_version",
-    *(f"largest_curve_{name}" for name in _CURVE_NAMES),
+    *(f"largest_curve_{name}" for name in CURVE_NAMES),
 )
 NUMBERS = (
     *("row_spacing_mm", "column_spacing_mm"),
     *_ANGLES,
-    *(f"largest_curve_{name}" for name in _CURVE_NUMBERS),
+    *(f"largest_curve_{name}" for name in CURVE_QUANTITIES),
     *_SIZES,
     *(f"{stage}_ms" for stage in STAGES),
 )
@@ -91,8 +88,8 @@ def row_of(scan_id: str, path: str, entry: str | None, report: Report, result: S
     row["scoliosis_curves"] = len(measured.scoliosis_curves)
     if measured.scoliosis_curves:
         largest = measured.scoliosis_curves[0]
-        row |= {f"largest_curve_{name}": float(getattr(largest, name)) for name in _CURVE_NUMBERS}
-        row |= {f"largest_curve_{name}": str(getattr(largest, name)) for name in _CURVE_NAMES}
+        row |= {f"largest_curve_{name}": float(getattr(largest, name)) for name in CURVE_QUANTITIES}
+        row |= {f"largest_curve_{name}": str(getattr(largest, name)) for name in CURVE_NAMES}
     row["z_mm"] = _floats(result.curves.z)
     for view, names in (("coronal", _CORONAL), ("sagittal", _SAGITTAL)):
         for name, column in zip(names, getattr(result.curves, view).T, strict=True):

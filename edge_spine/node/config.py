@@ -10,17 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pydicom.uid import (
-    Comprehensive3DSRStorage,
-    EncapsulatedPDFStorage,
-    EncapsulatedSTLStorage,
-    SecondaryCaptureImageStorage,
-)
+import pydicom.uid
 
 from edge_spine.bundle.load import MODELS
 from edge_spine.engines import ENGINES, PRECISIONS
 from edge_spine.errors import UsageError
 from edge_spine.node.outbox import Backoff
+from edge_spine.outputs.registry import DICOM_OBJECTS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,11 +24,8 @@ else:
     import tomli as tomllib
 
 # Kinds of results and their SOP classes.
-RESULTS = {
-    "sr": Comprehensive3DSRStorage,
-    "sc": SecondaryCaptureImageStorage,
-    "stl": EncapsulatedSTLStorage,
-    "pdf": EncapsulatedPDFStorage,
+RESULTS: dict[str, pydicom.uid.UID] = {
+    name: getattr(pydicom.uid, known.storage_class) for name, known in DICOM_OBJECTS.items()
 }
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -122,7 +122,7 @@ class Node:
         key = Path(claim.name).stem
 
         def write(result: SpineResult) -> tuple[SpineResult, list[Path]]:
-            objects = {f"{n}-{name}": DICOM_OBJECTS[name](result) for n, name in enumerate(self._config.results)}
+            objects = {f"{n}-{name}": DICOM_OBJECTS[name].render(result) for n, name in enumerate(self._config.results)}
             self._outbox.put(key, objects)
             return result, []
 

@@ -1,4 +1,4 @@
-"""Two scans of one person on a page: both coronal views, both inferred side views, and what has changed."""
+"""comparison.png: both coronal views, both inferred side views and the changes between two scans of one person."""
 
 from __future__ import annotations
 
@@ -10,24 +10,16 @@ from numpy.typing import NDArray
 
 from edge_spine.outputs.drawing import palette, panels
 from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, MillimetreView
-from edge_spine.preprocessing.body import find_body
+from edge_spine.outputs.drawing.page import Page
+from edge_spine.outputs.drawing.raster import RasterCanvas, encode
+from edge_spine.quantities import QUANTITIES
 
 if TYPE_CHECKING:
     from edge_spine.comparison import Change, Comparison
     from edge_spine.result import SpineResult
 
-WIDTH, HEIGHT = 1600, 1000
-_MARGIN, _GAP, _TOP, _BOTTOM = 24, 14, 76, 946
-_VIEW, _OVERLAY = 352, 210
+PAGE = Page(1600, 1000, 24, 14, 90, 946, (352, 352, 210, 210), head=48, foot=979)
 BEFORE, AFTER = palette.SKY, palette.ORANGE
-_NAMES = {
-    "max_cobb_deg": "Largest Cobb angle",
-    "kyphosis_t4_t12_deg": "Kyphosis T4 to T12",
-    "lordosis_l1_l5_deg": "Lordosis L1 to L5",
-    "max_lateral_deviation_mm": "Lateral deviation, mm",
-    "centreline_length_mm": "Length T1 to L5, mm",
-    "volume_ml": "Volume, ml",
-}
 _ROWS = 13
 _PERSONS = {
     "same": "Both scans name the same person.",
@@ -37,40 +29,35 @@ _PERSONS = {
 
 
 def render(comparison: Comparison) -> bytes:
-    """Return the page as PNG, 1600 x 1000 pixels.
+    """Return the comparison as PNG, 1600 x 1000 pixels.
 
     Raises
     ------
     RuntimeError
         OpenCV cannot encode the picture.
     """
-    done, encoded = cv2.imencode(".png", draw(comparison).image, [cv2.IMWRITE_PNG_COMPRESSION, 3])
-    if not done:
-        raise RuntimeError("OpenCV could not encode the comparison as PNG")
-    return encoded.tobytes()
+    return encode(draw(comparison).image, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 3])
 
 
-def draw(comparison: Comparison) -> Canvas:
-    """Return the page as a canvas, which knows where each text stands."""
-    canvas = Canvas(WIDTH, HEIGHT, palette.BACKGROUND)
-    name = canvas.text("edge-spine", _MARGIN, 48, 30, palette.TEXT, bold=True)
-    canvas.text("change between two scans", name.right + 16, 48, 19, palette.QUIET)
-    canvas.text("Research use only. Not for diagnosis.", _MARGIN, 979, 19, palette.ORANGE, bold=True)
+def draw(comparison: Comparison) -> RasterCanvas:
+    """Draw the page."""
+    canvas, cards = RasterCanvas(PAGE.width, PAGE.height, palette.BACKGROUND), PAGE.cards()
+    PAGE.draw_head(canvas, "change between two scans")
     model = comparison.after.model
-    about = (
-        f"{model['name']} {model['version']},  {model['engine']} {model['precision']},  model {model['sha256'][:12]}"
+    PAGE.draw_foot(
+        canvas,
+        f"{model['name']} {model['version']},  {model['engine']} {model['precision']},  model {model['sha256'][:12]}",
     )
-    canvas.text(about, WIDTH - _MARGIN, 979, 16, palette.QUIET, align="right")
-
-    cards = _cards(canvas)
+    for card in cards:
+        canvas.card(card, palette.CARD)
     views = [panels.shared_view(result, [cards[0], cards[0], cards[2]]) for result in _both(comparison)]
-    # One scale for both, or a change of the picture's scale would look like one of the spine.
+    # One scale for both: otherwise a change of scale would look like a change of the spine.
     scale = min(view.px_per_mm for view in views)
     for card, result, colour, title in zip(
         cards, _both(comparison), (BEFORE, AFTER), ("Before", "After"), strict=False
     ):
         view = _centred(panels.picture_box(card), result.curves.coronal, result.curves.z, scale)
-        panels.coronal_panel(canvas, card, result, find_body(result.scan.pixels, result.scan.source), view)
+        panels.coronal_panel(canvas, card, result, view)
         canvas.fill(Box(card.x, card.y, card.width, 4), colour)
         box = canvas.text(title, card.x + panels.PAD, card.y - 8, 15, colour, bold=True)
         canvas.text(
@@ -86,17 +73,6 @@ def _both(comparison: Comparison) -> tuple[SpineResult, SpineResult]:
     return comparison.before, comparison.after
 
 
-def _cards(canvas: Canvas) -> list[Box]:
-    widths = [_VIEW, _VIEW, _OVERLAY, _OVERLAY]
-    widths.append(WIDTH - 2 * _MARGIN - sum(widths) - len(widths) * _GAP)
-    left, boxes = _MARGIN, []
-    for width in widths:
-        boxes.append(Box(left, _TOP + 14, width, _BOTTOM - _TOP - 14))
-        canvas.card(boxes[-1], palette.CARD)
-        left += width + _GAP
-    return boxes
-
-
 def _centred(box: Box, across: NDArray[np.float64], z: NDArray[np.float64], px_per_mm: float) -> MillimetreView:
     left, right, top, bottom = across.min(), across.max(), z.max(), z.min()
     return MillimetreView(
@@ -110,7 +86,7 @@ def _centred(box: Box, across: NDArray[np.float64], z: NDArray[np.float64], px_p
 def _overlay(
     canvas: Canvas, card: Box, comparison: Comparison, px_per_mm: float, plane: str, title: str, sides: tuple[str, str]
 ) -> None:
-    """Draw both centrelines from one point: the lower end, where L5 stands on the pelvis."""
+    """Draw both centrelines with their lower ends, the bottom of L5, at one point."""
     panels.title(canvas, card, title, "inferred" if plane == "sagittal" else "")
     box = panels.picture_box(card)
     canvas.fill(box, palette.BLACK)
@@ -150,7 +126,10 @@ def _changes(canvas: Canvas, card: Box, comparison: Comparison) -> None:
 
 
 def _row(canvas: Canvas, change: Change, left: int, columns: tuple[int, int, int], y: int) -> int:
-    name = _NAMES.get(change.name, change.name.replace("cobb_deg ", "Curve to the ").replace(" apex", ", apex"))
+    if (quantity := QUANTITIES.get(change.name)) is None:
+        name = change.name.replace("cobb_deg ", "Curve to the ").replace(" apex", ", apex")
+    else:
+        name = quantity.label if quantity.unit == "deg" else f"{quantity.label}, {quantity.unit}"
     beyond = bool(change.beyond_error)
     canvas.text(name, left, y, 15, palette.TEXT if beyond else palette.QUIET)
     canvas.text(

@@ -1,4 +1,4 @@
-"""The curves as a table, one line for each of the network's rows, from the head down."""
+"""curves.csv: the curves as a table, one line for each row of the network, from the head down."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ HEADER = (
 def render(result: SpineResult) -> bytes:
     """Return the curves of result.json as CSV (RFC 4180, UTF-8) with three decimals.
 
-    "left" and "right" are the image's, as in result.json. The two bands are half-widths, empty where the
-    bundle has no calibration. Nothing in it comes from the file's name or header, so that no cell can be a
-    formula.
+    "left" and "right" are those of the image, as in result.json. The bands are half-widths, empty where the bundle has
+    no calibration. No cell comes from the file's name or header, so that none can be a formula.
     """
     curves, bands = result.curves, result.band_90
     measured = np.column_stack([curves.z, curves.coronal, curves.sagittal])

@@ -1,13 +1,14 @@
-"""Encapsulated documents: the surface as STL, and a report as PDF."""
+"""DICOM objects that hold a file: the surface as STL and the report as PDF."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
-from pydicom.uid import EncapsulatedPDFStorage, EncapsulatedSTLStorage
 
 from edge_spine.outputs import stl
+from edge_spine.outputs.dicom import codes
+from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.identity import Identity, finished, identify, source_reference, source_series
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 def encapsulated_stl(result: SpineResult) -> bytes:
     """Return the surface (mm, LPS) as an Encapsulated STL (PS3.3 A.85.1).
 
-    Its frame of reference is its own, shared with the 3D centreline of the structured report: DXA has no
-    3D patient frame.
+    It shares its frame of reference with the 3D centreline of the structured report alone: DXA defines no 3D patient
+    frame.
 
     Raises
     ------
@@ -27,15 +28,20 @@ def encapsulated_stl(result: SpineResult) -> bytes:
     """
     identity = identify(result)
     dataset = _document(identity, stl.render(result), "model/stl", "3D surface of the spine, inferred, not seen")
-    dataset.SOPClassUID = EncapsulatedSTLStorage
     dataset.Modality = "M3D"
-    # The surface names nobody.
     dataset.BurnedInAnnotation = "NO"
     dataset.FrameOfReferenceUID = identity.uid("frame-of-reference")
     dataset.PositionReferenceIndicator = ""
-    dataset.MeasurementUnitsCodeSequence = [_millimetre()]
+    dataset.MeasurementUnitsCodeSequence = [coded_item(codes.MILLIMETRE)]
     dataset.ReferencedSeriesSequence = [source_series(identity)]
     return finished(dataset, identity, result, "stl", must_be_dated=False)
+
+
+def encapsulated_report(result: SpineResult) -> bytes:
+    """Return report.pdf as an Encapsulated PDF; see `encapsulated_pdf`."""
+    from edge_spine.outputs import report_pdf
+
+    return encapsulated_pdf(result, report_pdf.render(result))
 
 
 def encapsulated_pdf(result: SpineResult, pdf: bytes) -> bytes:
@@ -44,9 +50,9 @@ def encapsulated_pdf(result: SpineResult, pdf: bytes) -> bytes:
     Parameters
     ----------
     result : SpineResult
-        What the report is about.
+        The result that the report shows.
     pdf : bytes
-        A PDF file. Same bytes in give same bytes out.
+        A PDF file. The same bytes give the same object.
 
     Raises
     ------
@@ -56,13 +62,12 @@ def encapsulated_pdf(result: SpineResult, pdf: bytes) -> bytes:
         `pdf` is no PDF file.
     """
     if not pdf.startswith(b"%PDF-"):
-        raise ValueError("a PDF file begins with %PDF-; these bytes do not")
+        raise ValueError("the bytes do not begin with %PDF-; give a PDF file")
     identity = identify(result)
     dataset = _document(identity, pdf, "application/pdf", "Spine from one DXA image, report")
-    dataset.SOPClassUID = EncapsulatedPDFStorage
     dataset.Modality = "DOC"
     dataset.ConversionType = "WSD"
-    # Unknown here, and a report may name the patient: the careful answer.
+    # The report shows the name of the scan's file, which may name the patient.
     dataset.BurnedInAnnotation = "YES"
     return finished(dataset, identity, result, "pdf", must_be_dated=False)
 
@@ -78,11 +83,3 @@ def _document(identity: Identity, content: bytes, media_type: str, title: str) -
     dataset.EncapsulatedDocumentLength = len(content)
     dataset.SourceInstanceSequence = [source_reference(identity)]
     return dataset
-
-
-def _millimetre() -> Dataset:
-    item = Dataset()
-    item.CodeValue = "mm"
-    item.CodingSchemeDesignator = "UCUM"
-    item.CodeMeaning = "mm"
-    return item

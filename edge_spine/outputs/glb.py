@@ -1,4 +1,4 @@
-"""The surface as glTF 2.0 in one binary file, for Blender, browsers and slides: coloured, and upright."""
+"""spine.glb: the coloured surface as binary glTF 2.0, for Blender, browsers and slides."""
 
 from __future__ import annotations
 
@@ -8,30 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.measure import row_levels
-from edge_spine.outputs.drawing.panels import largest_curve_tint
+from edge_spine.outputs.drawing.shading import largest_curve_tint
 from edge_spine.reconstruct import RING_POINTS
+from edge_spine.result import NOTICE
 from edge_spine.vertebrae import LEVELS
 
 if TYPE_CHECKING:
     from edge_spine.result import SpineResult
 
-# Metres, +X to the patient's left, +Y to the head, +Z to the front: a rotation, so that sides stay sides.
+# Metres, +X to the patient's left, +Y to the head, +Z to the front: a rotation, which keeps left and right.
 GLTF_FROM_LPS_MM = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]) / 1000
-# Every other vertebra is so much darker, seen in grey as well.
+# Brightness of every other vertebra, low enough to show in grey.
 _DARKER = 0.74
 
 
 def render(result: SpineResult) -> bytes:
-    """Return the closed surface as GLB, banded by estimated vertebral level.
+    """Return the closed surface as GLB, light and dark by estimated vertebral level.
 
-    The place of each point is that of spine.ply, in metres and glTF's axes: `GLTF_FROM_LPS_MM`. The surface is
-    all there is in it: MeshLab 2025.07 crashes where a file has a line as well.
+    The points are those of spine.ply in metres and glTF's axes, by `GLTF_FROM_LPS_MM`. The file holds no lines, since
+    MeshLab 2025.07 crashes on them.
     """
     import trimesh
 
-    from edge_spine.result import NOTICE
-
-    vertices, faces = result.spine.mesh()
+    vertices, faces = result.mesh()
     scene = trimesh.Scene()
     scene.add_geometry(
         trimesh.Trimesh(
@@ -57,7 +56,7 @@ def render(result: SpineResult) -> bytes:
         tree["asset"] |= {"generator": "edge-spine, trimesh", "copyright": NOTICE, "extras": extras}
         tree["materials"] = [{"name": "bone", "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.6}}]
         tree["meshes"][0]["primitives"][0]["material"] = 0
-        # Blender shows the extras of a node, not those of the asset.
+        # Blender shows the extras of nodes, not those of the asset.
         for node in tree["nodes"]:
             node["extras"] = extras
 
@@ -67,8 +66,8 @@ def render(result: SpineResult) -> bytes:
 
 
 def smooth_normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Return unit normals (V, 3) of `Spine.mesh`: those of its side, and up or down at the centres of its ends."""
-    # The large triangles of the end caps would turn the normals of the rims upwards.
+    """Return unit normals (V, 3) of `Spine.mesh`: those of the side, and up and down at the centres of the caps."""
+    # The end caps are left out: their large triangles would tilt the normals of the rims.
     side = faces[: -2 * RING_POINTS]
     corners = vertices[side]
     across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -81,7 +80,7 @@ def smooth_normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> N
 
 
 def _vertex_colours(result: SpineResult) -> NDArray[np.uint8]:
-    """Return (V, 4) of red, green, blue and opacity, linear as glTF wants them."""
+    """Return red, green, blue and opacity, (V, 4) from 0 to 255, linear as glTF requires."""
     dark = np.array([LEVELS.index(level) % 2 for level in row_levels(result.spine)], bool)
     rows = largest_curve_tint(result, result.spine.centreline[:, 2])
     rows[dark] *= _DARKER

@@ -1,4 +1,4 @@
-"""The surface as binary PLY, the format that most mesh viewers read."""
+"""spine.ply: the surface as binary PLY, which most mesh viewers read."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _FACE = np.dtype([("count", "u1"), ("vertices", "<i4", (3,))])
 
 def render(result: SpineResult) -> bytes:
     """Return the closed surface of the spine as binary little-endian PLY, in mm in the LPS frame."""
-    vertices, faces = result.spine.mesh()
+    vertices, faces = result.mesh()
     header = (
         "ply\n"
         "format binary_little_endian 1.0\n"
         "comment edge-spine: millimetres, DICOM LPS (x to the left, y to posterior, z to the head)\n"
-        # what 3D Slicer writes and looks for
+        # 3D Slicer reads this comment.
         "comment SPACE=LPS\n"
         "comment Research use only. Not for diagnosis.\n"
         f"element vertex {len(vertices)}\n"

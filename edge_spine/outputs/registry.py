@@ -3,131 +3,102 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from edge_spine.errors import UsageError
+from edge_spine.files import write_files
 
 if TYPE_CHECKING:
     from edge_spine.result import SpineResult
 
 
-def _json(result: SpineResult) -> bytes:
-    from edge_spine.outputs.result_json import render
+@dataclass(frozen=True)
+class Writer:
+    """A function of this package that turns a `SpineResult` into the bytes of a file.
 
-    return render(result)
+    Attributes
+    ----------
+    target : str
+        "module:function"; the module is imported at the first call of `render`.
+    """
 
+    target: str
 
-def _ply(result: SpineResult) -> bytes:
-    from edge_spine.outputs.ply import render
-
-    return render(result)
-
-
-def _png(result: SpineResult) -> bytes:
-    from edge_spine.outputs.preview_png import render
-
-    return render(result)
-
-
-def _stl(result: SpineResult) -> bytes:
-    from edge_spine.outputs.stl import render
-
-    return render(result)
-
-
-def _glb(result: SpineResult) -> bytes:
-    from edge_spine.outputs.glb import render
-
-    return render(result)
-
-
-def _csv(result: SpineResult) -> bytes:
-    from edge_spine.outputs.curves_csv import render
-
-    return render(result)
-
-
-def _html(result: SpineResult) -> bytes:
-    from edge_spine.outputs.report_html import render
-
-    return render(result)
-
-
-def _pdf(result: SpineResult) -> bytes:
-    from edge_spine.outputs.report_pdf import render
-
-    return render(result)
-
-
-def _structured_report(result: SpineResult) -> bytes:
-    from edge_spine.outputs.structured_report import render
-
-    return render(result)
-
-
-def _secondary_capture(result: SpineResult) -> bytes:
-    from edge_spine.outputs.secondary_capture import render
-
-    return render(result)
-
-
-def _encapsulated_stl(result: SpineResult) -> bytes:
-    from edge_spine.outputs.encapsulated import encapsulated_stl
-
-    return encapsulated_stl(result)
-
-
-def _encapsulated_report(result: SpineResult) -> bytes:
-    from edge_spine.outputs.encapsulated import encapsulated_pdf
-
-    return encapsulated_pdf(result, FORMATS["pdf"].render(result))
+    def render(self, result: SpineResult) -> bytes:
+        """Return the bytes of the file."""
+        content: bytes = resolve_name(f"edge_spine.outputs.{self.target}")(result)
+        return content
 
 
 @dataclass(frozen=True)
-class OutputFormat:
-    """One way to write a result: the name of its file, the function that fills it, and what that function needs.
+class DicomObject(Writer):
+    """The writer of a DICOM file in Explicit VR Little Endian, which ``edge-spine node`` can send.
 
-    `needs` is a package that is not always installed and the extra of edge-spine that brings it.
+    Attributes
+    ----------
+    storage_class : str
+        Keyword of its SOP class.
+    series_number : int
+        Its Series Number.
+    """
+
+    storage_class: str
+    series_number: int
+
+
+@dataclass(frozen=True)
+class OutputFormat(Writer):
+    """The writer of one format.
+
+    Attributes
+    ----------
+    filename : str
+        Name of the file.
+    needs : (str, str), optional
+        A package that is not always installed, and the extra of edge-spine that installs it.
+    dicom : DicomObject, optional
+        The same content as a DICOM object.
     """
 
     filename: str
-    render: Callable[[SpineResult], bytes]
     needs: tuple[str, str] | None = None
+    dicom: DicomObject | None = None
 
 
-_HIGHDICOM = ("highdicom", "dicom")
-_REPORTLAB = ("reportlab", "report")
-_TRIMESH = ("trimesh", "report")
+_HIGHDICOM, _REPORTLAB, _TRIMESH = ("highdicom", "dicom"), ("reportlab", "report"), ("trimesh", "report")
+_SR = DicomObject("structured_report:render", "Comprehensive3DSRStorage", 98101)
+_SC = DicomObject("secondary_capture:render", "SecondaryCaptureImageStorage", 98102)
+_STL = DicomObject("encapsulated:encapsulated_stl", "EncapsulatedSTLStorage", 98103)
+_PDF = DicomObject("encapsulated:encapsulated_report", "EncapsulatedPDFStorage", 98104)
 FORMATS: dict[str, OutputFormat] = {
-    "json": OutputFormat("result.json", _json),
-    "ply": OutputFormat("spine.ply", _ply),
-    "png": OutputFormat("preview.png", _png),
-    "stl": OutputFormat("spine.stl", _stl),
-    "glb": OutputFormat("spine.glb", _glb, _TRIMESH),
-    "csv": OutputFormat("curves.csv", _csv),
-    "html": OutputFormat("report.html", _html),
-    "pdf": OutputFormat("report.pdf", _pdf, _REPORTLAB),
-    "sr": OutputFormat("spine.sr.dcm", _structured_report, _HIGHDICOM),
-    "sc": OutputFormat("preview.sc.dcm", _secondary_capture, _HIGHDICOM),
+    "json": OutputFormat("result_json:render", "result.json"),
+    "ply": OutputFormat("ply:render", "spine.ply"),
+    "png": OutputFormat("preview_png:render", "preview.png"),
+    "stl": OutputFormat("stl:render", "spine.stl", dicom=_STL),
+    "glb": OutputFormat("glb:render", "spine.glb", _TRIMESH),
+    "csv": OutputFormat("curves_csv:render", "curves.csv"),
+    "html": OutputFormat("report_html:render", "report.html"),
+    "pdf": OutputFormat("report_pdf:render", "report.pdf", _REPORTLAB, _PDF),
+    "sr": OutputFormat(_SR.target, "spine.sr.dcm", _HIGHDICOM, _SR),
+    "sc": OutputFormat(_SC.target, "preview.sc.dcm", _HIGHDICOM, _SC),
 }
 DEFAULT_FORMATS = ("json", "ply", "png")
-
-
-# What a node sends back: each function returns a whole DICOM file, Explicit VR Little Endian.
-DICOM_OBJECTS: dict[str, Callable[[SpineResult], bytes]] = {
-    "sr": _structured_report,
-    "sc": _secondary_capture,
-    "stl": _encapsulated_stl,
-    "pdf": _encapsulated_report,
-}
+# The DICOM objects of the formats, in the order of their Series Numbers.
+DICOM_OBJECTS: dict[str, DicomObject] = dict(
+    sorted(
+        ((name, known.dicom) for name, known in FORMATS.items() if known.dicom is not None),
+        key=lambda item: item[1].series_number,
+    )
+)
 
 
 def parse_formats(names: str) -> tuple[str, ...]:
-    """Read a list such as "json,png".
+    """Parse a list such as "json,png".
 
     Returns
     -------
@@ -159,17 +130,17 @@ def write_outputs(
     Parameters
     ----------
     result : SpineResult
-        What the estimator returned.
+        The result to write.
     folder : Path
-        Made where it does not exist; files in it with the same names are replaced.
+        Created where it does not exist; files in it with the same names are replaced.
     formats : sequence of str
         Keys of `FORMATS`.
 
     Returns
     -------
     result : SpineResult
-        The same with the time that writing took. result.json is a part of what is written, so the
-        time in it holds the making of the other files only.
+        The same with the time that writing took. In result.json this time holds the other formats only, since its
+        own is not over yet.
     paths : list of Path
         The written files.
 
@@ -178,10 +149,8 @@ def write_outputs(
     OSError
         A file cannot be written.
     OutputError
-        A DICOM result was asked for, and the scan is no DICOM file or lacks a UID; nothing is written.
+        A DICOM format is among `formats`, and the scan is no DICOM file or lacks a UID; nothing is written.
     """
-    from edge_spine.files import write_files
-
     started = time.perf_counter()
     contents = {FORMATS[name].filename: FORMATS[name].render(result) for name in formats if name != "json"}
     if "json" in formats:

@@ -1,4 +1,4 @@
-"""The report as one page of HTML that needs nothing else: pictures, measurements, and a 3D view that turns."""
+"""report.html: one self-contained page with pictures, measurements and an interactive 3D view."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING
 
-from edge_spine.outputs import preview_png as preview
+from edge_spine.outputs import preview_png
 from edge_spine.outputs.drawing import palette, panels
-from edge_spine.outputs.drawing.canvas import Box, Canvas
+from edge_spine.outputs.drawing.canvas import Box
 from edge_spine.outputs.drawing.end_lines import DRAWN_FROM_DEG
 from edge_spine.outputs.report.scene import plane_picture, scene
 from edge_spine.outputs.report.svg import SvgCanvas, data_uri
 from edge_spine.outputs.report.vector import PALETTE, PAPER, hexadecimal
 from edge_spine.outputs.wording import REMARK, SUBTITLE, TITLE, headline, origin, sections, verdict
-from edge_spine.preprocessing.body import find_body
+from edge_spine.result import NOTICE
 
 if TYPE_CHECKING:
-    from edge_spine.preprocessing.body import Body
     from edge_spine.result import SpineResult
 
 _LABELS = {
@@ -34,20 +33,17 @@ _LABELS = {
 
 
 def render(result: SpineResult) -> bytes:
-    """Return the report as UTF-8 HTML, self-contained; the same scan and model give the same bytes.
+    """Return the report as UTF-8 HTML.
 
-    It asks for nothing from anywhere, which its Content-Security-Policy enforces, and names no patient:
-    only the scan's file name.
+    The same scan and model give the same bytes. The page loads nothing, which its Content-Security-Policy enforces.
+    The name of the scan's file is on it, and nothing else that names the patient.
 
     Raises
     ------
     RuntimeError
         OpenCV cannot encode a picture.
     """
-    from edge_spine.result import NOTICE
-
     style, viewer = _style(), _asset("viewer.min.js")
-    body = find_body(result.scan.pixels, result.scan.source)
     page = Template(_asset("page.html")).substitute(
         policy=_policy(style, viewer),
         style=style,
@@ -60,24 +56,23 @@ def render(result: SpineResult) -> bytes:
         measurements=_measurements(result),
         remark=escape(REMARK),
         origin=escape(origin(result)),
-        plane=data_uri(plane_picture(result, body)),
-        # Inside a script element only "<" could end it.
+        plane=data_uri(plane_picture(result)),
+        # Only "<" can end a script element.
         scene=json.dumps(scene(result), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
-        **_panels(result, body),
+        **_panels(result),
     )
-    # A lone surrogate in a file's name has no place in UTF-8.
+    # A file's name may hold lone surrogates, which UTF-8 cannot encode.
     return page.encode("utf-8", "replace")
 
 
-def _panels(result: SpineResult, body: Body) -> dict[str, str]:
-    cards = preview.cards_of(Canvas(preview.WIDTH, preview.HEIGHT, palette.BACKGROUND))
-    own = [Box(0, 0, card.width, card.height) for card in cards]
+def _panels(result: SpineResult) -> dict[str, str]:
+    own = [Box(0, 0, card.width, card.height) for card in preview_png.PAGE.cards()]
     view = panels.shared_view(result, own)
     canvases = {name: SvgCanvas(card.width, card.height, name) for name, card in zip(_LABELS, own, strict=False)}
     for canvas in canvases.values():
         canvas.card(canvas.box, palette.CARD)
-    panels.scan_panel(canvases["scan"], own[0], result, body, view)
-    panels.coronal_panel(canvases["coronal"], own[1], result, body, view)
+    panels.scan_panel(canvases["scan"], own[0], result, view)
+    panels.coronal_panel(canvases["coronal"], own[1], result, view)
     panels.sagittal_panel(canvases["sagittal"], own[2], result, view)
     panels.surface_panel(canvases["surface"], own[3], result, view)
     return {name: canvas.element(_LABELS[name]) for name, canvas in canvases.items()}

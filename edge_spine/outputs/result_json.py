@@ -1,4 +1,4 @@
-"""result.json, after the schema of `edge_spine.result`."""
+"""result.json, in the schema of `edge_spine.result`."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 
 def render(result: SpineResult) -> bytes:
-    """Return a result as the bytes of result.json: UTF-8, one object, finite numbers only."""
+    """Return the result as one JSON object in UTF-8; a number that is not finite raises ValueError."""
     return (result.to_json() + "\n").encode()

@@ -1,4 +1,4 @@
-"""The preview as a Secondary Capture image, which every viewer shows."""
+"""preview.sc.dcm: the preview as a Secondary Capture image, which every DICOM viewer shows."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from highdicom.sc import SCImage
-from pydicom.dataset import Dataset
 
 from edge_spine.outputs import preview_png
+from edge_spine.outputs.dicom import codes
+from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.identity import CAUTION, MANUFACTURER, finished, identify, source_reference
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def render(result: SpineResult) -> bytes:
     """Return the preview as a Secondary Capture image (PS3.3 A.8.1), RGB, 1000 rows and 1600 columns.
 
-    It shows neither the file's name, which may name a patient, nor times.
+    It shows neither the name of the file, which may name a patient, nor times.
 
     Raises
     ------
@@ -42,22 +43,14 @@ def render(result: SpineResult) -> bytes:
     )
     image.ConversionType = "WSD"
     image.ImageType = ["DERIVED", "SECONDARY"]
-    # The page shows the body from several sides.
+    # Empty: the page shows the body from several sides.
     image.PatientOrientation = []
-    # It is no paired body part, which spares Laterality.
+    # An unpaired body part needs no Laterality.
     image.BodyPartExamined = "SPINE"
     image.BurnedInAnnotation = "NO"
     image.DerivationDescription = f"Preview of a 3D spine that was estimated from one DXA image. {CAUTION}"
     image.ImageComments = CAUTION
     source = source_reference(identity)
-    source.PurposeOfReferenceCodeSequence = [_source_image()]
+    source.PurposeOfReferenceCodeSequence = [coded_item(codes.SOURCE_IMAGE)]
     image.SourceImageSequence = [source]
     return finished(image, identity, result, "sc", must_be_dated=False)
-
-
-def _source_image() -> Dataset:
-    item = Dataset()
-    item.CodeValue = "121322"
-    item.CodingSchemeDesignator = "DCM"
-    item.CodeMeaning = "Source image for image processing operation"
-    return item

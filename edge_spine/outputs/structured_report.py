@@ -1,7 +1,7 @@
-r"""The measurements as a Comprehensive 3D SR after TID 1500.
+r"""spine.sr.dcm: the measurements as a Comprehensive 3D SR (TID 1500).
 
-All 2D coordinates are on the image as it is stored, also where the scan had to be turned for reading. 0\0 is the
-upper left corner of its first pixel (PS3.3 C.18.6), so the centre of that pixel is 0.5\0.5.
+2D coordinates are those of the stored image, before any turn at reading: column and row, with 0\0 at the upper left
+corner of the first pixel (PS3.3 C.18.6).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from edge_spine.outputs.dicom.identity import CAUTION, MANUFACTURER, Identity, d
 from edge_spine.outputs.dicom.values import REQUIRED
 from edge_spine.outputs.drawing.end_lines import end_lines
 from edge_spine.outputs.wording import side_view_worth
+from edge_spine.quantities import CURVE_QUANTITIES, QUANTITIES, SCHEME, Quantity
 from edge_spine.version import __version__
 from edge_spine.vertebrae import Part, fraction_of
 
@@ -52,6 +53,11 @@ if TYPE_CHECKING:
     from edge_spine.result import SpineResult
 
 _CONTAINS = "CONTAINS"
+# The numbers of the whole centreline, in the order of the report.
+_CENTRELINE = (
+    *("centreline_length_mm", "max_lateral_deviation_mm"),
+    *("plane_of_maximal_curvature_deg", "volume_ml"),
+)
 _FRAME = (
     "The 3D centreline is in a frame of reference of its own, in mm: x to the patient's left, y to posterior, z to "
     "the head; x and z from the centre of the image's first pixel when the head is up and the patient's right at "
@@ -75,7 +81,7 @@ def render(result: SpineResult) -> bytes:
     Returns
     -------
     bytes
-        A DICOM file, unverified; complete, since it says all that was found.
+        A DICOM file; the report is complete and unverified.
 
     Raises
     ------
@@ -106,7 +112,7 @@ def render(result: SpineResult) -> bytes:
         is_verified=False,
         coding_schemes=[
             CodingSchemeIdentificationItem(
-                codes.SCHEME, name="edge-spine", version=__version__, responsible_organization="edge-spine"
+                SCHEME, name="edge-spine", version=__version__, responsible_organization="edge-spine"
             )
         ],
     )
@@ -114,12 +120,12 @@ def render(result: SpineResult) -> bytes:
 
 
 def stored_points(result: SpineResult, x_mm: NDArray[np.float64], z_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    r"""Return where points lie on the stored image, as DICOM counts: 0\0 is its upper left corner.
+    r"""Return the coordinates of points on the stored image; 0\0 is its upper left corner.
 
     Parameters
     ----------
     result : SpineResult
-        For the scan's spacing and turn.
+        The result, for its scan's spacing and turn.
     x_mm, z_mm : (N,) array
         mm, as in `Curves`.
 
@@ -150,8 +156,8 @@ class _Groups:
         lateral = [self._lateral_curve(number, curve) for number, curve in enumerate(measured)]
         return [
             *lateral,
-            self._sagittal_curve("kyphosis T4-T12", codes.KYPHOSIS, "kyphosis_t4_t12_deg", ("T4", "T12")),
-            self._sagittal_curve("lordosis L1-L5", codes.LORDOSIS, "lordosis_l1_l5_deg", ("L1", "L5")),
+            self._sagittal_curve("kyphosis T4-T12", "kyphosis_t4_t12_deg", ("T4", "T12")),
+            self._sagittal_curve("lordosis L1-L5", "lordosis_l1_l5_deg", ("L1", "L5")),
             self._centreline(),
         ]
 
@@ -162,10 +168,7 @@ class _Groups:
             codes.LATERAL_CURVE,
             self._cobb_points(curve),
             (curve.upper_end_level, curve.lower_end_level),
-            [
-                _number(codes.COBB_ANGLE, numbers["cobb_deg"], codes.DEGREE, codes.CURVE_METHOD),
-                _number(codes.FERGUSON_ANGLE, numbers["ferguson_deg"], codes.DEGREE, codes.CURVE_METHOD),
-            ],
+            [_measurement(quantity, numbers[name], codes.CURVE_METHOD) for name, quantity in CURVE_QUANTITIES.items()],
             [
                 (codes.CONVEX_SIDE, codes.SIDES[curve.side]),
                 (codes.APEX, codes.VERTEBRAE[curve.apex_level]),
@@ -175,7 +178,7 @@ class _Groups:
         )
 
     def _cobb_points(self, curve: LevelledCurve) -> NDArray[np.float64]:
-        """Return the ends of the two end lines; what joins them runs along the concave side, off the spine."""
+        """Return the ends of the two end lines, (4, 2), joined along the concave side beside the spine."""
         spine = self._result.spine
         convex = 1.0 if curve.side == "left" else -1.0
         ends = []
@@ -186,27 +189,22 @@ class _Groups:
         return stored_points(self._result, points[:, 0], points[:, 1])
 
     def _sagittal_curve(
-        self, name: str, code: Code, key: str, levels: tuple[str, str]
+        self, name: str, key: str, levels: tuple[str, str]
     ) -> PlanarROIMeasurementsAndQualitativeEvaluations:
         return self._group(
             name,
             codes.SAGITTAL_CURVE,
             self._centreline_points(levels),
             levels,
-            [_number(code, self._numbers[key], codes.DEGREE, codes.INFERRED)],
+            [self._number(key)],
         )
 
     def _centreline(self) -> PlanarROIMeasurementsAndQualitativeEvaluations:
-        numbers, band = self._numbers, self._result.band_90
-        measurements = [
-            _number(codes.PATH_LENGTH, numbers["centreline_length_mm"], codes.MILLIMETRE, codes.INFERRED),
-            _number(codes.LATERAL_DEVIATION, numbers["max_lateral_deviation_mm"], codes.MILLIMETRE),
-            _number(codes.PLANE, numbers["plane_of_maximal_curvature_deg"], codes.DEGREE, codes.INFERRED),
-            _number(codes.VOLUME, numbers["volume_ml"], codes.MILLILITRE, codes.INFERRED),
-        ]
-        if band is not None:
+        measurements = [self._number(name) for name in _CENTRELINE]
+        if (band := self._result.band_90) is not None:
             for code, half_mm in ((codes.BAND_CORONAL, band.coronal), (codes.BAND_SAGITTAL, band.sagittal)):
-                measurements.append(_number(code, round(float(half_mm.mean()), 3), codes.MILLIMETRE))
+                mean_mm = round(float(half_mm.mean()), 3)
+                measurements.append(Measurement(name=code, value=mean_mm, unit=codes.MILLIMETRE))
         return self._group(
             "centreline T1-L5",
             codes.SPINE,
@@ -216,8 +214,12 @@ class _Groups:
             purpose=codes.CENTERLINE,
         )
 
+    def _number(self, name: str) -> Measurement:
+        quantity = QUANTITIES[name]
+        return _measurement(quantity, self._numbers[name], codes.INFERRED if quantity.inferred else None)
+
     def _centreline_points(self, levels: tuple[str, str]) -> NDArray[np.float64]:
-        """Return the centreline on the image from the top of one level to the bottom of another."""
+        """Return the centreline on the stored image from the top of one level to the bottom of another."""
         centre = self._result.spine.centreline
         steps = np.linalg.norm(np.diff(centre, axis=0), axis=1)
         arc = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
@@ -267,8 +269,8 @@ class _Groups:
         )
 
 
-def _number(name: Code, value: float, unit: Code, method: Code | None = None) -> Measurement:
-    return Measurement(name=name, value=value, unit=unit, method=method)
+def _measurement(quantity: Quantity, value: float, method: Code | None) -> Measurement:
+    return Measurement(name=Code(*quantity.code), value=value, unit=codes.UNITS[quantity.unit], method=method)
 
 
 def _observer(result: SpineResult) -> ObserverContext:
@@ -279,12 +281,14 @@ def _observer(result: SpineResult) -> ObserverContext:
         model_name=f"{result.model['name']} {result.model['version']}",
         serial_number=result.model["sha256"],
     )
-    return ObserverContext(observer_type=_concept(codes.DEVICE), observer_identifying_attributes=attributes)
+    return ObserverContext(
+        observer_type=CodedConcept.from_code(codes.DEVICE), observer_identifying_attributes=attributes
+    )
 
 
 def _evaluations(result: SpineResult) -> ContainerContentItem:
-    """Return what concerns the whole result, in words (TID 1500, Qualitative Evaluations)."""
-    container = ContainerContentItem(name=_concept(codes.QUALITATIVE_EVALUATIONS), relationship_type=_CONTAINS)
+    """Return the statements on the whole result (TID 1500, Qualitative Evaluations)."""
+    container = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     worth = side_view_worth(result)
     accepted = codes.YES if result.quality.accepted else codes.NO
     container.ContentSequence = ContentSequence(
@@ -292,7 +296,7 @@ def _evaluations(result: SpineResult) -> ContainerContentItem:
             _text(codes.COMMENT, CAUTION),
             _text(codes.COMMENT, _POSTURE),
             *([_text(codes.COMMENT, " ".join(worth))] if worth else []),
-            CodeContentItem(name=_concept(codes.ACCEPTED), value=_concept(accepted), relationship_type=_CONTAINS),
+            CodeContentItem(name=codes.ACCEPTED, value=accepted, relationship_type=_CONTAINS),
             *(_text(codes.QUALITY_FLAG, flag) for flag in result.quality.flags),
         ]
     )
@@ -300,13 +304,13 @@ def _evaluations(result: SpineResult) -> ContainerContentItem:
 
 
 def _centreline_3d(result: SpineResult, identity: Identity) -> ContainerContentItem:
-    """Return the 3D curve beside the measurements.
+    """Return the 3D curve in a container of its own.
 
-    TID 1410 takes one region a group, and viewers that find a group without a 2D region show nothing at all.
+    A group of TID 1410 has one region only, and some viewers show nothing where a group lacks a 2D region.
     """
-    container = ContainerContentItem(name=_concept(codes.CENTRELINE_3D), relationship_type=_CONTAINS)
+    container = ContainerContentItem(name=codes.CENTRELINE_3D, relationship_type=_CONTAINS)
     curve = Scoord3DContentItem(
-        name=_concept(codes.CENTERLINE),
+        name=codes.CENTERLINE,
         graphic_type="POLYLINE",
         graphic_data=result.spine.centreline.round(3),
         frame_of_reference_uid=identity.uid("frame-of-reference"),
@@ -317,20 +321,16 @@ def _centreline_3d(result: SpineResult, identity: Identity) -> ContainerContentI
 
 
 def _text(name: Code, value: str) -> ContentItem:
-    return TextContentItem(name=_concept(name), value=value, relationship_type=_CONTAINS)
-
-
-def _concept(code: Code) -> CodedConcept:
-    return CodedConcept(code.value, code.scheme_designator, code.meaning)
+    return TextContentItem(name=name, value=value, relationship_type=_CONTAINS)
 
 
 def _source_for_highdicom(identity: Identity) -> Dataset:
-    """Return the source with empty patient attributes: `finished` sets them, and highdicom's warnings quote names."""
+    """Return the source without patient attributes, which highdicom's warnings would quote; `finished` sets them."""
     source = Dataset()
     source.update(identity.source)
     for keyword in REQUIRED:
         setattr(source, keyword, "")
-    # Any other value asks for attributes of radiography that DXA images lack.
+    # Other values require attributes of radiography, which DXA images lack.
     source.Modality = "OT"
     return source
 

@@ -1,10 +1,11 @@
-"""What the report says in words and numbers, as the preview does."""
+"""Texts and tables of preview and reports."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edge_spine.quantities import CURVE_QUANTITIES, QUANTITIES
 from edge_spine.version import __version__
 
 if TYPE_CHECKING:
@@ -13,14 +14,15 @@ if TYPE_CHECKING:
 TITLE = "edge-spine"
 SUBTITLE = "3D spine from one DXA scan"
 REMARK = "Lying down, curves measure less than on standing films. Levels are estimated."
+COBB = CURVE_QUANTITIES["cobb_deg"]
 _NEXT_CURVES = 2
-# a gain below this is called hardly any
+# A smaller gain is "hardly" one.
 _CLEAR_GAIN = 0.10
 
 
 @dataclass(frozen=True)
 class Section:
-    """A headed part of the table of measurements: names and values, and the lines of a note on them."""
+    """A part of the table of measurements: heading, rows of name and value, and the lines of a note."""
 
     heading: str
     rows: tuple[tuple[str, str], ...]
@@ -28,39 +30,38 @@ class Section:
 
 
 def headline(result: SpineResult) -> tuple[str, str]:
-    """Return the largest curve's Cobb angle, and a line that says where it is."""
+    """Return the Cobb angle of the largest curve, and a line on its side and apex."""
     curves = result.measurements.scoliosis_curves
     if not curves:
         return "none", "no curve that can be measured"
-    return f"{curves[0].cobb_deg:.1f}°", f"convex to the {curves[0].side}, apex {curves[0].apex_level}"
+    return COBB.text(curves[0].cobb_deg), f"convex to the {curves[0].side}, apex {curves[0].apex_level}"
 
 
 def sections(result: SpineResult) -> tuple[Section, Section]:
-    """Return what was measured in the scan, and what was inferred."""
+    """Return the measurements that the scan shows, and those that are inferred."""
     measured = result.measurements
     curves = measured.scoliosis_curves
     seen: list[tuple[str, str]] = []
     if curves:
+        ferguson = CURVE_QUANTITIES["ferguson_deg"]
         seen.append(("Ends", f"{curves[0].upper_end_level} to {curves[0].lower_end_level}"))
-        seen.append(("Ferguson", f"{curves[0].ferguson_deg:.1f}°"))
+        seen.append((ferguson.label, ferguson.text(curves[0].ferguson_deg)))
     for curve in curves[1 : 1 + _NEXT_CURVES]:
-        seen.append((f"Next: {curve.side}, apex {curve.apex_level}", f"{curve.cobb_deg:.1f}°"))
-    seen.append(("Largest lateral deviation", f"{measured.max_lateral_deviation_mm:.1f} mm"))
-    inferred = (
-        ("Kyphosis T4 to T12", f"{measured.kyphosis_t4_t12_deg:.1f}°"),
-        ("Lordosis L1 to L5", f"{measured.lordosis_l1_l5_deg:.1f}°"),
-        ("Plane of maximal curvature", f"{measured.plane_of_maximal_curvature_deg:.0f}°"),
-        ("Length T1 to L5", f"{measured.centreline_length_mm:.0f} mm"),
-        ("Volume", f"{measured.volume_ml:.0f} ml"),
-    )
+        seen.append((f"Next: {curve.side}, apex {curve.apex_level}", COBB.text(curve.cobb_deg)))
+    inferred: list[tuple[str, str]] = []
+    for name, quantity in QUANTITIES.items():
+        # The largest angle is the headline.
+        if name != "max_cobb_deg":
+            rows = inferred if quantity.inferred else seen
+            rows.append((quantity.label, quantity.text(getattr(measured, name))))
     return (
         Section("Largest lateral curve (Cobb)", tuple(seen)),
-        Section("Inferred, not seen", inferred, side_view_worth(result)),
+        Section("Inferred, not seen", tuple(inferred), side_view_worth(result)),
     )
 
 
 def side_view_worth(result: SpineResult) -> tuple[str, ...]:
-    """Return how good inferred side views are on unseen people, as the lines of one sentence; none where unknown."""
+    """Return the lines of a sentence on the accuracy of the side view on unseen people; none where it is unknown."""
     gain = None if result.band_90 is None else result.band_90.sagittal_gain
     if gain is None:
         return ()
@@ -69,13 +70,13 @@ def side_view_worth(result: SpineResult) -> tuple[str, ...]:
 
 
 def verdict(result: SpineResult) -> tuple[str, tuple[str, ...]]:
-    """Return whether the result was accepted, and its flags in words."""
+    """Return "Accepted" or "Not accepted", and the flags in words."""
     flags = tuple(flag.replace("-", " ") for flag in result.quality.flags)
     return ("Accepted" if result.quality.accepted else "Not accepted"), flags or ("no flags",)
 
 
 def origin(result: SpineResult) -> str:
-    """Return the versions that the result hangs on, without times: the same scan gives the same words."""
+    """Return the versions that made the result, without times: the same scan gives the same text."""
     model = result.model
     return (
         f"{TITLE} {__version__}, model {model['name']} {model['version']}, {model['engine']} {model['precision']}, "

@@ -12,7 +12,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edge_spine.result import SCHEMA, schema
+from edge_spine.result import SCHEMA, SpineResult, schema
 from tests.edge_spine.fake_result import fake_bands, fake_result
 
 
@@ -99,3 +99,33 @@ def test_a_number_that_is_not_finite_is_never_written() -> None:
     broken = replace(result, measurements=replace(result.measurements, volume_ml=math.nan))
     with pytest.raises(ValueError, match="JSON compliant"):
         broken.to_json()
+
+
+def test_what_is_derived_is_computed_once_and_kept_when_only_times_change() -> None:
+    calls = []
+
+    def surface_points(result: SpineResult) -> int:
+        calls.append(result)
+        return len(result.mesh()[0])
+
+    result = fake_result()
+    timed = result.with_timing(read=5.0)
+    assert timed.derived(surface_points) == result.derived(surface_points) == 209 * 48 + 2
+    assert len(calls) == 1
+    assert timed.mesh()[0] is result.mesh()[0]
+    assert timed.to_dict()["curves"] is result.to_dict()["curves"]
+    assert (timed.to_dict()["timing_ms"]["read"], result.to_dict()["timing_ms"]["read"]) == (5.0, 0.0)
+    assert timed.timing_ms["total"] == 5.0
+
+
+def test_a_result_with_other_measurements_derives_anew() -> None:
+    result = fake_result()
+    before = result.to_dict()["measurements"]["volume_ml"]
+    other = replace(result, measurements=replace(result.measurements, volume_ml=1.0))
+    assert other.to_dict()["measurements"]["volume_ml"] == 1.0 != before
+
+
+def test_the_mesh_cannot_be_changed_by_a_writer() -> None:
+    vertices, _ = fake_result().mesh()
+    with pytest.raises(ValueError, match="read-only"):
+        vertices[0] = 0.0

@@ -1,1 +1,1 @@
-"""What DICOM results share: identity, values copied from the scan, and codes; its door is `identity.identify`."""
+"""Parts of the DICOM objects: identity, values copied from the scan, and codes; its door is `identity.identify`."""

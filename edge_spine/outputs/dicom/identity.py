@@ -1,9 +1,9 @@
-"""What all DICOM results share: whose they are, what made them, their UIDs, and no clock.
+"""Attributes that all DICOM objects of a result share: patient, study, equipment and UIDs.
 
-Every UID follows from the content. The SOP Instance UID is a hash of the whole encoded object, so that the
-same UID means the same bytes: a result that is made again is the same instance, and a corrected patient name,
-another model or another version of a library that draws gives another instance. Series, tracking and frame of
-reference UIDs follow from the source, what is copied of it, its pixels, the model and the measured numbers.
+Every UID is a hash of content, and no attribute holds the time of writing. The SOP Instance UID hashes the whole
+encoded object: the same UID means the same bytes, and a corrected patient name, another model or another version of a
+drawing library gives another instance. The UIDs of series, tracking and frame of reference hash the source, the
+attributes copied from it, its pixels, the model and the measurements.
 """
 
 from __future__ import annotations
@@ -16,23 +16,26 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pydicom.uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from edge_spine.errors import OutputError
+from edge_spine.outputs.dicom import codes
+from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.values import copied_attributes, legal_value
+from edge_spine.outputs.registry import DICOM_OBJECTS
 from edge_spine.reading.dicom import quiet_pydicom
 from edge_spine.version import __version__
 
 if TYPE_CHECKING:
     from edge_spine.result import SpineResult
 
-# Our own reader refuses objects of this manufacturer: results that come back are no scans.
+# `edge_spine.reading` refuses objects of this manufacturer, since they are results.
 MANUFACTURER = "edge-spine"
 CAUTION = "CAUTION: Not for Diagnostic Use, for research use only."
 CHARACTER_SET = "ISO_IR 192"
-SERIES_NUMBERS = {"sr": 98101, "sc": 98102, "stl": 98103, "pdf": 98104}
-# Where a date must stand and the source has none: a day on which nobody can have been scanned.
+# Stands where a date is required and the source has none; no scan can be from that day.
 UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"
 
 _NAMESPACE = uuid.UUID("6e1b0d52-9d0c-4f57-8f0a-3f3e6a5d7c21")
@@ -43,26 +46,26 @@ _DATES = (
     ("SeriesDate", "SeriesTime"),
     ("StudyDate", "StudyTime"),
 )
-# They would hold the moment of writing.
+# Attributes that hold the time of writing.
 _CLOCK = ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture")
 
 
 @dataclass(frozen=True, eq=False)
 class Identity:
-    """What the DICOM objects of one result share.
+    """Attributes that the DICOM objects of one result share.
 
     Attributes
     ----------
     source : Dataset
-        The source image as results refer to it: UIDs, size and nothing of the patient.
+        UIDs and size of the source image, without attributes of the patient.
     copied : Dataset
-        Attributes of patient and study, see `copied_attributes`.
+        Attributes of patient and study; see `copied_attributes`.
     equipment : tuple of Dataset
-        Items of Contributing Equipment Sequence: the scanner where it is known, and edge-spine.
+        Items of Contributing Equipment Sequence: the scanner, where it is known, and edge-spine.
     content_date, content_time : str
-        Of the source, "" where it has none.
+        Date and time of the source; "" where it has none.
     key : str
-        SHA-256 of the source, what is copied, its pixels, the model and the measured numbers.
+        SHA-256 of the source, the copied attributes, the pixels, the model and the measurements.
     """
 
     source: Dataset
@@ -73,33 +76,37 @@ class Identity:
     key: str
 
     def uid(self, *names: str) -> str:
-        """Return the UID of something that belongs to this result, such as ("series", "sr")."""
+        """Return the UID of a part of this result, such as ("series", "sr")."""
         return derived_uid(*names, self.key)
 
 
 def derived_uid(*names: str) -> str:
-    """Return the UID (2.25, PS3.5 B.2) that belongs to names: the same for the same names, everywhere."""
+    """Return a UID (2.25, PS3.5 B.2) that is a hash of names."""
     return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(names)).int}"
 
 
 def device_uid(result: SpineResult) -> str:
-    """Return the UID of the device, which is the model: other weights are another device (IHE AIR 6.5.3.1)."""
+    """Return the UID of the model as a device: other weights are another device (IHE AIR 6.5.3.1)."""
     return derived_uid("device", result.model["sha256"])
 
 
 def identify(result: SpineResult) -> Identity:
-    """Find out what the DICOM objects of a result share.
+    """Return the attributes that the DICOM objects of a result share.
 
     Parameters
     ----------
     result : SpineResult
-        Of a scan that was read from DICOM.
+        The result of a scan that was read from DICOM.
 
     Raises
     ------
     OutputError
         The scan is no DICOM file, or lacks a UID that results have to refer to.
     """
+    return result.derived(_identify)
+
+
+def _identify(result: SpineResult) -> Identity:
     header = result.scan.header
     if header is None:
         raise OutputError("a DICOM result needs a DICOM scan")
@@ -125,35 +132,37 @@ def identify(result: SpineResult) -> Identity:
 
 
 def finished(dataset: Dataset, identity: Identity, result: SpineResult, kind: str, *, must_be_dated: bool) -> bytes:
-    """Add what all objects share, and encode.
+    """Add the shared attributes and encode the object.
 
     Parameters
     ----------
     dataset : Dataset
-        An object with the attributes that are its own; changed in place.
+        The object with its own attributes; changed in place.
     identity : Identity
-        Of the result.
+        Identity of the result.
     result : SpineResult
-        For the model.
+        The result, for its model.
     kind : str
-        A key of `SERIES_NUMBERS`.
+        A key of `edge_spine.outputs.registry.DICOM_OBJECTS`.
     must_be_dated : bool
-        Content Date and Time may not be empty in this object: `UNKNOWN_DATE` stands where the source has none.
+        Whether Content Date and Time may not be empty; then `UNKNOWN_DATE` stands where the source has none.
 
     Returns
     -------
     bytes
         A DICOM file (PS3.10), Explicit VR Little Endian.
     """
+    described = DICOM_OBJECTS[kind]
     for keyword in _CLOCK:
         if keyword in dataset:
             delattr(dataset, keyword)
     dataset.SpecificCharacterSet = CHARACTER_SET
     for element in identity.copied:
         dataset[element.tag] = element
+    dataset.SOPClassUID = getattr(pydicom.uid, described.storage_class)
     dataset.StudyInstanceUID = identity.source.StudyInstanceUID
     dataset.SeriesInstanceUID = identity.uid("series", kind)
-    dataset.SeriesNumber = SERIES_NUMBERS[kind]
+    dataset.SeriesNumber = described.series_number
     dataset.SeriesDescription = CAUTION
     dataset.InstanceNumber = 1
     dataset.ContentDate = identity.content_date or (UNKNOWN_DATE if must_be_dated else "")
@@ -167,7 +176,7 @@ def finished(dataset: Dataset, identity: Identity, result: SpineResult, kind: st
 
 
 def source_reference(identity: Identity) -> Dataset:
-    """Return a reference to the source image, as items of Referenced SOP Sequence are."""
+    """Return an item of Referenced SOP Sequence with the source image."""
     item = Dataset()
     item.ReferencedSOPClassUID = identity.source.SOPClassUID
     item.ReferencedSOPInstanceUID = identity.source.SOPInstanceUID
@@ -196,9 +205,9 @@ def _encoded(dataset: Dataset) -> bytes:
 
 
 def _key(result: SpineResult, source: Dataset, copied: Dataset, date: str, time: str) -> str:
-    measured = result.to_dict()
-    # Where a file lay and how long it took are no part of what was found.
-    del measured["timing_ms"], measured["scan"]["source"]
+    # The name of the file and the time that it took are no part of the finding.
+    measured = {name: value for name, value in result.to_dict().items() if name != "timing_ms"}
+    measured["scan"] = {name: value for name, value in measured["scan"].items() if name != "source"}
     described = {
         "version": __version__,
         "source": source.to_json_dict(),
@@ -211,7 +220,7 @@ def _key(result: SpineResult, source: Dataset, copied: Dataset, date: str, time:
 
 
 def _content_date(header: Dataset) -> tuple[str, str]:
-    """Return when the source was made, from the attribute nearest to its content that holds a date."""
+    """Return date and time of the source, from the first of `_DATES` that it has."""
     for date_keyword, time_keyword in _DATES:
         date, time = legal_value(header, date_keyword), legal_value(header, time_keyword)
         if isinstance(date, str) and isinstance(time, str) and date:
@@ -233,7 +242,7 @@ def _describe_device(item: Dataset, result: SpineResult) -> None:
 
 def _edge_spine(result: SpineResult) -> Dataset:
     item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [_code("109102", "Processing Equipment")]
+    item.PurposeOfReferenceCodeSequence = [coded_item(codes.PROCESSING_EQUIPMENT)]
     _describe_device(item, result)
     item.DeviceUID = UID(device_uid(result))
     item.ContributionDescription = f"Estimation of a 3D spine from one DXA image. {CAUTION}"
@@ -245,7 +254,7 @@ def _scanner(header: Dataset) -> tuple[Dataset, ...]:
     if not manufacturer:
         return ()
     item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [_code("109101", "Acquisition Equipment")]
+    item.PurposeOfReferenceCodeSequence = [coded_item(codes.ACQUISITION_EQUIPMENT)]
     item.Manufacturer = manufacturer
     keywords = ("ManufacturerModelName", "StationName", "DeviceSerialNumber", "SoftwareVersions", "InstitutionName")
     for keyword in keywords:
@@ -255,13 +264,5 @@ def _scanner(header: Dataset) -> tuple[Dataset, ...]:
 
 
 def _long_string(text: str) -> str:
-    """Return text of a model's manifest as it fits into an attribute of LO."""
+    """Return a text that is legal in an attribute of VR LO."""
     return text.replace("\\", "/").strip()[:64]
-
-
-def _code(value: str, meaning: str) -> Dataset:
-    item = Dataset()
-    item.CodeValue = value
-    item.CodingSchemeDesignator = "DCM"
-    item.CodeMeaning = meaning
-    return item

@@ -1,7 +1,7 @@
-"""Which patient and study attributes of a source image go into results, and in what form.
+"""Copy attributes of patient and study from a source image.
 
-A value is copied where it is legal for its attribute (PS3.5, section 6.2, and the enumerated values of PS3.3)
-and left empty where it is not: a value of our own making would be worse than none.
+A value is copied where it is legal for its attribute (PS3.5, section 6.2, and the enumerated values of PS3.3) and left
+empty where it is not; values are never corrected.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName, validate_value
 
-# Attributes of type 2: always there, perhaps empty.
+# Attributes of type 2: always present, and empty where the source has no legal value.
 REQUIRED = (
     "PatientName",
     "PatientID",
@@ -56,13 +56,13 @@ OPTIONAL = (
     "AdmissionID",
     "ServiceEpisodeID",
     "ServiceEpisodeDescription",
-    # The dates and times that are copied mean something else without it.
+    # The copied dates and times refer to it.
     "TimezoneOffsetFromUTC",
 )
-# A trial is named whole or not at all: the first line is of type 1, the second of type 2.
+# Attributes of a clinical trial, of type 1 and of type 2; copied only where all those of type 1 are legal.
 _TRIAL_NEEDED = ("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialSubjectID")
 _TRIAL_EMPTY = ("ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName")
-# What an item must hold, and what else is copied of it.
+# Sequences that are copied: the attributes that an item must have, and those that it may have.
 _SEQUENCES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "OtherPatientIDsSequence": (("PatientID", "TypeOfPatientID"), ("IssuerOfPatientID",)),
     "IssuerOfPatientIDQualifiersSequence": (("UniversalEntityID", "UniversalEntityIDType"), ()),
@@ -88,18 +88,18 @@ def legal_value(dataset: Dataset, keyword: str) -> str | list[str]:
     Parameters
     ----------
     dataset : Dataset
-        Where it stands. Its own character set is used to read it.
+        The data set, whose character set is used.
     keyword : str
-        DICOM keyword of an attribute that holds text, a number as text, a date, a time or a UID.
+        DICOM keyword of an attribute of text, a number as text, a date, a time or a UID.
 
     Returns
     -------
     str or list of str
-        A list where there are several values and the attribute may have them.
+        A list where there are several values and the attribute allows them.
     """
     try:
         value = dataset[keyword].value
-    # pydicom raises many types on damaged values, and none of them says more than that it is not legal.
+    # pydicom raises many types on damaged values; all of them mean that the value is not legal.
     except Exception:
         return ""
     values = [_legal_text(keyword, item) for item in (value if isinstance(value, MultiValue) else [value])]
@@ -109,18 +109,18 @@ def legal_value(dataset: Dataset, keyword: str) -> str | list[str]:
 
 
 def copied_attributes(header: Dataset) -> Dataset:
-    """Return the attributes of patient and study that results share with their source.
+    """Return the attributes of patient and study that results copy from their source.
 
     Parameters
     ----------
     header : Dataset
-        Of the source image.
+        Header of the source image.
 
     Returns
     -------
     Dataset
-        Unicode text (ISO_IR 192). Attributes of type 2 are there and may be empty, others only where they
-        have a legal value.
+        Unicode text (ISO_IR 192). Attributes of type 2 are present and may be empty, others are present only with a
+        legal value.
     """
     copied = Dataset()
     for keyword in (*REQUIRED, *OPTIONAL):
@@ -130,7 +130,7 @@ def copied_attributes(header: Dataset) -> Dataset:
     for keyword, (needed, also) in _SEQUENCES.items():
         if items := _legal_items(header, keyword, needed, also):
             setattr(copied, keyword, items)
-    # Type 1C: an identity that was removed asks for how.
+    # The method is of type 1C: required where the identity was removed.
     if copied.get("PatientIdentityRemoved") == "YES" and not (
         "DeidentificationMethod" in copied or "DeidentificationMethodCodeSequence" in copied
     ):
@@ -159,7 +159,7 @@ def _legal_items(header: Dataset, keyword: str, needed: tuple[str, ...], also: t
 
 
 def _legal_text(keyword: str, value: object) -> str:
-    """Return one value as text, "" where it is not legal."""
+    """Return one value as text, or "" where it is not legal."""
     representation = dictionary_VR(keyword)
     if not isinstance(value, str | int | float | Decimal | PersonName):
         return ""
@@ -169,7 +169,7 @@ def _legal_text(keyword: str, value: object) -> str:
         allowed.fullmatch(text) is not None
         and text in _ENUMERATED.get(keyword, (text,))
         and (representation != "DA" or _is_date(text))
-        # pydicom also takes what only a query may hold.
+        # pydicom also accepts ranges, which are legal in queries only.
         and (representation != "TM" or "-" not in text)
         and (representation != "PN" or all(group.count("^") <= 4 for group in text.split("=")))
         and (keyword != "TimezoneOffsetFromUTC" or _OFFSET.fullmatch(text) is not None)

@@ -1,1 +1,1 @@
-"""Pictures of a result; its door is `panels.draw_panels`."""
+"""Drawings of a result on any canvas; its door is `panels.draw_panels`."""

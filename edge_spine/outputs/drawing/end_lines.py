@@ -1,4 +1,4 @@
-"""The two lines of a Cobb angle: across the end vertebrae, perpendicular to the spine."""
+"""End lines of Cobb angles: across the end vertebrae, perpendicular to the spine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_spine.measure import LevelledCurve
 
 TANGENT_ROWS = 8
-# Smaller curves are within the error between repeated readings (MDC95 6.2 degrees) and get no lines.
+# Smaller curves are within the error between repeated readings (MDC95 6.2 degrees); they are not drawn.
 DRAWN_FROM_DEG = 6.0
 _DRAWN_CURVES = 3
 
@@ -24,11 +24,11 @@ class EndLine:
     Attributes
     ----------
     row : int
-        Index into the centreline.
+        Row of the centreline.
     level : str
         "T1" ... "L5".
     tilt_deg : float
-        From the patient's right-to-left axis, counter-clockwise as seen from the front.
+        Angle from the patient's right-to-left axis, counter-clockwise as seen from the front.
     """
 
     row: int
@@ -37,7 +37,7 @@ class EndLine:
 
     @property
     def direction(self) -> NDArray[np.float64]:
-        """Unit vector along the line: x (to the patient's left) and z (to the head)."""
+        """Return the unit vector along the line: x (to the patient's left) and z (to the head)."""
         return np.array([math.cos(math.radians(self.tilt_deg)), math.sin(math.radians(self.tilt_deg))])
 
 
@@ -49,13 +49,13 @@ def end_lines(centre: NDArray[np.float64], curve: LevelledCurve) -> tuple[EndLin
     centre : (N, 3) array
         The centreline that the curve was measured on, mm, LPS.
     curve : LevelledCurve
-        One lateral curve of it.
+        A lateral curve of this centreline.
     """
     tilts = []
     for row in (curve.upper_end, curve.lower_end):
         near = centre[max(0, row - TANGENT_ROWS) : row + TANGENT_ROWS + 1]
         tilts.append(-math.degrees(math.atan(np.polyfit(near[:, 2], near[:, 0], 1)[0])))
-    # The tangent near an end is a local estimate; the measured angle is what the lines have to show.
+    # Tangents near the ends are local estimates; the lines are turned to show the measured angle.
     difference = math.copysign(curve.cobb_deg, tilts[1] - tilts[0])
     middle = (tilts[0] + tilts[1]) / 2
     return (
@@ -65,16 +65,16 @@ def end_lines(centre: NDArray[np.float64], curve: LevelledCurve) -> tuple[EndLin
 
 
 def drawn_curves(curves: Sequence[LevelledCurve]) -> list[LevelledCurve]:
-    """Return the curves that get lines, largest first."""
+    """Return the curves whose end lines are drawn, largest first."""
     return [curve for curve in curves if curve.cobb_deg >= DRAWN_FROM_DEG][:_DRAWN_CURVES]
 
 
 def drawn_end_lines(
     centre: NDArray[np.float64], curves: Sequence[LevelledCurve]
 ) -> list[tuple[LevelledCurve, list[EndLine]]]:
-    """Return the curves that get lines, each with those of its end lines that no curve before it has.
+    """Return the curves whose end lines are drawn, each with its lines.
 
-    Curves that follow each other share an end vertebra: one line and one name are enough.
+    Neighbouring curves share an end vertebra, whose line is returned with the larger curve only.
     """
     drawn: list[EndLine] = []
     found = []

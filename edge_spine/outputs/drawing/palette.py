@@ -1,4 +1,4 @@
-"""The colours of every drawing."""
+"""Colours of the drawings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEXT: Colour = (232, 236, 241)
 QUIET: Colour = (150, 159, 171)
 BONE: Colour = (226, 217, 201)
 BLACK: Colour = (0, 0, 0)
-# Okabe and Ito's palette, which people with any colour vision tell apart.
+# The palette of Okabe and Ito, which can be told apart with any colour vision.
 ORANGE: Colour = (230, 159, 0)
 SKY: Colour = (86, 180, 233)
 GREEN: Colour = (0, 158, 115)

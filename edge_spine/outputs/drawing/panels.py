@@ -1,4 +1,4 @@
-"""The parts of a page: the scan, its views, the 3D surface and the numbers, each drawn on a card."""
+"""Draw the cards of a page: the scan, coronal and sagittal view, the 3D surface and the measurements."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.outputs.drawing import palette
-from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, Image, MillimetreView, text_mask
+from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, Image, MillimetreView
 from edge_spine.outputs.drawing.end_lines import DRAWN_FROM_DEG, drawn_end_lines
-from edge_spine.outputs.drawing.shading import shade
+from edge_spine.outputs.drawing.shading import largest_curve_tint, shade, span_across
 from edge_spine.outputs.drawing.table import Table
-from edge_spine.outputs.wording import REMARK, headline, sections, verdict
+from edge_spine.outputs.drawing.text import text_box, text_mask
+from edge_spine.outputs.wording import COBB, REMARK, headline, sections, verdict
 from edge_spine.preprocessing.body import Body, find_body
 from edge_spine.preprocessing.crop import resample
 
@@ -26,18 +27,26 @@ SURFACE_AZIMUTHS = (-38.0, 38.0)
 
 
 def draw_panels(canvas: Canvas, cards: Sequence[Box], result: SpineResult) -> None:
-    """Draw scan, coronal and sagittal view, surface and numbers on five cards."""
-    body = find_body(result.scan.pixels, result.scan.source)
+    """Draw scan, coronal view, sagittal view, surface and measurements on five cards."""
     view = shared_view(result, cards)
-    scan_panel(canvas, cards[0], result, body, view)
-    coronal_panel(canvas, cards[1], result, body, view)
+    scan_panel(canvas, cards[0], result, view)
+    coronal_panel(canvas, cards[1], result, view)
     sagittal_panel(canvas, cards[2], result, view)
     surface_panel(canvas, cards[3], result, view)
     numbers_panel(canvas, cards[4], result)
 
 
+def body_of(result: SpineResult) -> Body:
+    """Return the body in the scan, found once for each result."""
+    return result.derived(_find_body)
+
+
+def _find_body(result: SpineResult) -> Body:
+    return find_body(result.scan.pixels, result.scan.source)
+
+
 def picture_box(card: Box) -> Box:
-    """Return where a card has its picture: between its title and its captions."""
+    """Return the place of a card's picture, between its title and its captions."""
     return Box(
         card.x + PAD,
         card.y + TITLE_HEIGHT,
@@ -47,7 +56,7 @@ def picture_box(card: Box) -> Box:
 
 
 def shared_view(result: SpineResult, cards: Sequence[Box]) -> MillimetreView:
-    """Return the scale and height that the coronal, sagittal and surface panels share."""
+    """Return the view of the coronal panel; the sagittal and surface panels share its scale and height."""
     curves = result.curves
     box = picture_box(cards[1])
     top, bottom = float(curves.z.max()) + 24, float(curves.z.min()) - 24
@@ -63,7 +72,7 @@ def shared_view(result: SpineResult, cards: Sequence[Box]) -> MillimetreView:
 
 
 def title(canvas: Canvas, card: Box, text: str, note: str = "") -> None:
-    """Write the title of a card, and a quiet note at its right."""
+    """Write the title of a card at its left and a note at its right."""
     box = canvas.text(text, card.x + PAD, card.y + 29, 19, palette.TEXT, bold=True)
     if note:
         canvas.text(
@@ -72,12 +81,12 @@ def title(canvas: Canvas, card: Box, text: str, note: str = "") -> None:
 
 
 def _caption_row(card: Box, result: SpineResult) -> int:
-    """Return the row on which captions stand: higher where a second line says how wide the bands are."""
+    """Return the baseline of the captions, higher where a line on the bands follows."""
     return card.bottom - (20 if result.band_90 is None else 32)
 
 
 def legend(canvas: Canvas, card: Box, baseline: int, entries: Sequence[tuple[str, Colour]]) -> None:
-    """Name the colours of the lines, side by side."""
+    """Write the names of the lines beside dots in their colours."""
     dot = 14
     widths = [dot + text_mask(name, 14, False)[0].shape[1] for name, _ in entries]
     space = min(20, (card.width - 2 * PAD - sum(widths)) // (len(entries) - 1))
@@ -89,7 +98,7 @@ def legend(canvas: Canvas, card: Box, baseline: int, entries: Sequence[tuple[str
 
 
 def _band_note(canvas: Canvas, card: Box, half_mm: NDArray[np.float64], *, filled: bool) -> None:
-    """Say under a legend how wide the band of the centre is, beside a swatch of how it is drawn."""
+    """Write the mean half-width of the centre's band (mm) under a legend, beside a sample of the band."""
     left, baseline = card.x + PAD, card.bottom - 11
     note = f"90 % band: {half_mm.mean():.1f} mm either side"
     canvas.fill(Box(left, baseline - 9, 9, 9), palette.BAND_EDGE if filled else palette.YELLOW)
@@ -101,7 +110,7 @@ def _band_note(canvas: Canvas, card: Box, half_mm: NDArray[np.float64], *, fille
 def ribbon(
     view: MillimetreView, centre: NDArray[np.float64], z: NDArray[np.float64], half_mm: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the outline of a band, down one side and up the other."""
+    """Return the outline (N, 2) of a band in pixels: down one side and up the other."""
     return np.concatenate([view.points(centre - half_mm, z), view.points((centre + half_mm)[::-1], z[::-1])])
 
 
@@ -117,7 +126,7 @@ def scale_bar(canvas: Canvas, view: MillimetreView, length_mm: float = 100) -> N
 
 
 def corner_letters(canvas: Canvas, box: Box, left: str, right: str) -> None:
-    """Write the sides into the upper corners of a view."""
+    """Write the letters of the patient's sides into the upper corners of a view."""
     canvas.text(left, box.x + 12, box.y + 26, 20, palette.TEXT, bold=True, backing=palette.BLACK)
     canvas.text(right, box.right - 12, box.y + 26, 20, palette.TEXT, bold=True, align="right", backing=palette.BLACK)
 
@@ -129,7 +138,7 @@ def picture(
     low: float,
     high: float,
 ) -> Image:
-    """Return what a view shows of a scan, black at `low` and white at `high`."""
+    """Return the part of a scan that a view shows, grey (H, W), black at `low` and white at `high`."""
     window = np.clip((pixels - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     half_pixel = 0.5 / view.px_per_mm
     origin = (-(view.top_mm - half_pixel) / spacing_mm[0], (view.left_mm + half_pixel) / spacing_mm[1])
@@ -139,7 +148,7 @@ def picture(
 
 
 def scan_view(box: Box, body: Body, result: SpineResult) -> MillimetreView:
-    """Return the view that shows body and curves as large as a box allows."""
+    """Return the view that fits body and curves into a box."""
     row_mm, column_mm = result.scan.pixel_spacing_mm
     columns = np.flatnonzero(body.mask.any(axis=0)) * column_mm
     curves, margin = result.curves, 12.0
@@ -156,11 +165,12 @@ def scan_view(box: Box, body: Body, result: SpineResult) -> MillimetreView:
     )
 
 
-def scan_panel(canvas: Canvas, card: Box, result: SpineResult, body: Body, shared: MillimetreView) -> None:
-    """Draw the whole scan with its curves, and a frame around what the other views show."""
+def scan_panel(canvas: Canvas, card: Box, result: SpineResult, shared: MillimetreView) -> None:
+    """Draw the whole scan with its curves, and a frame around the part that the other views show."""
     title(canvas, card, "Scan")
     box = picture_box(card)
     box = Box(box.x, box.y, box.width, box.height + CAPTION_HEIGHT - PAD)
+    body = body_of(result)
     view = scan_view(box, body, result)
     low = float(body.pixels.min())
     canvas.paste(box, picture(view, body.pixels, result.scan.pixel_spacing_mm, low, body.bright))
@@ -191,10 +201,10 @@ def curve_lines(
         canvas.stroke(path, colour, width, view.box)
 
 
-def coronal_panel(canvas: Canvas, card: Box, result: SpineResult, body: Body, view: MillimetreView) -> None:
-    """Draw the spine as the scan shows it, with curves, bands and the end lines of the Cobb angles."""
+def coronal_panel(canvas: Canvas, card: Box, result: SpineResult, view: MillimetreView) -> None:
+    """Draw the spine in the scan, with curves, bands and the end lines of the Cobb angles."""
     title(canvas, card, "Coronal", "seen in the scan")
-    curves, pixels = result.curves, body.pixels
+    curves, pixels = result.curves, body_of(result).pixels
     row_mm, column_mm = result.scan.pixel_spacing_mm
     rows = np.clip(np.rint(-curves.z / row_mm).astype(int), 0, pixels.shape[0] - 1)
     columns = np.clip(np.rint(curves.coronal / column_mm).astype(int), 0, pixels.shape[1] - 1)
@@ -204,7 +214,7 @@ def coronal_panel(canvas: Canvas, card: Box, result: SpineResult, body: Body, vi
     shown = picture(view, pixels, result.scan.pixel_spacing_mm, float(low), float(high))
     canvas.paste(view.box, shown)
     if result.band_90 is not None:
-        # outlined only: this view is there to compare the curves with the scan
+        # Outlined only, so that the scan under the band stays visible.
         band = ribbon(view, curves.coronal[:, 1], curves.z, result.band_90.coronal)
         canvas.hairlines(np.split(band, 2), palette.YELLOW, view.box)
         _band_note(canvas, card, result.band_90.coronal, filled=False)
@@ -221,7 +231,7 @@ def coronal_panel(canvas: Canvas, card: Box, result: SpineResult, body: Body, vi
 
 
 def cobb_lines(canvas: Canvas, view: MillimetreView, result: SpineResult) -> None:
-    """Draw end lines, apices and angles of the lateral curves."""
+    """Draw end lines, apices and Cobb angles of the lateral curves."""
     centre, half_width = result.spine.centreline, result.spine.half_width
     for index, (curve, ends) in enumerate(drawn_end_lines(centre, result.measurements.scoliosis_curves)):
         convex = -1 if curve.side == "right" else 1
@@ -240,7 +250,7 @@ def cobb_lines(canvas: Canvas, view: MillimetreView, result: SpineResult) -> Non
         _place(
             canvas,
             view.box,
-            f"{curve.cobb_deg:.1f}°",
+            COBB.text(curve.cobb_deg),
             beside,
             24 if index == 0 else 20,
             palette.ORANGE if index == 0 else palette.TEXT,
@@ -260,12 +270,12 @@ def _place(
     *,
     bold: bool = False,
 ) -> None:
-    """Write a label in an area, moved up or down as far as it has to be to stand free."""
+    """Write a label in an area, at the nearest height where it overlaps no other text; omit it if there is none."""
     x, wanted = round(float(at[0])), round(float(at[1]))
-    box = canvas.text_box(text, x, wanted, size, bold, align)
+    box = text_box(text, x, wanted, size, bold, align)
     x += max(0, area.x + 6 - box.x) - max(0, box.right - (area.right - 6))
     for step in sorted(range(-120, 121, 4), key=abs):
-        box = canvas.text_box(text, x, wanted + step, size, bold, align)
+        box = text_box(text, x, wanted + step, size, bold, align)
         padded = Box(box.x - 4, box.y - 3, box.width + 8, box.height + 6)
         if box.inside(area) and not any(padded.overlaps(other) for _, other in canvas.texts):
             canvas.text(text, x, wanted + step, size, colour, bold=bold, align=align, backing=palette.BLACK)
@@ -273,7 +283,7 @@ def _place(
 
 
 def sagittal_panel(canvas: Canvas, card: Box, result: SpineResult, shared: MillimetreView) -> None:
-    """Draw the inferred side view with its band."""
+    """Draw the inferred sagittal curves with their band and the range of the population."""
     title(canvas, card, "Sagittal", "inferred, not seen")
     curves, box = result.curves, picture_box(card)
     middle = float(curves.sagittal.max() + curves.sagittal.min()) / 2
@@ -317,7 +327,7 @@ def sagittal_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Milli
 
 
 def surface_panel(canvas: Canvas, card: Box, result: SpineResult, shared: MillimetreView) -> None:
-    """Draw the 3D surface from two sides."""
+    """Draw the 3D surface from the right front and from the left front."""
     title(canvas, card, "3D surface", "inferred")
     whole = picture_box(card)
     canvas.fill(whole, palette.BLACK)
@@ -339,29 +349,8 @@ def surface_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Millim
         canvas.text(names[index], box.x + width // 2, _caption_row(card, result), 14, palette.QUIET, align="centre")
 
 
-def span_across(result: SpineResult, azimuth_deg: float) -> tuple[float, float]:
-    """Return how far the spine reaches to a viewer's left and right of its mean, in mm."""
-    away = result.spine.centreline - result.spine.centreline.mean(axis=0)
-    cosine, sine = math.cos(math.radians(azimuth_deg)), math.sin(math.radians(azimuth_deg))
-    across = away[:, 0] * cosine + away[:, 1] * sine
-    reach = np.hypot(result.spine.half_width * cosine, result.spine.half_depth * sine)
-    return float((across - reach).min()), float((across + reach).max())
-
-
-def largest_curve_tint(result: SpineResult, z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a colour (H, 3) for each height: bone, and orange along the largest curve."""
-    bone, accent = np.array(palette.BONE, float), np.array(palette.ORANGE, float)
-    curves = result.measurements.scoliosis_curves
-    if not curves or curves[0].cobb_deg < DRAWN_FROM_DEG:
-        return np.tile(bone, (z.size, 1))
-    upper, lower = (result.spine.centreline[row, 2] for row in (curves[0].upper_end, curves[0].lower_end))
-    inside = np.clip(np.minimum(upper - z, z - lower) / 15 + 0.5, 0, 1)[:, np.newaxis]
-    mixed: NDArray[np.float64] = bone + 0.6 * inside * (accent - bone)
-    return mixed
-
-
 def numbers_panel(canvas: Canvas, card: Box, result: SpineResult) -> None:
-    """Write measurements and quality."""
+    """Write the measurements and the quality."""
     table = Table(canvas, card.x + PAD + 2, card.right - PAD - 2, card.y)
     figure, sentence = headline(result)
     seen, inferred = sections(result)

@@ -1,14 +1,19 @@
-"""A shaded picture of the spine's surface, ray by ray, without a graphics library."""
+"""Shade the surface of the spine, one ray a pixel."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_spine.outputs.drawing import palette
+from edge_spine.outputs.drawing.end_lines import DRAWN_FROM_DEG
+
 if TYPE_CHECKING:
     from edge_spine.reconstruct import Spine
+    from edge_spine.result import SpineResult
 
 # Directions in the viewer's frame: to the right, upwards, towards the viewer.
 _KEY_LIGHT = np.array([-0.48, 0.52, 0.71])
@@ -18,29 +23,28 @@ _AMBIENT, _DIFFUSE, _SPECULAR, _SHININESS = 0.16, 0.84, 0.30, 28.0
 def shade(
     spine: Spine, azimuth_deg: float, z_mm: NDArray[np.float64], across_mm: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Render the stack of horizontal ellipses, seen horizontally and without perspective.
+    """Shade the stack of horizontal ellipses as seen horizontally, without perspective.
 
-    A horizontal ray meets the surface in the one ellipse at its height, so each pixel is solved in
-    closed form. The normal is the gradient of the ellipse's equation, its slope along z included.
+    A horizontal ray meets the surface in the ellipse at its height, so each pixel has a closed form. The normal is
+    the gradient of the ellipse's equation, with its change along z.
 
     Parameters
     ----------
     spine : Spine
         Centreline (N, 3) and half axes (N,) in mm.
     azimuth_deg : float
-        Where the viewer stands: 0 in front of the patient, 90 on the patient's left.
+        Direction of the viewer: 0 in front of the patient, 90 at the patient's left.
     z_mm : ndarray
-        (H,) heights of the rows of pixels.
+        (H,) z of the rows of pixels.
     across_mm : ndarray
-        (W,) places of the columns of pixels, growing to the viewer's right, from the vertical axis
-        through the mean of the centreline.
+        (W,) positions of the columns of pixels, to the viewer's right of the mean of the centreline.
 
     Returns
     -------
     brightness : ndarray
-        (H, W) of 0 to about 1.
+        (H, W) from 0 to about 1.
     coverage : ndarray
-        (H, W) of 0 to 1, how much of a pixel the surface covers.
+        (H, W) from 0 to 1, the share of a pixel that the surface covers.
     """
     order = np.argsort(spine.centreline[:, 2])
     height = spine.centreline[order, 2]
@@ -65,8 +69,7 @@ def shade(
     limit = 0.999 * extent[row]
     offset = np.clip(offsets[row, column], -limit, limit)
     qa, qb = (1 / a**2)[row], (1 / b**2)[row]
-    # On the ray at "offset" to the right, ((x - cx) / a)^2 + ((y - cy) / b)^2 = 1 is solved for t, the
-    # way towards the viewer.
+    # Solve ((x - cx) / a)^2 + ((y - cy) / b)^2 = 1 for t, the distance towards the viewer along the ray at `offset`.
     square = qa * towards[0] ** 2 + qb * towards[1] ** 2
     linear = offset * (qa * right[0] * towards[0] + qb * right[1] * towards[1])
     constant = offset**2 * (qa * right[0] ** 2 + qb * right[1] ** 2) - 1.0
@@ -93,3 +96,24 @@ def shade(
     brightness = np.zeros_like(coverage)
     brightness[row, column] = _AMBIENT + _DIFFUSE * diffuse + _SPECULAR * glint
     return brightness, coverage
+
+
+def span_across(result: SpineResult, azimuth_deg: float) -> tuple[float, float]:
+    """Return how far the spine reaches to a viewer's left and right of its mean, mm; the azimuth is that of `shade`."""
+    away = result.spine.centreline - result.spine.centreline.mean(axis=0)
+    cosine, sine = math.cos(math.radians(azimuth_deg)), math.sin(math.radians(azimuth_deg))
+    across = away[:, 0] * cosine + away[:, 1] * sine
+    reach = np.hypot(result.spine.half_width * cosine, result.spine.half_depth * sine)
+    return float((across - reach).min()), float((across + reach).max())
+
+
+def largest_curve_tint(result: SpineResult, z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a colour, (H, 3) RGB from 0 to 255, for each z (mm): bone, and orange along the largest curve."""
+    bone, accent = np.array(palette.BONE, float), np.array(palette.ORANGE, float)
+    curves = result.measurements.scoliosis_curves
+    if not curves or curves[0].cobb_deg < DRAWN_FROM_DEG:
+        return np.tile(bone, (z.size, 1))
+    upper, lower = (result.spine.centreline[row, 2] for row in (curves[0].upper_end, curves[0].lower_end))
+    inside = np.clip(np.minimum(upper - z, z - lower) / 15 + 0.5, 0, 1)[:, np.newaxis]
+    mixed: NDArray[np.float64] = bone + 0.6 * inside * (accent - bone)
+    return mixed

@@ -1,4 +1,4 @@
-"""Rows of text and numbers on a card."""
+"""A table of text and numbers on a card."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from edge_spine.outputs.drawing.canvas import Canvas, Colour
 
 
 class Table:
-    """Rows of names and values between two edges, from the top down."""
+    """Write rows of names and values from the top down.
+
+    Parameters
+    ----------
+    canvas : Canvas
+        The canvas to write on.
+    left, right : int
+        Edges of the table, pixels.
+    y : int
+        Baseline of the first row.
+    """
 
     def __init__(self, canvas: Canvas, left: int, right: int, y: int) -> None:
         self.canvas = canvas
@@ -20,7 +30,7 @@ class Table:
         self.y += 34
 
     def figure(self, text: str, colour: Colour) -> None:
-        """Write one large figure."""
+        """Write one large number."""
         self.canvas.text(text, self.left - 3, self.y + 36, 64, colour, bold=True)
         self.y += 72
 
@@ -37,5 +47,5 @@ class Table:
         self.y += 28
 
     def gap(self) -> None:
-        """Leave a space."""
+        """Leave space before the next row."""
         self.y += 20

@@ -1,1 +1,1 @@
-"""What report.html and report.pdf are made of: canvases, 3D scene, page and viewer; the door is `scene.scene`."""
+"""Parts of report.html and report.pdf: canvases, 3D scene, page and viewer; its door is `scene.scene`."""

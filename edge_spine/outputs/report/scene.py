@@ -1,4 +1,4 @@
-"""What the 3D viewer shows, in mm and DICOM LPS, as typed arrays in base64."""
+"""The scene of the 3D viewer: typed arrays in base64, in mm and DICOM LPS."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from numpy.typing import ArrayLike, NDArray
 from edge_spine.outputs.drawing import panels
 from edge_spine.outputs.drawing.canvas import Image
 from edge_spine.outputs.drawing.end_lines import EndLine, drawn_curves, drawn_end_lines
+from edge_spine.outputs.drawing.shading import largest_curve_tint
 from edge_spine.outputs.report.vector import PALETTE, hexadecimal
+from edge_spine.outputs.wording import COBB
 
 if TYPE_CHECKING:
-    from edge_spine.preprocessing.body import Body
     from edge_spine.result import SpineResult
 
-# Every graphics processor with WebGL 2 takes textures of this side.
+# Every graphics processor with WebGL 2 supports textures of this size.
 MAX_TEXTURE = 2048
-# How far behind the spine the plane of the scan stands: its true depth cannot be known from one view.
+# Distance of the scan's plane behind the spine, whose true depth one view does not show.
 PLANE_BEHIND_MM = 20.0
 _TANGENT_REACH_MM = (30.0, 12.0)
 
 
 def scene(result: SpineResult) -> dict[str, Any]:
-    """Return the surface, the curves, the Cobb lines and the place of the scan's plane.
+    """Return surface, curves, lines of the Cobb angles and the plane of the scan.
 
     Returns
     -------
@@ -35,10 +36,10 @@ def scene(result: SpineResult) -> dict[str, Any]:
         seen from outside), ``curves`` and ``ends`` (float32, N x 3), ``apexes``, ``plane``: mm in the frame of
         result.json, x to the patient's left, y to posterior, z to the head.
     """
-    vertices, faces = result.spine.mesh()
+    vertices, faces = result.mesh()
     if len(vertices) > np.iinfo(np.uint16).max:
         raise ValueError(f"{len(vertices)} vertices; expected at most 65535, so that faces fit 16 bits")
-    tint = panels.largest_curve_tint(result, vertices[:, 2])
+    tint = largest_curve_tint(result, vertices[:, 2])
     return {
         "vertices": _packed(vertices, "<f4"),
         "colours": _packed(np.rint(tint), "u1"),
@@ -54,8 +55,9 @@ def scene(result: SpineResult) -> dict[str, Any]:
     }
 
 
-def plane_picture(result: SpineResult, body: Body) -> Image:
-    """Return the whole scan in grey, its pixels those of the file unless it is too large for a texture."""
+def plane_picture(result: SpineResult) -> Image:
+    """Return the whole scan in grey, reduced where it is too large for a texture."""
+    body = panels.body_of(result)
     low = float(body.pixels.min())
     shown = np.clip((body.pixels - low) / max(body.bright - low, 1e-6), 0, 1)
     scale = MAX_TEXTURE / max(shown.shape)
@@ -70,7 +72,7 @@ def _plane(result: SpineResult) -> dict[str, float]:
     rows, columns = result.scan.pixels.shape
     row_mm, column_mm = result.scan.pixel_spacing_mm
     behind = float((result.spine.centreline[:, 1] + result.spine.half_depth).max()) + PLANE_BEHIND_MM
-    # Coordinates count from the centre of the first pixel, the picture ends at the edges of its pixels.
+    # Coordinates start at the centre of the first pixel; the picture starts at its edge.
     edges = {
         "left": -0.5 * column_mm,
         "right": (columns - 0.5) * column_mm,
@@ -109,7 +111,7 @@ def _end(result: SpineResult, end: EndLine, side: str) -> dict[str, Any]:
 def _apexes(result: SpineResult) -> list[dict[str, Any]]:
     return [
         {
-            "text": f"{curve.cobb_deg:.1f}°",
+            "text": COBB.text(curve.cobb_deg),
             "at": [round(float(value), 2) for value in result.spine.centreline[curve.apex]],
             "convex": -1 if curve.side == "right" else 1,
             "half_width": round(float(result.spine.half_width[curve.apex]), 2),

@@ -1,4 +1,4 @@
-"""The preview's panels as inline SVG, whose colours the page's style sheet names and print replaces."""
+"""The canvas of inline SVG: its colours are classes, which the style sheet of the page defines for screen and print."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.outputs.drawing.canvas import Box, Image
+from edge_spine.outputs.drawing.raster import encode
 from edge_spine.outputs.report.vector import PALETTE, Ink, VectorCanvas, cut_out, hexadecimal
 
 _JPEG_QUALITY = 92
 
 
 class SvgCanvas(VectorCanvas):
-    """A canvas that becomes one SVG element.
+    """A `Canvas` that becomes one SVG element.
 
     Parameters
     ----------
     width, height : int
-        Its view box.
+        Size of the view box.
     name : str
-        Begins the identifiers inside it, which must be unique in the page.
+        Prefix of the identifiers inside the element, unique in the page.
     """
 
     def __init__(self, width: int, height: int, name: str) -> None:
@@ -38,7 +39,7 @@ class SvgCanvas(VectorCanvas):
         Parameters
         ----------
         label : str
-            What a screen reader says of the picture.
+            Description for screen readers.
         """
         clips = "".join(
             f'<clipPath id="{name}"><rect {_rectangle(box)}/></clipPath>' for box, name in self._clips.items()
@@ -64,12 +65,12 @@ class SvgCanvas(VectorCanvas):
         self._parts.append(f'<circle cx="{centre[0]:.2f}" cy="{centre[1]:.2f}" r="{radius:g}"{_fill(ink)}/>')
 
     def _picture(self, box: Box, picture: Image) -> None:
-        # stretched by less than a pixel where the panel rounded its box
+        # Stretched by less than a pixel where the panel rounded its box.
         self._parts.append(f'<image {_rectangle(box)} preserveAspectRatio="none" href="{data_uri(picture)}"/>')
 
     def _write(self, text: str, box: Box, baseline: int, size: int, ink: Ink, bold: bool) -> None:
         weight = ' font-weight="700"' if bold else ""
-        # The length that the layout was made for holds in any font.
+        # The browser fits any font to the length of the layout.
         self._parts.append(
             f'<text x="{box.x}" y="{baseline}" font-size="{size}"{weight}{_fill(ink)} textLength="{box.width}" '
             f'lengthAdjust="spacingAndGlyphs">{escape(text)}</text>'
@@ -81,21 +82,23 @@ class SvgCanvas(VectorCanvas):
 
 
 def data_uri(picture: Image) -> str:
-    """Return a picture as a data URI: grey (H, W) as JPEG, BGR (H, W, 3) on black as PNG on nothing.
+    """Return a picture as a data URI.
+
+    Parameters
+    ----------
+    picture : array
+        Grey (H, W), which becomes JPEG, or BGR (H, W, 3) on black, which becomes PNG with a transparent background.
 
     Raises
     ------
     RuntimeError
-        OpenCV cannot encode it.
+        OpenCV cannot encode the picture.
     """
     if picture.ndim == 2:
-        kind, content, options = "jpeg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+        kind, content = "jpeg", encode(picture, ".jpeg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     else:
-        kind, content, options = "png", cut_out(picture), []
-    done, encoded = cv2.imencode(f".{kind}", content, options)
-    if not done:
-        raise RuntimeError(f"OpenCV could not encode a picture as {kind.upper()}")
-    return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode('ascii')}"
+        kind, content = "png", encode(cut_out(picture), ".png")
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _rectangle(box: Box) -> str:

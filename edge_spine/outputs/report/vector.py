@@ -1,8 +1,8 @@
-"""The preview's panels as vector graphics: a canvas whose strokes stay strokes and whose text stays text."""
+"""The canvas of vector graphics, which SVG and PDF share, and the colours on screen and on paper."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.outputs.drawing import palette
-from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, Image, shorten
+from edge_spine.outputs.drawing.canvas import Box, Colour, Image
+from edge_spine.outputs.drawing.text import shorten, text_box
 
 PALETTE: dict[str, Colour] = {
     "background": palette.BACKGROUND,
@@ -34,7 +35,7 @@ PALETTE: dict[str, Colour] = {
     "band-edge": palette.BAND_EDGE,
     "ground": palette.BLACK,
 }
-# What changes on paper; curves keep their colours, inside their dark casing.
+# Lines of the curves keep their colours on paper: they have a dark outline.
 PAPER: dict[str, Colour] = {
     **PALETTE,
     "background": (255, 255, 255),
@@ -58,7 +59,7 @@ _NAMES = {colour: name for name, colour in PALETTE.items() if name != "ground"}
 
 @dataclass(frozen=True)
 class Ink:
-    """A colour of the palette, and whether it lies on a scan, which stays dark on paper."""
+    """A colour of the palette, and whether it is on a scan, which stays dark on paper."""
 
     name: str
     on_film: bool = False
@@ -73,18 +74,18 @@ def hexadecimal(colour: Colour) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-class VectorCanvas(Canvas):
-    """A canvas without pixels: each call of the panels becomes one of six shapes, which a subclass writes.
+class VectorCanvas(ABC):
+    """A `Canvas` that turns every call into one of six shapes, which a subclass writes.
 
     Parameters
     ----------
     width, height : int
-        In the units of the preview, its pixels.
+        Size in pixels of the preview.
     """
 
     def __init__(self, width: int, height: int) -> None:
         self.box = Box(0, 0, width, height)
-        self.texts = []
+        self.texts: list[tuple[str, Box]] = []
         self._films: list[Box] = []
 
     @abstractmethod
@@ -106,7 +107,7 @@ class VectorCanvas(Canvas):
     def _write(self, text: str, box: Box, baseline: int, size: int, ink: Ink, bold: bool) -> None: ...
 
     def fill(self, box: Box, colour: Colour) -> None:
-        """Fill a rectangle; black is the ground of a view."""
+        """Fill a rectangle; black is the background of a view, which is white on paper."""
         self._rectangle(box, self._ground(box) if colour == PALETTE["black"] else self._ink(colour, box))
 
     def card(self, box: Box, fill: Colour, radius: int = 10) -> None:
@@ -114,28 +115,28 @@ class VectorCanvas(Canvas):
         self._rectangle(box, self._ink(fill, box), radius=radius)
 
     def rule(self, x: int, y: int, width: int, colour: Colour) -> None:
-        """Draw a horizontal hairline."""
+        """Draw a horizontal line of one pixel."""
         path = np.array([[x, y + 0.5], [x + width, y + 0.5]])
         self._line(path, self._ink(colour, self.box), 1.0, self.box)
 
     def paste(self, box: Box, picture: Image) -> None:
-        """Put a grey (H, W) picture, a scan, or a BGR (H, W, 3) picture on black into a box."""
+        """Draw a picture of the size of a box: a scan in grey (H, W), or BGR (H, W, 3) on black."""
         if picture.ndim == 2:
             self._films.append(box)
         self._picture(box, picture)
 
     def hairlines(self, paths: Sequence[NDArray[np.float64]], colour: Colour, clip: Box | None = None) -> None:
-        """Draw open lines of one pixel through points (N, 2), cut at a box."""
+        """Draw open lines of one pixel through points (N, 2), clipped to a box."""
         box = clip or self.box
         for path in paths:
             self._line(path, self._ink(colour, box), 1.0, box)
 
     def stroke(self, path: NDArray[np.float64], colour: Colour, width: float, clip: Box) -> None:
-        """Draw an open line of any width through points (N, 2), cut at a box."""
+        """Draw an open line of any width through points (N, 2), clipped to a box."""
         self._line(path, self._ink(colour, clip), width, clip)
 
     def area(self, outline: NDArray[np.float64], colour: Colour, opacity: float, clip: Box) -> None:
-        """Fill an outline (N, 2), partly transparent, cut at a box."""
+        """Fill an outline (N, 2) with an opacity from 0 to 1, clipped to a box."""
         self._polygon(outline, self._ink(colour, clip), opacity, clip)
 
     def dot(self, centre: tuple[float, float], radius: float, colour: Colour) -> None:
@@ -156,10 +157,10 @@ class VectorCanvas(Canvas):
         max_width: int | None = None,
         backing: Colour | None = None,
     ) -> Box:
-        """Write one line; the parameters are those of `Canvas.text`."""
+        """Write one line of text; for the parameters see `Canvas.text`."""
         if max_width is not None:
             text = shorten(text, max_width, size, bold)
-        box = self.text_box(text, x, baseline, size, bold, align)
+        box = text_box(text, x, baseline, size, bold, align)
         if backing is not None:
             plate = Box(box.x - 5, box.y - 2, box.width + 10, box.height + 3)
             self._rectangle(plate, self._ground(box), opacity=0.7)
@@ -175,15 +176,15 @@ class VectorCanvas(Canvas):
 
 
 def cut_out(picture: Image) -> Image:
-    """Free a bright picture (H, W, 3) from its black ground.
+    """Make the black background of a bright picture (H, W, 3) transparent.
 
-    Pixels on the edge are darker for the part that they cover: against their brightest neighbour this
-    gives how much that is.
+    A pixel on the edge is darker in proportion to the part of it that is covered. The ratio to its brightest
+    neighbour estimates this part.
 
     Returns
     -------
-    ndarray
-        (H, W, 4), the last channel opaque at 255.
+    (H, W, 4) uint8 array
+        Colours, and opacity from 0 to 255.
     """
     brightness = picture.max(axis=2).astype(np.float32)
     seen = (brightness > 0).astype(np.uint8)

@@ -14,7 +14,6 @@ from edge_spine.bundle.load import manifest_bytes
 from edge_spine.errors import BundleError
 from edge_spine.outputs import preview_png
 from edge_spine.outputs.drawing import palette, panels
-from edge_spine.outputs.drawing.canvas import Canvas
 from tests.edge_spine.fake_bundle import fake_bundle
 from tests.edge_spine.fake_result import fake_result
 
@@ -114,7 +113,7 @@ def test_the_side_view_shows_the_range_and_says_what_it_is() -> None:
     plain, shown = preview_png.draw(fake_result()), preview_png.draw(fake_result(population=usual))
     assert "grey: 90 % of the phantoms" in [text for text, _ in shown.texts]
     assert "grey: 90 % of the phantoms" not in [text for text, _ in plain.texts]
-    box = panels.picture_box(preview_png.cards_of(Canvas(1600, 1000, (0, 0, 0)))[2])
+    box = panels.picture_box(preview_png.PAGE.cards()[2])
     part = shown.image[box.y : box.bottom, box.x : box.right]
     grey = (part == np.array(palette.POPULATION[::-1])).all(axis=-1)
     assert grey.sum() > 0.1 * grey.size

@@ -33,7 +33,7 @@ assert len(PDF) % 2
 
 def render(kind: str, result: SpineResult) -> bytes:
     """Render an object of any kind."""
-    return encapsulated_pdf(result, PDF) if kind == "pdf" else DICOM_OBJECTS[kind](result)
+    return encapsulated_pdf(result, PDF) if kind == "pdf" else DICOM_OBJECTS[kind].render(result)
 
 
 def read(data: bytes) -> Dataset:

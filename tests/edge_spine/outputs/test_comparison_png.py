@@ -33,7 +33,7 @@ CASES = {
 def test_text_is_free_of_other_text_and_on_the_page(name: str) -> None:
     before, after = CASES[name]
     canvas = comparison_png.draw(compare(result(before), result(after, source="x" * 200, band_90=fake_bands())))
-    page = Box(0, 0, comparison_png.WIDTH, comparison_png.HEIGHT)
+    page = Box(0, 0, comparison_png.PAGE.width, comparison_png.PAGE.height)
     for index, (text, box) in enumerate(canvas.texts):
         assert box.inside(page), text
         for other, place in canvas.texts[index + 1 :]:

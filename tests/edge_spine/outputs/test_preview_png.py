@@ -9,7 +9,7 @@ import pytest
 
 from edge_spine.outputs import preview_png
 from edge_spine.outputs.drawing import palette, panels
-from edge_spine.outputs.drawing.canvas import Box, Canvas, MillimetreView
+from edge_spine.outputs.drawing.canvas import Box, MillimetreView
 from edge_spine.outputs.registry import FORMATS
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_pixels, fake_result
 
@@ -82,7 +82,7 @@ def test_a_point_of_the_scan_is_shown_where_the_view_says(spacing: tuple[float, 
 def test_the_centre_curve_is_drawn_on_the_coronal_view() -> None:
     result = fake_result(curves=fake_curves(lateral_mm=0.0))
     canvas = preview_png.draw(result)
-    view = panels.shared_view(result, preview_png.cards_of(Canvas(1600, 1000, (0, 0, 0))))
+    view = panels.shared_view(result, preview_png.PAGE.cards())
     for row in (30, 100, 180):
         x, y = view.points(result.curves.coronal[row, 1], result.curves.z[row])[0]
         drawn = canvas.image[int(y), int(x)][::-1].astype(int)
@@ -95,7 +95,7 @@ def test_the_band_is_drawn_around_the_sagittal_centre_and_named() -> None:
     texts = [text for text, _ in canvas.texts]
     assert "90 % band: 1.5 mm either side" in texts and "90 % band: 7.6 mm either side" in texts
     assert not any("band" in text for text, _ in plain.texts)
-    cards = preview_png.cards_of(Canvas(1600, 1000, (0, 0, 0)))
+    cards = preview_png.PAGE.cards()
     shared, box = panels.shared_view(result, cards), panels.picture_box(cards[2])
     across, half = result.curves.sagittal, result.band_90.sagittal
     middle = float(across.max() + across.min()) / 2
@@ -111,7 +111,7 @@ def test_the_band_is_drawn_around_the_sagittal_centre_and_named() -> None:
 @pytest.mark.parametrize("name", ["usual", "severe"])
 def test_the_surface_views_show_the_whole_spine(name: str) -> None:
     canvas = preview_png.draw(fake_result(**PREVIEWS[name]))
-    box = panels.picture_box(preview_png.cards_of(Canvas(1600, 1000, (0, 0, 0)))[3])
+    box = panels.picture_box(preview_png.PAGE.cards()[3])
     shown = canvas.image[box.y : box.bottom, box.x : box.right].max(axis=2) > 20
     width = box.width // 2
     for view in (shown[:, :width], shown[:, width : 2 * width]):
@@ -119,3 +119,15 @@ def test_the_surface_views_show_the_whole_spine(name: str) -> None:
         assert not view[:, :2].any()
         assert not view[:, -2:].any()
         assert not view[:2].any()
+
+
+def test_preview_and_secondary_capture_share_one_drawing_of_the_panels(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    real = panels.draw_panels
+    monkeypatch.setattr(panels, "draw_panels", lambda *given: (drawn.append(given), real(*given)))
+    result = fake_result(source="DOE_JANE.dcm")
+    named, plain = preview_png.draw(result), preview_png.draw(result.with_timing(read=1.0), about_this_run=False)
+    assert len(drawn) == 1
+    texts = [[text for text, _ in canvas.texts] for canvas in (named, plain)]
+    assert "DOE_JANE.dcm" in texts[0] and "DOE_JANE.dcm" not in texts[1]
+    assert (named.image != plain.image).any()

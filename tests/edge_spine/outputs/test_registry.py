@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def test_highdicom_is_loaded_for_its_formats_only() -> None:
         "from tests.edge_spine.outputs.dicom_checks import fake_dicom_result\n"
         "result = fake_dicom_result()\n"
         "for name in ('json', 'ply', 'png', 'stl'): FORMATS[name].render(result)\n"
-        "DICOM_OBJECTS['stl'](result)\n"
+        "DICOM_OBJECTS['stl'].render(result)\n"
         "parse_formats(','.join(FORMATS))\n"
         "print('highdicom' in sys.modules)\n"
         "FORMATS['sc'].render(result)\n"
@@ -52,6 +53,19 @@ def test_the_usual_outputs_stay_three() -> None:
     assert DEFAULT_FORMATS == ("json", "ply", "png")
     assert set(FORMATS) - set(DEFAULT_FORMATS) == {"csv", "stl", "glb", "html", "pdf", "sr", "sc"}
     assert tuple(DICOM_OBJECTS) == ("sr", "sc", "stl", "pdf")
+
+
+def test_every_writer_of_the_table_exists() -> None:
+    for writer in (*FORMATS.values(), *DICOM_OBJECTS.values()):
+        module, _, name = writer.target.partition(":")
+        tree = ast.parse((Path(outputs.__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, writer.target
+
+
+def test_files_and_series_have_names_and_numbers_of_their_own() -> None:
+    filenames = [known.filename for known in FORMATS.values()]
+    numbers = [known.series_number for known in DICOM_OBJECTS.values()]
+    assert len(set(filenames)) == len(filenames) and numbers == sorted(set(numbers))
 
 
 def test_dicom_results_are_written_beside_the_others(tmp_path: Path) -> None:

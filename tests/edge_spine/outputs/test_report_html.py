@@ -19,6 +19,7 @@ import pytest
 from edge_spine.estimator import SpineEstimator
 from edge_spine.outputs import preview_png, report_html
 from edge_spine.outputs.drawing import panels
+from edge_spine.outputs.drawing.canvas import Box
 from edge_spine.outputs.registry import DEFAULT_FORMATS, FORMATS
 from edge_spine.outputs.report.scene import MAX_TEXTURE, PLANE_BEHIND_MM, scene
 from edge_spine.outputs.report.svg import SvgCanvas
@@ -183,7 +184,8 @@ def test_it_names_no_patient() -> None:
 )
 def test_the_table_says_what_the_preview_says(changes: dict[str, Any]) -> None:
     result = fake_result(**changes)
-    drawn = [text for text, _ in preview_png.draw(result).texts]
+    table = preview_png.PAGE.cards()[4]
+    drawn = [text for text, box in preview_png.draw(result).texts if box.inside(table)]
     page = _Page(report_html.render(result))
     cells = list(zip(page.inside["th"], page.inside["td"], strict=True))
     assert cells == [row for section in sections(result) for row in section.rows]
@@ -222,7 +224,7 @@ def test_it_says_what_it_must_without_scripts() -> None:
 def test_the_pictures_are_the_panels_of_the_preview() -> None:
     result = fake_result(band_90=fake_bands())
     canvas = preview_png.draw(result)
-    cards = preview_png.cards_of(canvas)
+    cards = preview_png.PAGE.cards()
     page = _Page(report_html.render(result))
     written = page.inside["text"]
     for card in cards[:4]:
@@ -366,7 +368,7 @@ def test_a_picture_cut_from_black_keeps_its_colours_and_soft_edges() -> None:
 
 def test_on_a_scan_colours_stay_and_beside_it_they_follow_the_page() -> None:
     canvas = SvgCanvas(200, 100, "x")
-    film = preview_png.Box(0, 0, 100, 100)
+    film = Box(0, 0, 100, 100)
     canvas.paste(film, np.zeros((100, 100), np.uint8))
     canvas.text("on", 20, 50, 14, PALETTE["text"], backing=PALETTE["black"])
     canvas.text("beside", 140, 50, 14, PALETTE["text"], backing=PALETTE["black"])

@@ -81,13 +81,13 @@ def test_a_hostile_name_is_shortened_and_what_the_font_lacks_is_marked() -> None
 
 def test_no_text_overlaps_or_leaves_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     canvases = []
-    real = report_pdf._PdfCanvas.__init__
+    real = report_pdf.PdfCanvas.__init__
 
-    def remembered(self: Any, page: Any) -> None:
-        real(self, page)
+    def remembered(self: Any, *given: Any) -> None:
+        real(self, *given)
         canvases.append(self)
 
-    monkeypatch.setattr(report_pdf._PdfCanvas, "__init__", remembered)
+    monkeypatch.setattr(report_pdf.PdfCanvas, "__init__", remembered)
     busy = SimpleNamespace(accepted=True, flags=tuple(f"a-rather-long-name-of-a-flag-number-{n}" for n in range(9)))
     told = replace(fake_bands(), sagittal_gain=0.25)
     for lateral_mm in (0.0, 14.0, 60.0):

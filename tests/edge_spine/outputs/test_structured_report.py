@@ -13,9 +13,11 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 
 from edge_spine.errors import OutputError
 from edge_spine.estimator import SpineEstimator
+from edge_spine.quantities import CURVE_QUANTITIES, QUANTITIES, SCHEME
 from edge_spine.reading.orientation import turn_from_patient_orientation
 from edge_spine.reading.read import scan_from_bytes
 from edge_spine.result import SpineResult
@@ -118,22 +120,30 @@ def test_every_public_code_is_as_the_standard_has_it() -> None:
     from edge_spine.outputs.dicom import codes as report_codes
 
     known = {
-        "COBB_ANGLE": codes.SCT.CobbAngle,
-        "PATH_LENGTH": codes.DCM.PathLength,
-        "VOLUME": codes.SCT.Volume,
         "SPINE": codes.SCT.Spine,
         "CENTERLINE": codes.DCM.Centerline,
         "REPORT_TITLE": codes.DCM.ImagingMeasurementReport,
         "COMMENT": codes.DCM.Comment,
         "DEVICE": codes.DCM.Device,
+        "ACQUISITION_EQUIPMENT": codes.DCM.AcquisitionEquipment,
+        "PROCESSING_EQUIPMENT": codes.DCM.ProcessingEquipment,
+        "SOURCE_IMAGE": codes.DCM.SourceImageForImageProcessingOperation,
         "DEGREE": codes.UCUM.Degree,
         "MILLIMETRE": codes.UCUM.Millimeter,
         "YES": codes.SCT.Yes,
         "NO": codes.SCT.No,
         "PROCEDURE": codes.cid7000.DEXASkeletalSystemStudyReport,
     }
-    for name, code in known.items():
-        ours = getattr(report_codes, name)
+    measured = {
+        "max_cobb_deg": codes.SCT.CobbAngle,
+        "cobb_deg": codes.SCT.CobbAngle,
+        "centreline_length_mm": codes.DCM.PathLength,
+        "volume_ml": codes.SCT.Volume,
+    }
+    quantities = {**QUANTITIES, **CURVE_QUANTITIES}
+    assert measured.keys() == {name for name, quantity in quantities.items() if quantity.code[1] != SCHEME}
+    for name, code in (known | measured).items():
+        ours = Code(*quantities[name].code) if name in measured else getattr(report_codes, name)
         assert (ours.value, ours.scheme_designator) == (code.value, code.scheme_designator), name
         assert ours.meaning.lower() == code.meaning.lower(), name
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_spine.outputs.drawing.canvas import shorten, text_mask
+from edge_spine.outputs.drawing.text import shorten, text_mask
 
 
 def test_long_text_is_shortened_to_its_width() -> None:

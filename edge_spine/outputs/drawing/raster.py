@@ -1,0 +1,153 @@
+"""The canvas of pixels, on OpenCV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.outputs.drawing.canvas import Box, Colour, Image
+from edge_spine.outputs.drawing.text import shorten, text_box, text_mask
+
+_SHIFT = 4  # OpenCV takes coordinates in sixteenths of a pixel
+_PLATE_OPACITY = 0.7
+
+
+class RasterCanvas:
+    """A `Canvas` of pixels.
+
+    Parameters
+    ----------
+    width, height : int
+        Pixels.
+    background : Colour
+        Colour that it is filled with.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8 array
+        The pixels, BGR.
+    """
+
+    def __init__(self, width: int, height: int, background: Colour) -> None:
+        self.image: Image = np.empty((height, width, 3), np.uint8)
+        self.box = Box(0, 0, width, height)
+        self.fill(self.box, background)
+        self.texts: list[tuple[str, Box]] = []
+
+    def copy(self) -> RasterCanvas:
+        """Return a canvas with the same pixels and texts."""
+        copied = copy(self)
+        copied.image, copied.texts = self.image.copy(), list(self.texts)
+        return copied
+
+    def fill(self, box: Box, colour: Colour) -> None:
+        """Fill a rectangle."""
+        cv2.rectangle(self.image, (box.x, box.y), (box.right - 1, box.bottom - 1), colour[::-1], -1)
+
+    def card(self, box: Box, fill: Colour, radius: int = 10) -> None:
+        """Draw a filled rectangle with round corners."""
+        x, y, right, bottom = box.x, box.y, box.right - 1, box.bottom - 1
+        cv2.rectangle(self.image, (x + radius, y), (right - radius, bottom), fill[::-1], -1)
+        cv2.rectangle(self.image, (x, y + radius), (right, bottom - radius), fill[::-1], -1)
+        for centre in (
+            (x + radius, y + radius),
+            (right - radius, y + radius),
+            (x + radius, bottom - radius),
+            (right - radius, bottom - radius),
+        ):
+            cv2.circle(self.image, centre, radius, fill[::-1], -1, cv2.LINE_AA)
+
+    def rule(self, x: int, y: int, width: int, colour: Colour) -> None:
+        """Draw a horizontal line of one pixel."""
+        self.image[y, x : x + width] = colour[::-1]
+
+    def paste(self, box: Box, picture: Image) -> None:
+        """Draw a grey (H, W) or BGR (H, W, 3) picture of the size of a box."""
+        self._part(box)[:] = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) if picture.ndim == 2 else picture
+
+    def hairlines(self, paths: Sequence[NDArray[np.float64]], colour: Colour, clip: Box | None = None) -> None:
+        """Draw open lines of one pixel through points (N, 2), clipped to a box."""
+        box = clip or self.box
+        fixed = [_fixed_point(path, box) for path in paths]
+        cv2.polylines(self._part(box), fixed, False, colour[::-1], 1, cv2.LINE_AA, _SHIFT)
+
+    def stroke(self, path: NDArray[np.float64], colour: Colour, width: float, clip: Box) -> None:
+        """Draw an open line of any width through points (N, 2), clipped to a box."""
+        # As one filled outline: OpenCV's thick lines have a bulge at every point of a fine curve.
+        along = np.gradient(path, axis=0)
+        across = np.column_stack([-along[:, 1], along[:, 0]]) / np.hypot(*along.T)[:, np.newaxis]
+        outline = np.concatenate([path + across * width / 2, (path - across * width / 2)[::-1]])
+        fixed = _fixed_point(outline, clip)
+        cv2.fillPoly(self._part(clip), [fixed], colour[::-1], cv2.LINE_AA, _SHIFT)
+
+    def area(self, outline: NDArray[np.float64], colour: Colour, opacity: float, clip: Box) -> None:
+        """Fill an outline (N, 2) with an opacity from 0 to 1, clipped to a box."""
+        target = self._part(clip)
+        mask = np.zeros(target.shape[:2], np.uint8)
+        cv2.fillPoly(mask, [_fixed_point(outline, clip)], (round(255 * opacity),), cv2.LINE_AA, _SHIFT)
+        blend(target, mask, colour)
+
+    def dot(self, centre: tuple[float, float], radius: float, colour: Colour) -> None:
+        """Draw a filled disc."""
+        fixed = (round(centre[0] * 2**_SHIFT), round(centre[1] * 2**_SHIFT))
+        cv2.circle(self.image, fixed, round(radius * 2**_SHIFT), colour[::-1], -1, cv2.LINE_AA, _SHIFT)
+
+    def text(
+        self,
+        text: str,
+        x: int,
+        baseline: int,
+        size: int,
+        colour: Colour,
+        *,
+        bold: bool = False,
+        align: str = "left",
+        max_width: int | None = None,
+        backing: Colour | None = None,
+    ) -> Box:
+        """Write one line of text."""
+        if max_width is not None:
+            text = shorten(text, max_width, size, bold)
+        box = text_box(text, x, baseline, size, bold, align)
+        if backing is not None:
+            plate = self._part(Box(max(0, box.x - 5), max(0, box.y - 2), box.width + 10, box.height + 3))
+            blend(plate, np.full(plate.shape[:2], round(255 * _PLATE_OPACITY), np.uint8), backing)
+        mask, _ = text_mask(text, size, bold)
+        top, left = max(0, box.y), max(0, box.x)
+        target = self.image[top : max(top, box.bottom), left : max(left, box.right)]
+        blend(target, mask[top - box.y :, left - box.x :][: target.shape[0], : target.shape[1]], colour)
+        self.texts.append((text, box))
+        return box
+
+    def _part(self, box: Box) -> Image:
+        return self.image[box.y : box.bottom, box.x : box.right]
+
+
+def blend(target: Image, mask: NDArray[np.uint8], colour: Colour) -> None:
+    """Mix a colour into pixels (H, W, 3), in place, by a mask (H, W) of 0 to 255."""
+    weight = mask[..., np.newaxis].astype(np.uint16)
+    mixed = target * (255 - weight) + np.array(colour[::-1], np.uint16) * weight
+    target[:] = (mixed + 127) // 255
+
+
+def encode(picture: Image, suffix: str, options: Sequence[int] = ()) -> bytes:
+    """Encode a picture, grey (H, W), BGR (H, W, 3) or BGRA (H, W, 4), as ".png" or ".jpeg".
+
+    Raises
+    ------
+    RuntimeError
+        OpenCV cannot encode the picture.
+    """
+    done, encoded = cv2.imencode(suffix, picture, options)
+    if not done:
+        raise RuntimeError(f"OpenCV could not encode a picture as {suffix}")
+    return encoded.tobytes()
+
+
+def _fixed_point(points: NDArray[np.float64], box: Box) -> NDArray[np.int32]:
+    fixed: NDArray[np.int32] = np.rint((points - (box.x, box.y)) * 2**_SHIFT).astype(np.int32)
+    return fixed

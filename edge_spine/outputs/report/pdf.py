@@ -1,0 +1,119 @@
+"""The canvas on a page of PDF, in the colours of print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.pdfgen.canvas import Canvas as Sheet
+
+from edge_spine.outputs.drawing.canvas import Box, Colour, Image
+from edge_spine.outputs.report.vector import Ink, VectorCanvas, cut_out
+
+# Bitstream Vera comes with ReportLab.
+FONTS = {False: ("Vera", "Vera.ttf"), True: ("VeraBd", "VeraBd.ttf")}
+_FONT_SHARE = 0.9
+
+
+def register_fonts() -> None:
+    """Register the fonts that `PdfCanvas` writes in."""
+    for name, file in FONTS.values():
+        pdfmetrics.registerFont(TTFont(name, file))
+
+
+class PdfCanvas(VectorCanvas):
+    """A canvas on a page of PDF.
+
+    Parameters
+    ----------
+    sheet : reportlab.pdfgen.canvas.Canvas
+        The page, whose fonts `register_fonts` has registered.
+    width, height : int
+        Size in pixels of the preview, from the upper left corner; `width` of them fill the page's width.
+    page_size : (width, height)
+        Size of the page in points.
+    """
+
+    def __init__(self, sheet: Sheet, width: int, height: int, page_size: tuple[float, float]) -> None:
+        super().__init__(width, height)
+        self._page = sheet
+        self._unit = page_size[0] / width
+        self._height = page_size[1]
+
+    def _at(self, x: float, y: float) -> tuple[float, float]:
+        return x * self._unit, self._height - y * self._unit
+
+    def _rectangle(self, box: Box, ink: Ink, *, radius: int = 0, opacity: float = 1.0) -> None:
+        self._page.setFillColorRGB(*_unit_colour(ink.on_paper()), alpha=opacity)
+        x, y = self._at(box.x, box.bottom)
+        size = box.width * self._unit, box.height * self._unit
+        self._page.roundRect(x, y, *size, radius * self._unit, stroke=0, fill=1)
+
+    def _line(self, path: NDArray[np.float64], ink: Ink, width: float, clip: Box) -> None:
+        self._page.saveState()
+        self._clip(clip)
+        self._page.setStrokeColorRGB(*_unit_colour(ink.on_paper()), alpha=1)
+        self._page.setLineWidth(width * self._unit)
+        self._page.drawPath(self._path(path), stroke=1, fill=0)
+        self._page.restoreState()
+
+    def _polygon(self, outline: NDArray[np.float64], ink: Ink, opacity: float, clip: Box) -> None:
+        self._page.saveState()
+        self._clip(clip)
+        self._page.setFillColorRGB(*_unit_colour(ink.on_paper()), alpha=opacity)
+        shape = self._path(outline)
+        shape.close()
+        self._page.drawPath(shape, stroke=0, fill=1)
+        self._page.restoreState()
+
+    def _disc(self, centre: tuple[float, float], radius: float, ink: Ink) -> None:
+        self._page.setFillColorRGB(*_unit_colour(ink.on_paper()), alpha=1)
+        # With an outline: yellow on white is hard to see.
+        self._page.setStrokeColorRGB(*_unit_colour(Ink("text").on_paper()), alpha=1)
+        self._page.setLineWidth(0.6 * self._unit)
+        self._page.circle(*self._at(*centre), radius * self._unit, stroke=int(not ink.on_film), fill=1)
+
+    def _picture(self, box: Box, picture: Image) -> None:
+        if picture.ndim == 3:
+            cut = cut_out(picture).astype(np.float32)
+            share = cut[..., 3:] / 255
+            picture = np.rint(cut[..., 2::-1] * share + 255 * (1 - share)).astype(np.uint8)
+        x, y = self._at(box.x, box.bottom)
+        size = box.width * self._unit, box.height * self._unit
+        self._page.drawImage(ImageReader(PillowImage.fromarray(picture)), x, y, *size)
+
+    def _write(self, text: str, box: Box, baseline: int, size: int, ink: Ink, bold: bool) -> None:
+        name, _ = FONTS[bold]
+        known = pdfmetrics.getFont(name).face.charToGlyph
+        text = "".join(letter if ord(letter) in known else "?" for letter in text)
+        points = size * self._unit * _FONT_SHARE
+        writer = self._page.beginText(*self._at(box.x, baseline))
+        writer.setFont(name, points)
+        writer.setFillColorRGB(*_unit_colour(ink.on_paper()))
+        self._page.setFillAlpha(1)
+        # The layout was made with the widths of another font.
+        writer.setHorizScale(100 * box.width * self._unit / pdfmetrics.stringWidth(text, name, points))
+        writer.textOut(text)
+        self._page.drawText(writer)
+
+    def _clip(self, box: Box) -> None:
+        around = self._page.beginPath()
+        x, y = self._at(box.x, box.bottom)
+        around.rect(x, y, box.width * self._unit, box.height * self._unit)
+        self._page.clipPath(around, stroke=0, fill=0)
+
+    def _path(self, points: NDArray[np.float64]) -> Any:
+        path = self._page.beginPath()
+        for index, (x, y) in enumerate(points.tolist()):
+            (path.lineTo if index else path.moveTo)(*self._at(x, y))
+        return path
+
+
+def _unit_colour(colour: Colour) -> tuple[float, float, float]:
+    red, green, blue = (channel / 255 for channel in colour)
+    return red, green, blue

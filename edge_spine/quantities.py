@@ -1,0 +1,66 @@
+"""The table of measured numbers: what every output calls them, their units, decimals and DICOM codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Coding scheme of the concepts that no public scheme has (PS3.16, 8.2).
+SCHEME = "99EDGESPINE"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One measured number.
+
+    Attributes
+    ----------
+    label : str
+        Name in reports.
+    unit : {"deg", "mm", "ml"}
+        Unit in UCUM.
+    decimals : int
+        Decimals in reports.
+    code : (str, str, str)
+        Code value, coding scheme designator and code meaning in the structured report.
+    inferred : bool
+        Whether it depends on the sagittal curves, which the scan does not show.
+    """
+
+    label: str
+    unit: str
+    decimals: int
+    code: tuple[str, str, str]
+    inferred: bool = False
+
+    def text(self, value: float) -> str:
+        """Return a value with its unit, as reports show it."""
+        return f"{value:.{self.decimals}f}" + ("°" if self.unit == "deg" else f" {self.unit}")
+
+
+# Keys are attributes of `edge_spine.measure.Measurements`, and of result.json in this order. No public code names an
+# angle of kyphosis or lordosis, and "Cobb angle" beside a coronal image would mislead.
+QUANTITIES = {
+    "max_cobb_deg": Quantity("Largest Cobb angle", "deg", 1, ("285285000", "SCT", "Cobb angle")),
+    "kyphosis_t4_t12_deg": Quantity(
+        "Kyphosis T4 to T12", "deg", 1, ("kyphosis-t4-t12", SCHEME, "Kyphosis T4-T12, inferred, not seen"), True
+    ),
+    "lordosis_l1_l5_deg": Quantity(
+        "Lordosis L1 to L5", "deg", 1, ("lordosis-l1-l5", SCHEME, "Lordosis L1-L5, inferred, not seen"), True
+    ),
+    "plane_of_maximal_curvature_deg": Quantity(
+        *("Plane of maximal curvature", "deg", 0),
+        ("max-curv-plane", SCHEME, "Azimuth of the plane of maximal curvature, inferred"),
+        True,
+    ),
+    "centreline_length_mm": Quantity("Length T1 to L5", "mm", 0, ("121211", "DCM", "Path length"), True),
+    "max_lateral_deviation_mm": Quantity(
+        "Largest lateral deviation", "mm", 1, ("max-lateral-dev", SCHEME, "Greatest lateral deviation")
+    ),
+    "volume_ml": Quantity("Volume", "ml", 0, ("118565006", "SCT", "Volume"), True),
+}
+# Attributes of each lateral curve, `edge_spine.measure.LevelledCurve`: its numbers, then its names.
+CURVE_QUANTITIES = {
+    "cobb_deg": Quantity("Cobb", "deg", 1, ("285285000", "SCT", "Cobb angle")),
+    "ferguson_deg": Quantity("Ferguson", "deg", 1, ("ferguson-angle", SCHEME, "Ferguson angle")),
+}
+CURVE_NAMES = ("side", "apex_level", "upper_end_level", "lower_end_level")
