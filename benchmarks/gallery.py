@@ -118,7 +118,7 @@ def draw(rows: Sequence[Example]) -> Canvas:
         card = Box(_MARGIN, _HEAD + index * (_ROW + _GAP), WIDTH - 2 * _MARGIN, _ROW)
         canvas.card(card, palette.CARD)
         scan, coronal, sagittal, surface, numbers = _columns(card)
-        body = find_body(row.found.scan.pixels, row.found.scan.source)
+        body = find_body(row.found.scan.pixels)
         _scan_panel(canvas, scan, row, body)
         _coronal_panel(canvas, coronal, row, body, scale)
         _sagittal_panel(canvas, sagittal, row, scale)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_spine.bundle import load_bundle
 from edge_spine.engines import open_engine
+from edge_spine.errors import named_refusals
 from edge_spine.measure import measure
 from edge_spine.network import INPUT_SHAPE
 from edge_spine.preprocessing import prepare
@@ -97,6 +98,10 @@ class SpineEstimator:
         Refusal
             The scan shows no spine that can be estimated; its code says why.
         """
+        with named_refusals(scan.source):
+            return self._estimate(scan)
+
+    def _estimate(self, scan: Scan) -> SpineResult:
         times = [time.perf_counter()]
         prepared = prepare(scan, self._localiser)
         times.append(time.perf_counter())

@@ -81,14 +81,14 @@ def judge(
         if not least <= value <= most:
             raise Refusal(
                 "implausible-curves",
-                f"{scan.source}: the curves found are no adult spine ({name} {value:.1f} mm, "
+                f"the curves found are no adult spine ({name} {value:.1f} mm, "
                 f"expected {least:.0f} to {most:.0f}); a whole-body DXA bone image is needed",
             )
     contrast = spine_contrast(prepared, curves)
     if contrast < LEAST_CONTRAST:
         raise Refusal(
             "no-spine",
-            f"{scan.source}: the image shows no spine where the curves run ({contrast:.2f} brighter than its surround, "
+            f"the image shows no spine where the curves run ({contrast:.2f} brighter than its surround, "
             f"expected {LEAST_CONTRAST:g} or more); give a whole-body, antero-posterior DXA bone image",
         )
     flags = scan.flags + prepared.flags + _remarks(prepared, curves, spine, contrast)

@@ -145,7 +145,7 @@ class Listener:
         request: Any = event.request
         instance = uid_hash(str(request.AffectedSOPInstanceUID))
         try:
-            check_header(content, key[:12])
+            check_header(content)
         except Refusal as refusal:
             self._audit.note("turned-away", scan=key, instance=instance, sender=sender, code=refusal.code)
             # one failure status for each code, and the word itself beside it

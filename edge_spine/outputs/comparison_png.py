@@ -70,7 +70,7 @@ def draw(comparison: Comparison) -> Canvas:
         cards, _both(comparison), (BEFORE, AFTER), ("Before", "After"), strict=False
     ):
         view = _centred(panels.picture_box(card), result.curves.coronal, result.curves.z, scale)
-        panels.coronal_panel(canvas, card, result, find_body(result.scan.pixels, result.scan.source), view)
+        panels.coronal_panel(canvas, card, result, find_body(result.scan.pixels), view)
         canvas.fill(Box(card.x, card.y, card.width, 4), colour)
         box = canvas.text(title, card.x + panels.PAD, card.y - 8, 15, colour, bold=True)
         canvas.text(

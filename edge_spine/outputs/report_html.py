@@ -47,7 +47,7 @@ def render(result: SpineResult) -> bytes:
     from edge_spine.result import NOTICE
 
     style, viewer = _style(), _asset("viewer.min.js")
-    body = find_body(result.scan.pixels, result.scan.source)
+    body = find_body(result.scan.pixels)
     page = Template(_asset("page.html")).substitute(
         policy=_policy(style, viewer),
         style=style,

@@ -46,15 +46,13 @@ class Body:
     levels: Levels | None = None
 
 
-def find_body(pixels: NDArray[np.float32], source: str) -> Body:
+def find_body(pixels: NDArray[np.float32]) -> Body:
     """Set the polarity right (background dark) and find the largest thing that is not background.
 
     Parameters
     ----------
     pixels : (rows, columns) array
         A scan, bone bright or dark.
-    source : str
-        Its name, for messages.
 
     Raises
     ------
@@ -83,14 +81,14 @@ def find_body(pixels: NDArray[np.float32], source: str) -> Body:
     # without OpenCV's statistics, which take seven times as long as the labels
     count, labels = cv2.connectedComponents(above, connectivity=8)
     if highest <= lowest or count < 2:
-        raise Refusal("no-spine", f"{source}: the image shows no body; a whole-body DXA bone image is needed")
+        raise Refusal("no-spine", "the image shows no body; a whole-body DXA bone image is needed")
     areas = _areas(np.asarray(labels, dtype=np.int32), count)
     largest = 1 + int(np.argmax(areas))
     mask = labels == largest
     widths = cv2.reduce(mask.view(np.uint8), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
     rows = np.flatnonzero(widths >= 2)
     if len(rows) == 0 or areas[largest - 1] < 0.05 * mask.size:
-        raise Refusal("no-spine", f"{source}: the image shows no body; a whole-body DXA bone image is needed")
+        raise Refusal("no-spine", "the image shows no body; a whole-body DXA bone image is needed")
     if rows[0] <= 1:
         flags.append("head-outside")
     if rows[-1] >= pixels.shape[0] - 2:

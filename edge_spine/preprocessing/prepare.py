@@ -72,7 +72,7 @@ def prepare(scan: Scan, localiser: Localiser) -> Prepared:
     Refusal
         "soft-tissue-image", "not-whole-body" or "no-spine".
     """
-    body = find_body(scan.pixels, scan.source)
+    body = find_body(scan.pixels)
     _check_body(scan, body)
     shown = normalise(body.pixels, body.mask, body.levels)
     found = localiser(shown, scan.pixel_spacing_mm)
@@ -96,22 +96,22 @@ def _check_body(scan: Scan, body: Body) -> None:
     columns = np.flatnonzero(body.mask.any(axis=0))
     width = float(columns[-1] - columns[0] + 1) * scan.pixel_spacing_mm[1]
     if width > _MAX_WIDTH_MM:
-        raise _not_whole_body(scan, f"what it shows is {width:.0f} mm wide, and a body at most {_MAX_WIDTH_MM:.0f}")
+        raise _not_whole_body(f"what it shows is {width:.0f} mm wide, and a body at most {_MAX_WIDTH_MM:.0f}")
     if body.second_share > _MAX_SECOND_SHARE:
-        raise _not_whole_body(scan, f"a second thing is {100 * body.second_share:.0f} % as large as the first")
+        raise _not_whole_body(f"a second thing is {100 * body.second_share:.0f} % as large as the first")
     if "head-outside" in body.flags:
         # two rows below the edge, where cubic or lossy exports have settled
         top = float(body.mask[int(body.crown + 0.5) + 2].sum()) * scan.pixel_spacing_mm[1]
         if top > _MAX_NECK_MM:
             raise _not_whole_body(
-                scan, f"at its upper edge the body is {top:.0f} mm wide, and a head or neck at most {_MAX_NECK_MM:.0f}"
+                f"at its upper edge the body is {top:.0f} mm wide, and a head or neck at most {_MAX_NECK_MM:.0f}"
             )
     elif (ratio := skull_to_abdomen(body)) < _SOFT_TISSUE_RATIO:
         if not has_head_and_shoulders(body):
-            raise _not_whole_body(scan, "its outline has no head, neck and shoulders at the top")
+            raise _not_whole_body("its outline has no head, neck and shoulders at the top")
         raise Refusal(
             "soft-tissue-image",
-            f"{scan.source}: the skull is only {ratio:.2f} times as bright as the abdomen (a bone image: over "
+            f"the skull is only {ratio:.2f} times as bright as the abdomen (a bone image: over "
             f"{_SOFT_TISSUE_RATIO:g}), as on a scan's soft-tissue image, which hardly shows the spine; "
             "give its bone image",
         )
@@ -122,20 +122,18 @@ def _check_landmarks(scan: Scan, body: Body, found: Landmarks) -> None:
     if found.confidence < _MIN_CONFIDENCE:
         raise Refusal(
             "no-spine",
-            f"{scan.source}: no spine was found (confidence {found.confidence:.2f}, expected {_MIN_CONFIDENCE:g} "
+            f"no spine was found (confidence {found.confidence:.2f}, expected {_MIN_CONFIDENCE:g} "
             "or more); give a whole-body, antero-posterior DXA bone image",
         )
     length = found.trunk_mm(scan.pixel_spacing_mm)
     if not _TRUNK_MM[0] < length < _TRUNK_MM[1]:
         raise _not_whole_body(
-            scan,
             f"T1 to L5 would measure {length:.0f} mm, and an adult's {_TRUNK_MM[0]:.0f} to {_TRUNK_MM[1]:.0f} "
             "(is the pixel spacing right?)",
         )
     head = (found.t1_top_px[0] - body.crown) * scan.pixel_spacing_mm[0] / length
     if "head-outside" not in body.flags and not _HEAD_TO_TRUNK[0] < head < _HEAD_TO_TRUNK[1]:
         raise _not_whole_body(
-            scan,
             f"crown to T1 would be {head:.2f} of the length from T1 to L5, and is {_HEAD_TO_TRUNK[0]:g} to "
             f"{_HEAD_TO_TRUNK[1]:g} of it",
         )
@@ -145,15 +143,15 @@ def _check_landmarks(scan: Scan, body: Body, found: Landmarks) -> None:
     if off > _MAX_OFF_CENTRE * length:
         raise Refusal(
             "no-spine",
-            f"{scan.source}: no spine was found (its centre would lie {off:.0f} mm from the middle of T1 and L5, "
+            f"no spine was found (its centre would lie {off:.0f} mm from the middle of T1 and L5, "
             f"expected at most {_MAX_OFF_CENTRE * length:.0f}); give a whole-body, antero-posterior DXA bone image",
         )
 
 
-def _not_whole_body(scan: Scan, found: str) -> Refusal:
+def _not_whole_body(found: str) -> Refusal:
     return Refusal(
         "not-whole-body",
-        f"{scan.source}: this is no whole body ({found}); give the DXA bone image of one whole person, head up",
+        f"this is no whole body ({found}); give the DXA bone image of one whole person, head up",
     )
 
 

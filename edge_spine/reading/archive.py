@@ -51,11 +51,10 @@ def dicom_entries(path: Path) -> list[str]:
     Refusal
         'unreadable' where it is missing or damaged, 'too-large' where it holds too many files.
     """
-    source = printable(path.name)
-    with _border(source), _open(path) as archive:
+    with _damage_refused(), _open(path) as archive:
         entries = archive.namelist()
         if len(entries) > MAX_ENTRIES:
-            raise Refusal("too-large", f"{source}: the zip holds {len(entries)} files; {ACCEPTED_ZIP}")
+            raise Refusal("too-large", f"the zip holds {len(entries)} files; {ACCEPTED_ZIP}")
         # A name within a zip is only ever looked up or shown, never used as a path.
         return sorted({entry for entry in entries if _is_dicom(archive, entry)})
 
@@ -80,17 +79,16 @@ def read_entry(path: Path, entry: str) -> bytes:
     Refusal
         'unreadable' where it is damaged, 'too-large' where it is, or unpacks to, too much.
     """
-    source = entry_source(path, entry)
-    with _border(source), _open(path) as archive:
+    with _damage_refused(), _open(path) as archive:
         info = archive.getinfo(entry)
         if info.compress_type not in _METHODS:
-            raise Refusal("unreadable", f"{source}: unusual zip compression; stored or deflated is accepted")
+            raise Refusal("unreadable", "unusual zip compression; stored or deflated is accepted")
         content = b""
         if info.file_size <= MAX_ENTRY_BYTES:
             with archive.open(info) as stream:
                 content = stream.read(MAX_ENTRY_BYTES + 1)
         if max(info.file_size, len(content)) > MAX_ENTRY_BYTES:
-            raise Refusal("too-large", f"{source}: larger than {MAX_ENTRY_BYTES >> 20} MiB, the most accepted in a zip")
+            raise Refusal("too-large", f"larger than {MAX_ENTRY_BYTES >> 20} MiB, the most accepted in a zip")
         return content
 
 
@@ -132,13 +130,11 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 @contextmanager
-def _border(source: str) -> Iterator[None]:
+def _damage_refused() -> Iterator[None]:
     try:
         yield
     except Refusal:
         raise
     # zipfile and its decoders raise many types on damaged or encrypted archives.
     except Exception as error:
-        raise Refusal(
-            "unreadable", f"{source}: the zip is missing or damaged ({type(error).__name__}); {ACCEPTED_ZIP}"
-        ) from None
+        raise Refusal("unreadable", f"the zip is missing or damaged ({type(error).__name__}); {ACCEPTED_ZIP}") from None

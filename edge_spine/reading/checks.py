@@ -60,7 +60,7 @@ def check_given_spacing(spacing: Sequence[float] | None) -> tuple[float, float] 
     return row, column
 
 
-def check_size(source: str, rows: int, columns: int) -> None:
+def check_size(rows: int, columns: int) -> None:
     """Refuse an image with too few or too many pixels.
 
     Raises
@@ -68,7 +68,7 @@ def check_size(source: str, rows: int, columns: int) -> None:
     Refusal
         'unreadable' (no pixels), 'too-small' or 'too-large'.
     """
-    found = f"{source}: the image has {rows} rows and {columns} columns"
+    found = f"the image has {rows} rows and {columns} columns"
     if rows < 1 or columns < 1:
         raise Refusal("unreadable", f"{found}; give an image with pixels")
     if rows < MIN_ROWS or columns < MIN_COLUMNS:
@@ -80,13 +80,11 @@ def check_size(source: str, rows: int, columns: int) -> None:
         )
 
 
-def check_extent(source: str, rows: int, columns: int, spacing: tuple[float, float]) -> None:
+def check_extent(rows: int, columns: int, spacing: tuple[float, float]) -> None:
     """Refuse an image whose size in mm is not that of a whole-body scan.
 
     Parameters
     ----------
-    source : str
-        File name for the message.
     rows, columns : int
         Of the image with the head up.
     spacing : tuple of float
@@ -101,12 +99,11 @@ def check_extent(source: str, rows: int, columns: int, spacing: tuple[float, flo
     if max(height, width) > MAX_BODY_MM:
         raise Refusal(
             "no-spacing",
-            f"{source}: {height:.0f} x {width:.0f} mm is larger than any DXA table, so the pixel spacing "
+            f"{height:.0f} x {width:.0f} mm is larger than any DXA table, so the pixel spacing "
             f"{spacing[0]:g}, {spacing[1]:g} mm must be wrong; give the scan's true spacing",
         )
     if height < MIN_BODY_MM:
         raise Refusal(
             "not-whole-body",
-            f"{source}: the image is {height:.0f} mm high; a whole-body DXA image of at least "
-            f"{MIN_BODY_MM:.0f} mm is accepted",
+            f"the image is {height:.0f} mm high; a whole-body DXA image of at least {MIN_BODY_MM:.0f} mm is accepted",
         )

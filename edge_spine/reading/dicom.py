@@ -35,7 +35,7 @@ def scan_from_dicom(data: bytes, source: str, given_spacing: tuple[float, float]
     data : bytes
         The file.
     source : str
-        File name for messages.
+        What the scan is called.
     given_spacing : tuple of float or None
         Row and column spacing in mm, used only where the file holds none.
     imager_spacing : bool
@@ -50,31 +50,29 @@ def scan_from_dicom(data: bytes, source: str, given_spacing: tuple[float, float]
     Refusal
         Where it is damaged or not a whole-body DXA image in an accepted encoding.
     """
-    with _damage_refused(source):
-        return _scan(source, _judged(data, source, given_spacing, imager_spacing))
+    with _damage_refused():
+        return _scan(source, _judged(data, given_spacing, imager_spacing))
 
 
-def check_dicom_header(data: bytes, source: str) -> None:
+def check_dicom_header(data: bytes) -> None:
     """Refuse a DICOM file that its header alone rules out; pixels are not looked at.
 
     Parameters
     ----------
     data : bytes
         The file.
-    source : str
-        File name for messages.
 
     Raises
     ------
     Refusal
         As `scan_from_dicom` would, for what stands before the pixels.
     """
-    with _damage_refused(source):
-        _judged(data, source, None, False)
+    with _damage_refused():
+        _judged(data, None, False)
 
 
 @contextmanager
-def _damage_refused(source: str) -> Iterator[None]:
+def _damage_refused() -> Iterator[None]:
     with quiet_pydicom():
         try:
             yield
@@ -85,7 +83,7 @@ def _damage_refused(source: str) -> Iterator[None]:
         except Exception as error:
             raise Refusal(
                 "unreadable",
-                f"{source}: damaged DICOM file ({type(error).__name__}); give it as the scanner exported it",
+                f"damaged DICOM file ({type(error).__name__}); give it as the scanner exported it",
             ) from None
 
 
@@ -102,29 +100,29 @@ class _Judged:
     pixels: PixelFormat
 
 
-def _judged(data: bytes, source: str, given: tuple[float, float] | None, imager_spacing: bool) -> _Judged:
+def _judged(data: bytes, given: tuple[float, float] | None, imager_spacing: bool) -> _Judged:
     # dcmread inflates a deflated file whole, however large it becomes: the syntax is looked at before.
     syntax = transfer_syntax(data)
     if syntax == DEFLATED:
-        check_syntax(source, syntax)
+        check_syntax(syntax)
     stream = DicomStream(data)
-    header = read_header(source, stream)
-    check_protocol(source, header)
-    check_syntax(source, syntax)
+    header = read_header(stream)
+    check_protocol(header)
+    check_syntax(syntax)
 
-    turn = turn_from_patient_orientation(source, header.get("PatientOrientation"))
-    rows, columns = whole_number(source, header, "Rows"), whole_number(source, header, "Columns")
+    turn = turn_from_patient_orientation(header.get("PatientOrientation"))
+    rows, columns = whole_number(header, "Rows"), whole_number(header, "Columns")
     turned_rows, turned_columns = turn.shape((rows, columns))
-    check_size(source, turned_rows, turned_columns)
-    stored_spacing, spacing_flags = _pixel_spacing(source, header, rows, columns, given, imager_spacing)
+    check_size(turned_rows, turned_columns)
+    stored_spacing, spacing_flags = _pixel_spacing(header, rows, columns, given, imager_spacing)
     spacing = turn.shape(stored_spacing)
-    check_extent(source, turned_rows, turned_columns, spacing)
-    return _Judged(stream, header, syntax, turn, spacing, spacing_flags, pixel_format(source, header))
+    check_extent(turned_rows, turned_columns, spacing)
+    return _Judged(stream, header, syntax, turn, spacing, spacing_flags, pixel_format(header))
 
 
 def _scan(source: str, judged: _Judged) -> Scan:
     element = read_pixel_data(judged.stream, judged.header)
-    pixels, flags = decode(source, judged.header, judged.syntax, element, judged.pixels)
+    pixels, flags = decode(judged.header, judged.syntax, element, judged.pixels)
     return Scan(
         pixels=np.ascontiguousarray(judged.turn.apply(pixels)),
         pixel_spacing_mm=judged.spacing,
@@ -142,7 +140,6 @@ def _sop_instance_uid(header: Dataset) -> str | None:
 
 
 def _pixel_spacing(
-    source: str,
     header: Dataset,
     rows: int,
     columns: int,
@@ -170,7 +167,7 @@ def _pixel_spacing(
     found = "its PixelSpacing is implausible" if stored else "it holds no PixelSpacing"
     raise Refusal(
         "no-spacing",
-        f"{source}: {found} and no GE ExposedArea; give --pixel-spacing ROW,COL in mm ({ACCEPTED_SPACING})",
+        f"{found} and no GE ExposedArea; give --pixel-spacing ROW,COL in mm ({ACCEPTED_SPACING})",
     )
 
 

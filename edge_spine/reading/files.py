@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_spine.errors import Refusal, UsageError
+from edge_spine.errors import Refusal, UsageError, named_refusals
 from edge_spine.reading.archive import ACCEPTED_ZIP, dicom_entries, entry_source, read_entry
 from edge_spine.reading.checks import printable
 from edge_spine.reading.kinds import HEAD_BYTES, ImageKind, kind_of
@@ -63,13 +63,14 @@ class ScanFile:
         UsageError
             Where `pixel_spacing` is not two plausible numbers.
         """
-        if self.entry is not None:
-            content = read_entry(self.path, self.entry)
-            return scan_from_bytes(content, self.source, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
-        if _kind(self.path) is ImageKind.ZIP:
-            # A zip is in the list itself only where it has nothing to offer: this raises why.
-            dicom_entries(self.path)
-            raise Refusal("unreadable", f"{self.source}: the zip holds no .dcm file; {ACCEPTED_ZIP}")
+        with named_refusals(self.source):
+            if self.entry is not None:
+                content = read_entry(self.path, self.entry)
+                return scan_from_bytes(content, self.source, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
+            if _kind(self.path) is ImageKind.ZIP:
+                # A zip itself is listed only where no image was found in it: `dicom_entries` raises the reason.
+                dicom_entries(self.path)
+                raise Refusal("unreadable", f"the zip holds no .dcm file; {ACCEPTED_ZIP}")
         return read_scan(self.path, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
 
 

@@ -65,7 +65,7 @@ def transfer_syntax(data: bytes) -> str:
     return str(meta.get("TransferSyntaxUID") or "")
 
 
-def read_header(source: str, stream: DicomStream) -> Dataset:
+def read_header(stream: DicomStream) -> Dataset:
     """Read all that comes before the pixel data, and leave the stream there.
 
     Raises
@@ -82,7 +82,7 @@ def read_header(source: str, stream: DicomStream) -> Dataset:
         if isinstance(element, RawDataElement) and element.length > _MAX_LIST_BYTES and _is_list(element):
             raise Refusal(
                 "unreadable",
-                f"{source}: attribute {tag} takes {element.length} bytes; at most {_MAX_LIST_BYTES} are accepted",
+                f"attribute {tag} takes {element.length} bytes; at most {_MAX_LIST_BYTES} are accepted",
             )
     return header
 

@@ -64,7 +64,7 @@ class PixelFormat:
         return self.rows * self.columns * self.samples * self.allocated // 8
 
 
-def whole_number(source: str, header: Dataset, keyword: str, default: int | None = None) -> int:
+def whole_number(header: Dataset, keyword: str, default: int | None = None) -> int:
     """Return an integer attribute, or `default` where it is absent.
 
     Raises
@@ -77,11 +77,11 @@ def whole_number(source: str, header: Dataset, keyword: str, default: int | None
         return default
     if not isinstance(value, int):
         found = "no" if value is None else "a damaged"
-        raise Refusal("unreadable", f"{source}: DICOM file with {found} {keyword}; an image is needed")
+        raise Refusal("unreadable", f"DICOM file with {found} {keyword}; an image is needed")
     return int(value)
 
 
-def pixel_format(source: str, header: Dataset) -> PixelFormat:
+def pixel_format(header: Dataset) -> PixelFormat:
     """Read how the pixels are stored, before any of them is allocated.
 
     Raises
@@ -89,46 +89,44 @@ def pixel_format(source: str, header: Dataset) -> PixelFormat:
     Refusal
         'not-dxa' for several frames, 'unsupported-syntax' for an encoding that is not accepted, 'too-large'.
     """
-    frames = whole_number(source, header, "NumberOfFrames", default=1)
+    frames = whole_number(header, "NumberOfFrames", default=1)
     if frames != 1:
-        raise Refusal("not-dxa", f"{source}: the file holds {frames} frames; a single DXA image is accepted")
+        raise Refusal("not-dxa", f"the file holds {frames} frames; a single DXA image is accepted")
     photometric = str(header.get("PhotometricInterpretation") or "")
-    samples = whole_number(source, header, "SamplesPerPixel", default=1)
+    samples = whole_number(header, "SamplesPerPixel", default=1)
     if photometric not in {1: _ONE_SAMPLE, 3: _COLOUR}.get(samples, frozenset()):
         shown = photometric if photometric.replace("_", "").replace(" ", "").isalnum() else "unknown"
         raise Refusal(
             "unsupported-syntax",
-            f"{source}: photometric interpretation {shown[:16]} with {samples} samples a pixel; {_ACCEPTED}",
+            f"photometric interpretation {shown[:16]} with {samples} samples a pixel; {_ACCEPTED}",
         )
-    allocated = whole_number(source, header, "BitsAllocated")
-    stored = whole_number(source, header, "BitsStored", default=allocated)
-    high = whole_number(source, header, "HighBit", default=stored - 1)
-    signed = whole_number(source, header, "PixelRepresentation", default=0)
+    allocated = whole_number(header, "BitsAllocated")
+    stored = whole_number(header, "BitsStored", default=allocated)
+    high = whole_number(header, "HighBit", default=stored - 1)
+    signed = whole_number(header, "PixelRepresentation", default=0)
     if allocated not in (8, 16) or not 8 <= stored <= allocated or high != stored - 1 or signed not in (0, 1):
         raise Refusal(
             "unsupported-syntax",
-            f"{source}: pixels of {stored} bits in {allocated} (high bit {high}); 8 to 16 bits in 8 or 16, "
+            f"pixels of {stored} bits in {allocated} (high bit {high}); 8 to 16 bits in 8 or 16, "
             "with the high bit below their number, are accepted",
         )
-    rows, columns = whole_number(source, header, "Rows"), whole_number(source, header, "Columns")
+    rows, columns = whole_number(header, "Rows"), whole_number(header, "Columns")
     found = PixelFormat(rows, columns, photometric, samples, allocated, stored, signed == 1)
     if found.byte_count > MAX_PIXEL_BYTES:
         raise Refusal(
             "too-large",
-            f"{source}: {found.byte_count >> 20} MiB of pixels; at most {MAX_PIXEL_BYTES >> 20} MiB are accepted",
+            f"{found.byte_count >> 20} MiB of pixels; at most {MAX_PIXEL_BYTES >> 20} MiB are accepted",
         )
     return found
 
 
 def decode(
-    source: str, header: Dataset, syntax: str, element: RawDataElement | None, found: PixelFormat
+    header: Dataset, syntax: str, element: RawDataElement | None, found: PixelFormat
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Decode the pixels of a file that has passed all other checks.
 
     Parameters
     ----------
-    source : str
-        File name for messages.
     header : Dataset
         What stands before the pixels.
     syntax : str
@@ -154,14 +152,12 @@ def decode(
         Whatever pydicom raises on damaged data.
     """
     if element is None or element.value is None:
-        raise Refusal("unreadable", f"{source}: the DICOM file holds no pixel data, or is cut short")
-    if syntax in COMPRESSED:
-        stored = _decompressed(source, syntax, element, found)
-    else:
-        stored = _uncompressed(source, header, element, found)
+        raise Refusal("unreadable", "the DICOM file holds no pixel data, or is cut short")
+    compressed = syntax in COMPRESSED
+    stored = _decompressed(syntax, element, found) if compressed else _uncompressed(header, element, found)
     values, flags = _values(header, stored, found)
     if not np.isfinite(values).all():
-        raise Refusal("unreadable", f"{source}: the rescaled pixels are not finite numbers")
+        raise Refusal("unreadable", "the rescaled pixels are not finite numbers")
     return values, flags
 
 
@@ -183,13 +179,13 @@ def _values(header: Dataset, stored: NDArray[Any], found: PixelFormat) -> tuple[
     return grey, flags
 
 
-def _uncompressed(source: str, header: Dataset, element: RawDataElement, found: PixelFormat) -> NDArray[Any]:
+def _uncompressed(header: Dataset, element: RawDataElement, found: PixelFormat) -> NDArray[Any]:
     """Look at the bytes as pixels, as PS3.5 8.2 and A.3 lay them down; pydicom would load every codec for it."""
     content, expected = element.value or b"", found.byte_count
     if len(content) < expected or element.length == _UNDEFINED_LENGTH:
         raise Refusal(
             "unreadable",
-            f"{source}: the pixel data are cut short or damaged ({len(content)} bytes, {expected} expected)",
+            f"the pixel data are cut short or damaged ({len(content)} bytes, {expected} expected)",
         )
     little = bool(header.original_encoding[1])
     kind = np.dtype(("<" if little else ">") + ("i" if found.signed else "u") + str(found.allocated // 8))
@@ -199,21 +195,20 @@ def _uncompressed(source: str, header: Dataset, element: RawDataElement, found: 
     flat = np.frombuffer(content[:expected], kind).astype(kind.newbyteorder("="), copy=False)
     if found.samples == 1:
         return flat.reshape(found.rows, found.columns)
-    if whole_number(source, header, "PlanarConfiguration", default=0) == 1:
+    if whole_number(header, "PlanarConfiguration", default=0) == 1:
         return np.moveaxis(flat.reshape(found.samples, found.rows, found.columns), 0, -1)
     return flat.reshape(found.rows, found.columns, found.samples)
 
 
-def _decompressed(source: str, syntax: str, element: RawDataElement, found: PixelFormat) -> NDArray[Any]:
+def _decompressed(syntax: str, element: RawDataElement, found: PixelFormat) -> NDArray[Any]:
     size, most = len(element.value or b""), _MAX_EXPANSION * found.byte_count + _MIN_BYTES
     if size > most:
         raise Refusal(
             "too-large",
-            f"{source}: {size} bytes of compressed pixels for an image of {found.byte_count}; "
-            f"at most {most} are accepted",
+            f"{size} bytes of compressed pixels for an image of {found.byte_count}; at most {most} are accepted",
         )
     if element.length != _UNDEFINED_LENGTH:
-        raise Refusal("unreadable", f"{source}: compressed pixel data that are not encapsulated")
+        raise Refusal("unreadable", "compressed pixel data that are not encapsulated")
     try:
         if len(frames := parse_basic_offsets(element.value or b"")) > 1:
             raise ValueError(f"{len(frames)} frames")
@@ -221,7 +216,7 @@ def _decompressed(source: str, syntax: str, element: RawDataElement, found: Pixe
         _check_codestream(syntax, frame, found)
     except ValueError as error:
         # Texts of our own, or of pydicom about its fragments: none holds what stands in the file.
-        raise Refusal("unreadable", f"{source}: damaged compressed pixels ({error}); {_EXPORT}") from None
+        raise Refusal("unreadable", f"damaged compressed pixels ({error}); {_EXPORT}") from None
     try:
         pixels = decoder.decode(
             frame,
@@ -238,9 +233,7 @@ def _decompressed(source: str, syntax: str, element: RawDataElement, found: Pixe
             planar_configuration=0,
         )
     except UndecodableFrame as problem:
-        raise Refusal(
-            "unreadable", f"{source}: the compressed pixels cannot be decoded ({problem}); {_EXPORT}"
-        ) from None
+        raise Refusal("unreadable", f"the compressed pixels cannot be decoded ({problem}); {_EXPORT}") from None
     shape = (found.rows, found.columns) if found.samples == 1 else (found.rows, found.columns, found.samples)
     kind = "<" + ("i" if found.signed else "u") + str(found.allocated // 8)
     return np.frombuffer(pixels, dtype=kind).reshape(shape)

@@ -26,7 +26,7 @@ _CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")
 _ACCEPTED = "a whole-body DXA image is accepted"
 
 
-def check_protocol(source: str, header: Dataset) -> None:
+def check_protocol(header: Dataset) -> None:
     """Refuse what cannot be a whole-body DXA image, by the header alone.
 
     ProtocolName decides, then SeriesDescription, then BodyPartExamined: the first that names the whole
@@ -38,17 +38,17 @@ def check_protocol(source: str, header: Dataset) -> None:
         'not-dxa' for another modality, a radiograph or a result of our own, 'not-whole-body' for DXA of a region.
     """
     if "edge-spine" in (_text(header, "Manufacturer").lower(), _text(header, "ManufacturerModelName").lower()):
-        raise Refusal("not-dxa", f"{source}: this is a result of edge-spine, not a scan; {_ACCEPTED}")
+        raise Refusal("not-dxa", f"this is a result of edge-spine, not a scan; {_ACCEPTED}")
     modality = _text(header, "Modality").upper()
     if modality not in _ACCEPTED_MODALITIES:
         shown = modality if _CODE_STRING.fullmatch(modality) else "unknown"
-        raise Refusal("not-dxa", f"{source}: modality {shown} is not DXA; {_ACCEPTED}")
+        raise Refusal("not-dxa", f"modality {shown} is not DXA; {_ACCEPTED}")
     region = _region(header)
     if region is None:
         return
     if modality in _RADIOGRAPH_MODALITIES and not _is_densitometer(header):
-        raise Refusal("not-dxa", f"{source}: this is a radiograph ({region}), not DXA; {_ACCEPTED}")
-    raise Refusal("not-whole-body", f"{source}: this scan shows another region ({region}); {_ACCEPTED}")
+        raise Refusal("not-dxa", f"this is a radiograph ({region}), not DXA; {_ACCEPTED}")
+    raise Refusal("not-whole-body", f"this scan shows another region ({region}); {_ACCEPTED}")
 
 
 def is_ge_densitometer(header: Dataset) -> bool:

@@ -39,7 +39,7 @@ _PLUGINS = {
 _MODULES = {"gdcm": ("gdcm",), "pyjpegls": ("jpeg_ls",), "pylibjpeg": ("pylibjpeg", "openjpeg"), "pydicom": ()}
 
 
-def check_syntax(source: str, syntax: str) -> None:
+def check_syntax(syntax: str) -> None:
     """Refuse a transfer syntax that cannot be read here.
 
     Raises
@@ -52,10 +52,10 @@ def check_syntax(source: str, syntax: str) -> None:
     known = UID(syntax)
     name = known.name if known.is_transfer_syntax else "unknown or missing"
     if syntax not in COMPRESSED:
-        raise Refusal("unsupported-syntax", f"{source}: transfer syntax {name}; {_ACCEPTED}")
+        raise Refusal("unsupported-syntax", f"transfer syntax {name}; {_ACCEPTED}")
     if plugin_for(syntax) is None:
         package = "pylibjpeg pylibjpeg-openjpeg" if syntax in JPEG_2000 else "'edge-spine[codecs]'"
-        raise Refusal("unsupported-syntax", f"{source}: transfer syntax {name} needs a decoder: pip install {package}")
+        raise Refusal("unsupported-syntax", f"transfer syntax {name} needs a decoder: pip install {package}")
 
 
 def readable_syntaxes() -> list[str]:

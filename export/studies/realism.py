@@ -100,7 +100,7 @@ def _arc(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _input(scan: Scan, result: SpineResult) -> NDArray[np.float32]:
     """Cut the network's input out of a scan, (224, 224)."""
-    body = find_body(scan.pixels, scan.source)
+    body = find_body(scan.pixels)
     shown = normalise(body.pixels, body.mask)
     pixel, origin = result.prepared.model_pixel_mm, result.prepared.crop_origin_px
     return resample(shown, scan.pixel_spacing_mm, pixel, origin, CROP_SIZE)

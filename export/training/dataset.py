@@ -93,7 +93,7 @@ class SpineInScan:
 
 def make_sample(phantom: Phantom) -> Sample:
     """Cut a phantom's scan where the truth says, with the runtime's own steps."""
-    body = find_body(phantom.bone.astype(np.float32), f"phantom {phantom.seed}")
+    body = find_body(phantom.bone.astype(np.float32))
     top, left = phantom.framing.top_left_mm
     first_mm = np.array([left, left, left, 0.0, 0.0, 0.0])
     spine = SpineInScan(

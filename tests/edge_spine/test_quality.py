@@ -79,7 +79,7 @@ def test_what_is_no_adult_spine_is_refused(case: dict[str, Any], word: str) -> N
     with pytest.raises(Refusal) as refusal:
         _verdict(**case)
     assert refusal.value.code == "implausible-curves"
-    assert word in str(refusal.value) and "test.dcm" in str(refusal.value)
+    assert word in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_curves_that_follow_nothing_bright_are_refused(case: dict[str, Any]) -> 
     with pytest.raises(Refusal) as refusal:
         _verdict(**case)
     assert refusal.value.code == "no-spine"
-    assert "test.dcm" in str(refusal.value) and "expected" in str(refusal.value)
+    assert "expected" in str(refusal.value)
 
 
 def test_contrast_is_that_of_the_spine_with_the_brighter_side() -> None:

@@ -27,7 +27,7 @@ SURFACE_AZIMUTHS = (-38.0, 38.0)
 
 def draw_panels(canvas: Canvas, cards: Sequence[Box], result: SpineResult) -> None:
     """Draw scan, coronal and sagittal view, surface and numbers on five cards."""
-    body = find_body(result.scan.pixels, result.scan.source)
+    body = find_body(result.scan.pixels)
     view = shared_view(result, cards)
     scan_panel(canvas, cards[0], result, body, view)
     coronal_panel(canvas, cards[1], result, body, view)
