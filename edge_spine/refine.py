@@ -16,7 +16,6 @@ Every step is continuous in the image and in the network's output, and commutes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -37,7 +36,6 @@ LIMIT_PX = 5.0
 Array = NDArray[np.float64]
 Profile = NDArray[np.float32]
 
-_KEYS = {"schema", "filters", "smoothness", "outlier", "trust_px"}
 _KNOTS = 18
 _DEGREE = 3
 _PASSES = 2
@@ -196,38 +194,6 @@ def smoothed(values: Array) -> Array:
     """Project (209,) values on the splines."""
     smooth: Array = _projection() @ values
     return smooth
-
-
-def refinement_problem(block: object) -> str | None:
-    """Say what is wrong with a refinement as it lies in a manifest, or None."""
-    if not isinstance(block, dict) or set(block) != _KEYS:
-        return f"an object with {', '.join(sorted(_KEYS))} is expected"
-    if block["schema"] != SCHEMA:
-        return f"'schema' must be {SCHEMA!r}"
-    filters = block["filters"]
-    if not isinstance(filters, list) or len(filters) != PARTS:
-        return f"'filters' must be {PARTS} lists"
-    for values in filters:
-        if not isinstance(values, list) or len(values) != TAPS or not all(_is_between(v, -100, 100) for v in values):
-            return f"each of 'filters' must be {TAPS} numbers from -100 to 100"
-    for key, low, high in (("smoothness", 0, 1e9), ("outlier", 0.01, 100), ("trust_px", 0.01, 100)):
-        if not _is_between(block[key], low, high):
-            return f"{key!r} must be a number from {low:g} to {high:g}"
-    return None
-
-
-def parsed_refinement(block: Mapping[str, Any]) -> Refinement:
-    """Turn a refinement that has no problem into numbers."""
-    return Refinement(
-        filters=tuple(tuple(float(value) for value in values) for values in block["filters"]),
-        smoothness=float(block["smoothness"]),
-        outlier=float(block["outlier"]),
-        trust_px=float(block["trust_px"]),
-    )
-
-
-def _is_between(value: object, low: float, high: float) -> bool:
-    return not isinstance(value, bool) and isinstance(value, (int, float)) and low <= value <= high
 
 
 @lru_cache(maxsize=1)

@@ -16,17 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edge_spine.bundle.bands import (
-    BandCalibration,
-    PopulationRange,
-    bands_problem,
-    parsed_bands,
-    parsed_population,
-    population_problem,
-)
+from edge_spine.bundle.bands import BandCalibration, PopulationRange
+from edge_spine.bundle.blocks import BLOCKS, parsed_bands, parsed_population, parsed_refinement, parsed_second_opinion
+from edge_spine.bundle.rules import FILLED, TEXT, Rule, between, broken_rule, count, exactly
 from edge_spine.errors import BundleError
-from edge_spine.refine import Refinement, parsed_refinement, refinement_problem
-from edge_spine.second_opinion import SecondOpinion, parsed_second_opinion, second_opinion_problem
+from edge_spine.refine import Refinement
+from edge_spine.second_opinion import SecondOpinion
 
 MANIFEST = "manifest.json"
 # the models that come with the package, and their folders
@@ -38,8 +33,20 @@ ROLE_SUFFIXES = {"engine": ".onnx", "float": ".onnx", "localiser": ".onnx", "ref
 _MANIFEST_LIMIT = 1 << 20
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_TEXT_KEYS = ("name", "version", "architecture", "training", "licence")
-_TABLE_KEYS = ("preprocessing", "layout", "files", "calibration", "accuracy")
+_PIXEL = "nominal_model_pixel_mm"
+_RULES = {
+    **dict.fromkeys(("name", "version", "architecture", "training", "licence"), TEXT),
+    **dict.fromkeys(("preprocessing", "layout", "files", "calibration", "accuracy"), FILLED),
+}
+_FILE_RULES = {
+    "sha256": Rule(
+        lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None,
+        "64 lower-case hexadecimal digits",
+    ),
+    "size": count("bytes"),
+    "role": exactly(*ROLE_SUFFIXES),
+    "precision": TEXT,
+}
 
 
 @dataclass(frozen=True)
@@ -238,36 +245,21 @@ def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
         refuse("a JSON object is expected")
     if manifest.get("schema") != SCHEMA:
         refuse(f"schema {_brief(manifest.get('schema'))} found, {SCHEMA!r} expected")
-    for key in (*_TEXT_KEYS, *_TABLE_KEYS, "manifest_sha256"):
+    for key in (*_RULES, "manifest_sha256"):
         if key not in manifest:
             refuse(f"the key {key!r} is missing")
-    for key in _TEXT_KEYS:
-        if not isinstance(manifest[key], str) or not manifest[key].strip():
-            refuse(f"{key!r} must be a text")
-    for key in _TABLE_KEYS:
-        if not isinstance(manifest[key], dict) or not manifest[key]:
-            refuse(f"{key!r} must be an object with content")
-    pixel = manifest["preprocessing"].get("nominal_model_pixel_mm")
-    if isinstance(pixel, bool) or not isinstance(pixel, (int, float)) or not 0 < pixel < 100:
-        refuse("'preprocessing' needs a 'nominal_model_pixel_mm' in millimetres")
-    problem = bands_problem(manifest["bands"]) if "bands" in manifest else None
-    if problem:
-        refuse(f"'bands': {problem}")
-    problem = population_problem(manifest["population"]) if "population" in manifest else None
-    if problem:
-        refuse(f"'population': {problem}")
-    problem = second_opinion_problem(manifest["second_opinion"]) if "second_opinion" in manifest else None
-    if problem:
-        refuse(f"'second_opinion': {problem}")
-    problem = refinement_problem(manifest["refine"]) if "refine" in manifest else None
-    if problem:
-        refuse(f"'refine': {problem}")
-    problem = _forms_problem(manifest.get("forms", {}))
-    if problem:
+    if problem := broken_rule(manifest, _RULES):
+        refuse(problem)
+    pixel = {_PIXEL: None, **manifest["preprocessing"]}
+    if problem := broken_rule(pixel, {_PIXEL: between(0, 100)}):
+        refuse(f"'preprocessing': {problem}")
+    for key, block_problem in BLOCKS.items():
+        if key in manifest and (problem := block_problem(manifest[key])):
+            refuse(f"{key!r}: {problem}")
+    if problem := _forms_problem(manifest.get("forms", {})):
         refuse(f"'forms': {problem}")
     for name, entry in manifest["files"].items():
-        problem = _entry_problem(name, entry)
-        if problem:
+        if problem := _entry_problem(name, entry):
             refuse(f"file {_brief(name)}: {problem}")
     roles = [entry["role"] for entry in manifest["files"].values()]
     for role in ROLE_SUFFIXES:
@@ -298,16 +290,10 @@ def _forms_problem(forms: object) -> str | None:
 def _entry_problem(name: str, entry: object) -> str | None:
     if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
         return "a plain file name without folders is expected"
-    if not isinstance(entry, dict) or not {"sha256", "size", "role", "precision"} <= set(entry):
+    if not isinstance(entry, dict) or not set(_FILE_RULES) <= set(entry):
         return "'sha256', 'size', 'role' and 'precision' are expected"
-    if not isinstance(entry["sha256"], str) or not _SHA256.fullmatch(entry["sha256"]):
-        return "'sha256' must be 64 lower-case hexadecimal digits"
-    if isinstance(entry["size"], bool) or not isinstance(entry["size"], int) or entry["size"] <= 0:
-        return "'size' must be a positive number of bytes"
-    if not isinstance(entry["role"], str) or entry["role"] not in ROLE_SUFFIXES:
-        return f"the role {_brief(entry['role'])} is none of {', '.join(ROLE_SUFFIXES)}"
-    if not isinstance(entry["precision"], str) or not entry["precision"]:
-        return "'precision' must be a text"
+    if problem := broken_rule(entry, _FILE_RULES):
+        return problem
     if not name.endswith(ROLE_SUFFIXES[entry["role"]]):
         return f"a file with the role {entry['role']!r} must end in {ROLE_SUFFIXES[entry['role']]}"
     return None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
+from edge_spine.bundle.blocks import parsed_refinement, refinement_problem
 from edge_spine.errors import BundleError
 from edge_spine.network import CURVE_ROWS
 from edge_spine.preprocessing.crop import as_tensor
@@ -20,9 +21,7 @@ from edge_spine.refine import (
     SCHEMA,
     TAPS,
     Refinement,
-    parsed_refinement,
     refined,
-    refinement_problem,
     scaled_profile,
 )
 from edge_spine.scan import Scan

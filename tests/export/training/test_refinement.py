@@ -8,8 +8,9 @@ import pytest
 pytest.importorskip("torch", reason="install edge-spine[export]")
 
 from edge_spine.bundle import load_bundle
+from edge_spine.bundle.blocks import parsed_refinement, refinement_problem
 from edge_spine.preprocessing.crop import as_tensor
-from edge_spine.refine import PARTS, TAPS, parsed_refinement, refined, refinement_problem
+from edge_spine.refine import PARTS, TAPS, refined
 from export.training.phantoms.phantom import make_phantom
 from export.training.refinement import Case, block_of, cases_of, fit_filters, main
 from tests.edge_spine.fake_bundle import fake_bundle
