@@ -1,4 +1,4 @@
-"""OpenVINO on the processor: the same INT8 file as ONNX Runtime, faster in a process that lives on, slower to start."""
+"""OpenVINO on the processor: runs the same INT8 file as ONNX Runtime, faster but with a slower start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.engines.base import Engine, first_line
+from edge_spine.engines.base import Engine, EngineName, first_line
 from edge_spine.engines.quiet_import import import_openvino
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
 from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
@@ -17,7 +17,7 @@ _DEVICE = "CPU"
 
 
 class OpenVinoEngine(Engine):
-    """A compiled model of OpenVINO.
+    """Run a network in OpenVINO.
 
     Parameters
     ----------
@@ -35,10 +35,10 @@ class OpenVinoEngine(Engine):
     BundleError
         OpenVINO cannot read the model, or it has other inputs or outputs.
     UsageError
-        `threads` makes no sense.
+        `threads` is not a whole number from 1.
     """
 
-    name = "openvino"
+    name = EngineName.OPENVINO.value
 
     def __init__(self, model: bytes, *, precision: str = "int8", threads: int | None = None) -> None:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):

@@ -16,7 +16,7 @@ from edge_spine.errors import BundleError, Refusal
 from edge_spine.measure import scoliosis_curves
 from edge_spine.metrics import centreline_deviation, iou3d
 from edge_spine.network import CROP_SIZE, INPUT_SHAPE, OUTPUT_SHAPE
-from edge_spine.preprocessing.crop import as_tensor
+from edge_spine.preprocessing.crop import CropPlacement, as_tensor
 from edge_spine.reconstruct import Spine, curves_from_output, reconstruct
 
 
@@ -241,25 +241,15 @@ def compare(
         precision=precision,
         references=len(found),
         deviations=tuple(rows),
-        shape=_shape_difference(found, expected, _Placement(model_pixel_mm)),
+        shape=_shape_difference(
+            found, expected, CropPlacement(model_pixel_mm, (0.0, 0.0), (model_pixel_mm, model_pixel_mm))
+        ),
         tolerance=tolerance_of(precision),
     )
 
 
-@dataclass(frozen=True)
-class _Placement:
-    """A crop at the corner of a scan of its own pixels."""
-
-    model_pixel_mm: float
-    crop_origin_px: tuple[float, float] = (0.0, 0.0)
-
-    @property
-    def pixel_spacing_mm(self) -> tuple[float, float]:
-        return self.model_pixel_mm, self.model_pixel_mm
-
-
 def _shape_difference(
-    found: NDArray[np.float32], expected: NDArray[np.float32], placement: _Placement
+    found: NDArray[np.float32], expected: NDArray[np.float32], placement: CropPlacement
 ) -> ShapeDifference | None:
     figures = []
     for answer, reference in zip(found, expected, strict=True):
@@ -276,7 +266,7 @@ def _shape_difference(
     return ShapeDifference(*(float(value) for value in np.mean(figures, axis=0))) if figures else None
 
 
-def _spine(output: NDArray[np.float32], placement: _Placement) -> Spine | None:
+def _spine(output: NDArray[np.float32], placement: CropPlacement) -> Spine | None:
     try:
         return reconstruct(curves_from_output(output, placement))
     except Refusal:

@@ -27,8 +27,6 @@ class CudaSession:
     ----------
     inputs, outputs : mapping of str to shape
         Tensors by name; all float32.
-    zero_copy : bool
-        Let the GPU read and write host memory itself; on a Jetson both are the same memory.
 
     Raises
     ------
@@ -36,13 +34,12 @@ class CudaSession:
         PyCUDA is not installed or finds no usable driver.
     """
 
-    def __init__(self, inputs: Shapes, outputs: Shapes, *, zero_copy: bool = False) -> None:
+    def __init__(self, inputs: Shapes, outputs: Shapes) -> None:
         self._driver = import_pycuda()
         self._lock = threading.RLock()
         self._closed = False
         self._outputs = tuple(outputs)
         self._inputs = tuple(inputs)
-        self._zero_copy = zero_copy
         self._driver.init()
         self._context = self._driver.Device(0).retain_primary_context()
         with self.current():
@@ -114,9 +111,8 @@ class CudaSession:
                 if self._graph is not None:
                     self._graph.close()
                 # freed here, while their context is current: a later garbage collection would find none
-                if not self._zero_copy:
-                    for buffer in self._device.values():
-                        buffer.free()
+                for buffer in self._device.values():
+                    buffer.free()
                 self._device.clear()
                 self.host.clear()
                 self._graph = self.stream = None
@@ -124,23 +120,16 @@ class CudaSession:
             self._context.detach()
 
     def _allocate(self, name: str, shape: tuple[int, ...]) -> None:
-        if self._zero_copy:
-            flags = self._driver.host_alloc_flags.DEVICEMAP
-            host: Any = self._driver.pagelocked_zeros(shape, np.float32, mem_flags=flags)
-            self.host[name], self._device[name] = host, host.base.get_device_pointer()
-        else:
-            self.host[name] = self._driver.pagelocked_zeros(shape, np.float32)
-            self._device[name] = self._driver.mem_alloc(self.host[name].nbytes)
+        self.host[name] = self._driver.pagelocked_zeros(shape, np.float32)
+        self._device[name] = self._driver.mem_alloc(self.host[name].nbytes)
 
     def _enqueue(self, enqueue: Any) -> None:
-        if not self._zero_copy:
-            for name in self._inputs:
-                self._driver.memcpy_htod_async(self._device[name], self.host[name], self.stream)
+        for name in self._inputs:
+            self._driver.memcpy_htod_async(self._device[name], self.host[name], self.stream)
         if not enqueue(self.stream.handle):
             raise RuntimeError("the network could not be started on the GPU")
-        if not self._zero_copy:
-            for name in self._outputs:
-                self._driver.memcpy_dtoh_async(self.host[name], self._device[name], self.stream)
+        for name in self._outputs:
+            self._driver.memcpy_dtoh_async(self.host[name], self._device[name], self.stream)
 
 
 class _Graph:

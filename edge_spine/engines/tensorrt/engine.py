@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.bundle.load import Bundle
-from edge_spine.engines.base import Engine
+from edge_spine.engines.base import Engine, EngineName
 from edge_spine.engines.driver import Gpu, NoGpu, find_gpu, gpu_problem
 from edge_spine.engines.forms import INT8_TENSORRT, form_graph
 from edge_spine.engines.tensorrt.build import build_plan, import_tensorrt, make_logger, options_text, terminal_progress
@@ -21,7 +21,7 @@ from edge_spine.engines.tensorrt.plan_cache import PlanCache
 from edge_spine.errors import EngineUnavailable
 from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
-NAME = "tensorrt"
+NAME = EngineName.TENSORRT.value
 _TIMING_CACHE = "timing.cache"
 
 
@@ -106,8 +106,6 @@ class TensorRTEngine(Engine):
         From `ready_plan`: never bytes of unknown origin, which would be as good as running a program.
     precision : str
         What the engine reports as its precision.
-    zero_copy : bool, optional
-        See `CudaSession`; only where it is asked for.
 
     Raises
     ------
@@ -117,13 +115,13 @@ class TensorRTEngine(Engine):
 
     name = NAME
 
-    def __init__(self, plan: bytes, *, precision: str = "int8", zero_copy: bool = False) -> None:
+    def __init__(self, plan: bytes, *, precision: str = "int8") -> None:
         self.precision = precision
         problem = gpu_problem()
         if problem:
             raise EngineUnavailable(f"{NAME}: {problem}")
         trt = import_tensorrt()
-        self._session = CudaSession({INPUT_NAME: INPUT_SHAPE}, {OUTPUT_NAME: OUTPUT_SHAPE}, zero_copy=zero_copy)
+        self._session = CudaSession({INPUT_NAME: INPUT_SHAPE}, {OUTPUT_NAME: OUTPUT_SHAPE})
         self._parts: list[Any] = []
         # whatever happens first, close, garbage collection or the end of the process, does it, once
         self._finalizer = weakref.finalize(self, _shut_down, self._session, self._parts)
