@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from edge_spine.outputs.drawing import palette, panels
 from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, MillimetreView
-from edge_spine.preprocessing.body import find_body
 
 if TYPE_CHECKING:
     from edge_spine.comparison import Change, Comparison
@@ -70,7 +69,7 @@ def draw(comparison: Comparison) -> Canvas:
         cards, _both(comparison), (BEFORE, AFTER), ("Before", "After"), strict=False
     ):
         view = _centred(panels.picture_box(card), result.curves.coronal, result.curves.z, scale)
-        panels.coronal_panel(canvas, card, result, find_body(result.scan.pixels), view)
+        panels.coronal_panel(canvas, card, result, result.prepared.body, view)
         canvas.fill(Box(card.x, card.y, card.width, 4), colour)
         box = canvas.text(title, card.x + panels.PAD, card.y - 8, 15, colour, bold=True)
         canvas.text(

@@ -19,7 +19,6 @@ from edge_spine.outputs.report.scene import plane_picture, scene
 from edge_spine.outputs.report.svg import SvgCanvas, data_uri
 from edge_spine.outputs.report.vector import PALETTE, PAPER, hexadecimal
 from edge_spine.outputs.wording import REMARK, SUBTITLE, TITLE, headline, origin, sections, verdict
-from edge_spine.preprocessing.body import find_body
 
 if TYPE_CHECKING:
     from edge_spine.preprocessing.body import Body
@@ -47,7 +46,7 @@ def render(result: SpineResult) -> bytes:
     from edge_spine.result import NOTICE
 
     style, viewer = _style(), _asset("viewer.min.js")
-    body = find_body(result.scan.pixels)
+    body = result.prepared.body
     page = Template(_asset("page.html")).substitute(
         policy=_policy(style, viewer),
         style=style,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.errors import Refusal
-from edge_spine.preprocessing.intensity import Levels, level_counts, percentiles_of_counts, whole_levels
+from edge_spine.preprocessing.intensity import GreyValues, percentiles_of_counts, value_counts, whole_greys
 
 _BRIGHT_PERCENTILE = 99.5
 
@@ -32,7 +32,7 @@ class Body:
         Area of the second largest thing in the image as a share of the body's.
     flags : tuple of str
         "inverted", "head-outside", "feet-outside".
-    levels : (rows, columns) uint8 or uint16 array, optional
+    greys : (rows, columns) uint8 or uint16 array, optional
         The pixels again, where they are whole numbers of 8 or 16 bits.
     """
 
@@ -43,7 +43,7 @@ class Body:
     bright: float
     second_share: float
     flags: tuple[str, ...]
-    levels: Levels | None = None
+    greys: GreyValues | None = None
 
 
 def find_body(pixels: NDArray[np.float32]) -> Body:
@@ -63,18 +63,18 @@ def find_body(pixels: NDArray[np.float32]) -> Body:
     frame = np.concatenate([pixels[:2].ravel(), pixels[:, :2].ravel(), pixels[:, -2:].ravel()])
     flags: list[str] = []
     lowest, highest, _, _ = cv2.minMaxLoc(pixels)
-    levels = whole_levels(pixels, lowest, highest)
+    greys = whole_greys(pixels, lowest, highest)
     background = float(np.median(frame))
     if highest > lowest and background > (lowest + highest) / 2:
         pixels, frame = np.float32(highest) - pixels, np.float32(highest) - frame
-        levels = None if levels is None else levels.dtype.type(highest) - levels
+        greys = None if greys is None else greys.dtype.type(highest) - greys
         background = float(np.median(frame))
         flags.append("inverted")
     # a quarter of the pixels is enough for a level of display and a threshold
-    if levels is None:
+    if greys is None:
         bright = float(np.percentile(pixels[::2, ::2], _BRIGHT_PERCENTILE))
     else:
-        bright = percentiles_of_counts(level_counts(levels[::2, ::2]), [_BRIGHT_PERCENTILE])[0]
+        bright = percentiles_of_counts(value_counts(greys[::2, ::2]), [_BRIGHT_PERCENTILE])[0]
     noise = 1.4826 * float(np.median(np.abs(frame - background)))
     threshold = background + max(0.04 * (bright - background), 5 * noise)
     above = (cv2.GaussianBlur(pixels, (3, 3), 0) > threshold).view(np.uint8)
@@ -102,7 +102,7 @@ def find_body(pixels: NDArray[np.float32]) -> Body:
         bright=bright,
         second_share=float(second / first),
         flags=tuple(flags),
-        levels=levels,
+        greys=greys,
     )
 
 
@@ -111,7 +111,7 @@ def _areas(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
     if count == 2:
         return np.array([cv2.countNonZero(labels)])
     if count <= 256:
-        return level_counts(labels.astype(np.uint8))[1:count]
+        return value_counts(labels.astype(np.uint8))[1:count]
     return np.bincount(labels.ravel(), minlength=count)[1:].astype(np.int64)
 
 

@@ -8,8 +8,7 @@ crop needs the true curve; here the locator finds it, so that a scan nobody has 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +16,10 @@ from numpy.typing import NDArray
 from edge_spine.errors import Refusal
 from edge_spine.network import CANONICAL_ROWS, CROP_SIZE
 from edge_spine.preprocessing.body import Body, find_body, has_head_and_shoulders, skull_to_abdomen
-from edge_spine.preprocessing.crop import as_tensor, crop_origin, resample
+from edge_spine.preprocessing.crop import CropPlacement, as_tensor, resample
 from edge_spine.preprocessing.intensity import normalise
 from edge_spine.preprocessing.locator import Landmarks, Localiser
-
-if TYPE_CHECKING:
-    from edge_spine.scan import Scan
+from edge_spine.scan import Scan
 
 # share of the crown-to-toe extent, mean of adults: T1 top to L5 bottom, and crown to L5 bottom
 _TRUNK_SHARE, _CROWN_TO_L5_SHARE = 0.2510, 0.4105
@@ -37,31 +34,25 @@ _MAX_OFF_CENTRE = 0.15
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """The network's input and the way back to scanned millimetres.
+class Prepared(CropPlacement):
+    """The network's input, its place in the scan, and the body that was found.
 
     Attributes
     ----------
     tensor : (1, 3, 224, 224) float32 array
         The crop in [0, 1], three equal channels.
-    model_pixel_mm : float
-        Side of a crop pixel.
-    crop_origin_px : (row, column)
-        Place of the centre of crop pixel (0, 0), in pixels of the scan.
-    pixel_spacing_mm : (row, column)
-        Of the scan.
     flags : tuple of str
         What was unusual: "inverted", "feet-outside", "head-outside", "extent-estimated".
     localiser_confidence : float
         0 to 1, how sharply the spine was found.
+    body : Body
+        The body in the scan.
     """
 
     tensor: NDArray[np.float32]
-    model_pixel_mm: float
-    crop_origin_px: tuple[float, float]
-    pixel_spacing_mm: tuple[float, float]
     flags: tuple[str, ...]
     localiser_confidence: float
+    body: Body = field(repr=False)
 
 
 def prepare(scan: Scan, localiser: Localiser) -> Prepared:
@@ -74,25 +65,19 @@ def prepare(scan: Scan, localiser: Localiser) -> Prepared:
     """
     body = find_body(scan.pixels)
     _check_body(scan, body)
-    shown = normalise(body.pixels, body.mask, body.levels)
+    shown = normalise(body.pixels, body.mask, body.greys)
     found = localiser(shown, scan.pixel_spacing_mm)
     _check_landmarks(scan, body, found)
     extent_mm, flags = _extent(body, found, scan.pixel_spacing_mm)
-    model_pixel = extent_mm / CANONICAL_ROWS
-    origin = crop_origin(found.centre_px, model_pixel, scan.pixel_spacing_mm)
-    crop = resample(shown, scan.pixel_spacing_mm, model_pixel, origin, CROP_SIZE)
+    place = CropPlacement.centred(found.centre_px, extent_mm / CANONICAL_ROWS, scan.pixel_spacing_mm)
+    crop = resample(shown, scan.pixel_spacing_mm, place.model_pixel_mm, place.crop_origin_px, CROP_SIZE)
     return Prepared(
-        tensor=as_tensor(crop),
-        model_pixel_mm=model_pixel,
-        crop_origin_px=origin,
-        pixel_spacing_mm=scan.pixel_spacing_mm,
-        flags=flags,
-        localiser_confidence=found.confidence,
+        **vars(place), tensor=as_tensor(crop), flags=flags, localiser_confidence=found.confidence, body=body
     )
 
 
 def _check_body(scan: Scan, body: Body) -> None:
-    """Refuse what is no upright, single person, by outline and levels alone."""
+    """Refuse what is no upright, single person, by outline and greys alone."""
     columns = np.flatnonzero(body.mask.any(axis=0))
     width = float(columns[-1] - columns[0] + 1) * scan.pixel_spacing_mm[1]
     if width > _MAX_WIDTH_MM:

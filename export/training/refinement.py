@@ -79,14 +79,13 @@ def cases_of(bundle: Bundle, scans: Iterable[Phantom], engine: str = "auto", thr
                 prepared = prepare(scan_of(scan), localiser)
                 output = network.infer(prepared.tensor)[0]
                 columns = output.reshape(ROWS, 6).astype(np.float64) * CROP_SIZE
-                left_mm = prepared.crop_origin_px[1] * prepared.pixel_spacing_mm[1]
-                true_mm = scan.truth(curves_from_output(output, prepared).z).coronal[:, 1] - left_mm
+                true_mm = scan.truth(curves_from_output(output, prepared).z).coronal[:, 1]
                 cases.append(
                     Case(
                         crop=prepared.tensor[0, 0].copy(),
                         centre=smoothed(columns[:, 1]),
                         half_width=smoothed(columns[:, 2] - columns[:, 0]) / 2,
-                        true=true_mm / prepared.model_pixel_mm,
+                        true=prepared.columns_px(true_mm),
                     )
                 )
     return cases

@@ -16,12 +16,13 @@ from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.quality import Quality, judge, spine_contrast
 from edge_spine.reconstruct import curves_from_output, reconstruct
 from edge_spine.scan import Scan
+from tests.edge_spine.fake_result import no_body
 
 PIXEL = 2.2
 
 
 def _prepared(**changes: Any) -> Prepared:
-    plain = Prepared(np.zeros((1, 3, 224, 224), np.float32), PIXEL, (120.0, 30.0), (2.4, 2.4), (), 0.95)
+    plain = Prepared(PIXEL, (120.0, 30.0), (2.4, 2.4), np.zeros((1, 3, 224, 224), np.float32), (), 0.95, no_body())
     return replace(plain, **changes)
 
 

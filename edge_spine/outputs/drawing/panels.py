@@ -15,7 +15,7 @@ from edge_spine.outputs.drawing.end_lines import DRAWN_FROM_DEG, drawn_end_lines
 from edge_spine.outputs.drawing.shading import shade
 from edge_spine.outputs.drawing.table import Table
 from edge_spine.outputs.wording import REMARK, headline, sections, verdict
-from edge_spine.preprocessing.body import Body, find_body
+from edge_spine.preprocessing.body import Body
 from edge_spine.preprocessing.crop import resample
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SURFACE_AZIMUTHS = (-38.0, 38.0)
 
 def draw_panels(canvas: Canvas, cards: Sequence[Box], result: SpineResult) -> None:
     """Draw scan, coronal and sagittal view, surface and numbers on five cards."""
-    body = find_body(result.scan.pixels)
+    body = result.prepared.body
     view = shared_view(result, cards)
     scan_panel(canvas, cards[0], result, body, view)
     coronal_panel(canvas, cards[1], result, body, view)

@@ -112,12 +112,12 @@ def test_a_scan_is_normalised_as_published_whatever_its_numbers(gain: float) -> 
     rng = np.random.default_rng(2)
     image = np.clip(_person() + rng.normal(8, 4, (400, 140)), 0, 255).round().astype(np.float32)
     body = find_body(image * np.float32(gain))
-    assert (body.levels is None) == (gain == 0.37)
+    assert (body.greys is None) == (gain == 0.37)
     pixels = body.pixels.astype(np.float64)
     low, high = np.percentile(pixels[body.mask], [9.5, 99.9])
     sigmoid = 1 / (1 + np.exp(-np.clip((pixels - low) / (high - low), 0, 1) - 2.5))
     least, most = 1 / (1 + np.exp(-2.5)), 1 / (1 + np.exp(-3.5))
-    for shown in (normalise(body.pixels, body.mask), normalise(body.pixels, body.mask, body.levels)):
+    for shown in (normalise(body.pixels, body.mask), normalise(body.pixels, body.mask, body.greys)):
         np.testing.assert_allclose(shown, (sigmoid - least) / (most - least), atol=2e-6)
 
 
@@ -135,5 +135,5 @@ def test_the_body_is_the_largest_of_any_number_of_things(specks: int) -> None:
 
 def test_inverting_keeps_whole_numbers_whole() -> None:
     body = find_body(255 - _figure())
-    assert body.levels is not None
-    np.testing.assert_array_equal(body.levels, body.pixels)
+    assert body.greys is not None
+    np.testing.assert_array_equal(body.greys, body.pixels)
