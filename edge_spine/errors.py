@@ -1,4 +1,4 @@
-"""The errors of edge-spine: few, typed, each with one line that says what to do."""
+"""Errors that edge-spine raises on purpose, and the codes of refused scans."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Refusal(EdgeSpineError):
     Parameters
     ----------
     code : str
-        One of `REFUSAL_CODES`: the same word in the JSON line, the log and the DICOM status comment.
+        One of `REFUSAL_CODES`, as in the JSON line, the log and the DICOM status comment.
     reason : str
         What was found and what would be accepted, in one line. Never patient data.
     source : str, optional
@@ -61,19 +61,19 @@ class Refusal(EdgeSpineError):
 
 
 class BundleError(EdgeSpineError):
-    """A model bundle that is missing, damaged or not what it says."""
+    """A model bundle that is missing, damaged or inconsistent."""
 
 
 class EngineUnavailable(EdgeSpineError):
-    """An engine that was asked for by name and cannot run here."""
+    """An engine that was named and cannot run on this machine."""
 
 
 class OutputError(EdgeSpineError):
-    """A result that cannot be written in the form that was asked for; one line says why, without patient data."""
+    """A result that cannot be written in the format asked for; the message holds no patient data."""
 
 
 class UsageError(EdgeSpineError):
-    """A wrong command or argument: exit status 2."""
+    """A wrong command or argument; exit status 2."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Move the coronal centreline to the borders of the bodies that the image shows.
+"""Shift the coronal curves to the borders of the vertebral bodies in the image.
 
 The crop is sampled across the network's centreline, along its normal, from -2.4 to 2.4 half-widths, and each row is
 scaled by the contrast of the column against its surroundings. A filter fitted on people turns the profile beyond and
@@ -6,11 +6,11 @@ inside a border into the distance of that border; the other border has the same 
 together: what they have in common is the shift of the centre, what they differ by, averaged along the curve, is taken
 off as an error of the width, which stays the network's. The shift is a cubic spline with a knot about every 12 rows
 (25 mm, a vertebra), by least squares against its squared second differences, with weights: contrast against clutter,
-and Cauchy's for each border, so that ribs, clavicles and metal count less. It is sampled anew along the moved line
-once.
+and Cauchy's for each border, so that ribs, clavicles and metal count less. The image is sampled once more along the
+shifted line.
 
-Fallback: a shift d counts as d x d^2 / (d^2 + t^2), since shifts below t pixels are as likely the image's error as the
-network's, and never reaches `LIMIT_PX`. Where the column has no contrast the weights vanish and so does the shift.
+Fallback: a shift d counts as d x d^2 / (d^2 + t^2), since shifts below t pixels are as likely errors of the image as
+of the network, and never reaches `LIMIT_PX`. Where the column has no contrast the weights vanish and so does the shift.
 Every step is continuous in the image and in the network's output, and commutes with mirroring left and right.
 """
 
@@ -39,25 +39,25 @@ Profile = NDArray[np.float32]
 _KNOTS = 18
 _DEGREE = 3
 _PASSES = 2
-# Share of the filters' answer that a pass takes: a full step overshoots where both borders are blurred.
+# share of the filters' shift that a pass applies: a full step overshoots where both borders are blurred
 _STEP = 0.75
 # SD in rows of the Gaussian along the curve: for the borders' distances, the contrast, and the error of the width
 _ALONG_BORDER, _ALONG_CONTRAST, _ALONG_WIDTH = 4.0, 15.0, 25.0
 # half-widths that lie inside the column and outside of it
 _INSIDE, _OUTSIDE = 0.8, 1.3
-# contrast in grey levels of 0 to 1: the least that profiles are scaled by, and that of half the full weight
+# contrast in grey values of 0 to 1: the least that profiles are divided by, and the one that gets half weight
 _LEAST_CONTRAST, _HALF_CONTRAST = 0.03, 0.1
 # Variance of the surroundings against squared contrast: one SD of a tenth of the contrast takes a tenth of the weight.
 _CLUTTER = 10.0
-# scaled profiles are clipped, or metal would outweigh the bone beside it
+# scaled profiles are clipped, so that metal does not outweigh the bone beside it
 _CLIP = (-1.0, 2.0)
-# Weight of the squared shift, which makes the equations soluble where nothing is seen.
+# weight of the squared shift, which keeps the equations solvable where the image shows nothing
 _RIDGE = 0.02
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """How a bundle's coronal curves are refined.
+    """Parameters of the refinement in a bundle.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ def shift_px(crop: NDArray[np.float32], centre: Array, half_width: Array, refine
     Parameters
     ----------
     crop : (224, 224) array
-        Grey levels in [0, 1].
+        Grey values in [0, 1].
     centre, half_width : (209,) arrays
         Column of the centre and half the horizontal width at each curve row, crop pixels.
     refinement : Refinement
@@ -161,7 +161,7 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
         Grey along the normal from -2.4 to 2.4 half-widths, left to right: 0 that of the surroundings, 1 that of the
         column.
     seen : (209,) array
-        Weight of the row from 0 to 1: how far the column is brighter than its surroundings, and these are calm.
+        Weight of the row from 0 to 1: large where the column is brighter than uniform surroundings.
     """
     slope = np.gradient(centre)
     cosine = 1 / np.sqrt(1 + slope**2)
@@ -170,10 +170,10 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
     columns = (centre[:, np.newaxis] + across).astype(np.float32)
     rows = (CURVE_ROWS[:, np.newaxis] - slope[:, np.newaxis] * across).astype(np.float32)
     grey = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    levels = along(grey @ _level_weights(), _ALONG_CONTRAST)
-    above = grey - levels[:, 1:].astype(np.float32)
-    clutter = along(above**2 @ _level_weights()[:, 1], _ALONG_CONTRAST)
-    contrast = np.maximum(levels[:, 0] - levels[:, 1], 0)
+    means = along(grey @ _mean_weights(), _ALONG_CONTRAST)
+    above = grey - means[:, 1:].astype(np.float32)
+    clutter = along(above**2 @ _mean_weights()[:, 1], _ALONG_CONTRAST)
+    contrast = np.maximum(means[:, 0] - means[:, 1], 0)
     seen: Array = contrast**2 / (contrast**2 + _HALF_CONTRAST**2 + _CLUTTER * clutter)
     profile = above / np.maximum(contrast, _LEAST_CONTRAST)[:, np.newaxis].astype(np.float32)
     return np.minimum(np.maximum(profile, _CLIP[0], out=profile), _CLIP[1], out=profile), seen
@@ -202,7 +202,7 @@ def _offsets() -> Array:
 
 
 @lru_cache(maxsize=1)
-def _level_weights() -> Profile:
+def _mean_weights() -> Profile:
     """(49, 2) weights of the mean inside the column and outside of it."""
     distance = np.abs(_offsets())
     chosen = np.stack([distance < _INSIDE - 1e-9, distance > _OUTSIDE + 1e-9], axis=1).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Ask the network again about the mirrored crop: answers that differ mark a side view that is less sure."""
+"""Compare the network's outputs for a crop and its mirror image, to find uncertain side views."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FLAG = "models-disagree"
 
 @dataclass(frozen=True)
 class SecondOpinion:
-    """When two answers about the same side view count as different, and what follows.
+    """Limit of the difference between two side views, and the widening of the band beyond it.
 
     Attributes
     ----------
     limit_mm : float
-        Largest mean distance between the two answers that is no disagreement.
+        Largest mean distance between the two side views that is accepted.
     false_alarm_rate : float
         Share of the calibration's good results beyond the limit.
     widening : float
@@ -41,6 +41,6 @@ def mirrored(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
 def disagreement_mm(first: Curves, second: Curves) -> float:
     """Return the mean absolute distance of the sagittal curves of a crop and of its mirror image, mm.
 
-    A side view is the same in both: nothing has to be mirrored back.
+    Mirroring left and right does not change a side view.
     """
     return float(np.abs(first.sagittal - second.sagittal).mean())

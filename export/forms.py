@@ -20,7 +20,7 @@ from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT, widened
 from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_graph
 from edge_spine.engines.verification import Verification, compare, crop_tensor
 from edge_spine.network import INPUT_NAME, OUTPUT_NAME
-from export.verify import check
+from export.gate import check
 
 # a form is good enough when it needs no more than this share of its tolerance
 ROOM = 0.85
@@ -131,7 +131,7 @@ def choose_exact(
 def gated_forms(
     model: bytes, half: bytes | None, crops: Crops, expected: Outputs, model_pixel_mm: float
 ) -> tuple[dict[str, dict[str, Any]], list[Verification]]:
-    """Derive and gate every form but the INT8 file itself, which `export.verify.pass_gate` judges.
+    """Derive and gate every form but the INT8 file itself, which `export.gate.pass_gate` judges.
 
     Parameters
     ----------

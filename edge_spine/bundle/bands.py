@@ -1,4 +1,4 @@
-"""All calibration that a bundle carries: 90 % bands of the centres, and the population's range of the side view."""
+"""Calibration in a bundle: 90 % bands of the centres, and the range of the side view in a population."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_spine.measure import Measurements
 
 SCHEMA = "edge-spine/bands/2"
-# as before bands said what the side view is worth
+# without "sagittal_gain"
 OLD_SCHEMA = "edge-spine/bands/1"
 NOMINAL = 0.9
 UNIT = "crop pixels"
@@ -19,7 +19,7 @@ VIEWS = ("coronal", "sagittal")
 Angle = TypeVar("Angle", float, NDArray[np.float64])
 
 POPULATION_SCHEMA = "edge-spine/population/2"
-# as before bundles had limits of angles
+# without limits of angles
 OLD_POPULATION_SCHEMA = "edge-spine/population/1"
 SHARE = 0.9
 # the angles' limits lie at the first and the 99th percentile
@@ -35,15 +35,15 @@ class Bands:
     """Half-widths of the 90 % band of each row's centre, for one scan.
 
     Each row by itself: in 90 % of scans like those of the calibration a row's true centre lies within its band.
-    The whole curve lies within all of its bands less often.
+    The whole curve lies within its bands less often.
 
     Attributes
     ----------
     coronal, sagittal : (209,) array
         mm, to either side of the centre.
     sagittal_gain : float, optional
-        Share of the mean curve's sagittal error that the model saves on people whom it was not made from; negative
-        where the mean curve is better. None where the bundle does not say.
+        Share of the mean curve's sagittal error that the model avoids on people outside its training set; negative
+        where the mean curve is better. None where the bundle has no value.
     """
 
     coronal: NDArray[np.float64]
@@ -53,7 +53,7 @@ class Bands:
 
 @dataclass(frozen=True, eq=False)
 class BandCalibration:
-    """What a bundle knows about its own errors.
+    """Errors of a model on its calibration set.
 
     Attributes
     ----------
@@ -90,14 +90,14 @@ class BandCalibration:
 
 @dataclass(frozen=True, eq=False)
 class PopulationRange:
-    """Between which places 90 % of the population has the sagittal centre of each row, each row by itself.
+    """Central 90 % of a population's sagittal centres, for each row by itself.
 
     Attributes
     ----------
     low, high : (209,) array
         Relative to the centreline's mean; larger is more posterior. Crop pixels in a bundle, mm in a result.
     kyphosis_deg, lordosis_deg : (float, float), optional
-        Central 98 % of the population's angles; None where the bundle does not say.
+        Central 98 % of the population's angles; None where the bundle has none.
     """
 
     low: NDArray[np.float64]
@@ -121,5 +121,5 @@ class PopulationRange:
 
 
 def widening(max_cobb_deg: Angle, severity_deg: float) -> Angle:
-    """Factor on the band of a straight spine: errors grow about with the square of the largest Cobb angle."""
+    """Return the factor on the band of a straight spine: errors grow about with the square of the Cobb angle."""
     return 1.0 + (max_cobb_deg / severity_deg) ** 2

@@ -1,7 +1,6 @@
-"""A model on disk: a folder whose manifest names every file with its size and SHA-256.
+"""Load a model bundle: a folder whose manifest lists every file with its size and SHA-256.
 
-Nothing is parsed before its hash is checked, and what is parsed are the very bytes that were
-checked. The hashes guard against damage and mix-ups; they are no signature.
+Files are parsed only after their hash has been checked. The hashes detect damage and mix-ups; they are no signature.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ MANIFEST = "manifest.json"
 MODELS = {"spine": "spine", "lite": "spine-lite"}
 DEFAULT_MODEL = "spine"
 SCHEMA = "edge-spine/bundle/1"
-# What a bundle may hold: never a pickle, never a TensorRT plan.
+# a pickle or a TensorRT plan could run code, so a bundle may not hold one
 ROLE_SUFFIXES = {"engine": ".onnx", "float": ".onnx", "localiser": ".onnx", "references": ".npz"}
 _MANIFEST_LIMIT = 1 << 20
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -56,17 +55,17 @@ class Bundle:
     Attributes
     ----------
     folder : Path
-        Where it lies.
+        The bundle's folder.
     manifest : Mapping
         The parsed manifest.
     sha256 : str
-        SHA-256 of the bytes of manifest.json, which names the whole content.
+        SHA-256 of manifest.json, which identifies the whole bundle.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
     sha256: str
-    # what `load_bundle` has just checked, each for the one `read` that follows
+    # contents that `load_bundle` has checked, each until its first `read`
     _checked: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -81,7 +80,7 @@ class Bundle:
 
     @property
     def nominal_model_pixel_mm(self) -> float:
-        """A typical size of a crop pixel, to express pixel errors in millimetres."""
+        """Typical side of a crop pixel, mm, to convert errors in pixels."""
         return float(self.manifest["preprocessing"]["nominal_model_pixel_mm"])
 
     @property
@@ -91,27 +90,27 @@ class Bundle:
 
     @property
     def population(self) -> PopulationRange | None:
-        """How the side view varies among those the model has learnt from, or None where the bundle does not say."""
+        """Range of the side view in the training set, crop pixels, or None where the bundle has none."""
         return parsed_population(self.manifest["population"]) if "population" in self.manifest else None
 
     @property
     def second_opinion(self) -> SecondOpinion | None:
-        """When the answers to a crop and to its mirror image disagree, or None where they are not to be compared."""
+        """Limits for comparing a crop with its mirror image, or None where the bundle has none."""
         block = self.manifest.get("second_opinion")
         return None if block is None else parsed_second_opinion(block)
 
     @property
     def refinement(self) -> Refinement | None:
-        """How the coronal curves are refined on the image, or None where the network's answer stands."""
+        """Parameters of the coronal refinement, or None where the bundle has none."""
         return parsed_refinement(self.manifest["refine"]) if "refine" in self.manifest else None
 
     @property
     def exact_readers(self) -> tuple[str, ...]:
-        """Nodes of TensorRT's INT8 form that read unquantised activations, see `engines.tensorrt.symmetric`."""
+        """Nodes of TensorRT's INT8 form that read activations in float, see `engines.tensorrt.symmetric`."""
         return tuple(self.manifest.get("forms", {}).get("int8-trt", {}).get("exact", ()))
 
     def has_role(self, role: str) -> bool:
-        """Tell whether a file has a role."""
+        """Return whether a file has a role."""
         return any(entry["role"] == role for entry in self.manifest["files"].values())
 
     def file_with_role(self, role: str) -> str:
@@ -132,10 +131,9 @@ class Bundle:
         return str(self._entry(name)["precision"])
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of a file, after their size and SHA-256 have been checked.
+        """Return the bytes of a file after checking their size and SHA-256.
 
-        The first time after `load_bundle` these are the very bytes that were checked there; later the file is read and
-        checked again, so that one that is exchanged is noticed.
+        The first call returns the bytes that `load_bundle` checked; later calls read and check the file again.
 
         Raises
         ------
@@ -173,7 +171,7 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
     ----------
     folder : str or path, optional
         The bundle, or the name of one that comes with the package (`MODELS`); "spine" where it is not given. A folder
-        that is called like one of them goes by its path, such as "./lite".
+        of such a name is given by its path, such as "./lite".
 
     Returns
     -------
@@ -183,7 +181,7 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
     Raises
     ------
     BundleError
-        A file is missing, damaged or not listed as it should be; one line names it.
+        A file is missing, damaged or wrongly listed; the message names it.
     """
     place = _place(DEFAULT_MODEL if folder is None else folder)
     if not place.is_dir():
@@ -199,10 +197,10 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
 
 
 def manifest_bytes(fields: Mapping[str, Any]) -> bytes:
-    """Return a manifest as it lies on disk, sealed with the SHA-256 of its own content.
+    """Return the file content of a manifest, with the SHA-256 of its own content added.
 
-    The form is fixed (sorted keys, one indent, UTF-8, line feeds), so that every changed byte can
-    be noticed: it changes the content or leaves the form.
+    The layout of the text is fixed (sorted keys, one indent, UTF-8, line feeds), so that every changed byte is
+    detected.
 
     Parameters
     ----------
@@ -226,12 +224,12 @@ def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
     content : bytes
         The file.
     shown : str
-        How messages name it.
+        Name of the file in messages.
 
     Raises
     ------
     BundleError
-        It is not a whole, valid manifest; one line says why.
+        It is incomplete or invalid; the message says why.
     """
 
     def refuse(reason: str) -> NoReturn:

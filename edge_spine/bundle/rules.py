@@ -1,4 +1,4 @@
-"""Check parsed JSON against rules, and name the first value that breaks one."""
+"""Check values of parsed JSON against rules."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ def several(number: int, rule: Rule) -> Rule:
     def holds(value: object) -> bool:
         return isinstance(value, list) and len(value) == number and all(map(rule.holds, value))
 
-    return Rule(
-        holds, f"{number} {rule.wanted.removeprefix('a ').replace('number', 'numbers').replace('list', 'lists')}"
-    )
+    return Rule(holds, f"{number} {rule.wanted.removeprefix('a ').replace('number', 'numbers')}")
 
 
 def broken_rule(values: Mapping[str, Any], rules: Rules) -> str | None:
