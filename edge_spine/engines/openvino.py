@@ -22,7 +22,8 @@ class OpenVinoEngine(Engine):
     Parameters
     ----------
     model : bytes
-        A verified ONNX file with the input "image" (1, 3, 224, 224) and the output "curves" (1, 1254), both float32.
+        Checked content of an ONNX file with the input "image" (1, 3, 224, 224) and the output "curves" (1, 1254), both
+        float32.
     precision : str
         What the engine reports as its precision.
     threads : int, optional
@@ -52,7 +53,7 @@ class OpenVinoEngine(Engine):
             "PERFORMANCE_HINT": "LATENCY",
             # bfloat16, the default where the processor has it, rounds coordinates to a third of a crop pixel
             "INFERENCE_PRECISION_HINT": "f32",
-            # several processes on one machine would all be pinned to the same first cores
+            # pinning would put several processes on the same first cores
             "ENABLE_CPU_PINNING": False,
         }
         if threads is not None:

@@ -1,4 +1,4 @@
-"""Find the body in a scan, and measure what tells an upright bone image from other pictures."""
+"""Find the body in a scan, and measure what distinguishes an upright bone image from other pictures."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Body:
     crown, toe : float
         Rows of the top and bottom edges of the body.
     bright : float
-        Level that all but the brightest half per cent of the image stay below.
+        Grey value below which 99.5 % of the image lies.
     second_share : float
-        Area of the second largest thing in the image as a share of the body's.
+        Area of the second largest connected part of the image as a share of the body's.
     flags : tuple of str
         "inverted", "head-outside", "feet-outside".
     greys : (rows, columns) uint8 or uint16 array, optional
-        The pixels again, where they are whole numbers of 8 or 16 bits.
+        The pixels as integers, where all are whole numbers of 8 or 16 bits.
     """
 
     pixels: NDArray[np.float32]
@@ -47,7 +47,7 @@ class Body:
 
 
 def find_body(pixels: NDArray[np.float32]) -> Body:
-    """Set the polarity right (background dark) and find the largest thing that is not background.
+    """Invert a scan whose background is bright, and find its largest connected part that is not background.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def find_body(pixels: NDArray[np.float32]) -> Body:
         greys = None if greys is None else greys.dtype.type(highest) - greys
         background = float(np.median(frame))
         flags.append("inverted")
-    # a quarter of the pixels is enough for a level of display and a threshold
+    # a quarter of the pixels is enough for a percentile
     if greys is None:
         bright = float(np.percentile(pixels[::2, ::2], _BRIGHT_PERCENTILE))
     else:
@@ -78,7 +78,7 @@ def find_body(pixels: NDArray[np.float32]) -> Body:
     noise = 1.4826 * float(np.median(np.abs(frame - background)))
     threshold = background + max(0.04 * (bright - background), 5 * noise)
     above = (cv2.GaussianBlur(pixels, (3, 3), 0) > threshold).view(np.uint8)
-    # without OpenCV's statistics, which take seven times as long as the labels
+    # OpenCV's own statistics would take seven times as long as the labels
     count, labels = cv2.connectedComponents(above, connectivity=8)
     if highest <= lowest or count < 2:
         raise Refusal("no-spine", "the image shows no body; a whole-body DXA bone image is needed")
@@ -107,7 +107,7 @@ def find_body(pixels: NDArray[np.float32]) -> Body:
 
 
 def _areas(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
-    """Pixels of each label but 0, the background."""
+    """Count the pixels of each label but 0, the background."""
     if count == 2:
         return np.array([cv2.countNonZero(labels)])
     if count <= 256:
@@ -116,7 +116,7 @@ def _areas(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
 
 
 def skull_to_abdomen(body: Body) -> float:
-    """Ratio of mean grey in the skull to that in the abdomen: about 2 on a bone image, 1 on a soft-tissue image."""
+    """Return mean grey of the skull over that of the abdomen: about 2 on a bone image, 1 on a soft-tissue image."""
     extent_px = body.toe - body.crown
 
     def mean(first: float, last: float) -> float:
@@ -129,9 +129,9 @@ def skull_to_abdomen(body: Body) -> float:
 
 
 def has_head_and_shoulders(body: Body) -> bool:
-    """Tell whether the outline narrows to a neck below its top and widens to twice that, as an upright person's does.
+    """Return whether the outline has a neck below its top and widens to twice that, as an upright person's does.
 
-    Distances from the first to the last column of the body: seen upside down, two ankles are no neck.
+    Widths run from the first to the last column of the body, so that two ankles of a body upside down are no neck.
     """
     height = body.toe - body.crown
     first, last = body.mask.argmax(axis=1), body.mask.shape[1] - 1 - body.mask[:, ::-1].argmax(axis=1)

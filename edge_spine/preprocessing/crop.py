@@ -1,4 +1,4 @@
-"""Resample a scan to the crop that the network takes."""
+"""Resample a scan to the network's crop, and map between crop pixels and millimetres."""
 
 from __future__ import annotations
 

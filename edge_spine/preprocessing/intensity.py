@@ -1,7 +1,7 @@
-"""Intensities as published: an image of few whole greys costs a table, not a pass of arithmetic a pixel.
+"""Normalise intensities as published, with lookup tables for images of whole numbers.
 
-Scanners store whole numbers of 8 to 16 bits. Percentiles of such an image are read off its histogram, and a curve of
-intensities is worked out once for each level; both give the very numbers that sorting and arithmetic would give.
+Scanners store whole numbers of 8 to 16 bits. Percentiles of such an image come from its histogram, and a curve of
+intensities is computed once for each grey value; both give the same numbers as sorting and computing each pixel.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ LOWEST_PERCENTILE, HIGHEST_PERCENTILE = 9.5, 99.9
 SIGMOID_SHIFT = 2.5
 
 _MOST = 65_535
-# OpenCV counts in float32, which is exact up to here.
+# OpenCV counts in float32, which is exact up to this number
 _COUNTED_AT_ONCE = 2**24
-# Few enough for a processor's nearest caches.
+# fits in a processor's first caches
 _PIXELS_AT_ONCE = 2**16
 
 
 def whole_greys(pixels: NDArray[np.float32], lowest: float, highest: float) -> GreyValues | None:
-    """Return an image's pixels as whole numbers of 8 or 16 bits, or None where they are not.
+    """Return an image as integers of 8 or 16 bits, or None where a pixel is not a whole number of that range.
 
     Parameters
     ----------
@@ -47,14 +47,14 @@ def whole_greys(pixels: NDArray[np.float32], lowest: float, highest: float) -> G
 
 
 def value_counts(greys: GreyValues, mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """Count how many pixels have each level.
+    """Count the pixels of each value.
 
     Parameters
     ----------
     greys : (rows, columns) uint8 or uint16 array
         An image.
     mask : (rows, columns) bool array, optional
-        Which pixels count; all where it is not given.
+        Pixels to count; default all.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def value_counts(greys: GreyValues, mask: NDArray[np.bool_] | None = None) -> ND
 
 
 def percentiles_of_counts(counts: NDArray[np.int64], shares: Sequence[float]) -> list[float]:
-    """Return the percentiles of counted greys, interpolated between neighbours as `numpy.percentile` does.
+    """Return percentiles of counted values, interpolated as `numpy.percentile` does.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def percentiles_of_counts(counts: NDArray[np.int64], shares: Sequence[float]) ->
         below = int(place)
         at, after = np.searchsorted(up_to, (below, min(below + 1, last)), side="right").tolist()
         part = place - below
-        # NumPy's way, which is exact at both ends
+        # as NumPy, exact at both ends
         found.append(at + (after - at) * part if part < 0.5 else after - (after - at) * (1 - part))
     return found
 
@@ -99,14 +99,14 @@ def mapped(
     greys: GreyValues | None,
     curve: Callable[[NDArray[np.float64]], NDArray[np.float64]],
 ) -> NDArray[np.float32]:
-    """Send every pixel through a curve, worked out in float64.
+    """Apply a curve, computed in float64, to every pixel.
 
     Parameters
     ----------
     pixels : (rows, columns) float32 array
         An image.
     greys : (rows, columns) array or None
-        The same from `whole_greys`, where there is such a thing.
+        The pixels from `whole_greys`.
     curve : callable
         An element-wise function.
 
@@ -125,7 +125,7 @@ def mapped(
     if greys.dtype == np.uint8:
         looked_up: Any = cv2.LUT(greys, table)
         return np.asarray(looked_up, dtype=np.float32)
-    # 16 bits are no table of every OpenCV that is accepted
+    # not every supported OpenCV has tables of 16 bits
     return np.take(table, greys)
 
 
@@ -141,7 +141,7 @@ def normalise(
     mask : (rows, columns) bool array
         The body.
     greys : (rows, columns) array, optional
-        The pixels from `whole_greys`, where they are known already.
+        The pixels from `whole_greys`, where they are known.
     """
     pixels = np.asarray(pixels, dtype=np.float32)
     if greys is None:

@@ -1,8 +1,8 @@
-"""A scan becomes the network's input: find the body and the spine, resample, normalise.
+"""Prepare a scan for the network: find the body and the spine, normalise and resample.
 
 Intensities and the canonical size follow the published preprocessing (Bourigault et al., MICCAI 2024): clamp below
 the 9.5th percentile of the body, stretch, compress with a sigmoid, resample crown to toe to 832 rows. The published
-crop needs the true curve; here the locator finds it, so that a scan nobody has annotated will do.
+crop is placed by an annotated curve; here the locator places it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _SOFT_TISSUE_RATIO = 1.3
 _MIN_CONFIDENCE = 0.35
 # T1 top to L5 bottom of adults, mm, and crown to T1 top as a share of it
 _TRUNK_MM, _HEAD_TO_TRUNK = (300.0, 620.0), (0.35, 1.0)
-# scanners' tables are at most about 700 mm wide, necks 150 mm; what of a body comes loose from it is small
+# tables of scanners are at most about 700 mm wide, necks 150 mm; detached parts of one body are small
 _MAX_WIDTH_MM, _MAX_NECK_MM, _MAX_SECOND_SHARE = 800.0, 220.0, 0.4
-# share of the trunk by which the crop's centre may miss the middle between T1 and L5
+# largest distance of the crop's centre from the middle between T1 and L5, share of the trunk
 _MAX_OFF_CENTRE = 0.15
 
 
@@ -42,9 +42,9 @@ class Prepared(CropPlacement):
     tensor : (1, 3, 224, 224) float32 array
         The crop in [0, 1], three equal channels.
     flags : tuple of str
-        What was unusual: "inverted", "feet-outside", "head-outside", "extent-estimated".
+        Any of "inverted", "feet-outside", "head-outside", "extent-estimated".
     localiser_confidence : float
-        0 to 1, how sharply the spine was found.
+        Of the localiser, 0 to 1.
     body : Body
         The body in the scan.
     """
@@ -77,7 +77,7 @@ def prepare(scan: Scan, localiser: Localiser) -> Prepared:
 
 
 def _check_body(scan: Scan, body: Body) -> None:
-    """Refuse what is no upright, single person, by outline and greys alone."""
+    """Refuse an image whose outline or brightness is not that of one upright person."""
     columns = np.flatnonzero(body.mask.any(axis=0))
     width = float(columns[-1] - columns[0] + 1) * scan.pixel_spacing_mm[1]
     if width > _MAX_WIDTH_MM:
@@ -85,7 +85,7 @@ def _check_body(scan: Scan, body: Body) -> None:
     if body.second_share > _MAX_SECOND_SHARE:
         raise _not_whole_body(f"a second thing is {100 * body.second_share:.0f} % as large as the first")
     if "head-outside" in body.flags:
-        # two rows below the edge, where cubic or lossy exports have settled
+        # two rows below the edge, beyond the artefacts of cubic or lossy exports
         top = float(body.mask[int(body.crown + 0.5) + 2].sum()) * scan.pixel_spacing_mm[1]
         if top > _MAX_NECK_MM:
             raise _not_whole_body(
@@ -103,7 +103,7 @@ def _check_body(scan: Scan, body: Body) -> None:
 
 
 def _check_landmarks(scan: Scan, body: Body, found: Landmarks) -> None:
-    """Refuse landmarks that are unsure, or that no adult's could be."""
+    """Refuse landmarks of low confidence, or outside the proportions of adults."""
     if found.confidence < _MIN_CONFIDENCE:
         raise Refusal(
             "no-spine",
@@ -141,7 +141,7 @@ def _not_whole_body(found: str) -> Refusal:
 
 
 def _extent(body: Body, found: Landmarks, spacing_mm: tuple[float, float]) -> tuple[float, tuple[str, ...]]:
-    """Crown-to-toe extent, mm: measured where the whole body shows, else from the trunk's share of it."""
+    """Return the crown-to-toe extent, mm: measured where the whole body is visible, else estimated from the trunk."""
     flags = list(body.flags)
     measured = (body.toe - body.crown) * spacing_mm[0]
     if "head-outside" in flags:

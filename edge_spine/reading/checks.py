@@ -1,4 +1,4 @@
-"""Limits that every image must keep, whatever its format; checked before pixels are allocated."""
+"""Check sizes and spacing of images of every kind, before pixels are allocated."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ MIN_ROWS, MIN_COLUMNS = 100, 40
 MAX_SIDE = 16_384
 MAX_PIXELS = 25_000_000
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 20.0
-# Below this height an image shows a region, not a body; above it the spacing must be wrong (a DXA
-# table is about 2 m long).
+# lower images show a region, not a body; higher ones have a wrong spacing, since a DXA table is about 2 m long
 MIN_BODY_MM, MAX_BODY_MM = 900.0, 3000.0
 
 ACCEPTED_SPACING = f"row and column spacing from {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm"
 
 
 def printable(name: str) -> str:
-    """Return a name fit for a one-line message: anything that cannot be printed becomes '?'."""
+    """Return a name for a one-line message, with '?' in place of unprintable characters."""
     return "".join(character if character.isprintable() else "?" for character in name)
 
 
 def is_plausible_spacing(spacing: Sequence[float]) -> bool:
-    """Tell whether (row, column) spacing in mm is finite and within the accepted range."""
+    """Return whether (row, column) spacing in mm is finite and within the accepted range."""
     return len(spacing) == 2 and all(
         math.isfinite(value) and MIN_SPACING_MM <= value <= MAX_SPACING_MM for value in spacing
     )
 
 
 def check_given_spacing(spacing: Sequence[float] | None) -> tuple[float, float] | None:
-    """Check the spacing that a caller gives.
+    """Check the spacing given by a caller.
 
     Parameters
     ----------
@@ -93,7 +92,7 @@ def check_extent(rows: int, columns: int, spacing: tuple[float, float]) -> None:
     Raises
     ------
     Refusal
-        'not-whole-body' where it is too low, 'no-spacing' where no scanner makes one so large.
+        'not-whole-body' where it is too low, 'no-spacing' where it is larger than any scanner's image.
     """
     height, width = rows * spacing[0], columns * spacing[1]
     if max(height, width) > MAX_BODY_MM:

@@ -1,4 +1,4 @@
-"""DICOM pixel data becomes float32 pixels in which larger is denser."""
+"""Decode DICOM pixel data to float32 pixels in which larger is denser."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from edge_spine.reading.grey import grey_from_rgb
 from edge_spine.reading.lookup import StoredValues, grey_table, palette_table
 from edge_spine.reading.syntaxes import COMPRESSED, JPEG_2000, JPEG_LS, plugin_for
 
-# Decoders of JPEG 2000 undo the last two themselves.
+# decoders of JPEG 2000 convert the last two themselves
 _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_RCT", "YBR_ICT"})
 _ONE_SAMPLE = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
 _ACCEPTED = "MONOCHROME1, MONOCHROME2, PALETTE COLOR, RGB and YBR_FULL are accepted"
 _EXPORT = "give it as the scanner exported it"
 _UNDEFINED_LENGTH = 0xFFFFFFFF
-# Decoding takes a multiple of it, here and in the decoder process.
+# decoding needs a multiple of it, here and in the decoder process
 MAX_PIXEL_BYTES = 32 * 2**20
-# Of a compressed frame, over the size of its pixels: no scanner's encoder expands more.
+# largest size of a compressed frame over that of its pixels; no scanner's encoder expands more
 _MAX_EXPANSION, _MIN_BYTES = 2, 4096
-# Two bytes of RLE can stand for 128.
+# two bytes of RLE can encode 128
 _RLE_MAX_COMPRESSION = 64
 _RLE_HEADER_BYTES = 64
 
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How the pixels of a file are stored; every field has been checked.
+    """Checked storage format of the pixels of a file.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class PixelFormat:
     photometric : str
         PhotometricInterpretation.
     samples, allocated, stored : int
-        Samples per pixel; bits in the file, and bits that count.
+        Samples per pixel, BitsAllocated and BitsStored.
     signed : bool
         Whether PixelRepresentation is 1.
     """
@@ -60,7 +60,7 @@ class PixelFormat:
 
     @property
     def byte_count(self) -> int:
-        """Bytes of the pixels, uncompressed."""
+        """Number of bytes of the uncompressed pixels."""
         return self.rows * self.columns * self.samples * self.allocated // 8
 
 
@@ -82,7 +82,7 @@ def whole_number(header: Dataset, keyword: str, default: int | None = None) -> i
 
 
 def pixel_format(header: Dataset) -> PixelFormat:
-    """Read how the pixels are stored, before any of them is allocated.
+    """Read and check the storage format of the pixels, before they are allocated.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def decode(
     Parameters
     ----------
     header : Dataset
-        What stands before the pixels.
+        The header.
     syntax : str
         Transfer syntax UID, one that `check_syntax` accepts.
     element : RawDataElement or None
@@ -141,7 +141,7 @@ def decode(
     pixels : ndarray of float32, (rows, columns)
         As stored, after modality LUT (or rescale), VOI LUT (or window) and the inversion of MONOCHROME1.
     flags : tuple of str
-        "window-ignored" where there is a damaged window or VOI LUT.
+        "window-ignored" where the window or VOI LUT is damaged.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def decode(
         'unreadable' where the pixel data are missing, damaged or give no finite numbers, 'too-large' where a
         compressed frame is far larger than the image.
     Exception
-        Whatever pydicom raises on damaged data.
+        Any type that pydicom raises on damaged data.
     """
     if element is None or element.value is None:
         raise Refusal("unreadable", "the DICOM file holds no pixel data, or is cut short")
@@ -180,7 +180,7 @@ def _values(header: Dataset, stored: NDArray[Any], found: PixelFormat) -> tuple[
 
 
 def _uncompressed(header: Dataset, element: RawDataElement, found: PixelFormat) -> NDArray[Any]:
-    """Look at the bytes as pixels, as PS3.5 8.2 and A.3 lay them down; pydicom would load every codec for it."""
+    """Return uncompressed pixels (PS3.5 8.2 and A.3); pydicom would import every codec for it."""
     content, expected = element.value or b"", found.byte_count
     if len(content) < expected or element.length == _UNDEFINED_LENGTH:
         raise Refusal(
@@ -190,7 +190,7 @@ def _uncompressed(header: Dataset, element: RawDataElement, found: PixelFormat) 
     little = bool(header.original_encoding[1])
     kind = np.dtype(("<" if little else ">") + ("i" if found.signed else "u") + str(found.allocated // 8))
     if found.allocated == 8 and element.VR == "OW" and not little:
-        # Words of two pixels, with the first one in the lower byte.
+        # words of two pixels, with the first one in the lower byte
         content = np.frombuffer(content[: len(content) // 2 * 2], ">u2").astype("<u2").tobytes()
     flat = np.frombuffer(content[:expected], kind).astype(kind.newbyteorder("="), copy=False)
     if found.samples == 1:
@@ -215,7 +215,7 @@ def _decompressed(syntax: str, element: RawDataElement, found: PixelFormat) -> N
         frame = get_frame(element.value or b"", 0, number_of_frames=1)
         _check_codestream(syntax, frame, found)
     except ValueError as error:
-        # Texts of our own, or of pydicom about its fragments: none holds what stands in the file.
+        # these texts come from here or from pydicom's fragments, and hold no data of the file
         raise Refusal("unreadable", f"damaged compressed pixels ({error}); {_EXPORT}") from None
     try:
         pixels = decoder.decode(
@@ -240,7 +240,7 @@ def _decompressed(syntax: str, element: RawDataElement, found: PixelFormat) -> N
 
 
 def _check_codestream(syntax: str, frame: bytes, found: PixelFormat) -> None:
-    """Compare what a frame says of itself with the header: no small header brings a large frame along."""
+    """Check that the codestream has the size in the header, so that a small header cannot hide a large frame."""
     if syntax == RLELossless:
         segments = int.from_bytes(frame[:4], "little")
         if len(frame) < _RLE_HEADER_BYTES or segments != found.samples * found.allocated // 8:

@@ -1,4 +1,4 @@
-"""PNG and NPY images: pixels only, so the caller gives the spacing."""
+"""Read PNG and NPY images, whose spacing the caller must give."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def scan_from_npy(data: bytes, source: str, spacing: tuple[float, float] | None)
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, _, dtype = read_header(stream)
-    except Exception as error:  # the header is a Python literal: its parser raises many types
+    except Exception as error:  # the parser of the header, a Python literal, raises many types
         raise Refusal("unreadable", f"damaged NPY file ({type(error).__name__}); {_ACCEPTED_NPY}") from None
     if dtype.kind not in "uif" or len(shape) != 2:
         raise Refusal(
@@ -133,7 +133,7 @@ def _scan(array: NDArray[Any], source: str, spacing: tuple[float, float]) -> Sca
 def _essential_png(data: bytes) -> tuple[bytes, bytes]:
     """Return the IHDR content, and the file without its ancillary chunks.
 
-    Text, colour profiles and animation are of no use here and have their own decoders to attack.
+    Text, colour profiles and animation are not needed, and their decoders could be attacked.
     """
     header = b""
     kept = [data[:_PNG_SIGNATURE_BYTES]]
@@ -148,7 +148,7 @@ def _essential_png(data: bytes) -> tuple[bytes, bytes]:
             if kind != b"IHDR" or length != 13:
                 break
             header = data[position + 8 : end - 4]
-        # A capital first letter marks a chunk that decoding needs (PNG specification, 5.4).
+        # a capital first letter marks a chunk that is needed for decoding (PNG specification, 5.4)
         if kind[:1].isupper():
             if zlib.crc32(data[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
                 break

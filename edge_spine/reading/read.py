@@ -1,7 +1,7 @@
-"""A DXA file becomes a Scan: pixels, mm spacing, orientation, identity.
+"""Read a DXA file into a Scan.
 
-DICOM, PNG and NPY are read from bytes in memory. Sizes are checked against limits and against the
-bytes that are there before any pixel is allocated, and whatever is wrong with a file ends in a Refusal.
+Sizes are checked against limits and against the length of the file before pixels are allocated. Every problem with a
+file raises a Refusal.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def read_scan(
         Row and column spacing in mm: needed for PNG and NPY, and used for a DICOM file only where it
         holds none of its own.
     imager_spacing : bool
-        Take a DICOM file's ImagerPixelSpacing where it holds no better one. It is measured at the detector,
-        which magnifies, so lengths come out too large.
+        Use a DICOM file's ImagerPixelSpacing where it holds no better one. It is measured at the detector, where
+        the image is magnified, so that lengths come out too large.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def scan_from_bytes(
     data : bytes
         The whole content of a DICOM, PNG or NPY file.
     source : str
-        What to call it in messages and results: a file name, never patient data.
+        Name for messages and results: a file name, never patient data.
     pixel_spacing, imager_spacing
         As in `read_scan`.
 
@@ -95,7 +95,7 @@ def scan_from_bytes(
 
 
 def check_header(data: bytes) -> None:
-    """Refuse a DICOM file that its header alone rules out; pixels are not looked at.
+    """Refuse a DICOM file by its header, without reading its pixels.
 
     Parameters
     ----------
@@ -122,12 +122,12 @@ def _check_file_size(data: bytes) -> None:
 
 def _read_bytes(file: Path) -> bytes:
     try:
-        # A pipe or a device would block or never end.
+        # a pipe or a device could block or never end
         found = file.stat()
         if not stat.S_ISREG(found.st_mode):
             raise Refusal("unreadable", f"this is not a file; {ACCEPTED_FILES}")
         with file.open("rb") as stream:
-            # asking for the most that is allowed would set aside so much memory for each scan
+            # reading up to the limit would allocate the limit for each scan
             return stream.read(min(found.st_size, MAX_FILE_BYTES) + 1)
     except FileNotFoundError:
         raise Refusal("unreadable", f"there is no such file; {ACCEPTED_FILES}") from None

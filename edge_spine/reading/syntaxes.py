@@ -1,4 +1,4 @@
-"""Which transfer syntaxes are read, and which decoder reads each."""
+"""List the readable transfer syntaxes and the decoder of each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ JPEG_2000 = frozenset({JPEG2000Lossless, JPEG2000})
 COMPRESSED = JPEG_LOSSLESS | JPEG_LS | JPEG_2000 | {RLELossless}
 _UNCOMPRESSED = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian})
 _ACCEPTED = "uncompressed (little or big endian), RLE Lossless, JPEG-LS, JPEG 2000 and JPEG Lossless are accepted"
-# pydicom's names for its decoders, the better one first, and the modules that each needs.
+# pydicom's names of its decoders, the preferred one first, and the modules that each needs
 _PLUGINS = {
     **dict.fromkeys(JPEG_LOSSLESS, ("gdcm",)),
     **dict.fromkeys(JPEG_LS, ("pyjpegls", "gdcm")),
@@ -45,7 +45,7 @@ def check_syntax(syntax: str) -> None:
     Raises
     ------
     Refusal
-        'unsupported-syntax', with what to install where only a decoder is missing.
+        'unsupported-syntax'; where only a decoder is missing, the message names it.
     """
     if syntax in _UNCOMPRESSED:
         return
@@ -70,6 +70,6 @@ def readable_syntaxes() -> list[str]:
 def plugin_for(syntax: str) -> str | None:
     """Return the name of pydicom's decoder for a compressed syntax, None where none is installed.
 
-    Looks for the modules without importing them: they belong into the decoder process.
+    The modules are not imported here, but in the decoder process only.
     """
     return next((plugin for plugin in _PLUGINS[UID(syntax)] if all(map(find_spec, _MODULES[plugin]))), None)

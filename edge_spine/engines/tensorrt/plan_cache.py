@@ -54,20 +54,20 @@ class PlanCache:
             raise EngineUnavailable(f"tensorrt: the cache folder {self.folder} {problem}")
 
     def load_or_build(self, name: str, identity: Identity, build: Callable[[], bytes], *, fresh: bool = False) -> bytes:
-        """Return the plan `name` for `identity`, from the folder or fresh.
+        """Return the plan `name` for `identity`, from the folder or newly built.
 
-        Where several processes ask at once, one builds and the others wait for its plan.
+        Of several processes, one builds and the others wait for its plan.
 
         Parameters
         ----------
         name : str
-            What the plan is called on disk; it stays when the identity changes, so that an old plan is replaced.
+            Name on disk; the same for every identity, so that an old plan is replaced.
         identity : mapping of str to str
             Everything that the plan depends on.
         build : callable
             Returns a plan; called at most once.
         fresh : bool
-            Build even where there is a good plan.
+            Build a new plan in any case.
         """
         plan = None if fresh else self.load(name, identity)[0]
         if plan is not None:
@@ -139,7 +139,7 @@ class PlanCache:
 
 
 def default_folder() -> Path:
-    """Return the user's folder for plans: EDGE_SPINE_CACHE, or the operating system's place for caches."""
+    """Return the user's folder for plans: EDGE_SPINE_CACHE or the system's cache folder."""
     given = os.environ.get("EDGE_SPINE_CACHE")
     if given:
         return Path(given)
