@@ -205,7 +205,7 @@ def row_levels(spine: Spine) -> tuple[str, ...]:
 
 
 def _descent(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance below the first point, mm."""
+    """Return the distance below the first point, mm."""
     if z.size < MIN_POINTS:
         raise ValueError(f"the centreline has {z.size} points; expected at least {MIN_POINTS}")
     down: NDArray[np.float64] = np.abs(z - z[0])
@@ -215,7 +215,7 @@ def _descent(z: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _fit(down: NDArray[np.float64], columns: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Smooth (N, C) columns over the descent; also their slopes, mm per mm of descent."""
+    """Smooth (N, C) columns over the descent; return them and their slopes, mm per mm of descent."""
     if not np.all(np.isfinite(columns)):
         raise ValueError("the centreline has values that are not finite numbers")
     points = down.size
@@ -246,7 +246,7 @@ def _max_degree(points: int) -> int:
 
 
 def _polynomials(t: NDArray[np.float64]) -> Polynomials:
-    """Polynomials that are orthonormal on the points `t` (-1 to 1), and derivatives of those that a fit may have.
+    """Return polynomials that are orthonormal on the points `t` (-1 to 1), and the derivatives of those in the fit.
 
     Returns
     -------
@@ -322,7 +322,7 @@ def _alternating_extrema(values: NDArray[np.float64], least: float) -> list[int]
 
 
 def _chord_offset(down: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Signed distance, along the perpendicular, from the line between the first and the last point."""
+    """Return the signed perpendicular distance from the line between the first and the last point."""
     rise, run = x[-1] - x[0], down[-1] - down[0]
     offset: NDArray[np.float64] = ((x - x[0]) * run - (down - down[0]) * rise) / np.hypot(rise, run)
     return offset
@@ -350,7 +350,7 @@ def _with_levels(curve: ScoliosisCurve, fraction: NDArray[np.float64]) -> Levell
 
 
 def _plane_of_maximal_curvature(slope: NDArray[np.float64]) -> float:
-    """Azimuth in [0, 180) of the projection with the greatest tangent range, searched to 0.02 degrees."""
+    """Return the azimuth in [0, 180) of the projection with the greatest tangent range, to 0.02 degrees."""
     best = 0.0
     for azimuths in (np.arange(0.0, 180.0), np.arange(-1.0, 1.0, 0.02)):
         candidates = best + azimuths

@@ -71,14 +71,14 @@ def centreline_deviation(a: Spine, b: Spine) -> float:
 
 
 def _sections(spine: Spine, z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Centre x, centre y, half-width and half-depth at each z: (len(z), 4)."""
+    """Return centre x, centre y, half-width and half-depth at each z, (len(z), 4)."""
     upward = spine.centreline[::-1]
     columns = (upward[:, 0], upward[:, 1], spine.half_width[::-1], spine.half_depth[::-1])
     return np.stack([np.interp(z, upward[:, 2], column) for column in columns], axis=1)
 
 
 def _covered(spine: Spine, z: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether the spine covers each interval between two successive z."""
+    """Return whether the spine covers each interval between two successive z."""
     covered: NDArray[np.bool_] = (z[:-1] >= spine.centreline[-1, 2]) & (z[1:] <= spine.centreline[0, 2])
     return covered
 

@@ -219,7 +219,7 @@ def _smooth(columns: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=1)
 def _window_fit() -> NDArray[np.float64]:
-    """(11, 11) matrix from the values in a window to those of their cubic."""
+    """Return the (11, 11) matrix from the values in a window to those of their cubic."""
     half = SMOOTHING_WINDOW // 2
     basis = np.vander(np.arange(-half, half + 1) / half, SMOOTHING_DEGREE + 1)
     fit: NDArray[np.float64] = basis @ np.linalg.pinv(basis)

@@ -180,7 +180,7 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
 
 
 def sides(profile: Profile) -> tuple[Profile, Profile]:
-    """Left and right half (209, 24) of a profile, each from the centreline outwards."""
+    """Return the left and right half (209, 24) of a profile, each from the centreline outwards."""
     return profile[:, TAPS - 1 :: -1], profile[:, TAPS + 1 :]
 
 
@@ -203,7 +203,7 @@ def _offsets() -> Array:
 
 @lru_cache(maxsize=1)
 def _mean_weights() -> Profile:
-    """(49, 2) weights of the mean inside the column and outside of it."""
+    """Return the (49, 2) weights of the means inside and outside of the column."""
     distance = np.abs(_offsets())
     chosen = np.stack([distance < _INSIDE - 1e-9, distance > _OUTSIDE + 1e-9], axis=1).astype(np.float64)
     weights: Profile = (chosen / chosen.sum(axis=0)).astype(np.float32)
@@ -212,7 +212,7 @@ def _mean_weights() -> Profile:
 
 @lru_cache(maxsize=4)
 def _filter_rows(filters: tuple[tuple[float, ...], ...]) -> Profile:
-    """(209, 24) filters, linear between the middles of the parts."""
+    """Return the (209, 24) filters, linear between the middles of the parts."""
     middles = (np.arange(PARTS) + 0.5) * ROWS / PARTS
     rows = np.arange(ROWS)
     return np.stack([np.interp(rows, middles, values) for values in np.array(filters).T], axis=1).astype(np.float32)
@@ -220,7 +220,7 @@ def _filter_rows(filters: tuple[tuple[float, ...], ...]) -> Profile:
 
 @lru_cache(maxsize=4)
 def _gaussian(deviation: float) -> Array:
-    """(209, 209) matrix that averages along the rows; at the ends over what there is."""
+    """Return the (209, 209) matrix that averages along the rows; at the ends over fewer rows."""
     rows = np.arange(ROWS)
     weights = np.exp(-(((rows[:, np.newaxis] - rows) / deviation) ** 2) / 2)
     matrix: Array = weights / weights.sum(axis=1, keepdims=True)
@@ -243,7 +243,7 @@ def splines() -> Array:
 
 @lru_cache(maxsize=1)
 def _bending() -> Array:
-    """(20, 20) matrix of the sum of squared second differences along the rows."""
+    """Return the (20, 20) matrix of the sum of squared second differences along the rows."""
     second = np.diff(splines(), n=2, axis=0)
     matrix: Array = second.T @ second
     return matrix
@@ -251,6 +251,6 @@ def _bending() -> Array:
 
 @lru_cache(maxsize=1)
 def _projection() -> Array:
-    """(209, 209) projection on the splines."""
+    """Return the (209, 209) projection on the splines."""
     projection: Array = splines() @ np.linalg.pinv(splines())
     return projection

@@ -81,9 +81,9 @@ def _check_body(scan: Scan, body: Body) -> None:
     columns = np.flatnonzero(body.mask.any(axis=0))
     width = float(columns[-1] - columns[0] + 1) * scan.pixel_spacing_mm[1]
     if width > _MAX_WIDTH_MM:
-        raise _not_whole_body(f"what it shows is {width:.0f} mm wide, and a body at most {_MAX_WIDTH_MM:.0f}")
+        raise _not_whole_body(f"the object in it is {width:.0f} mm wide, a body at most {_MAX_WIDTH_MM:.0f} mm")
     if body.second_share > _MAX_SECOND_SHARE:
-        raise _not_whole_body(f"a second thing is {100 * body.second_share:.0f} % as large as the first")
+        raise _not_whole_body(f"a second object has {100 * body.second_share:.0f} % of the area of the largest")
     if "head-outside" in body.flags:
         # two rows below the edge, beyond the artefacts of cubic or lossy exports
         top = float(body.mask[int(body.crown + 0.5) + 2].sum()) * scan.pixel_spacing_mm[1]
@@ -119,8 +119,8 @@ def _check_landmarks(scan: Scan, body: Body, found: Landmarks) -> None:
     head = (found.t1_top_px[0] - body.crown) * scan.pixel_spacing_mm[0] / length
     if "head-outside" not in body.flags and not _HEAD_TO_TRUNK[0] < head < _HEAD_TO_TRUNK[1]:
         raise _not_whole_body(
-            f"crown to T1 would be {head:.2f} of the length from T1 to L5, and is {_HEAD_TO_TRUNK[0]:g} to "
-            f"{_HEAD_TO_TRUNK[1]:g} of it",
+            f"crown to T1 would be {head:.2f} times the length from T1 to L5, in adults it is {_HEAD_TO_TRUNK[0]:g} to "
+            f"{_HEAD_TO_TRUNK[1]:g} times",
         )
     middle = [(t1 + l5) / 2 for t1, l5 in zip(found.t1_top_px, found.l5_bottom_px, strict=True)]
     off_mm = [(c - m) * mm for c, m, mm in zip(found.centre_px, middle, scan.pixel_spacing_mm, strict=True)]
