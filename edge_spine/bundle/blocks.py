@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,11 @@ from edge_spine.bundle.rules import (
     Rule,
     Rules,
     between,
-    block_problem,
     count,
     exactly,
     is_number,
     several,
+    versioned_problem,
     within,
 )
 from edge_spine.network import CROP_SIZE, ROWS
@@ -70,39 +70,25 @@ _REFINEMENT: Rules = {
 }
 
 
-def bands_problem(block: object) -> str | None:
-    """Return what is wrong with the bands of a manifest, or None."""
-    gain = Rule(between(-10, 1).holds, "a number between -10 and 1", optional=True)
-    return block_problem(block, {bands.SCHEMA: {**_BANDS, "sagittal_gain": gain}, bands.OLD_SCHEMA: _BANDS})
+_GAIN = between(-10, 1)._replace(optional=True)
+_ANGLES = {**dict.fromkeys(ANGLES, _LIMITS), "angles_of": exactly(*bands.ANGLES_OF)}
+
+# the rules of each block by the schemas that are accepted
+BLOCKS: Mapping[str, Mapping[str, Rules]] = {
+    "bands": {bands.SCHEMA: {**_BANDS, "sagittal_gain": _GAIN}, bands.OLD_SCHEMA: _BANDS},
+    "population": {bands.POPULATION_SCHEMA: {**_POPULATION, **_ANGLES}, bands.OLD_POPULATION_SCHEMA: _POPULATION},
+    "second_opinion": {second_opinion.SCHEMA: _SECOND_OPINION},
+    "refine": {refine.SCHEMA: _REFINEMENT},
+}
 
 
-def population_problem(block: object) -> str | None:
-    """Return what is wrong with the population of a manifest, or None."""
-    angles = {**dict.fromkeys(ANGLES, _LIMITS), "angles_of": exactly(*bands.ANGLES_OF)}
-    versions = {bands.POPULATION_SCHEMA: {**_POPULATION, **angles}, bands.OLD_POPULATION_SCHEMA: _POPULATION}
-    problem = block_problem(block, versions)
-    if problem is None and isinstance(block, dict):
+def block_problem(key: str, block: object) -> str | None:
+    """Return what is wrong with the block of a manifest that has this key, or None."""
+    problem = versioned_problem(block, BLOCKS[key])
+    if problem is None and key == "population" and isinstance(block, dict):
         ordered = all(low < high for low, high in zip(block["low"], block["high"], strict=True))
         problem = None if ordered else "'low' must be below 'high' in every row"
     return problem
-
-
-def second_opinion_problem(block: object) -> str | None:
-    """Return what is wrong with the second opinion of a manifest, or None."""
-    return block_problem(block, {second_opinion.SCHEMA: _SECOND_OPINION})
-
-
-def refinement_problem(block: object) -> str | None:
-    """Return what is wrong with the refinement of a manifest, or None."""
-    return block_problem(block, {refine.SCHEMA: _REFINEMENT})
-
-
-BLOCKS: Mapping[str, Callable[[object], str | None]] = {
-    "bands": bands_problem,
-    "population": population_problem,
-    "second_opinion": second_opinion_problem,
-    "refine": refinement_problem,
-}
 
 
 def parsed_bands(block: Mapping[str, Any]) -> BandCalibration:

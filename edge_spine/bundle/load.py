@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from edge_spine.bundle.bands import BandCalibration, PopulationRange
-from edge_spine.bundle.blocks import BLOCKS, parsed_bands, parsed_population, parsed_refinement, parsed_second_opinion
+from edge_spine.bundle.blocks import (
+    BLOCKS,
+    block_problem,
+    parsed_bands,
+    parsed_population,
+    parsed_refinement,
+    parsed_second_opinion,
+)
 from edge_spine.bundle.rules import FILLED, TEXT, Rule, between, broken_rule, count, exactly
 from edge_spine.errors import BundleError
 from edge_spine.refine import Refinement
@@ -251,8 +258,8 @@ def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
     pixel = {_PIXEL: None, **manifest["preprocessing"]}
     if problem := broken_rule(pixel, {_PIXEL: between(0, 100)}):
         refuse(f"'preprocessing': {problem}")
-    for key, block_problem in BLOCKS.items():
-        if key in manifest and (problem := block_problem(manifest[key])):
+    for key in BLOCKS:
+        if key in manifest and (problem := block_problem(key, manifest[key])):
             refuse(f"{key!r}: {problem}")
     if problem := _forms_problem(manifest.get("forms", {})):
         refuse(f"'forms': {problem}")

@@ -73,7 +73,7 @@ def broken_rule(values: Mapping[str, Any], rules: Rules) -> str | None:
     return None
 
 
-def block_problem(block: object, versions: Mapping[str, Rules]) -> str | None:
+def versioned_problem(block: object, versions: Mapping[str, Rules]) -> str | None:
     """Return what is wrong with a block that names its schema, or None.
 
     Parameters

@@ -27,7 +27,7 @@ class OnnxEngine(Engine):
     ----------
     model : bytes or path
         An ONNX file with the input "image" (1, 3, 224, 224) and the output "curves" (1, 1254),
-        both float32; of a bundle, the verified bytes from `Bundle.read`.
+        both float32; of a bundle, the checked bytes from `Bundle.read`.
     provider : str
         "onnx-cpu" or "onnx-cuda"; never replaced by the other.
     precision : str

@@ -10,11 +10,11 @@ from edge_spine.bundle.rules import (
     TEXT,
     Rule,
     between,
-    block_problem,
     broken_rule,
     count,
     exactly,
     several,
+    versioned_problem,
     within,
 )
 
@@ -60,4 +60,4 @@ def test_the_first_broken_rule_is_named() -> None:
     ],
 )
 def test_the_schema_of_a_block_chooses_its_rules(block: object, problem: str | None) -> None:
-    assert block_problem(block, VERSIONS) == problem
+    assert versioned_problem(block, VERSIONS) == problem

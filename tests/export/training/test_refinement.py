@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="install edge-spine[export]")
 
 from edge_spine.bundle import load_bundle
-from edge_spine.bundle.blocks import parsed_refinement, refinement_problem
+from edge_spine.bundle.blocks import block_problem, parsed_refinement
 from edge_spine.preprocessing.crop import as_tensor
 from edge_spine.refine import PARTS, TAPS, refined
 from export.training.phantoms.phantom import make_phantom
@@ -32,7 +32,7 @@ def test_filters_fitted_on_columns_find_another_column() -> None:
     filters = fit_filters(columns(12))
     assert (len(filters), {len(values) for values in filters}) == (PARTS, {TAPS})
     fitted = block_of(filters, 300.0, 0.3, 0.3)
-    assert refinement_problem(fitted) is None
+    assert block_problem("refine", fitted) is None
     moved = refined(
         as_tensor(column_image(112 + FIVE_HALF_WAVES)), output_at(STRAIGHT), parsed_refinement(fitted)
     ).reshape(209, 6)[:, 1]
