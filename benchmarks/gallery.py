@@ -32,7 +32,7 @@ from edge_spine.outputs.drawing import palette, panels  # noqa: E402
 from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, MillimetreView  # noqa: E402
 from edge_spine.outputs.drawing.raster import RasterCanvas  # noqa: E402
 from edge_spine.outputs.drawing.shading import largest_curve_tint, shade, span_across  # noqa: E402
-from edge_spine.preprocessing.body import Body, find_body  # noqa: E402
+from edge_spine.preprocessing.body import Body  # noqa: E402
 from edge_spine.reconstruct import reconstruct  # noqa: E402
 from edge_spine.result import NOTICE, SpineResult  # noqa: E402
 from export.training.dataset import EVALUATION_SEED  # noqa: E402
@@ -119,7 +119,7 @@ def draw(rows: Sequence[Example]) -> RasterCanvas:
         card = Box(_MARGIN, _HEAD + index * (_ROW + _GAP), WIDTH - 2 * _MARGIN, _ROW)
         canvas.card(card, palette.CARD)
         scan, coronal, sagittal, surface, numbers = _columns(card)
-        body = find_body(row.found.scan.pixels, row.found.scan.source)
+        body = row.found.prepared.body
         _scan_panel(canvas, scan, row, body)
         _coronal_panel(canvas, coronal, row, body, scale)
         _sagittal_panel(canvas, sagittal, row, scale)
@@ -227,10 +227,9 @@ def _scan_panel(canvas: Canvas, box: Box, row: Example, body: Body) -> None:
     view = panels.scan_view(box, body, result)
     spacing = result.scan.pixel_spacing_mm
     canvas.paste(box, panels.picture(view, body.pixels, spacing, float(body.pixels.min()), body.bright))
-    top, left = (-origin * mm for origin, mm in zip(result.prepared.crop_origin_px, spacing, strict=True))
-    side = CROP_SIZE * result.prepared.model_pixel_mm
-    x = np.array([0, side, side, 0, 0]) - left
-    canvas.hairlines([view.points(x, top - np.array([0, 0, side, side, 0]))], palette.TEXT, box)
+    ends = np.array([0, CROP_SIZE, CROP_SIZE, 0, 0])
+    corners = view.points(result.prepared.x_mm(ends), result.prepared.z_mm(np.roll(ends, 1)))
+    canvas.hairlines([corners], palette.TEXT, box)
     _letters(canvas, box, "R", "L")
 
 

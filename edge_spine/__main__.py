@@ -1,4 +1,4 @@
-"""``python -m edge_spine`` is the command ``edge-spine``."""
+"""Run the command ``edge-spine`` by ``python -m edge_spine``."""
 
 from __future__ import annotations
 

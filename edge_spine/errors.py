@@ -1,6 +1,9 @@
-"""The errors of edge-spine: few, typed, each with one line that says what to do."""
+"""Errors that edge-spine raises on purpose, and the codes of refused scans."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 REFUSAL_CODES = (
     "unreadable",
@@ -26,9 +29,11 @@ class Refusal(EdgeSpineError):
     Parameters
     ----------
     code : str
-        One of `REFUSAL_CODES`: the same word in the JSON line, the log and the DICOM status comment.
-    message : str
-        One line: which file, what is wrong with it, and what would be accepted. Never patient data.
+        One of `REFUSAL_CODES`, as in the JSON line, the log and the DICOM status comment.
+    reason : str
+        What was found and what would be accepted, in one line. Never patient data.
+    source : str, optional
+        Name of the file; `named_refusals` adds it.
 
     Raises
     ------
@@ -36,30 +41,47 @@ class Refusal(EdgeSpineError):
         Where `code` is not one of `REFUSAL_CODES`.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, reason: str, source: str | None = None) -> None:
         if code not in REFUSAL_CODES:
             raise ValueError(f"unknown refusal code {code!r}; known: {', '.join(REFUSAL_CODES)}")
-        # Both arguments stay in args, so that a refusal survives the pickling between worker processes.
-        super().__init__(code, message)
+        # worker processes pickle errors by their `args`
+        super().__init__(code, reason, source)
         self.code = code
-        self.message = message
+        self.reason = reason
+        self.source = source
+
+    @property
+    def message(self) -> str:
+        """The reason after the name of the file, without the code."""
+        return self.reason if self.source is None else f"{self.source}: {self.reason}"
 
     def __str__(self) -> str:
-        """Return the message alone: the code travels in its own field."""
+        """Return the message."""
         return self.message
 
 
 class BundleError(EdgeSpineError):
-    """A model bundle that is missing, damaged or not what it says."""
+    """A model bundle that is missing, damaged or inconsistent."""
 
 
 class EngineUnavailable(EdgeSpineError):
-    """An engine that was asked for by name and cannot run here."""
+    """An engine that was named and cannot run on this machine."""
 
 
 class OutputError(EdgeSpineError):
-    """A result that cannot be written in the form that was asked for; one line says why, without patient data."""
+    """A result that cannot be written in the format asked for; the message holds no patient data."""
 
 
 class UsageError(EdgeSpineError):
-    """A wrong command or argument: exit status 2."""
+    """A wrong command or argument; exit status 2."""
+
+
+@contextmanager
+def named_refusals(source: str) -> Iterator[None]:
+    """Add the name of a file to a refusal that passes through and has none."""
+    try:
+        yield
+    except Refusal as refusal:
+        if refusal.source is None:
+            refusal.source, refusal.args = source, (refusal.code, refusal.reason, source)
+        raise

@@ -1,18 +1,19 @@
-"""The walk from a scan to a judged 3D spine, one call."""
+"""Estimate a 3D spine from a scan: preprocessing, network, reconstruction, measurements and quality."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.bundle import load_bundle
 from edge_spine.engines import open_engine
+from edge_spine.errors import named_refusals
 from edge_spine.measure import measure
 from edge_spine.network import INPUT_SHAPE
 from edge_spine.preprocessing import prepare
@@ -28,13 +29,13 @@ from edge_spine.second_opinion import FLAG as MODELS_DISAGREE
 from edge_spine.second_opinion import disagreement_mm, mirrored
 
 
-class SpineEstimator:
-    """A loaded model that turns scans into spines; a context manager.
+class SpineEstimator(AbstractContextManager["SpineEstimator"]):
+    """Estimate the 3D spine of DXA scans with one loaded model; a context manager.
 
     Parameters
     ----------
     engine : str
-        One of `edge_spine.engines.ENGINES`; any but "auto" is taken or refused, never replaced.
+        One of `edge_spine.engines.ENGINES`; any but "auto" is used or refused, never replaced.
     model : str or path, optional
         "spine" (default), "lite", or the folder of a model bundle; see `edge_spine.bundle.load.load_bundle`.
     threads : int, optional
@@ -70,13 +71,13 @@ class SpineEstimator:
             "engine": self._engine.name,
             "precision": self._engine.precision,
         }
-        # The first inferences allocate; they should not fall on the first scan.
+        # the first inference allocates memory and is slow
         self._localiser(np.zeros(LOCALISER_SHAPE, np.float32), (LOCALISER_PIXEL_MM, LOCALISER_PIXEL_MM))
         self._engine.infer(np.zeros(INPUT_SHAPE, np.float32))
 
     @property
     def model(self) -> Mapping[str, str]:
-        """What `SpineResult.model` says of every result."""
+        """Name, version and SHA-256 of the model, engine and precision: `SpineResult.model` of every result."""
         return self._model
 
     def __call__(self, scan: Scan) -> SpineResult:
@@ -90,13 +91,17 @@ class SpineEstimator:
         Returns
         -------
         SpineResult
-            Its timing holds 0 for reading and writing, which happen elsewhere.
+            With 0 ms for reading and writing, which are not part of this call.
 
         Raises
         ------
         Refusal
             The scan shows no spine that can be estimated; its code says why.
         """
+        with named_refusals(scan.source):
+            return self._estimate(scan)
+
+    def _estimate(self, scan: Scan) -> SpineResult:
         times = [time.perf_counter()]
         prepared = prepare(scan, self._localiser)
         times.append(time.perf_counter())
@@ -130,21 +135,13 @@ class SpineEstimator:
         return result.with_timing(preprocess=preprocess, infer=infer, reconstruct=rest)
 
     def _infer(self, tensor: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Return the network's answer to a crop, then that to its mirror image where the bundle asks for one."""
+        """Return the network's output for a crop and, where the bundle has a second opinion, for its mirror image."""
         crops = [tensor] if self._second_opinion is None else [tensor, mirrored(tensor)]
         return [self._engine.infer(crop)[0] for crop in crops]
 
     def close(self) -> None:
-        """Give back what the engine holds; closing twice is harmless."""
+        """Release the engine; a second call does nothing."""
         self._engine.close()
 
-    def __enter__(self) -> SpineEstimator:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

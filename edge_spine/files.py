@@ -1,46 +1,79 @@
-"""Write files so that they appear whole: results beside and renamed, records forced to the disk as well."""
+"""Write files and folders beside their place and rename them, so that a reader finds them whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 
+@contextlib.contextmanager
+def beside(place: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield a hidden path in the same folder, to write a file or a folder at; rename it to `place` at the end.
+
+    A process killed before the end leaves ``.NAME.*.partial`` and what was at `place` before.
+
+    Parameters
+    ----------
+    place : Path
+        A file, or an empty folder, that exists there is replaced.
+    durable : bool
+        Force the new name to the disk as well.
+
+    Raises
+    ------
+    OSError
+        It cannot be renamed. As after every exception, nothing is left beside `place`.
+    """
+    partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
+    try:
+        yield partial
+        partial.replace(place)
+    except BaseException:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(place.parent)
+
+
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a file that only this user can read: beside its place, forced to the disk, then renamed.
+    """Write a file that only this user can read, and force it to the disk.
 
     Parameters
     ----------
     path : Path
-        A file that is there is replaced.
+        A file that exists is replaced.
     content : bytes
-        What goes into it.
+        Its new content.
 
     Raises
     ------
     OSError
         It cannot be written; then nothing is left beside it.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        # private from its first byte on
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with beside(path, durable=True) as partial:
+        _append_private(partial, content)
+
+
+def append_durably(path: Path, line: str) -> None:
+    """Add one line to a file that only this user can read, and force it to the disk.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    _append_private(path, line.encode() + b"\n")
 
 
 def move_durably(path: Path, place: Path) -> None:
-    """Rename a file or folder within a file system, for good.
+    """Rename a file or folder within a file system, and force the new name to the disk.
 
     Raises
     ------
@@ -49,21 +82,6 @@ def move_durably(path: Path, place: Path) -> None:
     """
     path.replace(place)
     sync_folder(place.parent)
-
-
-def append_durably(path: Path, line: str) -> None:
-    """Add one line to a file; what is there is never touched.
-
-    Raises
-    ------
-    OSError
-        It cannot be written.
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
-    with os.fdopen(descriptor, "ab") as stream:
-        stream.write(line.encode() + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -92,7 +110,7 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     folder : Path
         Made where it does not exist.
     contents : mapping of str to bytes
-        File names, without folders, and what goes into the files. Files that exist are replaced.
+        File names, without folders, and the contents. Files that exist are replaced.
 
     Returns
     -------
@@ -106,18 +124,23 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_hex(4)
-    partial = {name: folder / f".{name}.{token}.partial" for name in contents}
     try:
-        for name, content in contents.items():
-            partial[name].write_bytes(content)
-        for name, path in partial.items():
-            path.replace(folder / name)
+        with contextlib.ExitStack() as stack:
+            # the stack renames the last one entered first
+            for name in reversed(list(contents)):
+                stack.enter_context(beside(folder / name)).write_bytes(contents[name])
     except BaseException:
-        for path in partial.values():
-            path.unlink(missing_ok=True)
         if made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
     return [folder / name for name in contents]
+
+
+def _append_private(path: Path, content: bytes) -> None:
+    # private from its first byte on
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
+    with os.fdopen(descriptor, "ab") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())

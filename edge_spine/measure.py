@@ -1,10 +1,10 @@
-"""Angles and lengths of a spine, with their definitions.
+"""Measure angles and lengths of a spine.
 
 Every angle comes from the tangent of one smooth fit of the centreline. The fit is a polynomial in z whose
 degree follows the noise: Legendre polynomials up to degree 10, each degree weighted by its Bayesian
 information criterion against the noise seen in degrees 11 to 30 (waves of 30 to 80 mm, shorter than any
-curve of the spine). A straight but jittering line comes out straight, a clean curve keeps its shape, and the
-ends stay defined.
+curve of the spine). A straight line with noise is fitted as straight, and a curve without noise keeps its shape to
+its ends.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from edge_spine.vertebrae import fraction_of, level_at
 
 Side = Literal["left", "right"]
 
-# Below this, repeated scans differ by more than the curve; the field calls a curve scoliosis from 10 degrees.
+# repeated scans differ by more than smaller curves; scoliosis begins at 10 degrees
 MIN_CURVE_DEG = 3.0
 MIN_POINTS = 8
 
 _MAX_DEGREE = 10
 _MAX_NOISE_DEGREE = 30
-# Above the criterion's log(209) = 5.3: one false curve weighs more than a slightly stiff fit.
+# above the criterion's log(209) = 5.3, since a false curve is worse than a slightly stiff fit
 _DEGREE_PENALTY = 7.0
-# A network's error is smoother than white noise: never trust 209 rows to better than 0.02 mm each.
+# a network's error is smoother than white noise, so the noise of 209 rows is taken as at least 0.02 mm each
 _NOISE_FLOOR_MM = 0.02
 _NOISE_FLOOR_POINTS = 209
-# How far from even spacing rows may be and still share what is worked out for it, share of half the length: that moves
-# no fit by a millionth of a millimetre.
+# deviation from even spacing, share of half the length, below which the cached polynomials are used; moves no fit by
+# a millionth of a millimetre
 _EVEN = 1e-12
 
 Polynomials: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -78,7 +78,7 @@ class LevelledCurve(ScoliosisCurve):
 
 @dataclass(frozen=True)
 class Measurements:
-    """What is measured on one spine; angles in degrees, lengths in mm.
+    """Measurements of one spine; angles in degrees, lengths in mm.
 
     Attributes
     ----------
@@ -192,7 +192,7 @@ def measure(spine: Spine) -> Measurements:
 
 
 def row_levels(spine: Spine) -> tuple[str, ...]:
-    """Name the estimated vertebral level of each row of a spine, as `measure` names apexes and ends.
+    """Estimate the vertebral level of each row of a spine, as `measure` does for apexes and ends.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def row_levels(spine: Spine) -> tuple[str, ...]:
 
 
 def _descent(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance below the first point, mm."""
+    """Return the distance below the first point, mm."""
     if z.size < MIN_POINTS:
         raise ValueError(f"the centreline has {z.size} points; expected at least {MIN_POINTS}")
     down: NDArray[np.float64] = np.abs(z - z[0])
@@ -215,7 +215,7 @@ def _descent(z: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _fit(down: NDArray[np.float64], columns: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Smooth (N, C) columns over the descent; also their slopes, mm per mm of descent."""
+    """Smooth (N, C) columns over the descent; return them and their slopes, mm per mm of descent."""
     if not np.all(np.isfinite(columns)):
         raise ValueError("the centreline has values that are not finite numbers")
     points = down.size
@@ -232,7 +232,7 @@ def _fit(down: NDArray[np.float64], columns: NDArray[np.float64]) -> tuple[NDArr
     degrees = np.arange(1, max_degree + 1)[:, np.newaxis]
     log_evidence = (explained / noise - _DEGREE_PENALTY * degrees) / 2
     evidence = np.exp(log_evidence - log_evidence.max(axis=0))
-    # Averaging over the degrees keeps each coefficient as far as the degrees that include it are believed.
+    # each coefficient is weighted by the evidence of the degrees that include it
     belief = np.cumsum((evidence / evidence.sum(axis=0))[::-1], axis=0)[::-1]
     kept = coefficients[: max_degree + 1] * np.concatenate([np.ones_like(noise)[np.newaxis], belief])
 
@@ -246,7 +246,7 @@ def _max_degree(points: int) -> int:
 
 
 def _polynomials(t: NDArray[np.float64]) -> Polynomials:
-    """Polynomials that are orthonormal on the points `t` (-1 to 1), and derivatives of those that a fit may have.
+    """Return polynomials that are orthonormal on the points `t` (-1 to 1), and the derivatives of those in the fit.
 
     Returns
     -------
@@ -264,7 +264,7 @@ def _polynomials(t: NDArray[np.float64]) -> Polynomials:
 
 @lru_cache(maxsize=4)
 def _even_polynomials(points: int) -> Polynomials:
-    """`_polynomials` of evenly spaced points: the rows of a network's curves always are."""
+    """Return `_polynomials` of evenly spaced points, as the rows of a network's curves are."""
     return _polynomials(np.linspace(-1, 1, points))
 
 
@@ -303,16 +303,17 @@ def _alternating_extrema(values: NDArray[np.float64], least: float) -> list[int]
     extrema: list[int] = []
     highest = lowest = 0
     rising: bool | None = None
-    levels = values.tolist()  # a tenth of the time of single numbers of an array
-    for index, value in enumerate(levels):
-        if value > levels[highest]:
+    # single numbers of a list are read ten times as fast as those of an array
+    listed = values.tolist()
+    for index, value in enumerate(listed):
+        if value > listed[highest]:
             highest = index
-        if value < levels[lowest]:
+        if value < listed[lowest]:
             lowest = index
-        if rising is not False and levels[highest] - value >= least:
+        if rising is not False and listed[highest] - value >= least:
             extrema.append(highest)
             rising, lowest = False, index
-        elif rising is not True and value - levels[lowest] >= least:
+        elif rising is not True and value - listed[lowest] >= least:
             extrema.append(lowest)
             rising, highest = True, index
     if rising is not None:
@@ -321,7 +322,7 @@ def _alternating_extrema(values: NDArray[np.float64], least: float) -> list[int]
 
 
 def _chord_offset(down: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Signed distance, along the perpendicular, from the line between the first and the last point."""
+    """Return the signed perpendicular distance from the line between the first and the last point."""
     rise, run = x[-1] - x[0], down[-1] - down[0]
     offset: NDArray[np.float64] = ((x - x[0]) * run - (down - down[0]) * rise) / np.hypot(rise, run)
     return offset
@@ -349,14 +350,14 @@ def _with_levels(curve: ScoliosisCurve, fraction: NDArray[np.float64]) -> Levell
 
 
 def _plane_of_maximal_curvature(slope: NDArray[np.float64]) -> float:
-    """Azimuth in [0, 180) of the projection with the greatest tangent range, searched to 0.02 degrees."""
+    """Return the azimuth in [0, 180) of the projection with the greatest tangent range, to 0.02 degrees."""
     best = 0.0
     for azimuths in (np.arange(0.0, 180.0), np.arange(-1.0, 1.0, 0.02)):
         candidates = best + azimuths
         direction = np.stack([np.cos(np.radians(candidates)), np.sin(np.radians(candidates))])
-        # the steepest slopes have the extreme angles, so that only theirs are needed
+        # the extreme slopes have the extreme angles, so only these need an arctangent
         seen = direction.T @ slope.T
         spread = np.arctan(seen.max(axis=1)) - np.arctan(seen.min(axis=1))
         best = float(candidates[np.argmax(spread)])
-    # Rounding first, or -0.0000001 would become 180.
+    # rounded first, or -0.0000001 would become 180
     return round(best, 2) % 180.0

@@ -1,4 +1,4 @@
-"""The paper's two figures of agreement between two spines (Bourigault et al., MICCAI 2024)."""
+"""Compare two spines by 3D IoU and centreline deviation (Bourigault et al., MICCAI 2024)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from numpy.typing import NDArray
 
 from edge_spine.reconstruct import Spine
 
-# Chords across each overlap: IoU is within 0.001 of its analytic value for offset discs.
+# chords across each overlap: keeps the IoU of offset discs within 0.001 of its analytic value
 _CHORDS = 96
 
 
 def iou3d(a: Spine, b: Spine) -> float:
-    """Intersection over union of the volumes of two spines.
+    """Compute the intersection over union of the volumes of two spines.
 
     Both are stacks of horizontal ellipses, so each height's intersection is an integral over x of the
     overlap of two chords along y. Centres and half-axes are interpolated linearly to the union of both sets
-    of rows; heights that only one spine covers count to the union alone. Both are compared as they lie: y is
-    not aligned here, and is already relative to each centreline's mean in what `reconstruct` returns.
+    of rows; heights that only one spine covers count for the union alone. y is not aligned here: `reconstruct`
+    returns it relative to each centreline's mean.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def iou3d(a: Spine, b: Spine) -> float:
     z = np.union1d(a.centreline[:, 2], b.centreline[:, 2])
     sections_a, sections_b = _sections(a, z), _sections(b, z)
     in_a, in_b = _covered(a, z), _covered(b, z)
-    # Areas come from the same sum as the overlap, so that equal spines give exactly 1.
+    # areas are computed like the overlap, so that equal spines give exactly 1
     volume_a = _volume(_overlap_area(sections_a, sections_a), z, in_a)
     volume_b = _volume(_overlap_area(sections_b, sections_b), z, in_b)
     shared = _volume(_overlap_area(sections_a, sections_b), z, in_a & in_b)
@@ -40,10 +40,10 @@ def iou3d(a: Spine, b: Spine) -> float:
 
 
 def centreline_deviation(a: Spine, b: Spine) -> float:
-    """Mean 3D distance of two centrelines at equal heights, mm.
+    """Compute the mean 3D distance of two centrelines at equal heights, mm.
 
-    Evenly spaced over the heights that both cover. The mean y of each is taken off first, since the
-    antero-posterior place of a spine cannot be known from an AP image.
+    Evenly spaced over the heights that both cover. The mean y of each is subtracted first, since an AP
+    image does not show the antero-posterior position of a spine.
 
     Parameters
     ----------
@@ -71,14 +71,14 @@ def centreline_deviation(a: Spine, b: Spine) -> float:
 
 
 def _sections(spine: Spine, z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Centre x, centre y, half-width and half-depth at each z: (len(z), 4)."""
+    """Return centre x, centre y, half-width and half-depth at each z, (len(z), 4)."""
     upward = spine.centreline[::-1]
     columns = (upward[:, 0], upward[:, 1], spine.half_width[::-1], spine.half_depth[::-1])
     return np.stack([np.interp(z, upward[:, 2], column) for column in columns], axis=1)
 
 
 def _covered(spine: Spine, z: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether the spine covers each interval between two successive z."""
+    """Return whether the spine covers each interval between two successive z."""
     covered: NDArray[np.bool_] = (z[:-1] >= spine.centreline[-1, 2]) & (z[1:] <= spine.centreline[0, 2])
     return covered
 
@@ -87,7 +87,7 @@ def _overlap_area(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.
     left = np.maximum(a[:, 0] - a[:, 2], b[:, 0] - b[:, 2])
     right = np.minimum(a[:, 0] + a[:, 2], b[:, 0] + b[:, 2])
     half = np.maximum(right - left, 0.0)[:, np.newaxis] / 2
-    # Chords vanish as a square root at the tips: cosine spacing makes the sum exact for whole ellipses.
+    # cosine spacing makes the sum exact for whole ellipses, whose chords vanish as a square root at the tips
     angle = np.pi * np.arange(1, _CHORDS + 1) / (_CHORDS + 1)
     x = (left + right)[:, np.newaxis] / 2 + half * np.cos(angle)
     low_a, high_a = _chords(a, x)

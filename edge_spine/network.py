@@ -1,4 +1,4 @@
-"""Names, shapes, rows and columns that preprocessing, engines and export agree on."""
+"""Names and shapes of the network's input and output, for preprocessing, engines and export."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 CANONICAL_ROWS = 832
 CROP_SIZE = 224
 ROWS = 209
-# crop rows of the curves, top to bottom: 7.5 to 215.5, so that their middle is the crop's
+# crop rows of the curves, top to bottom, 7.5 to 215.5: centred on the crop
 CURVE_ROWS: NDArray[np.float64] = 7.5 + np.arange(float(ROWS))
 INPUT_NAME = "image"
 OUTPUT_NAME = "curves"

@@ -1,4 +1,4 @@
-"""May this result be shown? Limits outside which curves are no adult's spine or follow none in the image; remarks."""
+"""Refuse implausible results, and flag what is unusual about the others."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.reconstruct import Curves, Spine
 from edge_spine.scan import Scan
 
-# mean over the rows, mm: smaller than a child's, larger than any adult's
+# accepted means over the rows, mm: from below a child's to above any adult's
 WIDTH_MM, DEPTH_MM = (18.0, 70.0), (14.0, 60.0)
 LENGTH_MM = (250.0, 680.0)
 SAGITTAL_RANGE_MM = 140.0
 ROUGHNESS_MM = 3.0
 LEAN_DEG = 5.0
-# a real scan and phantoms give 0.95 or more, noise that looks like a body to the localiser 0.5 to 0.82
+# confidence: 0.95 or more on a real scan and phantoms, 0.5 to 0.82 on noise in the shape of a body
 SURE = 0.9
 # how much brighter the spine is than its surround, share of the normalised range: phantoms' 0.17 to 0.62, a real
 # scan's 0.4
@@ -34,14 +34,14 @@ _ROWS = np.repeat(CURVE_ROWS[:, np.newaxis], len(_PLACES), axis=1).astype(np.flo
 
 @dataclass(frozen=True)
 class Quality:
-    """The verdict on a result.
+    """Whether a result is accepted, with remarks.
 
     Attributes
     ----------
     accepted : bool
-        The result may be shown; where it may not, `judge` raises instead.
+        True: `judge` raises for a result that is not accepted.
     flags : tuple of str
-        What to know about it: the scan's and the preparation's flags, "low-confidence", "spine-faint",
+        Remarks: the scan's and the preparation's flags, "low-confidence", "spine-faint",
         "trunk-leans", "spine-leaves-crop", "side-view-atypical"; the estimator adds "models-disagree".
     """
 
@@ -57,9 +57,14 @@ def judge(
     measurements: Measurements,
     population: PopulationRange | None = None,
 ) -> Quality:
-    """Accept a result, with remarks, or refuse it.
+    """Accept a result with remarks, or refuse it.
 
-    The first five parameters are what the walk has found, `population` what is usual, where the bundle says so.
+    Parameters
+    ----------
+    scan, prepared, curves, spine, measurements
+        Results of the earlier steps.
+    population : PopulationRange, optional
+        Usual angles, where the bundle has them.
 
     Raises
     ------
@@ -81,14 +86,14 @@ def judge(
         if not least <= value <= most:
             raise Refusal(
                 "implausible-curves",
-                f"{scan.source}: the curves found are no adult spine ({name} {value:.1f} mm, "
+                f"the curves found are no adult spine ({name} {value:.1f} mm, "
                 f"expected {least:.0f} to {most:.0f}); a whole-body DXA bone image is needed",
             )
     contrast = spine_contrast(prepared, curves)
     if contrast < LEAST_CONTRAST:
         raise Refusal(
             "no-spine",
-            f"{scan.source}: the image shows no spine where the curves run ({contrast:.2f} brighter than its surround, "
+            f"the image shows no spine where the curves run ({contrast:.2f} brighter than its surround, "
             f"expected {LEAST_CONTRAST:g} or more); give a whole-body, antero-posterior DXA bone image",
         )
     flags = scan.flags + prepared.flags + _remarks(prepared, curves, spine, contrast)
@@ -98,9 +103,9 @@ def judge(
 
 
 def spine_contrast(prepared: Prepared, curves: Curves) -> float:
-    """How much brighter the image is along the spine than on the darker-by-less of its two sides.
+    """Measure how much brighter the image is along the spine than on the brighter of its two sides.
 
-    Each side counts by its mean over the rows, so that lungs, bowel gas or metal in a few of them decide nothing.
+    Sides are averaged over all rows, so that lungs, bowel gas or metal in a few rows have little influence.
 
     Parameters
     ----------
@@ -114,8 +119,7 @@ def spine_contrast(prepared: Prepared, curves: Curves) -> float:
     float
         Difference of the means, -1 to 1.
     """
-    left_mm = prepared.crop_origin_px[1] * prepared.pixel_spacing_mm[1]
-    columns = (curves.coronal - left_mm) / prepared.model_pixel_mm
+    columns = prepared.columns_px(curves.coronal)
     width = columns[:, 2:] - columns[:, :1]
     across = (columns[:, 1:2] + width * _PLACES).astype(np.float32)
     sampled = cv2.remap(prepared.tensor[0, 0], across, _ROWS, cv2.INTER_LINEAR)
@@ -133,8 +137,7 @@ def _remarks(prepared: Prepared, curves: Curves, spine: Spine, contrast: float) 
     lean = np.degrees(np.arctan2(abs(top[0] - bottom[0]), abs(top[2] - bottom[2])))
     if lean > LEAN_DEG:
         flags.append("trunk-leans")
-    left = prepared.crop_origin_px[1] * prepared.pixel_spacing_mm[1]
-    right = left + (CROP_SIZE - 1) * prepared.model_pixel_mm
+    left, right = prepared.x_mm(np.array([0.0, CROP_SIZE - 1]))
     if curves.coronal.min() < left or curves.coronal.max() > right:
         flags.append("spine-leaves-crop")
     return tuple(flags)

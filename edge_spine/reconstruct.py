@@ -1,4 +1,4 @@
-"""Six curves of the network -> 3D centreline, cross-sections, surface and volume.
+"""Reconstruct the 3D spine from the six curves of the network.
 
 Bourigault, Jamaludin and Zisserman, MICCAI 2024: x comes from the coronal curves, y from the sagittal
 curves, and both share z. A cross-section is taken as a horizontal ellipse between the coronal and the
@@ -9,39 +9,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_spine.errors import Refusal
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS
+from edge_spine.preprocessing.crop import CropPlacement
 
 RING_POINTS = 48
-# 11 rows (about 24 mm) of a cubic halve the row-to-row jitter, and still follow the waists of the vertebrae.
+# a cubic over 11 rows (about 24 mm) halves the row-to-row jitter and still follows the waists of the vertebrae
 SMOOTHING_WINDOW = 11
 SMOOTHING_DEGREE = 3
 
 
-class CropPlacement(Protocol):
-    """Where the network's crop lies in the scan: the part of `Prepared` that reconstruction needs."""
-
-    @property
-    def model_pixel_mm(self) -> float:
-        """Side of one crop pixel, mm."""
-
-    @property
-    def crop_origin_px(self) -> tuple[float, float]:
-        """Row and column, in pixels of the scan, of the centre of crop pixel (0, 0)."""
-
-    @property
-    def pixel_spacing_mm(self) -> tuple[float, float]:
-        """Row and column spacing of the scan, mm."""
-
-
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """The six curves of one scan, as the network gave them, in millimetres.
+    """The six curves of one scan, in millimetres, not smoothed.
 
     Attributes
     ----------
@@ -140,22 +124,21 @@ class Spine:
         return vertices, np.concatenate(faces).astype(np.int32)
 
 
-def curves_from_output(output: ArrayLike, prepared: CropPlacement) -> Curves:
-    """Turn the network's output into millimetres of the scan.
+def curves_from_output(output: ArrayLike, place: CropPlacement) -> Curves:
+    """Convert the network's output to millimetres of the scan.
 
     Parameters
     ----------
     output : (1254,) array
         One output of the network: 209 rows of coronal left, centre, right, sagittal anterior, centre,
         posterior; crop pixels / 224.
-    prepared : Prepared
-        Gives `model_pixel_mm`, `crop_origin_px` and `pixel_spacing_mm`.
+    place : CropPlacement
+        Where the crop lies in the scan.
 
     Returns
     -------
     Curves
-        x = column x column spacing and z = -(row x row spacing) from the centre of the scan's top-left pixel;
-        y from the mean of the sagittal centre. Not smoothed.
+        x and z from the centre of the scan's first pixel, y from the mean of the sagittal centre. Not smoothed.
 
     Raises
     ------
@@ -169,12 +152,10 @@ def curves_from_output(output: ArrayLike, prepared: CropPlacement) -> Curves:
         raise ValueError(f"the network's output has {values.size} values; expected {ROWS * 6}")
     if not np.all(np.isfinite(values)):
         raise Refusal("implausible-curves", "the network's output has values that are not finite numbers")
-    crop_mm = values.reshape(ROWS, 6) * (CROP_SIZE * prepared.model_pixel_mm)
-    origin_row, origin_column = prepared.crop_origin_px
-    row_spacing, column_spacing = prepared.pixel_spacing_mm
+    crop_mm = values.reshape(ROWS, 6) * (CROP_SIZE * place.model_pixel_mm)
     return Curves(
-        z=-(origin_row * row_spacing + CURVE_ROWS * prepared.model_pixel_mm),
-        coronal=origin_column * column_spacing + crop_mm[:, :3],
+        z=place.z_mm(CURVE_ROWS),
+        coronal=place.corner_mm[1] + crop_mm[:, :3],
         sagittal=crop_mm[:, 3:] - crop_mm[:, 4].mean(),
     )
 
@@ -210,7 +191,7 @@ def reconstruct(curves: Curves) -> Spine:
     coronal, sagittal = smoothed[:, :3], smoothed[:, 3:]
     half_width = (coronal[:, 2] - coronal[:, 0]) / 2
     half_depth = (sagittal[:, 2] - sagittal[:, 0]) / 2
-    # Smoothing has negative weights: a width that jumps from huge to tiny can come out negative.
+    # smoothing has negative weights: an abrupt change of the width can make it negative
     _require_positive(half_width, "width")
     _require_positive(half_depth, "depth")
     centreline = np.stack([coronal[:, 1], sagittal[:, 1], curves.z], axis=1)
@@ -238,7 +219,7 @@ def _smooth(columns: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=1)
 def _window_fit() -> NDArray[np.float64]:
-    """(11, 11) matrix from the values in a window to those of their cubic."""
+    """Return the (11, 11) matrix from the values in a window to those of their cubic."""
     half = SMOOTHING_WINDOW // 2
     basis = np.vander(np.arange(-half, half + 1) / half, SMOOTHING_DEGREE + 1)
     fit: NDArray[np.float64] = basis @ np.linalg.pinv(basis)

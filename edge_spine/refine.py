@@ -1,4 +1,4 @@
-"""Move the coronal centreline to the borders of the bodies that the image shows.
+"""Shift the coronal curves to the borders of the vertebral bodies in the image.
 
 The crop is sampled across the network's centreline, along its normal, from -2.4 to 2.4 half-widths, and each row is
 scaled by the contrast of the column against its surroundings. A filter fitted on people turns the profile beyond and
@@ -6,8 +6,8 @@ inside a border into the distance of that border; the other border has the same 
 together: what they have in common is the shift of the centre; what they differ by, averaged along the curve, tells the
 error of the half-width by a line that was fitted on people. The shift is a cubic spline with a knot about every 12 rows
 (25 mm, a vertebra), by least squares against its squared second differences, with weights: contrast against clutter,
-and Cauchy's for each border, so that ribs, clavicles and metal count less. It is sampled anew along the moved line
-once.
+and Cauchy's for each border, so that ribs, clavicles and metal count less. The image is sampled once more along the
+shifted line.
 
 Fallback: of each half-wave of the shift (a term of its cosine transform along the curve) only a share that was fitted
 on people is kept: none where the image does not tell more than the network knows. No shift reaches `LIMIT_PX`. Where
@@ -17,7 +17,6 @@ network's output, and commutes with mirroring left and right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -42,29 +41,28 @@ WIDTH_LIMIT_PX = 2.5
 Array = NDArray[np.float64]
 Profile = NDArray[np.float32]
 
-_KEYS = {"schema", "filters", "smoothness", "outlier", "shares", "width_share", "width_offsets"}
 _KNOTS = 18
 _DEGREE = 3
 _PASSES = 2
-# Share of the filters' answer that a pass takes: a full step overshoots where both borders are blurred.
+# share of the filters' shift that a pass applies: a full step overshoots where both borders are blurred
 _STEP = 0.75
 # SD in rows of the Gaussian along the curve: for the borders' distances, the contrast, and the error of the width
 _ALONG_BORDER, _ALONG_CONTRAST, _ALONG_WIDTH = 4.0, 15.0, 25.0
 # half-widths that lie inside the column and outside of it
 _INSIDE, _OUTSIDE = 0.8, 1.3
-# contrast in grey levels of 0 to 1: the least that profiles are scaled by, and that of half the full weight
+# contrast in grey values of 0 to 1: the least that profiles are divided by, and the one that gets half weight
 _LEAST_CONTRAST, _HALF_CONTRAST = 0.03, 0.1
 # Variance of the surroundings against squared contrast: one SD of a tenth of the contrast takes a tenth of the weight.
 _CLUTTER = 10.0
-# scaled profiles are clipped, or metal would outweigh the bone beside it
+# scaled profiles are clipped, so that metal does not outweigh the bone beside it
 _CLIP = (-1.0, 2.0)
-# Weight of the squared shift, which makes the equations soluble where nothing is seen.
+# weight of the squared shift, which keeps the equations solvable where the image shows nothing
 _RIDGE = 0.02
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """How a bundle's coronal curves are refined.
+    """Parameters of the refinement in a bundle.
 
     Attributes
     ----------
@@ -129,7 +127,7 @@ def errors_px(
     Parameters
     ----------
     crop : (224, 224) array
-        Grey levels in [0, 1].
+        Grey values in [0, 1].
     centre, half_width : (209,) arrays
         Column of the centre and half the horizontal width at each curve row, crop pixels.
     refinement : Refinement
@@ -193,7 +191,7 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
         Grey along the normal from -2.4 to 2.4 half-widths, left to right: 0 that of the surroundings, 1 that of the
         column.
     seen : (209,) array
-        Weight of the row from 0 to 1: how far the column is brighter than its surroundings, and these are calm.
+        Weight of the row from 0 to 1: large where the column is brighter than uniform surroundings.
     """
     slope = np.gradient(centre)
     cosine = 1 / np.sqrt(1 + slope**2)
@@ -202,17 +200,17 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
     columns = (centre[:, np.newaxis] + across).astype(np.float32)
     rows = (CURVE_ROWS[:, np.newaxis] - slope[:, np.newaxis] * across).astype(np.float32)
     grey = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    levels = along(grey @ _level_weights(), _ALONG_CONTRAST)
-    above = grey - levels[:, 1:].astype(np.float32)
-    clutter = along(above**2 @ _level_weights()[:, 1], _ALONG_CONTRAST)
-    contrast = np.maximum(levels[:, 0] - levels[:, 1], 0)
+    means = along(grey @ _mean_weights(), _ALONG_CONTRAST)
+    above = grey - means[:, 1:].astype(np.float32)
+    clutter = along(above**2 @ _mean_weights()[:, 1], _ALONG_CONTRAST)
+    contrast = np.maximum(means[:, 0] - means[:, 1], 0)
     seen: Array = contrast**2 / (contrast**2 + _HALF_CONTRAST**2 + _CLUTTER * clutter)
     profile = above / np.maximum(contrast, _LEAST_CONTRAST)[:, np.newaxis].astype(np.float32)
     return np.minimum(np.maximum(profile, _CLIP[0], out=profile), _CLIP[1], out=profile), seen
 
 
 def sides(profile: Profile) -> tuple[Profile, Profile]:
-    """Left and right half (209, 24) of a profile, each from the centreline outwards."""
+    """Return the left and right half (209, 24) of a profile, each from the centreline outwards."""
     return profile[:, TAPS - 1 :: -1], profile[:, TAPS + 1 :]
 
 
@@ -228,54 +226,14 @@ def smoothed(values: Array) -> Array:
     return smooth
 
 
-def refinement_problem(block: object) -> str | None:
-    """Say what is wrong with a refinement as it lies in a manifest, or None."""
-    if not isinstance(block, dict) or set(block) != _KEYS:
-        return f"an object with {', '.join(sorted(_KEYS))} is expected"
-    if block["schema"] != SCHEMA:
-        return f"'schema' must be {SCHEMA!r}"
-    filters = block["filters"]
-    if not isinstance(filters, list) or len(filters) != PARTS:
-        return f"'filters' must be {PARTS} lists"
-    for values in filters:
-        if not isinstance(values, list) or len(values) != TAPS or not all(_is_between(v, -100, 100) for v in values):
-            return f"each of 'filters' must be {TAPS} numbers from -100 to 100"
-    shares = block["shares"]
-    if not isinstance(shares, list) or len(shares) != HALF_WAVES or not all(_is_between(v, 0, 1) for v in shares):
-        return f"'shares' must be {HALF_WAVES} numbers from 0 to 1"
-    for key, low, high in (("smoothness", 0, 1e9), ("outlier", 0.01, 100), ("width_share", 0, 1)):
-        if not _is_between(block[key], low, high):
-            return f"{key!r} must be a number from {low:g} to {high:g}"
-    offsets = block["width_offsets"]
-    if not isinstance(offsets, list) or len(offsets) != PARTS or not all(_is_between(v, -1, 1) for v in offsets):
-        return f"'width_offsets' must be {PARTS} numbers from -1 to 1"
-    return None
-
-
-def parsed_refinement(block: Mapping[str, Any]) -> Refinement:
-    """Turn a refinement that has no problem into numbers."""
-    return Refinement(
-        filters=tuple(tuple(float(value) for value in values) for values in block["filters"]),
-        smoothness=float(block["smoothness"]),
-        outlier=float(block["outlier"]),
-        shares=tuple(float(value) for value in block["shares"]),
-        width_share=float(block["width_share"]),
-        width_offsets=tuple(float(value) for value in block["width_offsets"]),
-    )
-
-
-def _is_between(value: object, low: float, high: float) -> bool:
-    return not isinstance(value, bool) and isinstance(value, (int, float)) and low <= value <= high
-
-
 @lru_cache(maxsize=1)
 def _offsets() -> Array:
     return np.arange(-TAPS, TAPS + 1) / 10
 
 
 @lru_cache(maxsize=1)
-def _level_weights() -> Profile:
-    """(49, 2) weights of the mean inside the column and outside of it."""
+def _mean_weights() -> Profile:
+    """Return the (49, 2) weights of the means inside and outside of the column."""
     distance = np.abs(_offsets())
     chosen = np.stack([distance < _INSIDE - 1e-9, distance > _OUTSIDE + 1e-9], axis=1).astype(np.float64)
     weights: Profile = (chosen / chosen.sum(axis=0)).astype(np.float32)
@@ -292,14 +250,14 @@ def parts() -> Array:
 
 @lru_cache(maxsize=4)
 def _filter_rows(filters: tuple[tuple[float, ...], ...]) -> Profile:
-    """(209, 24) filters of the rows."""
+    """Return the (209, 24) filters of the rows."""
     rows: Profile = (parts() @ np.array(filters)).astype(np.float32)
     return rows
 
 
 @lru_cache(maxsize=4)
 def _gaussian(deviation: float) -> Array:
-    """(209, 209) matrix that averages along the rows; at the ends over what there is."""
+    """Return the (209, 209) matrix that averages along the rows; at the ends over fewer rows."""
     rows = np.arange(ROWS)
     weights = np.exp(-(((rows[:, np.newaxis] - rows) / deviation) ** 2) / 2)
     matrix: Array = weights / weights.sum(axis=1, keepdims=True)
@@ -330,7 +288,7 @@ def half_waves() -> Array:
 
 @lru_cache(maxsize=1)
 def _bending() -> Array:
-    """(20, 20) matrix of the sum of squared second differences along the rows."""
+    """Return the (20, 20) matrix of the sum of squared second differences along the rows."""
     second = np.diff(splines(), n=2, axis=0)
     matrix: Array = second.T @ second
     return matrix
@@ -338,6 +296,6 @@ def _bending() -> Array:
 
 @lru_cache(maxsize=1)
 def _projection() -> Array:
-    """(209, 209) projection on the splines."""
+    """Return the (209, 209) projection on the splines."""
     projection: Array = splines() @ np.linalg.pinv(splines())
     return projection

@@ -1,4 +1,4 @@
-"""A DXA scan in memory, and how its stored image was turned: data only."""
+"""DXA scan in memory, with the turn from its stored image."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _Number = TypeVar("_Number", int, float)
 
 @dataclass(frozen=True)
 class Turn:
-    """What to do to the stored image: first transpose, then flip.
+    """Turn a stored image so that the head is up: first transpose, then flip.
 
     Attributes
     ----------
     transpose, flip_columns, flip_rows : bool
         Exchange rows and columns; reverse left and right; reverse up and down.
     flags : tuple of str
-        What a reader of the result should know of it.
+        Remarks for the result.
     """
 
     transpose: bool = False
@@ -43,7 +43,7 @@ class Turn:
         return turned[::-1] if self.flip_rows else turned
 
     def stored_points(self, points: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
-        """Find points of the turned image in the stored one.
+        """Convert points of the turned image to the stored image.
 
         Parameters
         ----------
@@ -72,8 +72,8 @@ class Scan:
     Attributes
     ----------
     pixels : ndarray of float32, (rows, columns)
-        Larger is denser as stored, after modality and VOI LUTs and the inversion of MONOCHROME1. Where the
-        file was mirrored or rotated (see `flags`), these are the pixels after it was put right.
+        Larger is denser as stored, after modality and VOI LUTs and the inversion of MONOCHROME1. Turned
+        already where the file was mirrored or rotated (see `flags`).
     pixel_spacing_mm : tuple of float
         Distance between rows, and between columns, in mm.
     source : str

@@ -1,9 +1,9 @@
-"""Names of vertebral levels along a T1-L5 centreline, estimated from average proportions.
+"""Estimate vertebral levels along a T1-L5 centreline from average proportions.
 
 A DXA curve carries no vertebral labels. Assuming that it runs from the upper endplate of T1 (fraction 0) to
 the lower endplate of L5 (fraction 1), a fraction of its arc length names the level that an average spine has
 there. The pitches are of a supine population, as the scans are. One vertebra too many or too few shifts
-every name.
+every level.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _endplate_fractions() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 _TOP, _BOTTOM = _endplate_fractions()
-# A point in a disc takes the name of the nearer body, so ranges meet at mid-disc.
+# a point in a disc gets the level of the nearer body, so that ranges meet at mid-disc
 _BOUNDARIES = np.concatenate([[0.0], (_BOTTOM[:-1] + _TOP[1:]) / 2, [1.0]])
 _MID_DISCS = _BOUNDARIES[1:-1].tolist()
 
@@ -71,7 +71,7 @@ def level_at(fraction: float) -> str:
 
 
 def level_range(level: str) -> tuple[float, float]:
-    """Give the fractions of the arc length between which `level_at` answers a level.
+    """Return the fractions of the arc length between which `level_at` returns a level.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def level_range(level: str) -> tuple[float, float]:
 
 
 def fraction_of(level: str, part: Part = "centre") -> float:
-    """Give the fraction of the arc length at which a part of a vertebral body lies.
+    """Return the fraction of the arc length at which a part of a vertebral body lies.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT, widened
 from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_graph
 from edge_spine.engines.verification import Verification, compare, crop_tensor
 from edge_spine.network import INPUT_NAME, OUTPUT_NAME
-from export.verify import check
+from export.gate import check
 
 # A form passes with margin below this fraction of its tolerance.
 ROOM = 0.85
@@ -131,7 +131,7 @@ def choose_exact(
 def gated_forms(
     model: bytes, half: bytes | None, crops: Crops, expected: Outputs, model_pixel_mm: float
 ) -> tuple[dict[str, dict[str, Any]], list[Verification]]:
-    """Derive and verify each form except the INT8 file, see `export.verify.pass_gate`.
+    """Derive and verify each form except the INT8 file, see `export.gate.pass_gate`.
 
     Parameters
     ----------

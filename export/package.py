@@ -37,10 +37,10 @@ from edge_spine.network import (
 from edge_spine.preprocessing.intensity import HIGHEST_PERCENTILE, LOWEST_PERCENTILE, SIGMOID_SHIFT
 from export.checkpoint import Source
 from export.forms import gated_forms, half_graph
+from export.gate import pass_gate, reference_outputs
 from export.lite import Network
 from export.onnx_graph import OPSET, export_graph
 from export.quantize import Recipe, quantise
-from export.verify import pass_gate, reference_outputs
 
 MODEL_FILE = "model.int8.onnx"
 FLOAT_FILE = "model.fp16.onnx"

@@ -1,4 +1,4 @@
-"""A model on disk; its door is `load_bundle`."""
+"""Load and check a model on disk; its door is `load_bundle`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""A model on disk: a folder whose manifest names every file with its size and SHA-256.
+"""Load a model bundle: a folder whose manifest lists every file with its size and SHA-256.
 
-Nothing is parsed before its hash is checked, and what is parsed are the very bytes that were
-checked. The hashes guard against damage and mix-ups; they are no signature.
+Files are parsed only after their hash has been checked. The hashes detect damage and mix-ups; they are no signature.
 """
 
 from __future__ import annotations
@@ -16,30 +15,44 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edge_spine.bundle.bands import (
-    BandCalibration,
-    PopulationRange,
-    bands_problem,
+from edge_spine.bundle.bands import BandCalibration, PopulationRange
+from edge_spine.bundle.blocks import (
+    BLOCKS,
+    block_problem,
     parsed_bands,
     parsed_population,
-    population_problem,
+    parsed_refinement,
+    parsed_second_opinion,
 )
+from edge_spine.bundle.rules import FILLED, TEXT, Rule, between, broken_rule, count, exactly
 from edge_spine.errors import BundleError
-from edge_spine.refine import Refinement, parsed_refinement, refinement_problem
-from edge_spine.second_opinion import SecondOpinion, parsed_second_opinion, second_opinion_problem
+from edge_spine.refine import Refinement
+from edge_spine.second_opinion import SecondOpinion
 
 MANIFEST = "manifest.json"
 # the models that come with the package, and their folders
 MODELS = {"spine": "spine", "lite": "spine-lite"}
 DEFAULT_MODEL = "spine"
 SCHEMA = "edge-spine/bundle/1"
-# What a bundle may hold: never a pickle, never a TensorRT plan.
+# a pickle or a TensorRT plan could run code, so a bundle may not hold one
 ROLE_SUFFIXES = {"engine": ".onnx", "float": ".onnx", "localiser": ".onnx", "references": ".npz"}
 _MANIFEST_LIMIT = 1 << 20
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_TEXT_KEYS = ("name", "version", "architecture", "training", "licence")
-_TABLE_KEYS = ("preprocessing", "layout", "files", "calibration", "accuracy")
+_PIXEL = "nominal_model_pixel_mm"
+_RULES = {
+    **dict.fromkeys(("name", "version", "architecture", "training", "licence"), TEXT),
+    **dict.fromkeys(("preprocessing", "layout", "files", "calibration", "accuracy"), FILLED),
+}
+_FILE_RULES = {
+    "sha256": Rule(
+        lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None,
+        "64 lower-case hexadecimal digits",
+    ),
+    "size": count("bytes"),
+    "role": exactly(*ROLE_SUFFIXES),
+    "precision": TEXT,
+}
 
 
 @dataclass(frozen=True)
@@ -49,17 +62,17 @@ class Bundle:
     Attributes
     ----------
     folder : Path
-        Where it lies.
+        The bundle's folder.
     manifest : Mapping
         The parsed manifest.
     sha256 : str
-        SHA-256 of the bytes of manifest.json, which names the whole content.
+        SHA-256 of manifest.json, which identifies the whole bundle.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
     sha256: str
-    # what `load_bundle` has just checked, each for the one `read` that follows
+    # contents that `load_bundle` has checked, each until its first `read`
     _checked: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -74,7 +87,7 @@ class Bundle:
 
     @property
     def nominal_model_pixel_mm(self) -> float:
-        """A typical size of a crop pixel, to express pixel errors in millimetres."""
+        """Typical side of a crop pixel, mm, to convert errors in pixels."""
         return float(self.manifest["preprocessing"]["nominal_model_pixel_mm"])
 
     @property
@@ -84,27 +97,27 @@ class Bundle:
 
     @property
     def population(self) -> PopulationRange | None:
-        """How the side view varies among those the model has learnt from, or None where the bundle does not say."""
+        """Range of the side view in the training set, crop pixels, or None where the bundle has none."""
         return parsed_population(self.manifest["population"]) if "population" in self.manifest else None
 
     @property
     def second_opinion(self) -> SecondOpinion | None:
-        """When the answers to a crop and to its mirror image disagree, or None where they are not to be compared."""
+        """Limits for comparing a crop with its mirror image, or None where the bundle has none."""
         block = self.manifest.get("second_opinion")
         return None if block is None else parsed_second_opinion(block)
 
     @property
     def refinement(self) -> Refinement | None:
-        """How the coronal curves are refined on the image, or None where the network's answer stands."""
+        """Parameters of the coronal refinement, or None where the bundle has none."""
         return parsed_refinement(self.manifest["refine"]) if "refine" in self.manifest else None
 
     @property
     def exact_readers(self) -> tuple[str, ...]:
-        """Nodes of TensorRT's INT8 form that read unquantised activations, see `engines.tensorrt.symmetric`."""
+        """Nodes of TensorRT's INT8 form that read activations in float, see `engines.tensorrt.symmetric`."""
         return tuple(self.manifest.get("forms", {}).get("int8-trt", {}).get("exact", ()))
 
     def has_role(self, role: str) -> bool:
-        """Tell whether a file has a role."""
+        """Return whether a file has a role."""
         return any(entry["role"] == role for entry in self.manifest["files"].values())
 
     def file_with_role(self, role: str) -> str:
@@ -125,10 +138,9 @@ class Bundle:
         return str(self._entry(name)["precision"])
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of a file, after their size and SHA-256 have been checked.
+        """Return the bytes of a file after checking their size and SHA-256.
 
-        The first time after `load_bundle` these are the very bytes that were checked there; later the file is read and
-        checked again, so that one that is exchanged is noticed.
+        The first call returns the bytes that `load_bundle` checked; later calls read and check the file again.
 
         Raises
         ------
@@ -166,7 +178,7 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
     ----------
     folder : str or path, optional
         The bundle, or the name of one that comes with the package (`MODELS`); "spine" where it is not given. A folder
-        that is called like one of them goes by its path, such as "./lite".
+        of such a name is given by its path, such as "./lite".
 
     Returns
     -------
@@ -176,7 +188,7 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
     Raises
     ------
     BundleError
-        A file is missing, damaged or not listed as it should be; one line names it.
+        A file is missing, damaged or wrongly listed; the message names it.
     """
     place = _place(DEFAULT_MODEL if folder is None else folder)
     if not place.is_dir():
@@ -192,10 +204,10 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
 
 
 def manifest_bytes(fields: Mapping[str, Any]) -> bytes:
-    """Return a manifest as it lies on disk, sealed with the SHA-256 of its own content.
+    """Return the file content of a manifest, with the SHA-256 of its own content added.
 
-    The form is fixed (sorted keys, one indent, UTF-8, line feeds), so that every changed byte can
-    be noticed: it changes the content or leaves the form.
+    The layout of the text is fixed (sorted keys, one indent, UTF-8, line feeds), so that every changed byte is
+    detected.
 
     Parameters
     ----------
@@ -219,12 +231,12 @@ def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
     content : bytes
         The file.
     shown : str
-        How messages name it.
+        Name of the file in messages.
 
     Raises
     ------
     BundleError
-        It is not a whole, valid manifest; one line says why.
+        It is incomplete or invalid; the message says why.
     """
 
     def refuse(reason: str) -> NoReturn:
@@ -238,36 +250,21 @@ def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
         refuse("a JSON object is expected")
     if manifest.get("schema") != SCHEMA:
         refuse(f"schema {_brief(manifest.get('schema'))} found, {SCHEMA!r} expected")
-    for key in (*_TEXT_KEYS, *_TABLE_KEYS, "manifest_sha256"):
+    for key in (*_RULES, "manifest_sha256"):
         if key not in manifest:
             refuse(f"the key {key!r} is missing")
-    for key in _TEXT_KEYS:
-        if not isinstance(manifest[key], str) or not manifest[key].strip():
-            refuse(f"{key!r} must be a text")
-    for key in _TABLE_KEYS:
-        if not isinstance(manifest[key], dict) or not manifest[key]:
-            refuse(f"{key!r} must be an object with content")
-    pixel = manifest["preprocessing"].get("nominal_model_pixel_mm")
-    if isinstance(pixel, bool) or not isinstance(pixel, (int, float)) or not 0 < pixel < 100:
-        refuse("'preprocessing' needs a 'nominal_model_pixel_mm' in millimetres")
-    problem = bands_problem(manifest["bands"]) if "bands" in manifest else None
-    if problem:
-        refuse(f"'bands': {problem}")
-    problem = population_problem(manifest["population"]) if "population" in manifest else None
-    if problem:
-        refuse(f"'population': {problem}")
-    problem = second_opinion_problem(manifest["second_opinion"]) if "second_opinion" in manifest else None
-    if problem:
-        refuse(f"'second_opinion': {problem}")
-    problem = refinement_problem(manifest["refine"]) if "refine" in manifest else None
-    if problem:
-        refuse(f"'refine': {problem}")
-    problem = _forms_problem(manifest.get("forms", {}))
-    if problem:
+    if problem := broken_rule(manifest, _RULES):
+        refuse(problem)
+    pixel = {_PIXEL: None, **manifest["preprocessing"]}
+    if problem := broken_rule(pixel, {_PIXEL: between(0, 100)}):
+        refuse(f"'preprocessing': {problem}")
+    for key in BLOCKS:
+        if key in manifest and (problem := block_problem(key, manifest[key])):
+            refuse(f"{key!r}: {problem}")
+    if problem := _forms_problem(manifest.get("forms", {})):
         refuse(f"'forms': {problem}")
     for name, entry in manifest["files"].items():
-        problem = _entry_problem(name, entry)
-        if problem:
+        if problem := _entry_problem(name, entry):
             refuse(f"file {_brief(name)}: {problem}")
     roles = [entry["role"] for entry in manifest["files"].values()]
     for role in ROLE_SUFFIXES:
@@ -298,16 +295,10 @@ def _forms_problem(forms: object) -> str | None:
 def _entry_problem(name: str, entry: object) -> str | None:
     if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST:
         return "a plain file name without folders is expected"
-    if not isinstance(entry, dict) or not {"sha256", "size", "role", "precision"} <= set(entry):
+    if not isinstance(entry, dict) or not set(_FILE_RULES) <= set(entry):
         return "'sha256', 'size', 'role' and 'precision' are expected"
-    if not isinstance(entry["sha256"], str) or not _SHA256.fullmatch(entry["sha256"]):
-        return "'sha256' must be 64 lower-case hexadecimal digits"
-    if isinstance(entry["size"], bool) or not isinstance(entry["size"], int) or entry["size"] <= 0:
-        return "'size' must be a positive number of bytes"
-    if not isinstance(entry["role"], str) or entry["role"] not in ROLE_SUFFIXES:
-        return f"the role {_brief(entry['role'])} is none of {', '.join(ROLE_SUFFIXES)}"
-    if not isinstance(entry["precision"], str) or not entry["precision"]:
-        return "'precision' must be a text"
+    if problem := broken_rule(entry, _FILE_RULES):
+        return problem
     if not name.endswith(ROLE_SUFFIXES[entry["role"]]):
         return f"a file with the role {entry['role']!r} must end in {ROLE_SUFFIXES[entry['role']]}"
     return None

@@ -1,9 +1,10 @@
-"""The contract of an inference engine."""
+"""Names of the inference engines, and the interface that each has."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from types import TracebackType
+from abc import abstractmethod
+from contextlib import AbstractContextManager
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,27 @@ from edge_spine.errors import UsageError
 from edge_spine.network import INPUT_NAME, INPUT_SHAPE
 
 
-class Engine(ABC):
-    """A loaded network that turns prepared crops into curves; a context manager.
+class EngineName(str, Enum):
+    """Engines by their names on the command line and in results; AUTO stands for the best one that runs here."""
+
+    AUTO = "auto"
+    ONNX_CPU = "onnx-cpu"
+    ONNX_CUDA = "onnx-cuda"
+    OPENVINO = "openvino"
+    TENSORRT = "tensorrt"
+
+    def __str__(self) -> str:
+        """Return the name: Python versions differ in what they print for such a member."""
+        return self.value
+
+
+class Engine(AbstractContextManager["Engine"]):
+    """Run a network on prepared crops; a context manager.
 
     Attributes
     ----------
     name : str
-        As on the command line, such as "onnx-cpu".
+        Value of an `EngineName`, such as "onnx-cpu".
     precision : str
         As the bundle's manifest states it, such as "int8".
     """
@@ -32,8 +47,7 @@ class Engine(ABC):
         Parameters
         ----------
         tensor : ndarray
-            float32 (N, 3, 224, 224) in [0, 1]. The network takes one image at a time, so N images
-            are N runs.
+            float32 (N, 3, 224, 224) in [0, 1]. Images are run one at a time.
 
         Returns
         -------
@@ -62,21 +76,13 @@ class Engine(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what the engine holds; closing twice is harmless."""
+        """Release memory and handles; a second call does nothing."""
 
-    def __enter__(self) -> Engine:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its type where it says nothing."""
+    """Return the first line of an error's message, or its type where there is none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

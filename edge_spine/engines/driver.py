@@ -1,7 +1,7 @@
-"""NVIDIA's driver, asked directly: whether there is one, and which GPU it has.
+"""Find the first NVIDIA GPU through the driver's own library.
 
-It comes before anything else that touches CUDA. Without a usable driver some versions of TensorRT end the process
-with a segmentation fault as soon as a runtime is made, which no `except` can catch.
+Called before any other use of CUDA: without a usable driver some versions of TensorRT end the process with a
+segmentation fault when a runtime is created.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _NAME_LENGTH = 256
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first GPU.
+    """Properties of a GPU.
 
     Attributes
     ----------
     name : str
-        As the driver calls it.
+        The driver's name for it.
     compute_capability : str
         Such as "8.7".
     driver : str
@@ -40,7 +40,7 @@ class Gpu:
 
 
 class NoGpu(Exception):
-    """There is no usable GPU; the message says in a few words what was found."""
+    """No usable GPU; the message says why."""
 
 
 def find_gpu() -> Gpu:

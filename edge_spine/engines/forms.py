@@ -1,4 +1,4 @@
-"""The forms of a network, and which graph of a bundle each comes from.
+"""Derive the forms of a network (its precisions) from the graphs in a bundle.
 
 ========  =====================================  ==========================================================
 form      for                                    where it comes from
@@ -25,7 +25,7 @@ def tensorrt_form(precision: str) -> str:
 
 
 def form_graph(bundle: Bundle, form: str) -> bytes:
-    """Return the ONNX graph of a form, from verified files of a bundle.
+    """Return the ONNX graph of a form, from checked files of a bundle.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ def form_graph(bundle: Bundle, form: str) -> bytes:
     UsageError
         The bundle was exported without the file that the form comes from.
     EngineUnavailable
-        The form is a derived one and `onnx` is not installed.
+        The form is derived and `onnx` is not installed.
     BundleError
-        A file is damaged or not of the expected form.
+        A file is damaged or not a graph of the expected structure.
     """
     if form in (INT8, INT8_TENSORRT):
         model = bundle.read(bundle.file_with_role("engine"))
@@ -69,6 +69,6 @@ def widened(model: bytes) -> bytes:
     for tensor in tensors:
         if tensor.data_type == half:
             tensor.CopyFrom(from_array(to_array(tensor).astype("float32"), tensor.name))
-    # the stored types of inner tensors are those of float16
+    # the stored types of inner tensors are float16
     del graph.graph.value_info[:]
     return bytes(graph.SerializeToString(deterministic=True))

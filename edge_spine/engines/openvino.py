@@ -1,4 +1,4 @@
-"""OpenVINO on the processor: the same INT8 file as ONNX Runtime, faster in a process that lives on, slower to start."""
+"""OpenVINO on the processor: runs the same INT8 file as ONNX Runtime, faster but with a slower start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.engines.base import Engine, first_line
+from edge_spine.engines.base import Engine, EngineName, first_line
 from edge_spine.engines.quiet_import import import_openvino
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
 from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
@@ -17,12 +17,13 @@ _DEVICE = "CPU"
 
 
 class OpenVinoEngine(Engine):
-    """A compiled model of OpenVINO.
+    """Run a network in OpenVINO.
 
     Parameters
     ----------
     model : bytes
-        A verified ONNX file with the input "image" (1, 3, 224, 224) and the output "curves" (1, 1254), both float32.
+        Checked content of an ONNX file with the input "image" (1, 3, 224, 224) and the output "curves" (1, 1254), both
+        float32.
     precision : str
         What the engine reports as its precision.
     threads : int, optional
@@ -35,10 +36,10 @@ class OpenVinoEngine(Engine):
     BundleError
         OpenVINO cannot read the model, or it has other inputs or outputs.
     UsageError
-        `threads` makes no sense.
+        `threads` is not a whole number from 1.
     """
 
-    name = "openvino"
+    name = EngineName.OPENVINO.value
 
     def __init__(self, model: bytes, *, precision: str = "int8", threads: int | None = None) -> None:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
@@ -52,7 +53,7 @@ class OpenVinoEngine(Engine):
             "PERFORMANCE_HINT": "LATENCY",
             # bfloat16, the default where the processor has it, rounds coordinates to a third of a crop pixel
             "INFERENCE_PRECISION_HINT": "f32",
-            # several processes on one machine would all be pinned to the same first cores
+            # pinning would put several processes on the same first cores
             "ENABLE_CPU_PINNING": False,
         }
         if threads is not None:

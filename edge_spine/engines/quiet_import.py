@@ -1,7 +1,7 @@
-"""Import the inference runtimes without what they would tell their makers, or keep in the user's home for that.
+"""Import inference runtimes with telemetry disabled.
 
-ONNX Runtime 1.32 starts a database of events as soon as it is imported; OpenVINO reports each import to an analytics
-service. A hospital's workstation does neither by way of edge-spine.
+ONNX Runtime 1.32 creates a database of events when it is imported; OpenVINO reports each import to an analytics
+service.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ _OPENVINO_REPORTER = "openvino_telemetry"
 
 
 def import_onnxruntime() -> Any:
-    """Import ONNX Runtime.
+    """Import ONNX Runtime with telemetry disabled.
 
     Raises
     ------
     ImportError
         It is not installed, or does not load.
     """
-    # read while the library loads; who has set it to something else is left alone
+    # read while the library loads; a value that the user has set is kept
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
-    # Official Windows builds report usage to the operating system's event tracing unless told not to.
+    # official Windows builds report usage to the system's event tracing by default
     onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO.
+    """Import OpenVINO with telemetry disabled.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def import_openvino() -> Any:
         It is not installed, or does not load.
     """
     if "openvino" not in sys.modules and _OPENVINO_REPORTER not in sys.modules:
-        # as though its reporter were not installed, which OpenVINO provides for
+        # OpenVINO works without its telemetry package
         modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
         modules[_OPENVINO_REPORTER] = None
         try:

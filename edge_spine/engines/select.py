@@ -1,4 +1,4 @@
-"""Choose the inference engine. What was asked for by name is never replaced in silence."""
+"""Choose and open an inference engine; an engine that was named is never replaced by another."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import logging
 import platform
 
 from edge_spine.bundle.load import Bundle
-from edge_spine.engines.base import Engine
+from edge_spine.engines.base import Engine, EngineName
 from edge_spine.engines.forms import FP16, INT8, form_graph, tensorrt_form
 from edge_spine.errors import EngineUnavailable, UsageError
 
-ENGINES = ("auto", "onnx-cpu", "onnx-cuda", "openvino", "tensorrt")
+ENGINES = tuple(name.value for name in EngineName)
 PRECISIONS = ("auto", "int8", "fp16", "fp32")
-_AUTO_ORDER = ("tensorrt", "onnx-cuda", "openvino", "onnx-cpu")
+_AUTO_ORDER = (EngineName.TENSORRT, EngineName.ONNX_CUDA, EngineName.OPENVINO, EngineName.ONNX_CPU)
 _CHECKED_REFERENCES = 2
 # OpenCV's number of AVX-512 VNNI, which its Python module does not name
 _OPENCV_VNNI = 23
@@ -25,10 +25,10 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
     Parameters
     ----------
     bundle : Bundle
-        From `load_bundle`; the network is read through it, so its hash is checked again.
+        From `load_bundle`.
     engine : str
-        One of `ENGINES`. "auto" takes the first that runs here of TensorRT, a GPU through ONNX Runtime, and the
-        processor through OpenVINO or ONNX Runtime, and logs which and why. Any other is taken or refused.
+        One of `ENGINES`. "auto" opens the first that runs here of TensorRT, ONNX Runtime on a GPU, OpenVINO and ONNX
+        Runtime on the processor, and logs the choice. Any other is opened or refused.
     threads : int, optional
         Threads inside an operator on the processor.
     precision : str
@@ -38,7 +38,7 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
     Returns
     -------
     Engine
-        Close it, or use it as a context manager.
+        A context manager.
 
     Raises
     ------
@@ -53,8 +53,8 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
         raise UsageError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
-    if engine != "auto":
-        return _open(bundle, engine, threads, precision)
+    if engine != EngineName.AUTO:
+        return _open(bundle, EngineName(engine), threads, precision)
     passed_over: list[str] = []
     for name in _AUTO_ORDER:
         problem = engine_problem(name)
@@ -71,13 +71,13 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
     raise EngineUnavailable(f"no engine can run here; {passed_over[-1]}")
 
 
-def engine_problem(name: str) -> str | None:
+def engine_problem(name: EngineName) -> str | None:
     """Return why an engine cannot run here, in one line, or None where it can."""
-    if name == "tensorrt":
+    if name is EngineName.TENSORRT:
         from edge_spine.engines.tensorrt.engine import tensorrt_problem
 
         return tensorrt_problem()
-    if name == "openvino":
+    if name is EngineName.OPENVINO:
         from edge_spine.engines.openvino import openvino_problem
 
         return openvino_problem()
@@ -88,11 +88,11 @@ def engine_problem(name: str) -> str | None:
 
 def engine_problems() -> dict[str, str | None]:
     """Return `engine_problem` of each engine except "auto"."""
-    return {name: engine_problem(name) for name in ENGINES if name != "auto"}
+    return {name.value: engine_problem(name) for name in EngineName if name is not EngineName.AUTO}
 
 
-def _open(bundle: Bundle, name: str, threads: int | None, precision: str) -> Engine:
-    if name == "tensorrt":
+def _open(bundle: Bundle, name: EngineName, threads: int | None, precision: str) -> Engine:
+    if name is EngineName.TENSORRT:
         from edge_spine.engines.tensorrt.engine import TensorRTEngine, ready_plan
 
         form = tensorrt_form(precision)
@@ -101,14 +101,14 @@ def _open(bundle: Bundle, name: str, threads: int | None, precision: str) -> Eng
     if problem:
         raise EngineUnavailable(problem)
     if precision == "auto":
-        precision = FP16 if name == "onnx-cuda" and bundle.has_role("float") else INT8
+        precision = FP16 if name is EngineName.ONNX_CUDA and bundle.has_role("float") else INT8
     model = form_graph(bundle, precision)
-    # the manifest knows what the engine file really is
+    # the engine file of a bundle may hold another precision than INT8
     shown = bundle.precision(bundle.file_with_role("engine")) if precision == INT8 else precision
     engine = _on_processor_or_cuda(name, model, shown, threads)
-    if name != "onnx-cuda" and shown == INT8 and _may_saturate() and not _agrees(bundle, engine):
+    if name is not EngineName.ONNX_CUDA and shown == INT8 and _may_saturate() and not _agrees(bundle, engine):
         engine.close()
-        if name == "openvino":
+        if name is EngineName.OPENVINO:
             raise EngineUnavailable("openvino: INT8 gives wrong results on this processor; use onnx-cpu")
         _log.warning("onnx-cpu: this processor cuts off INT8 sums; computing them exactly, which is slower")
         engine = _on_processor_or_cuda(name, model, shown, threads, exact_integers=True)
@@ -119,9 +119,9 @@ def _open(bundle: Bundle, name: str, threads: int | None, precision: str) -> Eng
 
 
 def _on_processor_or_cuda(
-    name: str, model: bytes, precision: str, threads: int | None, *, exact_integers: bool = False
+    name: EngineName, model: bytes, precision: str, threads: int | None, *, exact_integers: bool = False
 ) -> Engine:
-    if name == "openvino":
+    if name is EngineName.OPENVINO:
         from edge_spine.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(model, precision=precision, threads=threads)
@@ -131,7 +131,7 @@ def _on_processor_or_cuda(
 
 
 def _may_saturate() -> bool:
-    """Tell whether the processor may add INT8 products in 16 bits: x86 where VNNI is not known to be there."""
+    """Return whether INT8 products may be added in 16 bits: on x86 processors without VNNI."""
     import cv2
 
     x86 = platform.machine().lower() in ("x86_64", "amd64", "x86", "i386", "i686")
@@ -139,7 +139,7 @@ def _may_saturate() -> bool:
 
 
 def _agrees(bundle: Bundle, engine: Engine) -> bool:
-    """Tell whether an engine gives what the bundle's first references expect."""
+    """Return whether an engine agrees with the bundle's first references."""
     from edge_spine.engines.verification import verify
 
     return verify(bundle, engine, _CHECKED_REFERENCES).passed

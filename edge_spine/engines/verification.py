@@ -1,4 +1,4 @@
-"""Compare an engine on this machine with what the PyTorch network gave when the bundle was made."""
+"""Compare an engine on this machine with the outputs of PyTorch that a bundle holds."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from edge_spine.errors import BundleError, Refusal
 from edge_spine.measure import scoliosis_curves
 from edge_spine.metrics import centreline_deviation, iou3d
 from edge_spine.network import CROP_SIZE, INPUT_SHAPE, OUTPUT_SHAPE
-from edge_spine.preprocessing.crop import as_tensor
+from edge_spine.preprocessing.crop import CropPlacement, as_tensor
 from edge_spine.reconstruct import Spine, curves_from_output, reconstruct
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a form may stray from PyTorch float32; None where a figure is not judged.
+    """Largest accepted difference of a form from PyTorch float32; None for a figure without a limit.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Tolerance:
     cobb_deg: float | None = None
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the limits as text."""
         parts = [f"mean {self.mean_mm} mm"]
         parts += [f"p99 {self.p99_mm} mm"] if self.p99_mm is not None else []
         parts += [f"Cobb {self.cobb_deg} degrees"] if self.cobb_deg is not None else []
@@ -49,7 +49,7 @@ FLOAT_TOLERANCE = Tolerance(mean_mm=0.05)
 
 
 def tolerance_of(precision: str) -> Tolerance:
-    """Return what is accepted of a precision, such as "int8" or "fp16"."""
+    """Return the tolerance of a precision, such as "int8" or "fp16"."""
     return INTEGER_TOLERANCE if precision.startswith("int8") else FLOAT_TOLERANCE
 
 
@@ -68,7 +68,7 @@ class Deviation:
 
 @dataclass(frozen=True)
 class ShapeDifference:
-    """Mean differences of what becomes of the curves.
+    """Mean differences of the reconstructed spines.
 
     Attributes
     ----------
@@ -90,15 +90,15 @@ class Verification:
     Attributes
     ----------
     engine, precision : str
-        What was tested.
+        Of the engine that was compared.
     references : int
         Number of reference crops.
     deviations : tuple of Deviation
         For "coronal", "sagittal" and "all" values; the tolerance applies to "all".
     shape : ShapeDifference, optional
-        None where the reference's own answers make no spine (a network that was never trained).
+        None where no reference gives a spine, as for a network that was never trained.
     tolerance : Tolerance
-        What is accepted of this precision.
+        Of this precision.
     """
 
     engine: str
@@ -110,7 +110,7 @@ class Verification:
 
     @property
     def strain(self) -> float:
-        """The largest share of its tolerance that any figure uses up; infinite where one is not finite."""
+        """Largest figure as a share of its tolerance; infinite where a figure is not finite."""
         whole, most = self.deviations[-1], self.tolerance
         judged = [(whole.mean_mm, most.mean_mm), (whole.p99_mm, most.p99_mm)]
         if self.shape is not None:
@@ -119,7 +119,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether the tolerance is met, every value is finite, and every reference that makes a spine still does."""
+        """Whether the tolerance is met; an engine that loses a reference's spine has not passed."""
         return self.strain <= 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -158,12 +158,12 @@ def _plain(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def verify(bundle: Bundle, engine: Engine, count: int | None = None) -> Verification:
-    """Run a bundle's references through an engine and compare.
+    """Run a bundle's references through an engine and compare the outputs.
 
     Parameters
     ----------
     bundle : Bundle
-        Its references are the inputs and what PyTorch float32 made of them.
+        With reference crops and the outputs of PyTorch float32 for them.
     engine : Engine
         Opened on the same bundle.
     count : int, optional
@@ -172,7 +172,7 @@ def verify(bundle: Bundle, engine: Engine, count: int | None = None) -> Verifica
     Raises
     ------
     BundleError
-        The references are not what a bundle should hold.
+        The references have other names, types or shapes.
     """
     crops, expected = read_references(bundle)
     found = np.concatenate([engine.infer(crop_tensor(crop)) for crop in crops[:count]])
@@ -191,7 +191,7 @@ def read_references(bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.float
     Raises
     ------
     BundleError
-        The file holds something else.
+        The file has other arrays.
     """
     name = bundle.file_with_role("references")
     try:
@@ -225,7 +225,7 @@ def compare(
     found, expected : ndarray
         (K, 1254), crop pixels / 224.
     engine, precision : str
-        Where `found` comes from; the precision decides what is accepted.
+        Source of `found`; the precision sets the tolerance.
     model_pixel_mm : float
         Size of a crop pixel, for the figures in millimetres.
     """
@@ -241,25 +241,15 @@ def compare(
         precision=precision,
         references=len(found),
         deviations=tuple(rows),
-        shape=_shape_difference(found, expected, _Placement(model_pixel_mm)),
+        shape=_shape_difference(
+            found, expected, CropPlacement(model_pixel_mm, (0.0, 0.0), (model_pixel_mm, model_pixel_mm))
+        ),
         tolerance=tolerance_of(precision),
     )
 
 
-@dataclass(frozen=True)
-class _Placement:
-    """A crop at the corner of a scan of its own pixels."""
-
-    model_pixel_mm: float
-    crop_origin_px: tuple[float, float] = (0.0, 0.0)
-
-    @property
-    def pixel_spacing_mm(self) -> tuple[float, float]:
-        return self.model_pixel_mm, self.model_pixel_mm
-
-
 def _shape_difference(
-    found: NDArray[np.float32], expected: NDArray[np.float32], placement: _Placement
+    found: NDArray[np.float32], expected: NDArray[np.float32], placement: CropPlacement
 ) -> ShapeDifference | None:
     figures = []
     for answer, reference in zip(found, expected, strict=True):
@@ -268,7 +258,7 @@ def _shape_difference(
             continue
         spine = _spine(answer, placement)
         if spine is None:
-            # infinitely far, so that it is never accepted
+            # infinite, so that it is never accepted
             figures.append((math.inf, math.inf, 0.0))
             continue
         cobb = abs(_largest_cobb(spine) - _largest_cobb(true))
@@ -276,7 +266,7 @@ def _shape_difference(
     return ShapeDifference(*(float(value) for value in np.mean(figures, axis=0))) if figures else None
 
 
-def _spine(output: NDArray[np.float32], placement: _Placement) -> Spine | None:
+def _spine(output: NDArray[np.float32], placement: CropPlacement) -> Spine | None:
     try:
         return reconstruct(curves_from_output(output, placement))
     except Refusal:

@@ -138,7 +138,7 @@ class Listener:
         request: Any = event.request
         instance = uid_hash(str(request.AffectedSOPInstanceUID))
         try:
-            check_header(content, key[:12])
+            check_header(content)
         except Refusal as refusal:
             self._audit.note("turned-away", scan=key, instance=instance, sender=sender, code=refusal.code)
             # One status for each refusal code; the code itself is the error comment.

@@ -1,4 +1,4 @@
-"""From a scan to the network's input and the map back to millimetres; its door is `prepare`."""
+"""Turn a scan into the network's input; its door is `prepare`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the body in a scan, and measure what tells an upright bone image from other pictures."""
+"""Find the body in a scan, and measure what distinguishes an upright bone image from other pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.errors import Refusal
-from edge_spine.preprocessing.intensity import Levels, level_counts, percentiles_of_counts, whole_levels
+from edge_spine.preprocessing.intensity import GreyValues, percentiles_of_counts, value_counts, whole_greys
 
 _BRIGHT_PERCENTILE = 99.5
 
@@ -27,13 +27,13 @@ class Body:
     crown, toe : float
         Rows of the top and bottom edges of the body.
     bright : float
-        Level that all but the brightest half per cent of the image stay below.
+        Grey value below which 99.5 % of the image lies.
     second_share : float
-        Area of the second largest thing in the image as a share of the body's.
+        Area of the second largest connected part of the image as a share of the body's.
     flags : tuple of str
         "inverted", "head-outside", "feet-outside".
-    levels : (rows, columns) uint8 or uint16 array, optional
-        The pixels again, where they are whole numbers of 8 or 16 bits.
+    greys : (rows, columns) uint8 or uint16 array, optional
+        The pixels as integers, where all are whole numbers of 8 or 16 bits.
     """
 
     pixels: NDArray[np.float32]
@@ -43,18 +43,16 @@ class Body:
     bright: float
     second_share: float
     flags: tuple[str, ...]
-    levels: Levels | None = None
+    greys: GreyValues | None = None
 
 
-def find_body(pixels: NDArray[np.float32], source: str) -> Body:
-    """Set the polarity right (background dark) and find the largest thing that is not background.
+def find_body(pixels: NDArray[np.float32]) -> Body:
+    """Invert a scan whose background is bright, and find its largest connected part that is not background.
 
     Parameters
     ----------
     pixels : (rows, columns) array
         A scan, bone bright or dark.
-    source : str
-        Its name, for messages.
 
     Raises
     ------
@@ -65,32 +63,32 @@ def find_body(pixels: NDArray[np.float32], source: str) -> Body:
     frame = np.concatenate([pixels[:2].ravel(), pixels[:, :2].ravel(), pixels[:, -2:].ravel()])
     flags: list[str] = []
     lowest, highest, _, _ = cv2.minMaxLoc(pixels)
-    levels = whole_levels(pixels, lowest, highest)
+    greys = whole_greys(pixels, lowest, highest)
     background = float(np.median(frame))
     if highest > lowest and background > (lowest + highest) / 2:
         pixels, frame = np.float32(highest) - pixels, np.float32(highest) - frame
-        levels = None if levels is None else levels.dtype.type(highest) - levels
+        greys = None if greys is None else greys.dtype.type(highest) - greys
         background = float(np.median(frame))
         flags.append("inverted")
-    # a quarter of the pixels is enough for a level of display and a threshold
-    if levels is None:
+    # a quarter of the pixels is enough for a percentile
+    if greys is None:
         bright = float(np.percentile(pixels[::2, ::2], _BRIGHT_PERCENTILE))
     else:
-        bright = percentiles_of_counts(level_counts(levels[::2, ::2]), [_BRIGHT_PERCENTILE])[0]
+        bright = percentiles_of_counts(value_counts(greys[::2, ::2]), [_BRIGHT_PERCENTILE])[0]
     noise = 1.4826 * float(np.median(np.abs(frame - background)))
     threshold = background + max(0.04 * (bright - background), 5 * noise)
     above = (cv2.GaussianBlur(pixels, (3, 3), 0) > threshold).view(np.uint8)
-    # without OpenCV's statistics, which take seven times as long as the labels
+    # OpenCV's own statistics would take seven times as long as the labels
     count, labels = cv2.connectedComponents(above, connectivity=8)
     if highest <= lowest or count < 2:
-        raise Refusal("no-spine", f"{source}: the image shows no body; a whole-body DXA bone image is needed")
+        raise Refusal("no-spine", "the image shows no body; a whole-body DXA bone image is needed")
     areas = _areas(np.asarray(labels, dtype=np.int32), count)
     largest = 1 + int(np.argmax(areas))
     mask = labels == largest
     widths = cv2.reduce(mask.view(np.uint8), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
     rows = np.flatnonzero(widths >= 2)
     if len(rows) == 0 or areas[largest - 1] < 0.05 * mask.size:
-        raise Refusal("no-spine", f"{source}: the image shows no body; a whole-body DXA bone image is needed")
+        raise Refusal("no-spine", "the image shows no body; a whole-body DXA bone image is needed")
     if rows[0] <= 1:
         flags.append("head-outside")
     if rows[-1] >= pixels.shape[0] - 2:
@@ -104,21 +102,21 @@ def find_body(pixels: NDArray[np.float32], source: str) -> Body:
         bright=bright,
         second_share=float(second / first),
         flags=tuple(flags),
-        levels=levels,
+        greys=greys,
     )
 
 
 def _areas(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
-    """Pixels of each label but 0, the background."""
+    """Count the pixels of each label but 0, the background."""
     if count == 2:
         return np.array([cv2.countNonZero(labels)])
     if count <= 256:
-        return level_counts(labels.astype(np.uint8))[1:count]
+        return value_counts(labels.astype(np.uint8))[1:count]
     return np.bincount(labels.ravel(), minlength=count)[1:].astype(np.int64)
 
 
 def skull_to_abdomen(body: Body) -> float:
-    """Ratio of mean grey in the skull to that in the abdomen: about 2 on a bone image, 1 on a soft-tissue image."""
+    """Return mean grey of the skull over that of the abdomen: about 2 on a bone image, 1 on a soft-tissue image."""
     extent_px = body.toe - body.crown
 
     def mean(first: float, last: float) -> float:
@@ -131,9 +129,9 @@ def skull_to_abdomen(body: Body) -> float:
 
 
 def has_head_and_shoulders(body: Body) -> bool:
-    """Tell whether the outline narrows to a neck below its top and widens to twice that, as an upright person's does.
+    """Return whether the outline has a neck below its top and widens to twice that, as an upright person's does.
 
-    Distances from the first to the last column of the body: seen upside down, two ankles are no neck.
+    Widths run from the first to the last column of the body, so that two ankles of a body upside down are no neck.
     """
     height = body.toe - body.crown
     first, last = body.mask.argmax(axis=1), body.mask.shape[1] - 1 - body.mask[:, ::-1].argmax(axis=1)

@@ -1,7 +1,7 @@
-"""Intensities as published: an image of few whole levels costs a table, not a pass of arithmetic a pixel.
+"""Normalise intensities as published, with lookup tables for images of whole numbers.
 
-Scanners store whole numbers of 8 to 16 bits. Percentiles of such an image are read off its histogram, and a curve of
-intensities is worked out once for each level; both give the very numbers that sorting and arithmetic would give.
+Scanners store whole numbers of 8 to 16 bits. Percentiles of such an image come from its histogram, and a curve of
+intensities is computed once for each grey value; both give the same numbers as sorting and computing each pixel.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Levels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+GreyValues: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 
 LOWEST_PERCENTILE, HIGHEST_PERCENTILE = 9.5, 99.9
 SIGMOID_SHIFT = 2.5
 
 _MOST = 65_535
-# OpenCV counts in float32, which is exact up to here.
+# OpenCV counts in float32, which is exact up to this number
 _COUNTED_AT_ONCE = 2**24
-# Few enough for a processor's nearest caches.
+# fits in a processor's first caches
 _PIXELS_AT_ONCE = 2**16
 
 
-def whole_levels(pixels: NDArray[np.float32], lowest: float, highest: float) -> Levels | None:
-    """Return an image's pixels as whole numbers of 8 or 16 bits, or None where they are not.
+def whole_greys(pixels: NDArray[np.float32], lowest: float, highest: float) -> GreyValues | None:
+    """Return an image as integers of 8 or 16 bits, or None where a pixel is not a whole number of that range.
 
     Parameters
     ----------
@@ -42,29 +42,29 @@ def whole_levels(pixels: NDArray[np.float32], lowest: float, highest: float) -> 
     row = pixels[pixels.shape[0] // 2]
     if not np.array_equal(row.astype(kind), row):
         return None
-    levels = pixels.astype(kind)
-    return levels if np.array_equal(levels, pixels) else None
+    greys = pixels.astype(kind)
+    return greys if np.array_equal(greys, pixels) else None
 
 
-def level_counts(levels: Levels, mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """Count how many pixels have each level.
+def value_counts(greys: GreyValues, mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """Count the pixels of each value.
 
     Parameters
     ----------
-    levels : (rows, columns) uint8 or uint16 array
+    greys : (rows, columns) uint8 or uint16 array
         An image.
     mask : (rows, columns) bool array, optional
-        Which pixels count; all where it is not given.
+        Pixels to count; default all.
 
     Returns
     -------
     (256,) or (65536,) int64 array
     """
-    size = int(np.iinfo(levels.dtype).max) + 1
+    size = int(np.iinfo(greys.dtype).max) + 1
     total = np.zeros(size, np.int64)
-    rows = max(1, _COUNTED_AT_ONCE // levels.shape[1])
-    for first in range(0, levels.shape[0], rows):
-        part: Any = np.ascontiguousarray(levels[first : first + rows])
+    rows = max(1, _COUNTED_AT_ONCE // greys.shape[1])
+    for first in range(0, greys.shape[0], rows):
+        part: Any = np.ascontiguousarray(greys[first : first + rows])
         counted = None if mask is None else np.ascontiguousarray(mask[first : first + rows]).view(np.uint8)
         found: Any = cv2.calcHist([part], [0], counted, [size], [0, size])  # its types know no array of either kind
         total += found.ravel().astype(np.int64)
@@ -72,12 +72,12 @@ def level_counts(levels: Levels, mask: NDArray[np.bool_] | None = None) -> NDArr
 
 
 def percentiles_of_counts(counts: NDArray[np.int64], shares: Sequence[float]) -> list[float]:
-    """Return the percentiles of counted levels, interpolated between neighbours as `numpy.percentile` does.
+    """Return percentiles of counted values, interpolated as `numpy.percentile` does.
 
     Parameters
     ----------
-    counts : (levels,) array
-        From `level_counts`; not all 0.
+    counts : (greys,) array
+        From `value_counts`; not all 0.
     shares : sequence of float
         Per cent.
     """
@@ -89,24 +89,24 @@ def percentiles_of_counts(counts: NDArray[np.int64], shares: Sequence[float]) ->
         below = int(place)
         at, after = np.searchsorted(up_to, (below, min(below + 1, last)), side="right").tolist()
         part = place - below
-        # NumPy's way, which is exact at both ends
+        # as NumPy, exact at both ends
         found.append(at + (after - at) * part if part < 0.5 else after - (after - at) * (1 - part))
     return found
 
 
 def mapped(
     pixels: NDArray[np.float32],
-    levels: Levels | None,
+    greys: GreyValues | None,
     curve: Callable[[NDArray[np.float64]], NDArray[np.float64]],
 ) -> NDArray[np.float32]:
-    """Send every pixel through a curve, worked out in float64.
+    """Apply a curve, computed in float64, to every pixel.
 
     Parameters
     ----------
     pixels : (rows, columns) float32 array
         An image.
-    levels : (rows, columns) array or None
-        The same from `whole_levels`, where there is such a thing.
+    greys : (rows, columns) array or None
+        The pixels from `whole_greys`.
     curve : callable
         An element-wise function.
 
@@ -114,23 +114,23 @@ def mapped(
     -------
     (rows, columns) float32 array
     """
-    if levels is None or (levels.dtype != np.uint8 and levels.size < _MOST):
+    if greys is None or (greys.dtype != np.uint8 and greys.size < _MOST):
         shown = np.empty(pixels.shape, np.float32)
         rows = max(1, _PIXELS_AT_ONCE // pixels.shape[1])
         for first in range(0, pixels.shape[0], rows):
             shown[first : first + rows] = curve(pixels[first : first + rows].astype(np.float64))
         return shown
-    count = 256 if levels.dtype == np.uint8 else int(levels.max()) + 1
+    count = 256 if greys.dtype == np.uint8 else int(greys.max()) + 1
     table = curve(np.arange(count, dtype=np.float64)).astype(np.float32)
-    if levels.dtype == np.uint8:
-        looked_up: Any = cv2.LUT(levels, table)
+    if greys.dtype == np.uint8:
+        looked_up: Any = cv2.LUT(greys, table)
         return np.asarray(looked_up, dtype=np.float32)
-    # 16 bits are no table of every OpenCV that is accepted
-    return np.take(table, levels)
+    # not every supported OpenCV has tables of 16 bits
+    return np.take(table, greys)
 
 
 def normalise(
-    pixels: NDArray[np.float32], mask: NDArray[np.bool_], levels: Levels | None = None
+    pixels: NDArray[np.float32], mask: NDArray[np.bool_], greys: GreyValues | None = None
 ) -> NDArray[np.float32]:
     """Normalise intensities to [0, 1] as published, with the 99.9th percentile in place of the maximum.
 
@@ -140,18 +140,18 @@ def normalise(
         Larger is denser.
     mask : (rows, columns) bool array
         The body.
-    levels : (rows, columns) array, optional
-        The pixels from `whole_levels`, where they are known already.
+    greys : (rows, columns) array, optional
+        The pixels from `whole_greys`, where they are known.
     """
     pixels = np.asarray(pixels, dtype=np.float32)
-    if levels is None:
+    if greys is None:
         lowest, highest, _, _ = cv2.minMaxLoc(pixels)
-        levels = whole_levels(pixels, lowest, highest)
+        greys = whole_greys(pixels, lowest, highest)
     shares = [LOWEST_PERCENTILE, HIGHEST_PERCENTILE]
-    if levels is None:
+    if greys is None:
         low, high = np.percentile(pixels[mask], shares).tolist()
     else:
-        low, high = percentiles_of_counts(level_counts(levels, mask), shares)
+        low, high = percentiles_of_counts(value_counts(greys, mask), shares)
     least, most = 1 / (1 + math.exp(-SIGMOID_SHIFT)), 1 / (1 + math.exp(-SIGMOID_SHIFT - 1))
 
     def curve(grey: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -159,4 +159,4 @@ def normalise(
         compressed: NDArray[np.float64] = (1 / (1 + np.exp(-stretched - SIGMOID_SHIFT)) - least) / (most - least)
         return compressed
 
-    return mapped(pixels, levels, curve)
+    return mapped(pixels, greys, curve)

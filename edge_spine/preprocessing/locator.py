@@ -1,7 +1,7 @@
-"""Finds the spine in a whole-body scan with a small fully convolutional network.
+"""Find the spine in a whole-body scan with a small fully convolutional network.
 
-The network sees the scan at 7 mm a pixel and marks three points with a heat map each: the centre of the crop that
-the regressor wants, the top of T1 and the bottom of L5. It runs in OpenCV, so that it needs none of the engines.
+The network takes the scan at 7 mm a pixel and gives a heat map for each of three points: the centre of the crop, the
+top of T1 and the bottom of L5. It runs in OpenCV and needs no engine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STRIDE = 4
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Where the spine is, scan pixels as (row, column).
+    """Position of the spine in a scan, pixels as (row, column).
 
     Attributes
     ----------
@@ -37,17 +37,17 @@ class Landmarks:
     confidence: float
 
     def trunk_mm(self, spacing_mm: tuple[float, float]) -> float:
-        """Height from the top of T1 to the bottom of L5, mm (negative where they are upside down)."""
+        """Return the height from the top of T1 to the bottom of L5, mm; negative where they are upside down."""
         return (self.l5_bottom_px[0] - self.t1_top_px[0]) * spacing_mm[0]
 
 
 class Localiser:
-    """The localiser network, ready to run.
+    """Run the localiser network.
 
     Parameters
     ----------
     model : bytes
-        Contents of a verified `localiser.onnx`.
+        Checked content of `localiser.onnx`.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def thumbnail(
     step = (INPUT_PIXEL_MM / spacing_mm[0], INPUT_PIXEL_MM / spacing_mm[1])
     size = (max(1, round(shown.shape[0] / step[0])), max(1, round(shown.shape[1] / step[1])))
     step = (shown.shape[0] / size[0], shown.shape[1] / size[1])
-    # averaging is for shrinking only: OpenCV misplaces an axis that it enlarges that way
+    # INTER_AREA shifts an axis that it enlarges, so that it only shrinks
     least = (min(size[0], shown.shape[0]), min(size[1], shown.shape[1]))
     reduced = cv2.resize(shown, (least[1], least[0]), interpolation=cv2.INTER_AREA)
     if least != size:

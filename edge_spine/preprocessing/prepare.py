@@ -1,15 +1,14 @@
-"""A scan becomes the network's input: find the body and the spine, resample, normalise.
+"""Prepare a scan for the network: find the body and the spine, normalise and resample.
 
 Intensities and the canonical size follow the published preprocessing (Bourigault et al., MICCAI 2024): clamp below
 the 9.5th percentile of the body, stretch, compress with a sigmoid, resample crown to toe to 832 rows. The published
-crop needs the true curve; here the locator finds it, so that a scan nobody has annotated will do.
+crop is placed by an annotated curve; here the locator places it.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +16,10 @@ from numpy.typing import NDArray
 from edge_spine.errors import Refusal
 from edge_spine.network import CANONICAL_ROWS, CROP_SIZE
 from edge_spine.preprocessing.body import Body, find_body, has_head_and_shoulders, skull_to_abdomen
-from edge_spine.preprocessing.crop import as_tensor, crop_origin, resample
+from edge_spine.preprocessing.crop import CropPlacement, as_tensor, resample
 from edge_spine.preprocessing.intensity import normalise
 from edge_spine.preprocessing.locator import Landmarks, Localiser
-
-if TYPE_CHECKING:
-    from edge_spine.scan import Scan
+from edge_spine.scan import Scan
 
 # share of the crown-to-toe extent, mean of adults: T1 top to L5 bottom, and crown to L5 bottom
 _TRUNK_SHARE, _CROWN_TO_L5_SHARE = 0.2510, 0.4105
@@ -30,38 +27,32 @@ _SOFT_TISSUE_RATIO = 1.3
 _MIN_CONFIDENCE = 0.35
 # T1 top to L5 bottom of adults, mm, and crown to T1 top as a share of it
 _TRUNK_MM, _HEAD_TO_TRUNK = (300.0, 620.0), (0.35, 1.0)
-# scanners' tables are at most about 700 mm wide, necks 150 mm; what of a body comes loose from it is small
+# tables of scanners are at most about 700 mm wide, necks 150 mm; detached parts of one body are small
 _MAX_WIDTH_MM, _MAX_NECK_MM, _MAX_SECOND_SHARE = 800.0, 220.0, 0.4
-# share of the trunk by which the crop's centre may miss the middle between T1 and L5
+# largest distance of the crop's centre from the middle between T1 and L5, share of the trunk
 _MAX_OFF_CENTRE = 0.15
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """The network's input and the way back to scanned millimetres.
+class Prepared(CropPlacement):
+    """The network's input, its place in the scan, and the body that was found.
 
     Attributes
     ----------
     tensor : (1, 3, 224, 224) float32 array
         The crop in [0, 1], three equal channels.
-    model_pixel_mm : float
-        Side of a crop pixel.
-    crop_origin_px : (row, column)
-        Place of the centre of crop pixel (0, 0), in pixels of the scan.
-    pixel_spacing_mm : (row, column)
-        Of the scan.
     flags : tuple of str
-        What was unusual: "inverted", "feet-outside", "head-outside", "extent-estimated".
+        Any of "inverted", "feet-outside", "head-outside", "extent-estimated".
     localiser_confidence : float
-        0 to 1, how sharply the spine was found.
+        Of the localiser, 0 to 1.
+    body : Body
+        The body in the scan.
     """
 
     tensor: NDArray[np.float32]
-    model_pixel_mm: float
-    crop_origin_px: tuple[float, float]
-    pixel_spacing_mm: tuple[float, float]
     flags: tuple[str, ...]
     localiser_confidence: float
+    body: Body = field(repr=False)
 
 
 def prepare(scan: Scan, localiser: Localiser) -> Prepared:
@@ -72,72 +63,64 @@ def prepare(scan: Scan, localiser: Localiser) -> Prepared:
     Refusal
         "soft-tissue-image", "not-whole-body" or "no-spine".
     """
-    body = find_body(scan.pixels, scan.source)
+    body = find_body(scan.pixels)
     _check_body(scan, body)
-    shown = normalise(body.pixels, body.mask, body.levels)
+    shown = normalise(body.pixels, body.mask, body.greys)
     found = localiser(shown, scan.pixel_spacing_mm)
     _check_landmarks(scan, body, found)
     extent_mm, flags = _extent(body, found, scan.pixel_spacing_mm)
-    model_pixel = extent_mm / CANONICAL_ROWS
-    origin = crop_origin(found.centre_px, model_pixel, scan.pixel_spacing_mm)
-    crop = resample(shown, scan.pixel_spacing_mm, model_pixel, origin, CROP_SIZE)
+    place = CropPlacement.centred(found.centre_px, extent_mm / CANONICAL_ROWS, scan.pixel_spacing_mm)
+    crop = resample(shown, scan.pixel_spacing_mm, place.model_pixel_mm, place.crop_origin_px, CROP_SIZE)
     return Prepared(
-        tensor=as_tensor(crop),
-        model_pixel_mm=model_pixel,
-        crop_origin_px=origin,
-        pixel_spacing_mm=scan.pixel_spacing_mm,
-        flags=flags,
-        localiser_confidence=found.confidence,
+        **vars(place), tensor=as_tensor(crop), flags=flags, localiser_confidence=found.confidence, body=body
     )
 
 
 def _check_body(scan: Scan, body: Body) -> None:
-    """Refuse what is no upright, single person, by outline and levels alone."""
+    """Refuse an image whose outline or brightness is not that of one upright person."""
     columns = np.flatnonzero(body.mask.any(axis=0))
     width = float(columns[-1] - columns[0] + 1) * scan.pixel_spacing_mm[1]
     if width > _MAX_WIDTH_MM:
-        raise _not_whole_body(scan, f"what it shows is {width:.0f} mm wide, and a body at most {_MAX_WIDTH_MM:.0f}")
+        raise _not_whole_body(f"the object in it is {width:.0f} mm wide, a body at most {_MAX_WIDTH_MM:.0f} mm")
     if body.second_share > _MAX_SECOND_SHARE:
-        raise _not_whole_body(scan, f"a second thing is {100 * body.second_share:.0f} % as large as the first")
+        raise _not_whole_body(f"a second object has {100 * body.second_share:.0f} % of the area of the largest")
     if "head-outside" in body.flags:
-        # two rows below the edge, where cubic or lossy exports have settled
+        # two rows below the edge, beyond the artefacts of cubic or lossy exports
         top = float(body.mask[int(body.crown + 0.5) + 2].sum()) * scan.pixel_spacing_mm[1]
         if top > _MAX_NECK_MM:
             raise _not_whole_body(
-                scan, f"at its upper edge the body is {top:.0f} mm wide, and a head or neck at most {_MAX_NECK_MM:.0f}"
+                f"at its upper edge the body is {top:.0f} mm wide, and a head or neck at most {_MAX_NECK_MM:.0f}"
             )
     elif (ratio := skull_to_abdomen(body)) < _SOFT_TISSUE_RATIO:
         if not has_head_and_shoulders(body):
-            raise _not_whole_body(scan, "its outline has no head, neck and shoulders at the top")
+            raise _not_whole_body("its outline has no head, neck and shoulders at the top")
         raise Refusal(
             "soft-tissue-image",
-            f"{scan.source}: the skull is only {ratio:.2f} times as bright as the abdomen (a bone image: over "
+            f"the skull is only {ratio:.2f} times as bright as the abdomen (a bone image: over "
             f"{_SOFT_TISSUE_RATIO:g}), as on a scan's soft-tissue image, which hardly shows the spine; "
             "give its bone image",
         )
 
 
 def _check_landmarks(scan: Scan, body: Body, found: Landmarks) -> None:
-    """Refuse landmarks that are unsure, or that no adult's could be."""
+    """Refuse landmarks of low confidence, or outside the proportions of adults."""
     if found.confidence < _MIN_CONFIDENCE:
         raise Refusal(
             "no-spine",
-            f"{scan.source}: no spine was found (confidence {found.confidence:.2f}, expected {_MIN_CONFIDENCE:g} "
+            f"no spine was found (confidence {found.confidence:.2f}, expected {_MIN_CONFIDENCE:g} "
             "or more); give a whole-body, antero-posterior DXA bone image",
         )
     length = found.trunk_mm(scan.pixel_spacing_mm)
     if not _TRUNK_MM[0] < length < _TRUNK_MM[1]:
         raise _not_whole_body(
-            scan,
             f"T1 to L5 would measure {length:.0f} mm, and an adult's {_TRUNK_MM[0]:.0f} to {_TRUNK_MM[1]:.0f} "
             "(is the pixel spacing right?)",
         )
     head = (found.t1_top_px[0] - body.crown) * scan.pixel_spacing_mm[0] / length
     if "head-outside" not in body.flags and not _HEAD_TO_TRUNK[0] < head < _HEAD_TO_TRUNK[1]:
         raise _not_whole_body(
-            scan,
-            f"crown to T1 would be {head:.2f} of the length from T1 to L5, and is {_HEAD_TO_TRUNK[0]:g} to "
-            f"{_HEAD_TO_TRUNK[1]:g} of it",
+            f"crown to T1 would be {head:.2f} times the length from T1 to L5, in adults it is {_HEAD_TO_TRUNK[0]:g} to "
+            f"{_HEAD_TO_TRUNK[1]:g} times",
         )
     middle = [(t1 + l5) / 2 for t1, l5 in zip(found.t1_top_px, found.l5_bottom_px, strict=True)]
     off_mm = [(c - m) * mm for c, m, mm in zip(found.centre_px, middle, scan.pixel_spacing_mm, strict=True)]
@@ -145,20 +128,20 @@ def _check_landmarks(scan: Scan, body: Body, found: Landmarks) -> None:
     if off > _MAX_OFF_CENTRE * length:
         raise Refusal(
             "no-spine",
-            f"{scan.source}: no spine was found (its centre would lie {off:.0f} mm from the middle of T1 and L5, "
+            f"no spine was found (its centre would lie {off:.0f} mm from the middle of T1 and L5, "
             f"expected at most {_MAX_OFF_CENTRE * length:.0f}); give a whole-body, antero-posterior DXA bone image",
         )
 
 
-def _not_whole_body(scan: Scan, found: str) -> Refusal:
+def _not_whole_body(found: str) -> Refusal:
     return Refusal(
         "not-whole-body",
-        f"{scan.source}: this is no whole body ({found}); give the DXA bone image of one whole person, head up",
+        f"this is no whole body ({found}); give the DXA bone image of one whole person, head up",
     )
 
 
 def _extent(body: Body, found: Landmarks, spacing_mm: tuple[float, float]) -> tuple[float, tuple[str, ...]]:
-    """Crown-to-toe extent, mm: measured where the whole body shows, else from the trunk's share of it."""
+    """Return the crown-to-toe extent, mm: measured where the whole body is visible, else estimated from the trunk."""
     flags = list(body.flags)
     measured = (body.toe - body.crown) * spacing_mm[0]
     if "head-outside" in flags:

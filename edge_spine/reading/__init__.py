@@ -1,4 +1,4 @@
-"""From a file to a `Scan`: one file per kind of input, and the checks that they share; its door is `read_scan`."""
+"""Read a file into a `Scan`, one module for each kind of input; its door is `read_scan`."""
 
 from __future__ import annotations
 

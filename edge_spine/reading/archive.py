@@ -1,4 +1,4 @@
-"""DICOM files in a zip, as UK Biobank field 20158 delivers them: read in memory, never extracted."""
+"""Read DICOM files from a zip in memory, as UK Biobank field 20158 delivers them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from edge_spine.reading.kinds import HEAD_BYTES, ImageKind, kind_of
 
 MAX_ENTRIES = 2_000
 MAX_ENTRY_BYTES = 64 * 2**20
-# 1 KiB an entry is ample; a zip whose directory is larger is not what a biobank delivers.
+# 1 KiB is ample for an entry
 _MAX_DIRECTORY_BYTES = MAX_ENTRIES * 1024
-# zipfile bounds what it unpacks only for these two.
+# zipfile limits the size of what it unpacks only for these two
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NO_SUFFIX = re.compile(r"[^.]+|[0-9.]+")
 ACCEPTED_ZIP = f"a zip of at most {MAX_ENTRIES} files, .dcm among them, is accepted"
 
 
 class _BoundedReader(io.BufferedReader):
-    """A file that refuses to be read in large pieces: zipfile reads a central directory in one."""
+    """Limit the size of one read, since zipfile reads a whole central directory at once."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > _MAX_DIRECTORY_BYTES:
@@ -51,12 +51,11 @@ def dicom_entries(path: Path) -> list[str]:
     Refusal
         'unreadable' where it is missing or damaged, 'too-large' where it holds too many files.
     """
-    source = printable(path.name)
-    with _border(source), _open(path) as archive:
+    with _damage_refused(), _open(path) as archive:
         entries = archive.namelist()
         if len(entries) > MAX_ENTRIES:
-            raise Refusal("too-large", f"{source}: the zip holds {len(entries)} files; {ACCEPTED_ZIP}")
-        # A name within a zip is only ever looked up or shown, never used as a path.
+            raise Refusal("too-large", f"the zip holds {len(entries)} files; {ACCEPTED_ZIP}")
+        # names within a zip are looked up or shown, never used as paths
         return sorted({entry for entry in entries if _is_dicom(archive, entry)})
 
 
@@ -78,24 +77,23 @@ def read_entry(path: Path, entry: str) -> bytes:
     Raises
     ------
     Refusal
-        'unreadable' where it is damaged, 'too-large' where it is, or unpacks to, too much.
+        'unreadable' where it is damaged, 'too-large' where its content exceeds the limit.
     """
-    source = entry_source(path, entry)
-    with _border(source), _open(path) as archive:
+    with _damage_refused(), _open(path) as archive:
         info = archive.getinfo(entry)
         if info.compress_type not in _METHODS:
-            raise Refusal("unreadable", f"{source}: unusual zip compression; stored or deflated is accepted")
+            raise Refusal("unreadable", "unusual zip compression; stored or deflated is accepted")
         content = b""
         if info.file_size <= MAX_ENTRY_BYTES:
             with archive.open(info) as stream:
                 content = stream.read(MAX_ENTRY_BYTES + 1)
         if max(info.file_size, len(content)) > MAX_ENTRY_BYTES:
-            raise Refusal("too-large", f"{source}: larger than {MAX_ENTRY_BYTES >> 20} MiB, the most accepted in a zip")
+            raise Refusal("too-large", f"larger than {MAX_ENTRY_BYTES >> 20} MiB, the most accepted in a zip")
         return content
 
 
 def entry_source(path: Path, entry: str) -> str:
-    """Name a file of a zip as results and messages do: "zip name!entry name"."""
+    """Return the name of a file of a zip for results and messages: "zip name!entry name"."""
     return printable(f"{path.name}!{_entry_path(entry).name}")
 
 
@@ -109,7 +107,7 @@ def _is_dicom(archive: zipfile.ZipFile, entry: str) -> bool:
         return False
     if name.lower().endswith((".dcm", ".dicom")):
         return True
-    # As folders of a medium hold them: IM_0001, or a UID.
+    # as in folders of exported media: IM_0001, or a UID
     return _NO_SUFFIX.fullmatch(name) is not None and kind_of(_head(archive, entry)) is ImageKind.DICOM
 
 
@@ -117,7 +115,7 @@ def _head(archive: zipfile.ZipFile, entry: str) -> bytes:
     info = archive.getinfo(entry)
     if info.compress_type not in _METHODS:
         return b""
-    # What cannot be unpacked is no image, and no reason to refuse the others.
+    # an entry that cannot be unpacked must not hide the other ones
     try:
         with archive.open(info) as stream:
             return stream.read(HEAD_BYTES)
@@ -132,13 +130,11 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 @contextmanager
-def _border(source: str) -> Iterator[None]:
+def _damage_refused() -> Iterator[None]:
     try:
         yield
     except Refusal:
         raise
-    # zipfile and its decoders raise many types on damaged or encrypted archives.
+    # zipfile and its decoders raise many types on damaged or encrypted archives
     except Exception as error:
-        raise Refusal(
-            "unreadable", f"{source}: the zip is missing or damaged ({type(error).__name__}); {ACCEPTED_ZIP}"
-        ) from None
+        raise Refusal("unreadable", f"the zip is missing or damaged ({type(error).__name__}); {ACCEPTED_ZIP}") from None

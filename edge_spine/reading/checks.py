@@ -1,4 +1,4 @@
-"""Limits that every image must keep, whatever its format; checked before pixels are allocated."""
+"""Check sizes and spacing of images of every kind, before pixels are allocated."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ MIN_ROWS, MIN_COLUMNS = 100, 40
 MAX_SIDE = 16_384
 MAX_PIXELS = 25_000_000
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 20.0
-# Below this height an image shows a region, not a body; above it the spacing must be wrong (a DXA
-# table is about 2 m long).
+# lower images show a region, not a body; higher ones have a wrong spacing, since a DXA table is about 2 m long
 MIN_BODY_MM, MAX_BODY_MM = 900.0, 3000.0
 
 ACCEPTED_SPACING = f"row and column spacing from {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm"
 
 
 def printable(name: str) -> str:
-    """Return a name fit for a one-line message: anything that cannot be printed becomes '?'."""
+    """Return a name for a one-line message, with '?' in place of unprintable characters."""
     return "".join(character if character.isprintable() else "?" for character in name)
 
 
 def is_plausible_spacing(spacing: Sequence[float]) -> bool:
-    """Tell whether (row, column) spacing in mm is finite and within the accepted range."""
+    """Return whether (row, column) spacing in mm is finite and within the accepted range."""
     return len(spacing) == 2 and all(
         math.isfinite(value) and MIN_SPACING_MM <= value <= MAX_SPACING_MM for value in spacing
     )
 
 
 def check_given_spacing(spacing: Sequence[float] | None) -> tuple[float, float] | None:
-    """Check the spacing that a caller gives.
+    """Check the spacing given by a caller.
 
     Parameters
     ----------
@@ -60,7 +59,7 @@ def check_given_spacing(spacing: Sequence[float] | None) -> tuple[float, float] 
     return row, column
 
 
-def check_size(source: str, rows: int, columns: int) -> None:
+def check_size(rows: int, columns: int) -> None:
     """Refuse an image with too few or too many pixels.
 
     Raises
@@ -68,7 +67,7 @@ def check_size(source: str, rows: int, columns: int) -> None:
     Refusal
         'unreadable' (no pixels), 'too-small' or 'too-large'.
     """
-    found = f"{source}: the image has {rows} rows and {columns} columns"
+    found = f"the image has {rows} rows and {columns} columns"
     if rows < 1 or columns < 1:
         raise Refusal("unreadable", f"{found}; give an image with pixels")
     if rows < MIN_ROWS or columns < MIN_COLUMNS:
@@ -80,13 +79,11 @@ def check_size(source: str, rows: int, columns: int) -> None:
         )
 
 
-def check_extent(source: str, rows: int, columns: int, spacing: tuple[float, float]) -> None:
+def check_extent(rows: int, columns: int, spacing: tuple[float, float]) -> None:
     """Refuse an image whose size in mm is not that of a whole-body scan.
 
     Parameters
     ----------
-    source : str
-        File name for the message.
     rows, columns : int
         Of the image with the head up.
     spacing : tuple of float
@@ -95,18 +92,17 @@ def check_extent(source: str, rows: int, columns: int, spacing: tuple[float, flo
     Raises
     ------
     Refusal
-        'not-whole-body' where it is too low, 'no-spacing' where no scanner makes one so large.
+        'not-whole-body' where it is too low, 'no-spacing' where it is larger than any scanner's image.
     """
     height, width = rows * spacing[0], columns * spacing[1]
     if max(height, width) > MAX_BODY_MM:
         raise Refusal(
             "no-spacing",
-            f"{source}: {height:.0f} x {width:.0f} mm is larger than any DXA table, so the pixel spacing "
+            f"{height:.0f} x {width:.0f} mm is larger than any DXA table, so the pixel spacing "
             f"{spacing[0]:g}, {spacing[1]:g} mm must be wrong; give the scan's true spacing",
         )
     if height < MIN_BODY_MM:
         raise Refusal(
             "not-whole-body",
-            f"{source}: the image is {height:.0f} mm high; a whole-body DXA image of at least "
-            f"{MIN_BODY_MM:.0f} mm is accepted",
+            f"the image is {height:.0f} mm high; a whole-body DXA image of at least {MIN_BODY_MM:.0f} mm is accepted",
         )

@@ -1,4 +1,4 @@
-"""What a compressed frame says of itself, read before any decoder sees it."""
+"""Read the header of a compressed frame, before it is given to a decoder."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 _SOI = b"\xff\xd8"
 _SOC_SIZ = b"\xff\x4f\xff\x51"
-# Markers that stand alone, without a length (ITU-T T.81, B.1.1.3).
+# markers without a length (ITU-T T.81, B.1.1.3)
 _LONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 JPEG_LOSSLESS_FRAME, JPEG_LS_FRAME = 0xC3, 0xF7
-# Each tile costs a decoder some kilobytes before its first pixel.
+# a decoder allocates some kilobytes for each tile before it decodes a pixel
 _MAX_TILES = 4096
 
 
 @dataclass(frozen=True)
 class Codestream:
-    """Rows, columns, samples per pixel and bits of a compressed frame, by its own header."""
+    """Rows, columns, samples per pixel and bits in the header of a compressed frame."""
 
     rows: int
     columns: int
@@ -33,7 +33,7 @@ def read_jpeg(frame: bytes, frame_header: int) -> Codestream:
     frame : bytes
         The stream.
     frame_header : int
-        The marker that is expected: `JPEG_LOSSLESS_FRAME` or `JPEG_LS_FRAME`.
+        The expected marker: `JPEG_LOSSLESS_FRAME` or `JPEG_LS_FRAME`.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def read_jpeg(frame: bytes, frame_header: int) -> Codestream:
     Raises
     ------
     ValueError
-        Where there is no such header, or another process of JPEG.
+        Where there is no such header, or one of another JPEG process.
     """
     if not frame.startswith(_SOI):
         raise ValueError("no JPEG stream")
@@ -67,7 +67,7 @@ def read_jpeg_2000(frame: bytes) -> Codestream:
     Raises
     ------
     ValueError
-        Where it is missing, subsampled, of components that differ, or of very many tiles.
+        Where it is missing, or describes subsampling, components that differ or very many tiles.
     """
     if not frame.startswith(_SOC_SIZ) or len(frame) < 42:
         raise ValueError("no JPEG 2000 codestream")

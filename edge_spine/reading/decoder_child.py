@@ -1,15 +1,14 @@
-"""The decoder process: decodes one compressed frame after the other, and may crash without harm.
+"""Decode compressed frames in a separate process, so that a decoder's crash ends this process only.
 
-Run by its path, never imported by the parent for more than its constants, and independent of the rest of
-edge-spine. It reads requests from stdin and writes answers to stdout until stdin ends, which also happens when the
-parent is killed.
+Run by its path and independent of the rest of edge-spine; the parent imports its constants only. It reads requests
+from stdin and writes answers to stdout until stdin ends, as it also does when the parent is killed.
 
 A request is `REQUEST` (two lengths), the options as JSON, and the frame; an answer is `ANSWER` (a status and a
-length) and the pixels: little endian, as wide as the header says, colour by pixel. The patient's header never gets
-here.
+length) and the pixels: little endian, of the width in the header, colour by pixel. The header with the patient's data
+is not sent.
 
-Memory is limited by RLIMIT_AS where the system has it. Windows has no such limit: there the checks of the header and
-of the codestream bound what a decoder can be asked for, and the time limit holds as everywhere.
+Memory is limited by RLIMIT_AS where the system has it. Windows has no such limit: there only the checks of header and
+codestream limit what a decoder allocates.
 """
 
 from __future__ import annotations
@@ -26,26 +25,26 @@ from typing import Any, BinaryIO
 
 REQUEST, ANSWER = struct.Struct("<II"), struct.Struct("<BI")
 DECODED, DAMAGED, OUT_OF_MEMORY = range(3)
-# Of address space: 165 MiB of it are Python, NumPy and the decoders.
+# of address space, of which Python, NumPy and the decoders take 165 MiB
 _MEMORY_BYTES = 512 * 2**20
 
 
 def main() -> None:
-    """Serve the parent until it closes the pipe."""
+    """Answer requests until the parent closes the pipe."""
     sys.path[:] = sys.argv[2:]
     seconds = float(sys.argv[1])
     requests, answers = _channel()
     _limit_memory()
-    # Ctrl-C in a terminal reaches the whole group; the parent decides when this process ends.
+    # Ctrl-C in a terminal reaches the whole process group, and the parent ends this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
-    import pydicom.pixels  # noqa: F401  # before the first frame, whose time is limited
+    import pydicom.pixels  # noqa: F401  # imported before the first frame, whose time is limited
 
     _answer(answers, DECODED, b"")
     while head := requests.read(REQUEST.size):
         options_length, frame_length = REQUEST.unpack(head)
         options, frame = json.loads(requests.read(options_length)), requests.read(frame_length)
-        # A hung decoder ends itself too: the parent may have been killed meanwhile.
+        # ends a hung decoder where the parent, which would kill it, has been killed itself
         faulthandler.dump_traceback_later(seconds, exit=True)
         status, pixels = _decode(options, frame)
         faulthandler.cancel_dump_traceback_later()
@@ -57,7 +56,7 @@ def _decode(options: dict[str, Any], frame: bytes) -> tuple[int, bytes]:
         return DECODED, _pixels(frame, **options)
     except MemoryError:
         return OUT_OF_MEMORY, b""
-    # The panics of decoders written in Rust are no Exception.
+    # panics of decoders written in Rust are not derived from Exception
     except BaseException:
         return DAMAGED, b""
 
@@ -73,7 +72,7 @@ def _pixels(frame: bytes, *, syntax: str, plugin: str, **options: Any) -> bytes:
 
 
 def _channel() -> tuple[BinaryIO, BinaryIO]:
-    """Return stdin and stdout, after whatever a decoder prints has been sent elsewhere."""
+    """Return stdin and stdout, and send what decoders print to the null device."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -87,7 +86,7 @@ def _limit_memory() -> None:
     except ImportError:  # Windows
         return
     for kind, limit in ((resource.RLIMIT_AS, _MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
-        # macOS accepts no limit on address space.
+        # macOS accepts no limit on address space
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(kind, (limit, limit))
 

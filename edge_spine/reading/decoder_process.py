@@ -1,4 +1,4 @@
-"""Decodes compressed frames in a process of their own, so that no frame can bring the program down."""
+"""Run decoders of compressed frames in a child process, so that a crash does not end the program."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from edge_spine.reading import decoder_child
 from edge_spine.reading.decoder_child import ANSWER, DECODED, OUT_OF_MEMORY, REQUEST
 
 FRAME_SECONDS = 4.0
-# Decoders leak a little on damaged frames.
+# decoders leak memory on damaged frames
 FRAMES_PER_PROCESS = 1000
 _START_SECONDS = 30.0
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class UndecodableFrame(Exception):
-    """A frame that gives no pixels; the text says why, in words fit for a message."""
+    """A frame that cannot be decoded; the text says why, without patient data."""
 
 
 class DecoderProcess:
-    """A child process that decodes frames; starts when it is first needed, and again whenever it has ended.
+    """Decode frames in a child process, which is started when it is needed.
 
-    One frame at a time: several threads may share it.
+    Several threads may share it; it decodes one frame at a time.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class DecoderProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process that is running, None where none is."""
+        """Process id of the running child, None where there is none."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
@@ -53,9 +53,9 @@ class DecoderProcess:
         frame : bytes
             The compressed frame, one codestream.
         length : int
-            Number of bytes that its pixels must have.
+            Expected number of bytes of the pixels.
         **options
-            What pydicom's decoder needs to know (syntax, plugin, rows, columns, bits ...), fit for JSON.
+            Options of pydicom's decoder (syntax, plugin, rows, columns, bits ...), values of JSON.
 
         Returns
         -------
@@ -78,7 +78,7 @@ class DecoderProcess:
                     if status == DECODED and found != length:
                         raise UndecodableFrame("it holds another number of pixels")
                     pixels = _read(process, found if status == DECODED else 0)
-            # After an interruption, too, what comes next through the pipe is not the next answer.
+            # after any interruption the pipe may still hold the rest of an old answer
             except BaseException:
                 self._stop()
                 raise
@@ -90,12 +90,12 @@ class DecoderProcess:
         return pixels
 
     def close(self) -> None:
-        """End the process; the next frame starts another."""
+        """End the child; the next frame starts another."""
         with self._lock:
             self._stop()
 
     def forget(self) -> None:
-        """Leave the process to the parent that this process was forked from."""
+        """Drop the child in a forked process, and leave it to the process that started it."""
         process, self._process, self._lock = self._process, None, threading.Lock()
         if process is not None:
             _close_pipes(process)
@@ -119,7 +119,7 @@ class DecoderProcess:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    # Isolated, and by its path: no module that lies in the working folder takes the place of a decoder.
+    # isolated, so that no module in the working folder replaces a decoder
     folders = [folder for folder in sys.path if Path(folder).is_absolute()]
     program = [sys.executable, "-I", decoder_child.__file__, str(FRAME_SECONDS + 1), *folders]
     try:
@@ -137,7 +137,7 @@ def _start() -> subprocess.Popen[bytes]:
 
 @contextmanager
 def _time_limit(process: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
-    """Kill the process when the time is up, which ends every wait for it."""
+    """Kill the process when the time is up, which ends all reads and writes."""
     expired = threading.Event()
 
     def expire() -> None:

@@ -1,4 +1,4 @@
-"""A DICOM file becomes a Scan. The header is judged first; pixels are decoded last."""
+"""Read a DICOM file into a Scan: check the header first, decode the pixels last."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def scan_from_dicom(data: bytes, source: str, given_spacing: tuple[float, float]
     data : bytes
         The file.
     source : str
-        File name for messages.
+        What the scan is called.
     given_spacing : tuple of float or None
         Row and column spacing in mm, used only where the file holds none.
     imager_spacing : bool
@@ -50,48 +50,45 @@ def scan_from_dicom(data: bytes, source: str, given_spacing: tuple[float, float]
     Refusal
         Where it is damaged or not a whole-body DXA image in an accepted encoding.
     """
-    with _damage_refused(source):
-        return _scan(source, _judged(data, source, given_spacing, imager_spacing))
+    with _damage_refused():
+        return _scan(source, _checked(data, given_spacing, imager_spacing))
 
 
-def check_dicom_header(data: bytes, source: str) -> None:
-    """Refuse a DICOM file that its header alone rules out; pixels are not looked at.
+def check_dicom_header(data: bytes) -> None:
+    """Refuse a DICOM file by its header, without reading its pixels.
 
     Parameters
     ----------
     data : bytes
         The file.
-    source : str
-        File name for messages.
 
     Raises
     ------
     Refusal
-        As `scan_from_dicom` would, for what stands before the pixels.
+        As `scan_from_dicom`, for everything before the pixels.
     """
-    with _damage_refused(source):
-        _judged(data, source, None, False)
+    with _damage_refused():
+        _checked(data, None, False)
 
 
 @contextmanager
-def _damage_refused(source: str) -> Iterator[None]:
+def _damage_refused() -> Iterator[None]:
     with quiet_pydicom():
         try:
             yield
         except Refusal:
             raise
-        # pydicom raises some twenty types on damaged files, RecursionError and MemoryError among them.
-        # Their texts can quote the header, so only the type is passed on.
+        # pydicom raises some twenty types on damaged files, whose texts can quote the header: only the type is shown
         except Exception as error:
             raise Refusal(
                 "unreadable",
-                f"{source}: damaged DICOM file ({type(error).__name__}); give it as the scanner exported it",
+                f"damaged DICOM file ({type(error).__name__}); give it as the scanner exported it",
             ) from None
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """A header that may belong to a scan, and the stream, which stands before the pixels."""
+class _Checked:
+    """A checked header, and the stream at the start of the pixels."""
 
     stream: DicomStream
     header: Dataset
@@ -102,37 +99,37 @@ class _Judged:
     pixels: PixelFormat
 
 
-def _judged(data: bytes, source: str, given: tuple[float, float] | None, imager_spacing: bool) -> _Judged:
-    # dcmread inflates a deflated file whole, however large it becomes: the syntax is looked at before.
+def _checked(data: bytes, given: tuple[float, float] | None, imager_spacing: bool) -> _Checked:
+    # checked first, since dcmread inflates a deflated file without a limit
     syntax = transfer_syntax(data)
     if syntax == DEFLATED:
-        check_syntax(source, syntax)
+        check_syntax(syntax)
     stream = DicomStream(data)
-    header = read_header(source, stream)
-    check_protocol(source, header)
-    check_syntax(source, syntax)
+    header = read_header(stream)
+    check_protocol(header)
+    check_syntax(syntax)
 
-    turn = turn_from_patient_orientation(source, header.get("PatientOrientation"))
-    rows, columns = whole_number(source, header, "Rows"), whole_number(source, header, "Columns")
+    turn = turn_from_patient_orientation(header.get("PatientOrientation"))
+    rows, columns = whole_number(header, "Rows"), whole_number(header, "Columns")
     turned_rows, turned_columns = turn.shape((rows, columns))
-    check_size(source, turned_rows, turned_columns)
-    stored_spacing, spacing_flags = _pixel_spacing(source, header, rows, columns, given, imager_spacing)
+    check_size(turned_rows, turned_columns)
+    stored_spacing, spacing_flags = _pixel_spacing(header, rows, columns, given, imager_spacing)
     spacing = turn.shape(stored_spacing)
-    check_extent(source, turned_rows, turned_columns, spacing)
-    return _Judged(stream, header, syntax, turn, spacing, spacing_flags, pixel_format(source, header))
+    check_extent(turned_rows, turned_columns, spacing)
+    return _Checked(stream, header, syntax, turn, spacing, spacing_flags, pixel_format(header))
 
 
-def _scan(source: str, judged: _Judged) -> Scan:
-    element = read_pixel_data(judged.stream, judged.header)
-    pixels, flags = decode(source, judged.header, judged.syntax, element, judged.pixels)
+def _scan(source: str, checked: _Checked) -> Scan:
+    element = read_pixel_data(checked.stream, checked.header)
+    pixels, flags = decode(checked.header, checked.syntax, element, checked.pixels)
     return Scan(
-        pixels=np.ascontiguousarray(judged.turn.apply(pixels)),
-        pixel_spacing_mm=judged.spacing,
+        pixels=np.ascontiguousarray(checked.turn.apply(pixels)),
+        pixel_spacing_mm=checked.spacing,
         source=source,
-        sop_instance_uid=_sop_instance_uid(judged.header),
-        flags=judged.turn.flags + judged.spacing_flags + flags,
-        turn=judged.turn,
-        header=judged.header,
+        sop_instance_uid=_sop_instance_uid(checked.header),
+        flags=checked.turn.flags + checked.spacing_flags + flags,
+        turn=checked.turn,
+        header=checked.header,
     )
 
 
@@ -142,7 +139,6 @@ def _sop_instance_uid(header: Dataset) -> str | None:
 
 
 def _pixel_spacing(
-    source: str,
     header: Dataset,
     rows: int,
     columns: int,
@@ -151,12 +147,12 @@ def _pixel_spacing(
 ) -> tuple[tuple[float, float], tuple[str, ...]]:
     """Return the (row, column) spacing of the stored image, and flags.
 
-    ImagerPixelSpacing is measured at the detector, not in the patient, so the caller has to ask for it.
+    ImagerPixelSpacing, measured at the detector and not in the patient, is used only on request.
     """
     stored = numbers(header.get("PixelSpacing"))
     if is_plausible_spacing(stored):
         return (stored[0], stored[1]), ()
-    # GE Lunar writes no PixelSpacing; its ExposedArea is the width and height of the image in mm.
+    # GE Lunar writes no PixelSpacing; its ExposedArea is the width and height of the image in mm
     area = numbers(header.get("ExposedArea")) if is_ge_densitometer(header) else []
     if len(area) == 2:
         exposed = (area[1] / rows, area[0] / columns)
@@ -170,22 +166,22 @@ def _pixel_spacing(
     found = "its PixelSpacing is implausible" if stored else "it holds no PixelSpacing"
     raise Refusal(
         "no-spacing",
-        f"{source}: {found} and no GE ExposedArea; give --pixel-spacing ROW,COL in mm ({ACCEPTED_SPACING})",
+        f"{found} and no GE ExposedArea; give --pixel-spacing ROW,COL in mm ({ACCEPTED_SPACING})",
     )
 
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom's warnings from the user's terminal and from logs: they can quote patient data.
+    """Suppress pydicom's warnings and log messages, which can quote patient data.
 
-    Several threads may be within at once: the first one in brings silence, the last one out ends it.
+    Several threads may use it at once: the last one to leave restores the warnings.
     """
     global _silent_threads
     logger = logging.getLogger("pydicom")
     with _silence_lock:
         _silent_threads += 1
         if _silent_threads == 1:
-            # Python's warning filters are one per process: threads must not save and restore them crosswise.
+            # warning filters are global: threads must not save and restore them alternately
             _silence.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
             logger.addFilter(_drop)

@@ -1,4 +1,4 @@
-"""What the user names on the command line becomes a list of scans to read."""
+"""Find scans in the files, folders and zips that a user names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_spine.errors import Refusal, UsageError
+from edge_spine.errors import Refusal, UsageError, named_refusals
 from edge_spine.reading.archive import ACCEPTED_ZIP, dicom_entries, entry_source, read_entry
 from edge_spine.reading.checks import printable
 from edge_spine.reading.kinds import HEAD_BYTES, ImageKind, kind_of
@@ -23,7 +23,7 @@ _WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNOREC
 
 @dataclass(frozen=True)
 class ScanFile:
-    """One scan that was found and not yet read.
+    """File of a scan, not yet read.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class ScanFile:
 
     @property
     def source(self) -> str:
-        """File name without folder, or "zip name!entry name": what to call it in messages."""
+        """File name without its folder, or "zip name!entry name", for messages."""
         return printable(self.path.name) if self.entry is None else entry_source(self.path, self.entry)
 
     def read(self, pixel_spacing: Sequence[float] | None = None, imager_spacing: bool = False) -> Scan:
@@ -63,13 +63,14 @@ class ScanFile:
         UsageError
             Where `pixel_spacing` is not two plausible numbers.
         """
-        if self.entry is not None:
-            content = read_entry(self.path, self.entry)
-            return scan_from_bytes(content, self.source, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
-        if _kind(self.path) is ImageKind.ZIP:
-            # A zip is in the list itself only where it has nothing to offer: this raises why.
-            dicom_entries(self.path)
-            raise Refusal("unreadable", f"{self.source}: the zip holds no .dcm file; {ACCEPTED_ZIP}")
+        with named_refusals(self.source):
+            if self.entry is not None:
+                content = read_entry(self.path, self.entry)
+                return scan_from_bytes(content, self.source, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
+            if _kind(self.path) is ImageKind.ZIP:
+                # A zip itself is listed only where no image was found in it: `dicom_entries` raises the reason.
+                dicom_entries(self.path)
+                raise Refusal("unreadable", f"the zip holds no .dcm file; {ACCEPTED_ZIP}")
         return read_scan(self.path, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
 
 
@@ -79,9 +80,9 @@ def find_scans(inputs: Sequence[str | os.PathLike[str]]) -> list[ScanFile]:
     Parameters
     ----------
     inputs : sequence of path-like
-        A file is taken whatever it is, so that a wrong one is refused by name. A folder is searched
-        with all below it: DICOM, PNG and NPY files count, by content or by suffix, and zips of DICOM
-        files; hidden files, DICOMDIR and folders with our own results do not.
+        A file is listed whatever it is, and refused when it is read. Folders are searched recursively for DICOM, PNG
+        and NPY files, by content or by suffix, and for zips of DICOM files; hidden files, DICOMDIR and folders with
+        results of edge-spine are left out.
 
     Returns
     -------
@@ -124,7 +125,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def looks_like_scan(path: Path) -> bool:
-    """Tell by content or suffix whether a file of a folder is taken for a scan, or a zip of scans."""
+    """Return whether a file is, by content or suffix, a scan or a zip of scans."""
     return path.name.lower().endswith(_SUFFIXES) or _kind(path) is not None
 
 
@@ -136,7 +137,7 @@ def _entries(path: Path, *, explicit: bool) -> list[str | None]:
         entries = dicom_entries(path)
     except Refusal:
         return [None]
-    # In a folder a zip of something else is no concern of ours; one that was named is.
+    # a zip without images is left out of a folder, and refused where the user named it
     return [*entries] or ([None] if explicit else [])
 
 
@@ -158,7 +159,7 @@ def _result_name(path: Path, entry: str | None) -> str:
 
 
 def _unique(names: Iterator[str]) -> list[str]:
-    """Tell repeats apart: the second "a" becomes "a-2". Upper and lower case are one on many disks."""
+    """Number repeated names: the second "a" becomes "a-2"; upper and lower case are equal on many disks."""
     wanted = list(names)
     taken = {name.lower() for name in wanted}
     seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""Colour images become grey ones: scanners export grey pictures in colour files."""
+"""Convert colour images to grey; some scanners export grey images as colour."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def grey_from_rgb(pixels: NDArray[Any]) -> NDArray[Any]:
     Returns
     -------
     ndarray, (rows, columns)
-        The common channel, untouched, where all three are equal; otherwise float32 luminance (BT.601).
+        The channel itself where all three are equal; otherwise float32 luminance (BT.601).
     """
     red, green, blue = (pixels[..., channel] for channel in range(3))
     if np.array_equal(red, green) and np.array_equal(red, blue):

@@ -1,4 +1,4 @@
-"""Reads what a DICOM file holds before its pixels, within bounds that a damaged or hostile file cannot move."""
+"""Read a DICOM header with limits on its size, against damaged or hostile files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from edge_spine.errors import Refusal
 from edge_spine.reading.kinds import HEAD_BYTES
 
 _PIXEL_DATA = Tag("PixelData")
-# A scanner's header takes some hundred reads. Each can cost a kilobyte of objects for eight bytes of file.
+# a scanner's header takes some hundred reads; each can allocate a kilobyte for eight bytes of the file
 _MAX_READS = 50_000
-# Values of these are split into lists of objects, many times the size of their text.
+# pydicom splits values of these into lists of objects, many times the size of the text
 # fmt: off
 _LISTS = frozenset((
     "AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO",
@@ -33,18 +33,18 @@ _MAX_CHARACTER_SET_BYTES = 1024
 
 
 class DicomStream(io.BytesIO):
-    """The bytes of a DICOM file, which refuse to be read in very many pieces."""
+    """Bytes of a DICOM file with a limit on the number of reads."""
 
     _reads = 0
     _in_character_set = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as `io.BytesIO` does; ValueError where that has been done too often."""
+        """Read as `io.BytesIO`; raise ValueError after too many reads."""
         self._reads += 1
         if self._reads > _MAX_READS:
             raise ValueError("too many elements")
         content = super().read(size)
-        # pydicom interprets this one element while it reads, before anything else can look at its length.
+        # pydicom interprets this element while it reads, so that its length is checked here
         if size == _ELEMENT_HEAD_BYTES:
             self._in_character_set = content.startswith(_CHARACTER_SET_TAGS)
         elif self._in_character_set and len(content) > _MAX_CHARACTER_SET_BYTES:
@@ -65,24 +65,24 @@ def transfer_syntax(data: bytes) -> str:
     return str(meta.get("TransferSyntaxUID") or "")
 
 
-def read_header(source: str, stream: DicomStream) -> Dataset:
-    """Read all that comes before the pixel data, and leave the stream there.
+def read_header(stream: DicomStream) -> Dataset:
+    """Read everything before the pixel data, and leave the stream there.
 
     Raises
     ------
     Refusal
-        'unreadable' where an attribute is larger than any scanner writes it.
+        'unreadable' where an attribute is larger than in any scanner's file.
     Exception
-        Whatever pydicom raises on damaged files.
+        Any type that pydicom raises on damaged files.
     """
     header = pydicom.dcmread(stream, stop_before_pixels=True)
-    # Iterating over the elements themselves would interpret them.
+    # iterating over the elements would interpret them
     for tag in list(header.keys()):
         element = header.get_item(tag)
         if isinstance(element, RawDataElement) and element.length > _MAX_LIST_BYTES and _is_list(element):
             raise Refusal(
                 "unreadable",
-                f"{source}: attribute {tag} takes {element.length} bytes; at most {_MAX_LIST_BYTES} are accepted",
+                f"attribute {tag} takes {element.length} bytes; at most {_MAX_LIST_BYTES} are accepted",
             )
     return header
 
@@ -103,7 +103,7 @@ def raw_value(item: Dataset, keyword: str, most_bytes: int) -> Any:
     Raises
     ------
     ValueError
-        Where it takes more than `most_bytes`: then nothing is made of it.
+        Where it takes more than `most_bytes`; it is not interpreted then.
     """
     element: RawDataElement | DataElement | None = item.get_item(keyword) if keyword in item else None
     if isinstance(element, RawDataElement) and element.length > most_bytes:

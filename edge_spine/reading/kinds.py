@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes."""
+"""Recognise the kind of a file by its first bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ HEAD_BYTES = 132  # where the longest signature, DICOM's after its preamble, end
 
 
 class ImageKind(str, Enum):
-    """The kinds of input that edge-spine knows."""
+    """Kinds of input."""
 
     DICOM = "dicom"
     PNG = "png"
@@ -17,7 +17,7 @@ class ImageKind(str, Enum):
 
 
 def kind_of(head: bytes) -> ImageKind | None:
-    """Return the kind of a file from its first `HEAD_BYTES` bytes (or more), None where it is none."""
+    """Return the kind of a file from its first `HEAD_BYTES` bytes (or more), None where it is unknown."""
     if head[128:HEAD_BYTES] == b"DICM":
         return ImageKind.DICOM
     if head.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -1,7 +1,6 @@
-"""Lookup tables and windows of DICOM: what becomes of each value that a pixel can hold.
+"""Apply DICOM's lookup tables and windows to a table of all values that a pixel can hold.
 
-A stored pixel has at most 65536 values, so that every step from the stored to the final value is worked out on a
-table of them, whatever the size of the image.
+A stored pixel has at most 65536 values, so that each step is computed once for each value, not for each pixel.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from edge_spine.reading.header import numbers, raw_value
 
 _MAX_ENTRIES = 2**16
 _MAX_TABLE_BYTES = 2 * _MAX_ENTRIES + 2
-# Of a sequence: a few tables for the viewer to choose from.
+# of a sequence, which may hold a few tables
 _MAX_SEQUENCE_BYTES = 8 * _MAX_TABLE_BYTES
 _ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _MAX_ITEMS = 64
@@ -31,7 +30,7 @@ Table = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class StoredValues:
-    """The values that a pixel can hold, in the order of their bits: 0, 1, ... and then the negative ones.
+    """Values that a pixel can hold, in the order of their bits: 0, 1, ... and then the negative ones.
 
     Attributes
     ----------
@@ -50,12 +49,12 @@ class StoredValues:
         return np.where(values < self._half, values, values - (1 << self.bits)) if self.signed else values
 
     def patterns(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """Return the bit pattern of each pixel; what lies above BitsStored is dropped: old overlays."""
+        """Return the bit pattern of each pixel, without bits above BitsStored, which can hold overlays."""
         unsigned = pixels.view(f"u{pixels.dtype.itemsize}")
         return unsigned if self.bits == 8 * pixels.dtype.itemsize else unsigned & ((1 << self.bits) - 1)
 
     def ends(self, table: NDArray[Any]) -> float:
-        """Return the sum of what a table makes of the smallest and of the largest value."""
+        """Return the sum of a table's entries for the smallest and the largest value."""
         low, high = (self._half, self._half - 1) if self.signed else (0, (1 << self.bits) - 1)
         return float(table[low]) + float(table[high])
 
@@ -77,22 +76,22 @@ class _LookupTable:
 
 
 def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str, ...]]:
-    """Return what becomes of each stored value of a grey image: modality LUT, VOI LUT, MONOCHROME1.
+    """Return the final value of each stored value of a grey image, after modality LUT, VOI LUT and MONOCHROME1.
 
     Parameters
     ----------
     header : Dataset
-        With the attributes of the modality and VOI LUT modules (DICOM PS3.3 C.11.1 and C.11.2).
+        With the modality and VOI LUT modules (DICOM PS3.3 C.11.1 and C.11.2).
     stored : StoredValues
-        What its pixels can hold.
+        Values that its pixels can hold.
 
     Returns
     -------
     table : ndarray of float64, (2**bits,)
-        Indexed by the bit pattern of a pixel. MONOCHROME1 is reversed about the range that the last step
-        can give, so that a background of the largest value becomes the smallest.
+        Indexed by the bit pattern of a pixel. MONOCHROME1 is reversed within the output range of the
+        last step, so that a background of the largest value becomes the smallest.
     flags : tuple of str
-        "window-ignored" where a VOI LUT or window is there and damaged.
+        "window-ignored" where the VOI LUT or window is damaged.
 
     Raises
     ------
@@ -208,7 +207,7 @@ def _table(item: Dataset, data: Any, descriptor: str, little: bool) -> _LookupTa
     elif len(data) >= 2 * count:
         entries = _words(data, little)
     else:
-        # Two entries of 8 bits in each word.
+        # two entries of 8 bits in each word
         entries = np.frombuffer(data, dtype=np.uint8)
     if len(entries) < count or entries.min() < 0 or entries.max() >= 1 << 16:
         raise ValueError("lookup table data")

@@ -1,4 +1,4 @@
-"""How a stored image is turned so that the head is up and patient right is at image left."""
+"""Find how to turn a stored image so that the head is up and patient right is at image left."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from edge_spine.errors import Refusal
 from edge_spine.scan import Turn
 
 
-def turn_from_patient_orientation(source: str, patient_orientation: Any) -> Turn:
+def turn_from_patient_orientation(patient_orientation: Any) -> Turn:
     r"""Find the turn from DICOM PatientOrientation.
 
     Parameters
     ----------
-    source : str
-        File name for messages.
     patient_orientation : sequence of str, or anything where the attribute is absent or damaged
         Patient direction of increasing columns, then of increasing rows (DICOM PS3.3 C.7.6.1.1.1);
-        only the first letter of each counts, which names the main direction. ``L\F`` needs no turn.
+        only the first letter of each, the main direction, is used. ``L\F`` needs no turn.
 
     Returns
     -------
     Turn
-        With the flag "orientation-unknown" where nothing is known: the image is taken as stored.
+        Without a turn and with the flag "orientation-unknown" where the orientation is unknown.
 
     Raises
     ------
@@ -34,7 +32,7 @@ def turn_from_patient_orientation(source: str, patient_orientation: Any) -> Turn
     if set(letters) & {"A", "P"}:
         raise Refusal(
             "not-whole-body",
-            f"{source}: this is no frontal view (PatientOrientation {letters[0]}\\{letters[1]}); "
+            f"this is no frontal view (PatientOrientation {letters[0]}\\{letters[1]}); "
             "an antero-posterior whole-body DXA image is accepted",
         )
     transpose = letters[:1] in (("H",), ("F",))

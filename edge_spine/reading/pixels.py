@@ -1,4 +1,4 @@
-"""DICOM pixel data becomes float32 pixels in which larger is denser."""
+"""Decode DICOM pixel data to float32 pixels in which larger is denser."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from edge_spine.reading.grey import grey_from_rgb
 from edge_spine.reading.lookup import StoredValues, grey_table, palette_table
 from edge_spine.reading.syntaxes import COMPRESSED, JPEG_2000, JPEG_LS, plugin_for
 
-# Decoders of JPEG 2000 undo the last two themselves.
+# decoders of JPEG 2000 convert the last two themselves
 _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_RCT", "YBR_ICT"})
 _ONE_SAMPLE = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
 _ACCEPTED = "MONOCHROME1, MONOCHROME2, PALETTE COLOR, RGB and YBR_FULL are accepted"
 _EXPORT = "give it as the scanner exported it"
 _UNDEFINED_LENGTH = 0xFFFFFFFF
-# Decoding takes a multiple of it, here and in the decoder process.
+# decoding needs a multiple of it, here and in the decoder process
 MAX_PIXEL_BYTES = 32 * 2**20
-# Of a compressed frame, over the size of its pixels: no scanner's encoder expands more.
+# largest size of a compressed frame over that of its pixels; no scanner's encoder expands more
 _MAX_EXPANSION, _MIN_BYTES = 2, 4096
-# Two bytes of RLE can stand for 128.
+# two bytes of RLE can encode 128
 _RLE_MAX_COMPRESSION = 64
 _RLE_HEADER_BYTES = 64
 
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How the pixels of a file are stored; every field has been checked.
+    """Checked storage format of the pixels of a file.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class PixelFormat:
     photometric : str
         PhotometricInterpretation.
     samples, allocated, stored : int
-        Samples per pixel; bits in the file, and bits that count.
+        Samples per pixel, BitsAllocated and BitsStored.
     signed : bool
         Whether PixelRepresentation is 1.
     """
@@ -60,11 +60,11 @@ class PixelFormat:
 
     @property
     def byte_count(self) -> int:
-        """Bytes of the pixels, uncompressed."""
+        """Number of bytes of the uncompressed pixels."""
         return self.rows * self.columns * self.samples * self.allocated // 8
 
 
-def whole_number(source: str, header: Dataset, keyword: str, default: int | None = None) -> int:
+def whole_number(header: Dataset, keyword: str, default: int | None = None) -> int:
     """Return an integer attribute, or `default` where it is absent.
 
     Raises
@@ -77,60 +77,58 @@ def whole_number(source: str, header: Dataset, keyword: str, default: int | None
         return default
     if not isinstance(value, int):
         found = "no" if value is None else "a damaged"
-        raise Refusal("unreadable", f"{source}: DICOM file with {found} {keyword}; an image is needed")
+        raise Refusal("unreadable", f"DICOM file with {found} {keyword}; an image is needed")
     return int(value)
 
 
-def pixel_format(source: str, header: Dataset) -> PixelFormat:
-    """Read how the pixels are stored, before any of them is allocated.
+def pixel_format(header: Dataset) -> PixelFormat:
+    """Read and check the storage format of the pixels, before they are allocated.
 
     Raises
     ------
     Refusal
         'not-dxa' for several frames, 'unsupported-syntax' for an encoding that is not accepted, 'too-large'.
     """
-    frames = whole_number(source, header, "NumberOfFrames", default=1)
+    frames = whole_number(header, "NumberOfFrames", default=1)
     if frames != 1:
-        raise Refusal("not-dxa", f"{source}: the file holds {frames} frames; a single DXA image is accepted")
+        raise Refusal("not-dxa", f"the file holds {frames} frames; a single DXA image is accepted")
     photometric = str(header.get("PhotometricInterpretation") or "")
-    samples = whole_number(source, header, "SamplesPerPixel", default=1)
+    samples = whole_number(header, "SamplesPerPixel", default=1)
     if photometric not in {1: _ONE_SAMPLE, 3: _COLOUR}.get(samples, frozenset()):
         shown = photometric if photometric.replace("_", "").replace(" ", "").isalnum() else "unknown"
         raise Refusal(
             "unsupported-syntax",
-            f"{source}: photometric interpretation {shown[:16]} with {samples} samples a pixel; {_ACCEPTED}",
+            f"photometric interpretation {shown[:16]} with {samples} samples a pixel; {_ACCEPTED}",
         )
-    allocated = whole_number(source, header, "BitsAllocated")
-    stored = whole_number(source, header, "BitsStored", default=allocated)
-    high = whole_number(source, header, "HighBit", default=stored - 1)
-    signed = whole_number(source, header, "PixelRepresentation", default=0)
+    allocated = whole_number(header, "BitsAllocated")
+    stored = whole_number(header, "BitsStored", default=allocated)
+    high = whole_number(header, "HighBit", default=stored - 1)
+    signed = whole_number(header, "PixelRepresentation", default=0)
     if allocated not in (8, 16) or not 8 <= stored <= allocated or high != stored - 1 or signed not in (0, 1):
         raise Refusal(
             "unsupported-syntax",
-            f"{source}: pixels of {stored} bits in {allocated} (high bit {high}); 8 to 16 bits in 8 or 16, "
+            f"pixels of {stored} bits in {allocated} (high bit {high}); 8 to 16 bits in 8 or 16, "
             "with the high bit below their number, are accepted",
         )
-    rows, columns = whole_number(source, header, "Rows"), whole_number(source, header, "Columns")
+    rows, columns = whole_number(header, "Rows"), whole_number(header, "Columns")
     found = PixelFormat(rows, columns, photometric, samples, allocated, stored, signed == 1)
     if found.byte_count > MAX_PIXEL_BYTES:
         raise Refusal(
             "too-large",
-            f"{source}: {found.byte_count >> 20} MiB of pixels; at most {MAX_PIXEL_BYTES >> 20} MiB are accepted",
+            f"{found.byte_count >> 20} MiB of pixels; at most {MAX_PIXEL_BYTES >> 20} MiB are accepted",
         )
     return found
 
 
 def decode(
-    source: str, header: Dataset, syntax: str, element: RawDataElement | None, found: PixelFormat
+    header: Dataset, syntax: str, element: RawDataElement | None, found: PixelFormat
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Decode the pixels of a file that has passed all other checks.
 
     Parameters
     ----------
-    source : str
-        File name for messages.
     header : Dataset
-        What stands before the pixels.
+        The header.
     syntax : str
         Transfer syntax UID, one that `check_syntax` accepts.
     element : RawDataElement or None
@@ -143,7 +141,7 @@ def decode(
     pixels : ndarray of float32, (rows, columns)
         As stored, after modality LUT (or rescale), VOI LUT (or window) and the inversion of MONOCHROME1.
     flags : tuple of str
-        "window-ignored" where there is a damaged window or VOI LUT.
+        "window-ignored" where the window or VOI LUT is damaged.
 
     Raises
     ------
@@ -151,17 +149,15 @@ def decode(
         'unreadable' where the pixel data are missing, damaged or give no finite numbers, 'too-large' where a
         compressed frame is far larger than the image.
     Exception
-        Whatever pydicom raises on damaged data.
+        Any type that pydicom raises on damaged data.
     """
     if element is None or element.value is None:
-        raise Refusal("unreadable", f"{source}: the DICOM file holds no pixel data, or is cut short")
-    if syntax in COMPRESSED:
-        stored = _decompressed(source, syntax, element, found)
-    else:
-        stored = _uncompressed(source, header, element, found)
+        raise Refusal("unreadable", "the DICOM file holds no pixel data, or is cut short")
+    compressed = syntax in COMPRESSED
+    stored = _decompressed(syntax, element, found) if compressed else _uncompressed(header, element, found)
     values, flags = _values(header, stored, found)
     if not np.isfinite(values).all():
-        raise Refusal("unreadable", f"{source}: the rescaled pixels are not finite numbers")
+        raise Refusal("unreadable", "the rescaled pixels are not finite numbers")
     return values, flags
 
 
@@ -183,45 +179,44 @@ def _values(header: Dataset, stored: NDArray[Any], found: PixelFormat) -> tuple[
     return grey, flags
 
 
-def _uncompressed(source: str, header: Dataset, element: RawDataElement, found: PixelFormat) -> NDArray[Any]:
-    """Look at the bytes as pixels, as PS3.5 8.2 and A.3 lay them down; pydicom would load every codec for it."""
+def _uncompressed(header: Dataset, element: RawDataElement, found: PixelFormat) -> NDArray[Any]:
+    """Return uncompressed pixels (PS3.5 8.2 and A.3); pydicom would import every codec for it."""
     content, expected = element.value or b"", found.byte_count
     if len(content) < expected or element.length == _UNDEFINED_LENGTH:
         raise Refusal(
             "unreadable",
-            f"{source}: the pixel data are cut short or damaged ({len(content)} bytes, {expected} expected)",
+            f"the pixel data are cut short or damaged ({len(content)} bytes, {expected} expected)",
         )
     little = bool(header.original_encoding[1])
     kind = np.dtype(("<" if little else ">") + ("i" if found.signed else "u") + str(found.allocated // 8))
     if found.allocated == 8 and element.VR == "OW" and not little:
-        # Words of two pixels, with the first one in the lower byte.
+        # words of two pixels, with the first one in the lower byte
         content = np.frombuffer(content[: len(content) // 2 * 2], ">u2").astype("<u2").tobytes()
     flat = np.frombuffer(content[:expected], kind).astype(kind.newbyteorder("="), copy=False)
     if found.samples == 1:
         return flat.reshape(found.rows, found.columns)
-    if whole_number(source, header, "PlanarConfiguration", default=0) == 1:
+    if whole_number(header, "PlanarConfiguration", default=0) == 1:
         return np.moveaxis(flat.reshape(found.samples, found.rows, found.columns), 0, -1)
     return flat.reshape(found.rows, found.columns, found.samples)
 
 
-def _decompressed(source: str, syntax: str, element: RawDataElement, found: PixelFormat) -> NDArray[Any]:
+def _decompressed(syntax: str, element: RawDataElement, found: PixelFormat) -> NDArray[Any]:
     size, most = len(element.value or b""), _MAX_EXPANSION * found.byte_count + _MIN_BYTES
     if size > most:
         raise Refusal(
             "too-large",
-            f"{source}: {size} bytes of compressed pixels for an image of {found.byte_count}; "
-            f"at most {most} are accepted",
+            f"{size} bytes of compressed pixels for an image of {found.byte_count}; at most {most} are accepted",
         )
     if element.length != _UNDEFINED_LENGTH:
-        raise Refusal("unreadable", f"{source}: compressed pixel data that are not encapsulated")
+        raise Refusal("unreadable", "compressed pixel data that are not encapsulated")
     try:
         if len(frames := parse_basic_offsets(element.value or b"")) > 1:
             raise ValueError(f"{len(frames)} frames")
         frame = get_frame(element.value or b"", 0, number_of_frames=1)
         _check_codestream(syntax, frame, found)
     except ValueError as error:
-        # Texts of our own, or of pydicom about its fragments: none holds what stands in the file.
-        raise Refusal("unreadable", f"{source}: damaged compressed pixels ({error}); {_EXPORT}") from None
+        # these texts come from here or from pydicom's fragments, and hold no data of the file
+        raise Refusal("unreadable", f"damaged compressed pixels ({error}); {_EXPORT}") from None
     try:
         pixels = decoder.decode(
             frame,
@@ -238,16 +233,14 @@ def _decompressed(source: str, syntax: str, element: RawDataElement, found: Pixe
             planar_configuration=0,
         )
     except UndecodableFrame as problem:
-        raise Refusal(
-            "unreadable", f"{source}: the compressed pixels cannot be decoded ({problem}); {_EXPORT}"
-        ) from None
+        raise Refusal("unreadable", f"the compressed pixels cannot be decoded ({problem}); {_EXPORT}") from None
     shape = (found.rows, found.columns) if found.samples == 1 else (found.rows, found.columns, found.samples)
     kind = "<" + ("i" if found.signed else "u") + str(found.allocated // 8)
     return np.frombuffer(pixels, dtype=kind).reshape(shape)
 
 
 def _check_codestream(syntax: str, frame: bytes, found: PixelFormat) -> None:
-    """Compare what a frame says of itself with the header: no small header brings a large frame along."""
+    """Check that the codestream has the size in the header, so that a small header cannot hide a large frame."""
     if syntax == RLELossless:
         segments = int.from_bytes(frame[:4], "little")
         if len(frame) < _RLE_HEADER_BYTES or segments != found.samples * found.allocated // 8:

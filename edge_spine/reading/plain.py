@@ -1,4 +1,4 @@
-"""PNG and NPY images: pixels only, so the caller gives the spacing."""
+"""Read PNG and NPY images, whose spacing the caller must give."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scan_from_png(data: bytes, source: str, spacing: tuple[float, float] | None)
     data : bytes
         The file. An alpha channel is ignored.
     source : str
-        File name for messages.
+        What the scan is called.
     spacing : tuple of float or None
         Row and column spacing in mm.
 
@@ -44,22 +44,22 @@ def scan_from_png(data: bytes, source: str, spacing: tuple[float, float] | None)
     """
     import cv2
 
-    header, essential = _essential_png(data, source)
+    header, essential = _essential_png(data)
     columns, rows, bits, colour_type = struct.unpack(">IIBB", header[:10])
-    check_size(source, rows, columns)
+    check_size(rows, columns)
     if bits not in (8, 16) or colour_type not in _PNG_COLOUR_TYPES:
         raise Refusal(
             "unsupported-syntax",
-            f"{source}: PNG with {bits} bits and colour type {colour_type}; {_ACCEPTED_PNG}",
+            f"PNG with {bits} bits and colour type {colour_type}; {_ACCEPTED_PNG}",
         )
-    checked = _need_spacing(source, spacing)
-    check_extent(source, rows, columns, checked)
+    checked = _need_spacing(spacing)
+    check_extent(rows, columns, checked)
     try:
         decoded = cv2.imdecode(np.frombuffer(essential, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, MemoryError):
         decoded = None
     if decoded is None or decoded.shape[:2] != (rows, columns):
-        raise Refusal("unreadable", f"{source}: damaged PNG file; {_ACCEPTED_PNG}")
+        raise Refusal("unreadable", f"damaged PNG file; {_ACCEPTED_PNG}")
     grey = decoded if decoded.ndim == 2 else grey_from_rgb(decoded[..., 2::-1])
     return _scan(grey, source, checked)
 
@@ -72,7 +72,7 @@ def scan_from_npy(data: bytes, source: str, spacing: tuple[float, float] | None)
     data : bytes
         The file: rows from head to feet, columns from patient right to left, larger is denser.
     source : str
-        File name for messages.
+        What the scan is called.
     spacing : tuple of float or None
         Row and column spacing in mm.
 
@@ -93,32 +93,31 @@ def scan_from_npy(data: bytes, source: str, spacing: tuple[float, float] | None)
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, _, dtype = read_header(stream)
-    except Exception as error:  # the header is a Python literal: its parser raises many types
-        raise Refusal("unreadable", f"{source}: damaged NPY file ({type(error).__name__}); {_ACCEPTED_NPY}") from None
+    except Exception as error:  # the parser of the header, a Python literal, raises many types
+        raise Refusal("unreadable", f"damaged NPY file ({type(error).__name__}); {_ACCEPTED_NPY}") from None
     if dtype.kind not in "uif" or len(shape) != 2:
         raise Refusal(
             "unreadable",
-            f"{source}: NPY file of {len(shape)} dimensions and kind {dtype.kind!r}; {_ACCEPTED_NPY}",
+            f"NPY file of {len(shape)} dimensions and kind {dtype.kind!r}; {_ACCEPTED_NPY}",
         )
     rows, columns = shape
-    check_size(source, rows, columns)
+    check_size(rows, columns)
     if len(data) - stream.tell() < rows * columns * dtype.itemsize:
-        raise Refusal("unreadable", f"{source}: the NPY file is cut short; {_ACCEPTED_NPY}")
-    checked = _need_spacing(source, spacing)
-    check_extent(source, rows, columns, checked)
+        raise Refusal("unreadable", f"the NPY file is cut short; {_ACCEPTED_NPY}")
+    checked = _need_spacing(spacing)
+    check_extent(rows, columns, checked)
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # as above
-        raise Refusal("unreadable", f"{source}: damaged NPY file ({type(error).__name__}); {_ACCEPTED_NPY}") from None
+        raise Refusal("unreadable", f"damaged NPY file ({type(error).__name__}); {_ACCEPTED_NPY}") from None
     return _scan(array, source, checked)
 
 
-def _need_spacing(source: str, spacing: tuple[float, float] | None) -> tuple[float, float]:
+def _need_spacing(spacing: tuple[float, float] | None) -> tuple[float, float]:
     if spacing is None:
         raise Refusal(
             "no-spacing",
-            f"{source}: a PNG or NPY image holds no pixel spacing; give --pixel-spacing ROW,COL in mm "
-            f"({ACCEPTED_SPACING})",
+            f"a PNG or NPY image holds no pixel spacing; give --pixel-spacing ROW,COL in mm ({ACCEPTED_SPACING})",
         )
     return spacing
 
@@ -127,14 +126,14 @@ def _scan(array: NDArray[Any], source: str, spacing: tuple[float, float]) -> Sca
     with np.errstate(over="ignore"):
         pixels = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(pixels).all():
-        raise Refusal("unreadable", f"{source}: the image holds numbers that are not finite; {_ACCEPTED_NPY}")
+        raise Refusal("unreadable", f"the image holds numbers that are not finite; {_ACCEPTED_NPY}")
     return Scan(pixels, spacing, source, None, ("orientation-unknown",))
 
 
-def _essential_png(data: bytes, source: str) -> tuple[bytes, bytes]:
+def _essential_png(data: bytes) -> tuple[bytes, bytes]:
     """Return the IHDR content, and the file without its ancillary chunks.
 
-    Text, colour profiles and animation are of no use here and have their own decoders to attack.
+    Text, colour profiles and animation are not needed, and their decoders could be attacked.
     """
     header = b""
     kept = [data[:_PNG_SIGNATURE_BYTES]]
@@ -149,7 +148,7 @@ def _essential_png(data: bytes, source: str) -> tuple[bytes, bytes]:
             if kind != b"IHDR" or length != 13:
                 break
             header = data[position + 8 : end - 4]
-        # A capital first letter marks a chunk that decoding needs (PNG specification, 5.4).
+        # a capital first letter marks a chunk that is needed for decoding (PNG specification, 5.4)
         if kind[:1].isupper():
             if zlib.crc32(data[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
                 break
@@ -157,4 +156,4 @@ def _essential_png(data: bytes, source: str) -> tuple[bytes, bytes]:
         if kind == b"IEND":
             return header, b"".join(kept)
         position = end
-    raise Refusal("unreadable", f"{source}: the PNG file is damaged or cut short; {_ACCEPTED_PNG}")
+    raise Refusal("unreadable", f"the PNG file is damaged or cut short; {_ACCEPTED_PNG}")

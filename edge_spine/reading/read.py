@@ -1,7 +1,7 @@
-"""A DXA file becomes a Scan: pixels, mm spacing, orientation, identity.
+"""Read a DXA file into a Scan.
 
-DICOM, PNG and NPY are read from bytes in memory. Sizes are checked against limits and against the
-bytes that are there before any pixel is allocated, and whatever is wrong with a file ends in a Refusal.
+Sizes are checked against limits and against the length of the file before pixels are allocated. Every problem with a
+file raises a Refusal.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_spine.errors import Refusal
+from edge_spine.errors import Refusal, named_refusals
 from edge_spine.reading.checks import MAX_FILE_BYTES, check_given_spacing, printable
 from edge_spine.reading.kinds import ImageKind, kind_of
 from edge_spine.scan import Scan
@@ -32,8 +32,8 @@ def read_scan(
         Row and column spacing in mm: needed for PNG and NPY, and used for a DICOM file only where it
         holds none of its own.
     imager_spacing : bool
-        Take a DICOM file's ImagerPixelSpacing where it holds no better one. It is measured at the detector,
-        which magnifies, so lengths come out too large.
+        Use a DICOM file's ImagerPixelSpacing where it holds no better one. It is measured at the detector, where
+        the image is magnified, so that lengths come out too large.
 
     Returns
     -------
@@ -47,9 +47,10 @@ def read_scan(
         Where `pixel_spacing` is not two plausible numbers.
     """
     file = Path(path)
-    return scan_from_bytes(
-        _read_bytes(file), printable(file.name), pixel_spacing=pixel_spacing, imager_spacing=imager_spacing
-    )
+    source = printable(file.name)
+    with named_refusals(source):
+        content = _read_bytes(file)
+    return scan_from_bytes(content, source, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
 
 
 def scan_from_bytes(
@@ -62,7 +63,7 @@ def scan_from_bytes(
     data : bytes
         The whole content of a DICOM, PNG or NPY file.
     source : str
-        What to call it in messages and results: a file name, never patient data.
+        Name for messages and results: a file name, never patient data.
     pixel_spacing, imager_spacing
         As in `read_scan`.
 
@@ -78,61 +79,57 @@ def scan_from_bytes(
         Where `pixel_spacing` is not two plausible numbers.
     """
     given = check_given_spacing(pixel_spacing)
-    _check_file_size(data, source)
-    kind = kind_of(data)
-    if kind is ImageKind.DICOM:
-        from edge_spine.reading.dicom import scan_from_dicom
+    with named_refusals(source):
+        _check_file_size(data)
+        kind = kind_of(data)
+        if kind is ImageKind.DICOM:
+            from edge_spine.reading.dicom import scan_from_dicom
 
-        return scan_from_dicom(data, source, given, imager_spacing)
-    if kind is ImageKind.PNG or kind is ImageKind.NPY:
-        from edge_spine.reading.plain import scan_from_npy, scan_from_png
+            return scan_from_dicom(data, source, given, imager_spacing)
+        if kind is ImageKind.PNG or kind is ImageKind.NPY:
+            from edge_spine.reading.plain import scan_from_npy, scan_from_png
 
-        return (scan_from_png if kind is ImageKind.PNG else scan_from_npy)(data, source, given)
-    found = "a zip archive" if kind is ImageKind.ZIP else "not a DICOM, PNG or NPY file"
-    raise Refusal("unreadable", f"{source}: this is {found}; {ACCEPTED_FILES}")
+            return (scan_from_png if kind is ImageKind.PNG else scan_from_npy)(data, source, given)
+        found = "a zip archive" if kind is ImageKind.ZIP else "not a DICOM, PNG or NPY file"
+        raise Refusal("unreadable", f"this is {found}; {ACCEPTED_FILES}")
 
 
-def check_header(data: bytes, source: str) -> None:
-    """Refuse a DICOM file that its header alone rules out; pixels are not looked at.
+def check_header(data: bytes) -> None:
+    """Refuse a DICOM file by its header, without reading its pixels.
 
     Parameters
     ----------
     data : bytes
         The whole content of a DICOM file.
-    source : str
-        What to call it in the message.
 
     Raises
     ------
     Refusal
-        As `scan_from_bytes` would.
+        As `scan_from_bytes` would, without the name of the file.
     """
     from edge_spine.reading.dicom import check_dicom_header
 
-    _check_file_size(data, source)
-    check_dicom_header(data, source)
+    _check_file_size(data)
+    check_dicom_header(data)
 
 
-def _check_file_size(data: bytes, source: str) -> None:
+def _check_file_size(data: bytes) -> None:
     if not data:
-        raise Refusal("unreadable", f"{source}: the file is empty; {ACCEPTED_FILES}")
+        raise Refusal("unreadable", f"the file is empty; {ACCEPTED_FILES}")
     if len(data) > MAX_FILE_BYTES:
-        raise Refusal("too-large", f"{source}: the file is larger than {MAX_FILE_BYTES >> 20} MiB, the most accepted")
+        raise Refusal("too-large", f"the file is larger than {MAX_FILE_BYTES >> 20} MiB, the most accepted")
 
 
 def _read_bytes(file: Path) -> bytes:
-    source = printable(file.name)
     try:
-        # A pipe or a device would block or never end.
+        # a pipe or a device could block or never end
         found = file.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise Refusal("unreadable", f"{source}: this is not a file; {ACCEPTED_FILES}")
+            raise Refusal("unreadable", f"this is not a file; {ACCEPTED_FILES}")
         with file.open("rb") as stream:
-            # asking for the most that is allowed would set aside so much memory for each scan
+            # reading up to the limit would allocate the limit for each scan
             return stream.read(min(found.st_size, MAX_FILE_BYTES) + 1)
     except FileNotFoundError:
-        raise Refusal("unreadable", f"{source}: there is no such file; {ACCEPTED_FILES}") from None
+        raise Refusal("unreadable", f"there is no such file; {ACCEPTED_FILES}") from None
     except (OSError, ValueError, MemoryError) as error:
-        raise Refusal(
-            "unreadable", f"{source}: the file cannot be read ({type(error).__name__}); {ACCEPTED_FILES}"
-        ) from None
+        raise Refusal("unreadable", f"the file cannot be read ({type(error).__name__}); {ACCEPTED_FILES}") from None

@@ -1,4 +1,4 @@
-"""Which transfer syntaxes are read, and which decoder reads each."""
+"""List the readable transfer syntaxes and the decoder of each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ JPEG_2000 = frozenset({JPEG2000Lossless, JPEG2000})
 COMPRESSED = JPEG_LOSSLESS | JPEG_LS | JPEG_2000 | {RLELossless}
 _UNCOMPRESSED = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian})
 _ACCEPTED = "uncompressed (little or big endian), RLE Lossless, JPEG-LS, JPEG 2000 and JPEG Lossless are accepted"
-# pydicom's names for its decoders, the better one first, and the modules that each needs.
+# pydicom's names of its decoders, the preferred one first, and the modules that each needs
 _PLUGINS = {
     **dict.fromkeys(JPEG_LOSSLESS, ("gdcm",)),
     **dict.fromkeys(JPEG_LS, ("pyjpegls", "gdcm")),
@@ -39,23 +39,23 @@ _PLUGINS = {
 _MODULES = {"gdcm": ("gdcm",), "pyjpegls": ("jpeg_ls",), "pylibjpeg": ("pylibjpeg", "openjpeg"), "pydicom": ()}
 
 
-def check_syntax(source: str, syntax: str) -> None:
+def check_syntax(syntax: str) -> None:
     """Refuse a transfer syntax that cannot be read here.
 
     Raises
     ------
     Refusal
-        'unsupported-syntax', with what to install where only a decoder is missing.
+        'unsupported-syntax'; where only a decoder is missing, the message names it.
     """
     if syntax in _UNCOMPRESSED:
         return
     known = UID(syntax)
     name = known.name if known.is_transfer_syntax else "unknown or missing"
     if syntax not in COMPRESSED:
-        raise Refusal("unsupported-syntax", f"{source}: transfer syntax {name}; {_ACCEPTED}")
+        raise Refusal("unsupported-syntax", f"transfer syntax {name}; {_ACCEPTED}")
     if plugin_for(syntax) is None:
         package = "pylibjpeg pylibjpeg-openjpeg" if syntax in JPEG_2000 else "'edge-spine[codecs]'"
-        raise Refusal("unsupported-syntax", f"{source}: transfer syntax {name} needs a decoder: pip install {package}")
+        raise Refusal("unsupported-syntax", f"transfer syntax {name} needs a decoder: pip install {package}")
 
 
 def readable_syntaxes() -> list[str]:
@@ -70,6 +70,6 @@ def readable_syntaxes() -> list[str]:
 def plugin_for(syntax: str) -> str | None:
     """Return the name of pydicom's decoder for a compressed syntax, None where none is installed.
 
-    Looks for the modules without importing them: they belong into the decoder process.
+    The modules are not imported here, but in the decoder process only.
     """
     return next((plugin for plugin in _PLUGINS[UID(syntax)] if all(map(find_spec, _MODULES[plugin]))), None)

@@ -70,7 +70,7 @@ def make_master(seed: int) -> Master:
     first = _SOURCE.first_mm[0] + float(x), _SOURCE.first_mm[1], _SOURCE.first_mm[2] + float(z)
     projections = Volume(volume, _SOURCE.voxel_mm, first).projections()
     spine = Volume(mask, _SOURCE.voxel_mm, first).silhouette()
-    body = find_body(phantom.bone.astype(np.float32), f"phantom {seed}")
+    body = find_body(phantom.bone.astype(np.float32))
     scan = scan_features(normalise(body.pixels, body.mask), body.mask, phantom.framing.pixel_mm)
     return Master(phantom, scan, projections, spine)
 

@@ -13,6 +13,7 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from edge_spine.files import beside
 from edge_spine.network import CROP_SIZE, CURVE_ROWS
 from export.regressor import OUTPUTS, SpineRegressor
 from export.training.augment import augment
@@ -149,9 +150,8 @@ def load_frozen(
             kept = cache / f"layer3_{digest}.npz"
             if not kept.exists():
                 made = [features_of(model, view, grid) for view in images]
-                beside = kept.with_name(f"{kept.stem}.part.npz")
-                np.savez(beside, features=np.stack([f for f, _ in made]), answers=made[0][1])
-                beside.replace(kept)
+                with beside(kept) as partial, partial.open("wb") as stream:
+                    np.savez(stream, features=np.stack([f for f, _ in made]), answers=made[0][1])
             with np.load(kept, allow_pickle=False) as file:
                 features.append(file["features"])
                 answers.append(file["answers"])

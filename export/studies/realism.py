@@ -21,7 +21,6 @@ from tqdm import tqdm
 from edge_spine import Scan, SpineEstimator, read_scan
 from edge_spine.errors import Refusal
 from edge_spine.network import CROP_SIZE, CURVE_ROWS
-from edge_spine.preprocessing.body import find_body
 from edge_spine.preprocessing.crop import resample
 from edge_spine.preprocessing.intensity import normalise
 from edge_spine.result import SpineResult
@@ -56,9 +55,8 @@ def figures(estimator: SpineEstimator, scan: Scan) -> dict[str, float]:
         The runtime refuses the scan.
     """
     result = estimator(scan)
-    pixel, origin = result.prepared.model_pixel_mm, result.prepared.crop_origin_px
     crop = _input(scan, result)
-    centre = result.curves.coronal[:, 1] / pixel - origin[1] * scan.pixel_spacing_mm[1] / pixel
+    centre = result.prepared.columns_px(result.curves.coronal[:, 1])
     straight = _straightened(crop, centre)
     blurred = {s: cv2.GaussianBlur(straight, (0, 0), s) if s else straight for pair in TEXTURES.values() for s in pair}
     found = {}
@@ -82,8 +80,8 @@ def contrasts(estimator: SpineEstimator, scan: Scan) -> dict[str, float]:
     """
     result = estimator(scan)
     crop = _input(scan, result)
-    pixel, origin = result.prepared.model_pixel_mm, result.prepared.crop_origin_px
-    columns = result.curves.coronal / pixel - origin[1] * scan.pixel_spacing_mm[1] / pixel
+    pixel = result.prepared.model_pixel_mm
+    columns = result.prepared.columns_px(result.curves.coronal)
     line = np.stack([CURVE_ROWS, columns[:, 1]], axis=1)
     straight = straighten(crop, line, pixel)
     seen, true = (_arc(points) for points in (line * pixel, result.spine.centreline))
@@ -99,7 +97,7 @@ def _arc(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _input(scan: Scan, result: SpineResult) -> NDArray[np.float32]:
     """Cut the network's input out of a scan, (224, 224)."""
-    body = find_body(scan.pixels, scan.source)
+    body = result.prepared.body
     shown = normalise(body.pixels, body.mask)
     pixel, origin = result.prepared.model_pixel_mm, result.prepared.crop_origin_px
     return resample(shown, scan.pixel_spacing_mm, pixel, origin, CROP_SIZE)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_spine.errors import UsageError
+from edge_spine.files import beside
 from edge_spine.network import CROP_SIZE
 from edge_spine.preprocessing.body import Body, find_body
 from edge_spine.preprocessing.crop import resample
@@ -93,7 +94,7 @@ class SpineInScan:
 
 def make_sample(phantom: Phantom) -> Sample:
     """Cut a phantom's scan where the truth says, with the runtime's own steps."""
-    body = find_body(phantom.bone.astype(np.float32), f"phantom {phantom.seed}")
+    body = find_body(phantom.bone.astype(np.float32))
     top, left = phantom.framing.top_left_mm
     first_mm = np.array([left, left, left, 0.0, 0.0, 0.0])
     spine = SpineInScan(
@@ -173,9 +174,8 @@ def load_shards(
 def write_shard(path: Path, samples: list[Sample], **more: NDArray[Any]) -> None:
     """Write samples, and arrays of as many rows beside them, as one whole file or none."""
     fields = {name: np.stack([getattr(sample, name) for sample in samples]) for name in FIELDS}
-    beside = path.with_name(f"{path.stem}.part{os.getpid()}.npz")
-    np.savez(beside, **fields, **more)
-    beside.replace(path)
+    with beside(path) as unfinished, unfinished.open("wb") as stream:
+        np.savez(stream, **fields, **more)
 
 
 # what makes the phantom or person of a seed

@@ -82,8 +82,8 @@ def assess(
 def crop_error_px(prepared: Prepared, origin_px: tuple[float, float], model_pixel_mm: float) -> float:
     """Distance of a crop's centre from the true one, true crop pixels, the larger of row and column."""
     errors = []
-    for found, true, spacing in zip(prepared.crop_origin_px, origin_px, prepared.pixel_spacing_mm, strict=True):
-        found_mm = found * spacing + _CENTRE * prepared.model_pixel_mm
+    for found, true, spacing in zip(prepared.corner_mm, origin_px, prepared.pixel_spacing_mm, strict=True):
+        found_mm = found + _CENTRE * prepared.model_pixel_mm
         true_mm = true * spacing + _CENTRE * model_pixel_mm
         errors.append(abs(found_mm - true_mm) / model_pixel_mm)
     return max(errors)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from edge_spine.files import beside
 from edge_spine.network import CROP_SIZE
 from export.lite import Network
 from export.regressor import CHANNELS, COLUMNS, OUTPUTS, ROWS
@@ -120,6 +121,5 @@ def write_weights(model: Network, path: Path) -> None:
     if isinstance(plain.linear, ShapeHead):
         plain.linear = plain.linear.folded()
     state = {name: value.half() if value.is_floating_point() else value for name, value in plain.state_dict().items()}
-    beside = path.with_name(path.name + ".part")
-    save_file({name: value.contiguous() for name, value in state.items()}, beside)
-    beside.replace(path)
+    with beside(path) as partial:
+        save_file({name: value.contiguous() for name, value in state.items()}, partial)

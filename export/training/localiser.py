@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from edge_spine.files import beside
 from edge_spine.preprocessing.locator import INPUT_SHAPE, STRIDE, read_heat_maps
 from export.training.dataset import load_shards
 
@@ -140,20 +141,18 @@ def train(cache: Path, steps: int, batch: int = 32, start: Path | None = None) -
 
 def write_onnx(network: LocaliserNetwork, path: Path) -> None:
     """Write the network for OpenCV, atomically."""
-    beside = path.with_name(path.name + ".part")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), beside(path) as partial:
         # The tracing exporter is deprecated, but the new one requires onnxscript.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
             (torch.zeros(1, 1, *INPUT_SHAPE),),
-            str(beside),
+            str(partial),
             opset_version=13,
             input_names=["thumbnail"],
             output_names=["heat"],
             dynamo=False,
         )
-    beside.replace(path)
 
 
 def report(network: LocaliserNetwork, cache: Path, count: int = 500) -> None:

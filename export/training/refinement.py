@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from edge_spine.bundle.blocks import parsed_refinement
 from edge_spine.bundle.load import MANIFEST, Bundle, load_bundle, manifest_bytes, parse_manifest
 from edge_spine.engines import open_engine
 from edge_spine.errors import EdgeSpineError, Refusal
@@ -37,7 +38,6 @@ from edge_spine.refine import (
     TAPS,
     along,
     half_waves,
-    parsed_refinement,
     parts,
     scaled_profile,
     seen_px,
@@ -97,9 +97,8 @@ def cases_of(bundle: Bundle, scans: Iterable[Phantom], engine: str = "auto", thr
                 prepared = prepare(scan_of(scan), localiser)
                 output = network.infer(prepared.tensor)[0]
                 columns = output.reshape(ROWS, 6).astype(np.float64) * CROP_SIZE
-                left_mm = prepared.crop_origin_px[1] * prepared.pixel_spacing_mm[1]
-                true_px = scan.truth(curves_from_output(output, prepared).z).coronal - left_mm
-                true_px /= prepared.model_pixel_mm
+                true_mm = scan.truth(curves_from_output(output, prepared).z).coronal
+                true_px = np.stack([prepared.columns_px(line) for line in true_mm.T], axis=1)
                 cases.append(
                     Case(
                         crop=prepared.tensor[0, 0].copy(),

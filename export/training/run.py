@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from edge_spine.files import beside
 from edge_spine.network import CROP_SIZE
 from export.checkpoint import load_regressor
 from export.lite import Network, SpineLite
@@ -134,9 +135,8 @@ class Run:
             "moments": {name: dict(self.optimiser.state[value]) for name, value in self.learning.items()},
             **{name: getattr(self, name) for name in _COUNTERS},
         }
-        beside = self.state_path.with_name("state.part")
-        torch.save(state, beside)
-        beside.replace(self.state_path)
+        with beside(self.state_path) as partial:
+            torch.save(state, partial)
 
     def judge(self, error: float) -> bool:
         """Keep the averaged weights if `error` is the lowest so far; False when patience has run out."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_spine.bundle.bands import Bands
 from edge_spine.measure import measure
+from edge_spine.preprocessing.body import Body, find_body
 from edge_spine.reconstruct import Curves, reconstruct
 from edge_spine.result import STAGES, SpineResult
 from edge_spine.scan import Turn
@@ -56,13 +57,20 @@ def fake_bands(*, coronal_mm: float = 1.2, sagittal_mm: float = 3.5) -> Bands:
     return Bands(coronal=coronal_mm * shape, sagittal=sagittal_mm * shape)
 
 
+def no_body() -> Body:
+    """A body for what shows none."""
+    return Body(np.zeros((1, 1), np.float32), np.zeros((1, 1), bool), 0.0, 1.0, 1.0, 0.0, ())
+
+
 def fake_result(**changes: Any) -> SpineResult:
     """A FAKE result with real reconstruction and measurements of fake curves."""
     curves = changes.pop("curves", None) or fake_curves()
     spine = reconstruct(curves)
+    pixels = changes.pop("pixels", None) if "pixels" in changes else fake_pixels()
+    body = no_body() if pixels is None else find_body(pixels)
     fields: dict[str, Any] = {
         "scan": SimpleNamespace(
-            pixels=changes.pop("pixels", None) if "pixels" in changes else fake_pixels(),
+            pixels=pixels,
             pixel_spacing_mm=changes.pop("pixel_spacing_mm", (2.427, 2.419)),
             source=changes.pop("source", "FAKE.dcm"),
             sop_instance_uid="1.2.3",
@@ -70,7 +78,7 @@ def fake_result(**changes: Any) -> SpineResult:
             header=changes.pop("header", None),
             turn=changes.pop("turn", Turn()),
         ),
-        "prepared": SimpleNamespace(model_pixel_mm=2.2, crop_origin_px=(135.2, 40.75), flags=()),
+        "prepared": SimpleNamespace(model_pixel_mm=2.2, crop_origin_px=(135.2, 40.75), flags=(), body=body),
         "curves": curves,
         "spine": spine,
         "measurements": measure(spine),

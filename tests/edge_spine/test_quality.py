@@ -16,12 +16,13 @@ from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.quality import Quality, judge, spine_contrast
 from edge_spine.reconstruct import curves_from_output, reconstruct
 from edge_spine.scan import Scan
+from tests.edge_spine.fake_result import no_body
 
 PIXEL = 2.2
 
 
 def _prepared(**changes: Any) -> Prepared:
-    plain = Prepared(np.zeros((1, 3, 224, 224), np.float32), PIXEL, (120.0, 30.0), (2.4, 2.4), (), 0.95)
+    plain = Prepared(PIXEL, (120.0, 30.0), (2.4, 2.4), np.zeros((1, 3, 224, 224), np.float32), (), 0.95, no_body())
     return replace(plain, **changes)
 
 
@@ -79,7 +80,7 @@ def test_what_is_no_adult_spine_is_refused(case: dict[str, Any], word: str) -> N
     with pytest.raises(Refusal) as refusal:
         _verdict(**case)
     assert refusal.value.code == "implausible-curves"
-    assert word in str(refusal.value) and "test.dcm" in str(refusal.value)
+    assert word in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_curves_that_follow_nothing_bright_are_refused(case: dict[str, Any]) -> 
     with pytest.raises(Refusal) as refusal:
         _verdict(**case)
     assert refusal.value.code == "no-spine"
-    assert "test.dcm" in str(refusal.value) and "expected" in str(refusal.value)
+    assert "expected" in str(refusal.value)
 
 
 def test_contrast_is_that_of_the_spine_with_the_brighter_side() -> None:

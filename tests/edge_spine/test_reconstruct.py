@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_spine.errors import Refusal
+from edge_spine.preprocessing.crop import CropPlacement
 from edge_spine.reconstruct import Curves, Spine, curves_from_output, reconstruct
 
 ROWS = 209
@@ -16,7 +17,7 @@ Z = -PITCH * np.arange(ROWS)
 
 
 @dataclass(frozen=True)
-class Placement:
+class Placement(CropPlacement):
     model_pixel_mm: float = 2.2
     crop_origin_px: tuple[float, float] = (100.5, 40.25)
     pixel_spacing_mm: tuple[float, float] = (2.4, 2.0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
+from edge_spine.bundle.blocks import block_problem, parsed_refinement
 from edge_spine.errors import BundleError
 from edge_spine.network import CURVE_ROWS
 from edge_spine.preprocessing.crop import as_tensor
@@ -23,9 +24,7 @@ from edge_spine.refine import (
     Refinement,
     errors_px,
     half_waves,
-    parsed_refinement,
     refined,
-    refinement_problem,
     scaled_profile,
     seen_px,
 )
@@ -59,7 +58,7 @@ def block(**changes: Any) -> dict[str, Any]:
 
 
 def refinement(**changes: Any) -> Refinement:
-    assert refinement_problem(block(**changes)) is None
+    assert block_problem("refine", block(**changes)) is None
     return parsed_refinement(block(**changes))
 
 
@@ -271,7 +270,7 @@ def test_all_rows_are_sampled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_block_that_is_wrong_is_named(change: dict[str, Any], message: str) -> None:
-    problem = refinement_problem(block(**change))
+    problem = block_problem("refine", block(**change))
     assert problem is not None and message in problem
 
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from export.__main__ import main
+from export.gate import reference_outputs
 from export.regressor import SpineRegressor
-from export.verify import reference_outputs
 
 
 def soft_crops(count: int, seed: int) -> np.ndarray:

@@ -21,10 +21,10 @@ from edge_spine.errors import BundleError, UsageError
 from export.__main__ import main
 from export.bias_correction import correct_biases, rounded
 from export.checkpoint import load_regressor
+from export.gate import GateError, pass_gate, reference_outputs
 from export.onnx_graph import GraphError, check_graph, export_graph
 from export.package import _write, build_bundle, find_card, read_card
 from export.quantize import Recipe
-from export.verify import GateError, pass_gate, reference_outputs
 from tests.edge_spine.fake_bundle import fake_output
 from tests.export.test_regressor import PublishedComposition
 

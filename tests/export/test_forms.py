@@ -15,8 +15,8 @@ from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_g
 from edge_spine.engines.verification import compare, read_references
 from export import forms
 from export.forms import answers, choose_exact, gated_forms, half_graph, summary
+from export.gate import GateError
 from export.studies import sensitivity
-from export.verify import GateError
 
 COUNT = 3
 

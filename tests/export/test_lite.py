@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from export.checkpoint import CheckpointError, load_regressor
+from export.gate import reference_outputs
 from export.lite import SpineLite
 from export.onnx_graph import export_graph
 from export.quantize import Recipe, quantise
@@ -18,7 +19,6 @@ from export.training.dataset import render
 from export.training.head import write_weights
 from export.training.run import LITE, Run
 from export.training.samples import Samples
-from export.verify import reference_outputs
 
 
 @pytest.fixture(scope="module")

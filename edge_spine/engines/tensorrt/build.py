@@ -1,6 +1,6 @@
-"""Parse an ONNX graph with TensorRT and build a plan from it; one code for TensorRT 8.6, 10, 11 and TensorRT-RTX.
+"""Build a plan from an ONNX graph with TensorRT 8.6, 10, 11 or TensorRT-RTX.
 
-What a version can do is asked of its module's attributes, never read from its version's text.
+Features are detected by the attributes of the module, not by its version.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edge_spine.errors import BundleError, EngineUnavailable
 from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
 WORKSPACE_BYTES = 1 << 30
-# cuDNN and cuBLAS cost hundreds of megabytes of memory at run time and serve no layer of this network
+# cuDNN and cuBLAS take hundreds of megabytes at run time and no layer of this network uses them
 _LIBRARY_TACTICS = ("CUDNN", "CUBLAS", "CUBLAS_LT")
 _log = logging.getLogger(__name__)
 
@@ -40,14 +40,16 @@ def import_tensorrt() -> ModuleType:
 
 
 def strongly_typed(trt: Any) -> bool:
-    """Tell whether precision is taken from the graph's own types, as from TensorRT 10.12 on.
+    """Return whether precisions come from the types in the graph, as from TensorRT 10.12 on.
 
-    10.3 has the flag but was not yet complete: `SAME_COMPUTE_CAPABILITY` came with the versions that are.
+    10.3 has the flag but is incomplete; complete versions also have `SAME_COMPUTE_CAPABILITY`.
     """
     if not hasattr(trt.BuilderFlag, "FP16"):
         return True
-    levels = getattr(trt, "HardwareCompatibilityLevel", None)
-    return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED") and hasattr(levels, "SAME_COMPUTE_CAPABILITY")
+    compatibility = getattr(trt, "HardwareCompatibilityLevel", None)
+    return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED") and hasattr(
+        compatibility, "SAME_COMPUTE_CAPABILITY"
+    )
 
 
 def options_text(trt: Any, form: str) -> str:
@@ -72,7 +74,7 @@ def build_plan(
     timing_cache : bytes
         From an earlier build; empty where there is none.
     progress : callable, optional
-        Takes a line of text now and then.
+        Called with a line of text about the progress.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def build_plan(
     Raises
     ------
     BundleError
-        TensorRT refuses the graph.
+        TensorRT cannot parse the graph.
     EngineUnavailable
         TensorRT cannot build here.
     """
@@ -112,7 +114,7 @@ def build_plan(
 
 
 def make_logger(trt: Any) -> Any:
-    """Return a TensorRT logger that writes to ours: its errors and warnings only with -v."""
+    """Return a TensorRT logger that writes to this module's logger, shown with -v only."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -165,7 +167,7 @@ def _use_timing_cache(trt: Any, config: Any, content: bytes) -> Any:
     if trt.__name__ == "tensorrt_rtx" or not hasattr(config, "create_timing_cache"):
         return None
     cache = config.create_timing_cache(content)
-    # a cache of another GPU or version is refused here, and an empty one taken instead
+    # TensorRT refuses a cache of another GPU or version; an empty one replaces it
     if content and not config.set_timing_cache(cache, False):
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)

@@ -1,7 +1,7 @@
-"""Everything that touches PyCUDA: one network's buffers and stream on the GPU's primary context.
+"""Manage one network's buffers and stream with PyCUDA.
 
-The primary context is the one that TensorRT's own runtime uses. It is pushed for each call and popped after it, so
-that any thread may call, and PyCUDA never finds a context on its stack when the process ends, which would abort it.
+The GPU's primary context, which TensorRT uses as well, is pushed for each call and popped after it. So any thread
+may call, and no context is left on PyCUDA's stack, which would abort the process at its end.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class CudaSession:
-    """Page-locked host buffers, device buffers at fixed addresses, and one stream.
+    """Hold page-locked host buffers, device buffers at fixed addresses, and one stream.
 
     Parameters
     ----------
     inputs, outputs : mapping of str to shape
         Tensors by name; all float32.
-    zero_copy : bool
-        Let the GPU read and write host memory itself; on a Jetson both are the same memory.
 
     Raises
     ------
@@ -36,13 +34,12 @@ class CudaSession:
         PyCUDA is not installed or finds no usable driver.
     """
 
-    def __init__(self, inputs: Shapes, outputs: Shapes, *, zero_copy: bool = False) -> None:
+    def __init__(self, inputs: Shapes, outputs: Shapes) -> None:
         self._driver = import_pycuda()
         self._lock = threading.RLock()
         self._closed = False
         self._outputs = tuple(outputs)
         self._inputs = tuple(inputs)
-        self._zero_copy = zero_copy
         self._driver.init()
         self._context = self._driver.Device(0).retain_primary_context()
         with self.current():
@@ -55,7 +52,7 @@ class CudaSession:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Make the context current in this thread, and no longer than needed; one thread at a time.
+        """Make the context current in this thread; other threads wait.
 
         Raises
         ------
@@ -72,16 +69,16 @@ class CudaSession:
                 self._driver.Context.pop()
 
     def address(self, name: str) -> int:
-        """Return where the GPU finds a tensor."""
+        """Return the device address of a tensor."""
         return int(self._device[name])
 
     def run(self, enqueue: Any) -> None:
-        """Copy the inputs over, call `enqueue(stream handle)` or replay what it recorded, and fetch the outputs.
+        """Copy the inputs to the GPU, run the network or its recorded graph, and copy the outputs back.
 
         Parameters
         ----------
         enqueue : callable
-            Puts the network's work on a stream and returns whether that succeeded.
+            Takes a stream handle, enqueues the network and returns whether that succeeded.
         """
         with self.current():
             if self._graph is not None:
@@ -91,21 +88,21 @@ class CudaSession:
             self.stream.synchronize()
 
     def record(self, enqueue: Any) -> bool:
-        """Record the copies and the network's work as a CUDA graph, which `run` replays from then on.
+        """Record the copies and the network as a CUDA graph, which `run` replays from then on.
 
-        PyCUDA has no graphs: cuda-bindings does it where it is installed. The work must have run once before.
+        Needs cuda-bindings, since PyCUDA has no graphs. The network must have run once before.
 
         Returns
         -------
         bool
-            False where it is not installed or the work cannot be recorded.
+            False where cuda-bindings is not installed or the recording fails.
         """
         with self.current():
             self._graph = _Graph.record(self.stream.handle, lambda: self._enqueue(enqueue))
         return self._graph is not None
 
     def close(self) -> None:
-        """Give everything back; closing twice is harmless."""
+        """Free the buffers and release the context; a second call does nothing."""
         with self._lock:
             if self._closed:
                 return
@@ -113,10 +110,9 @@ class CudaSession:
                 self.stream.synchronize()
                 if self._graph is not None:
                     self._graph.close()
-                # freed here, while their context is current: a later garbage collection would find none
-                if not self._zero_copy:
-                    for buffer in self._device.values():
-                        buffer.free()
+                # freed while their context is current, which it is not in a later garbage collection
+                for buffer in self._device.values():
+                    buffer.free()
                 self._device.clear()
                 self.host.clear()
                 self._graph = self.stream = None
@@ -124,23 +120,16 @@ class CudaSession:
             self._context.detach()
 
     def _allocate(self, name: str, shape: tuple[int, ...]) -> None:
-        if self._zero_copy:
-            flags = self._driver.host_alloc_flags.DEVICEMAP
-            host: Any = self._driver.pagelocked_zeros(shape, np.float32, mem_flags=flags)
-            self.host[name], self._device[name] = host, host.base.get_device_pointer()
-        else:
-            self.host[name] = self._driver.pagelocked_zeros(shape, np.float32)
-            self._device[name] = self._driver.mem_alloc(self.host[name].nbytes)
+        self.host[name] = self._driver.pagelocked_zeros(shape, np.float32)
+        self._device[name] = self._driver.mem_alloc(self.host[name].nbytes)
 
     def _enqueue(self, enqueue: Any) -> None:
-        if not self._zero_copy:
-            for name in self._inputs:
-                self._driver.memcpy_htod_async(self._device[name], self.host[name], self.stream)
+        for name in self._inputs:
+            self._driver.memcpy_htod_async(self._device[name], self.host[name], self.stream)
         if not enqueue(self.stream.handle):
             raise RuntimeError("the network could not be started on the GPU")
-        if not self._zero_copy:
-            for name in self._outputs:
-                self._driver.memcpy_dtoh_async(self.host[name], self._device[name], self.stream)
+        for name in self._outputs:
+            self._driver.memcpy_dtoh_async(self.host[name], self._device[name], self.stream)
 
 
 class _Graph:
@@ -163,7 +152,7 @@ class _Graph:
             return None
         try:
             work()
-        except Exception:  # PyCUDA raises many types; whatever it is, plain work still runs
+        except Exception:  # PyCUDA raises many types; the network still runs without a recording
             bindings.cuStreamEndCapture(stream)
             return None
         status = bindings.cuStreamEndCapture(stream)
@@ -185,12 +174,12 @@ class _Graph:
 
 
 def import_pycuda() -> Any:
-    """Import PyCUDA's driver module, and nothing that makes a context by itself.
+    """Import PyCUDA's driver module without creating a context.
 
     Raises
     ------
     EngineUnavailable
-        It is not installed, or the driver that it was built for is not there.
+        PyCUDA or the driver that it was built for is not installed.
     """
     try:
         import pycuda.driver as driver

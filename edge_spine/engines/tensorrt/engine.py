@@ -1,4 +1,4 @@
-"""TensorRT on an NVIDIA GPU: a plan built on this machine, run through PyCUDA."""
+"""Run a network in TensorRT on an NVIDIA GPU, from a plan that was built on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.bundle.load import Bundle
-from edge_spine.engines.base import Engine
+from edge_spine.engines.base import Engine, EngineName
 from edge_spine.engines.driver import Gpu, NoGpu, find_gpu, gpu_problem
 from edge_spine.engines.forms import INT8_TENSORRT, form_graph
 from edge_spine.engines.tensorrt.build import build_plan, import_tensorrt, make_logger, options_text, terminal_progress
@@ -21,13 +21,13 @@ from edge_spine.engines.tensorrt.plan_cache import PlanCache
 from edge_spine.errors import EngineUnavailable
 from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
-NAME = "tensorrt"
+NAME = EngineName.TENSORRT.value
 _TIMING_CACHE = "timing.cache"
 
 
 def tensorrt_problem() -> str | None:
     """Return why TensorRT cannot run here, in one line, or None where it can."""
-    # the driver comes first: without one, TensorRT may end the process
+    # checked before TensorRT is imported, which may end the process without a driver
     problem = gpu_problem()
     if problem:
         return f"{NAME}: {problem}"
@@ -46,11 +46,11 @@ def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False
     Parameters
     ----------
     bundle : Bundle
-        Its verified graph is what a plan is built from, and what its sidecar is checked against.
+        With the graph that the plan is built from.
     form : str
         "int8-trt", "fp16" or "fp32".
     fresh : bool
-        Build even where the cache has one.
+        Build a new plan in any case.
 
     Raises
     ------
@@ -80,12 +80,12 @@ def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False
 
 
 def plan_name(bundle: Bundle, form: str, gpu: Gpu) -> str:
-    """Return what a plan is called on disk: the model, the form and the kind of GPU."""
+    """Return the file name of a plan: model, form and kind of GPU."""
     return re.sub(r"[^A-Za-z0-9-]+", "-", f"{bundle.name}-{bundle.sha256[:12]}-{form}-{gpu.name}")[:120]
 
 
 def plan_identity(trt: Any, model: bytes, form: str, gpu: Gpu) -> dict[str, str]:
-    """Return everything that a plan depends on, in words."""
+    """Return everything that a plan depends on, as text."""
     return {
         "tensorrt": f"{trt.__name__} {trt.__version__}",
         "gpu": gpu.name,
@@ -98,16 +98,14 @@ def plan_identity(trt: Any, model: bytes, form: str, gpu: Gpu) -> dict[str, str]
 
 
 class TensorRTEngine(Engine):
-    """A plan on the GPU: fixed buffers, one stream, and a recorded CUDA graph where cuda-bindings is installed.
+    """Run a plan with fixed buffers, one stream and, where cuda-bindings is installed, a recorded CUDA graph.
 
     Parameters
     ----------
     plan : bytes
-        From `ready_plan`: never bytes of unknown origin, which would be as good as running a program.
+        From `ready_plan`. Plans can run any code: never load one of unknown origin.
     precision : str
         What the engine reports as its precision.
-    zero_copy : bool, optional
-        See `CudaSession`; only where it is asked for.
 
     Raises
     ------
@@ -117,15 +115,15 @@ class TensorRTEngine(Engine):
 
     name = NAME
 
-    def __init__(self, plan: bytes, *, precision: str = "int8", zero_copy: bool = False) -> None:
+    def __init__(self, plan: bytes, *, precision: str = "int8") -> None:
         self.precision = precision
         problem = gpu_problem()
         if problem:
             raise EngineUnavailable(f"{NAME}: {problem}")
         trt = import_tensorrt()
-        self._session = CudaSession({INPUT_NAME: INPUT_SHAPE}, {OUTPUT_NAME: OUTPUT_SHAPE}, zero_copy=zero_copy)
+        self._session = CudaSession({INPUT_NAME: INPUT_SHAPE}, {OUTPUT_NAME: OUTPUT_SHAPE})
         self._parts: list[Any] = []
-        # whatever happens first, close, garbage collection or the end of the process, does it, once
+        # runs once: at close, garbage collection or the end of the process
         self._finalizer = weakref.finalize(self, _shut_down, self._session, self._parts)
         try:
             with self._session.current():
@@ -136,7 +134,7 @@ class TensorRTEngine(Engine):
             raise
 
     def _load(self, trt: Any, plan: bytes) -> None:
-        # no names of their own: a traceback would keep the objects alive after their context
+        # local names would keep the objects alive in a traceback, after their context
         parts = self._parts
         parts.append(make_logger(trt))
         parts.append(trt.Runtime(parts[-1]))
@@ -156,7 +154,7 @@ class TensorRTEngine(Engine):
         return bool(self._parts[-1].execute_async_v3(stream))
 
     def _start(self) -> None:
-        # work must have run once before it can be recorded
+        # the network must have run once before it can be recorded
         self._session.run(self._enqueue)
         self.graph = self._session.record(self._enqueue)
 
@@ -168,7 +166,7 @@ class TensorRTEngine(Engine):
             return curves
 
     def close(self) -> None:
-        """Give back the plan, its buffers and the context."""
+        """Release the plan, its buffers and the context."""
         self._finalizer()
 
 

@@ -1,8 +1,8 @@
-"""From the processor's INT8 graph to TensorRT's: the same weights and ranges, symmetric, with explicit Q/DQ.
+"""Derive TensorRT's INT8 graph, symmetric with explicit Q/DQ, from the processor's.
 
-TensorRT takes signed activations around zero, wants no quantised biases, and fuses a residual sum into its
-convolution where only the shortcut is quantised. ONNX Runtime on a processor is fast with unsigned activations that
-have absorbed their ReLU. A bundle holds the second form alone; the first follows from it.
+TensorRT needs signed activations around zero and float biases, and fuses a residual sum into its convolution where
+only the shortcut is quantised. ONNX Runtime on a processor is fast with unsigned activations that include their
+ReLU. A bundle holds that graph only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge_spine.errors import BundleError, EngineUnavailable
 
 _STEPS = 127
-# what TensorRT computes in INT8 here; a pair in front of anything else would cost accuracy for nothing
+# operators that TensorRT computes in INT8 here; quantising for others would only cost accuracy
 _INTEGER_OPERATORS = frozenset({"Conv", "MaxPool"})
 
 
@@ -27,9 +27,9 @@ def symmetric_graph(model: bytes, exact: Collection[str] = ()) -> bytes:
     Parameters
     ----------
     model : bytes
-        The verified ONNX file of a bundle: uint8 activations, int8 weights per output channel, int32 biases.
+        Checked content of a bundle's ONNX file: uint8 activations, int8 weights per output channel, int32 biases.
     exact : collection of str
-        Names of convolutions and residual sums that read what is not quantised, `quantised_readers` being the choice.
+        Names of convolutions and residual sums, of those from `quantised_readers`, that read float activations.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def quantised_readers(symmetric: bytes) -> list[str]:
 
 
 def parsed_graph(model: bytes) -> tuple[Any, Any]:
-    """Import `onnx` and parse a verified file; returns the module and the model.
+    """Import `onnx` and parse a checked file; return the module and the model.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def parsed_graph(model: bytes) -> tuple[Any, Any]:
 
 
 class _Rewriter:
-    """Rewrites one graph in place."""
+    """Rewrite one graph in place."""
 
     def __init__(self, graph: Any, onnx: Any, exact: Collection[str]) -> None:
         self.graph, self.onnx, self.exact = graph, onnx, exact
@@ -117,11 +117,11 @@ class _Rewriter:
         kept = [tensor for name, tensor in self.constants.items() if name in used]
         del self.graph.initializer[:]
         self.graph.initializer.extend(kept)
-        # shapes of tensors that are gone would only mislead a parser
+        # the stored shapes belong to tensors that have been removed
         del self.graph.value_info[:]
 
     def _quantised(self, node: Any, renamed: dict[str, str]) -> list[Any]:
-        """Replace an activation's pair; `renamed` tells what its readers read from now on."""
+        """Replace the Q/DQ pair of an activation; `renamed` gets the new name of its output."""
         (restored,) = self.consumers[node.output[0]]
         answer = restored.output[0]
         scale, point = (self._value(name) for name in node.input[1:3])
@@ -145,7 +145,7 @@ class _Rewriter:
         return made
 
     def _readers(self, node: Any, answer: str) -> tuple[list[Any], list[Any]]:
-        """Split the readers of an activation into those that take it as it is and those that take it quantised."""
+        """Return the readers of an activation that take it in float, and those that take it quantised."""
         direct: list[Any] = []
         through: list[Any] = []
         for reader in self.consumers[answer]:
@@ -154,7 +154,7 @@ class _Rewriter:
         return direct, through
 
     def _shortcut(self, total: Any, answer: str) -> bool:
-        """Tell whether `answer` is the shortcut of a residual sum: what the block's input reaches in fewer steps."""
+        """Return whether `answer` is the shortcut of a residual sum: the term behind fewer convolutions."""
         other = next((name for name in total.input if name != answer), None)
         return other is not None and self._depth(answer) < self._depth(other)
 
@@ -170,7 +170,7 @@ class _Rewriter:
         return depth
 
     def _constant(self, node: Any, renamed: dict[str, str]) -> list[Any]:
-        """Keep int8 weights of integer convolutions; turn other constants into the float32 numbers they stand for."""
+        """Keep int8 weights of integer convolutions; convert other constants to float32."""
         values, scale = (self._value(name).astype(np.float64) for name in node.input[:2])
         if values.ndim == 4 and self.consumers[node.output[0]][0].name not in self.exact:
             return [node]

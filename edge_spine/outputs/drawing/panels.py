@@ -16,7 +16,7 @@ from edge_spine.outputs.drawing.shading import largest_curve_tint, shade, span_a
 from edge_spine.outputs.drawing.table import Table
 from edge_spine.outputs.drawing.text import text_box, text_mask
 from edge_spine.outputs.wording import COBB, REMARK, headline, sections, verdict
-from edge_spine.preprocessing.body import Body, find_body
+from edge_spine.preprocessing.body import Body
 from edge_spine.preprocessing.crop import resample
 
 if TYPE_CHECKING:
@@ -34,15 +34,6 @@ def draw_panels(canvas: Canvas, cards: Sequence[Box], result: SpineResult) -> No
     sagittal_panel(canvas, cards[2], result, view)
     surface_panel(canvas, cards[3], result, view)
     numbers_panel(canvas, cards[4], result)
-
-
-def body_of(result: SpineResult) -> Body:
-    """Return the body in the scan, found once for each result."""
-    return result.derived(_find_body)
-
-
-def _find_body(result: SpineResult) -> Body:
-    return find_body(result.scan.pixels, result.scan.source)
 
 
 def picture_box(card: Box) -> Box:
@@ -170,7 +161,7 @@ def scan_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Millimetr
     title(canvas, card, "Scan")
     box = picture_box(card)
     box = Box(box.x, box.y, box.width, box.height + CAPTION_HEIGHT - PAD)
-    body = body_of(result)
+    body = result.prepared.body
     view = scan_view(box, body, result)
     low = float(body.pixels.min())
     canvas.paste(box, picture(view, body.pixels, result.scan.pixel_spacing_mm, low, body.bright))
@@ -204,7 +195,7 @@ def curve_lines(
 def coronal_panel(canvas: Canvas, card: Box, result: SpineResult, view: MillimetreView) -> None:
     """Draw the spine in the scan, with curves, bands and the end lines of the Cobb angles."""
     title(canvas, card, "Coronal", "seen in the scan")
-    curves, pixels = result.curves, body_of(result).pixels
+    curves, pixels = result.curves, result.prepared.body.pixels
     row_mm, column_mm = result.scan.pixel_spacing_mm
     rows = np.clip(np.rint(-curves.z / row_mm).astype(int), 0, pixels.shape[0] - 1)
     columns = np.clip(np.rint(curves.coronal / column_mm).astype(int), 0, pixels.shape[1] - 1)

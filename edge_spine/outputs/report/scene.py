@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_spine.outputs.drawing import panels
 from edge_spine.outputs.drawing.canvas import Image
 from edge_spine.outputs.drawing.end_lines import EndLine, drawn_curves, drawn_end_lines
 from edge_spine.outputs.drawing.shading import largest_curve_tint
@@ -57,7 +56,7 @@ def scene(result: SpineResult) -> dict[str, Any]:
 
 def plane_picture(result: SpineResult) -> Image:
     """Return the whole scan in grey, reduced where it is too large for a texture."""
-    body = panels.body_of(result)
+    body = result.prepared.body
     low = float(body.pixels.min())
     shown = np.clip((body.pixels - low) / max(body.bright - low, 1e-6), 0, 1)
     scale = MAX_TEXTURE / max(shown.shape)

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from edge_spine.errors import UsageError
+from edge_spine.files import beside
 from export.training.alignment.pairs import SPLITS, PairFiles, align_pair, read_list, split_of
 from export.training.alignment.volume import PairSkipped
 from export.training.dataset import Sample, load_shards, shard_path, write_shard
@@ -84,9 +85,8 @@ def align_all(pairs: list[PairFiles], out: Path, spacing: _Spacing = None, worke
         print(_line(record), flush=True)
     shards.close()
     counts = Counter(record["code"] or record["split"] for record in records.values())
-    beside = report.with_name("report.part")
-    beside.write_text(json.dumps({"counts": counts, "pairs": list(records.values())}, indent=1), encoding="utf-8")
-    beside.replace(report)
+    with beside(report) as partial:
+        partial.write_text(json.dumps({"counts": counts, "pairs": list(records.values())}, indent=1), encoding="utf-8")
     return [records[pair.id] for pair in pairs if pair.id in records]
 
 

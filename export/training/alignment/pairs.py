@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.errors import Refusal, UsageError
+from edge_spine.errors import Refusal, UsageError, named_refusals
 from edge_spine.network import CANONICAL_ROWS
 from edge_spine.preprocessing.body import Body, find_body
 from edge_spine.preprocessing.intensity import normalise
@@ -143,8 +143,9 @@ def _placed(placement: Placement) -> dict[str, Any]:
 def _read_scan(files: PairFiles, pixel_spacing: tuple[float, float] | None) -> tuple[Scan, Body]:
     try:
         # Messages contain the id instead of the file.
-        scan = scan_from_bytes(files.dxa.read_bytes(), "the scan", pixel_spacing=pixel_spacing)
-        body = find_body(scan.pixels, "the scan")
+        with named_refusals("the scan"):
+            scan = scan_from_bytes(files.dxa.read_bytes(), "the scan", pixel_spacing=pixel_spacing)
+            body = find_body(scan.pixels)
     except OSError as error:
         raise PairSkipped("unreadable", f"the scan cannot be read ({type(error).__name__})") from None
     except Refusal as refusal:

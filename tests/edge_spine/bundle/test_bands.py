@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edge_spine.bundle import load_bundle
-from edge_spine.bundle.bands import PopulationRange, parsed_population
+from edge_spine.bundle.bands import PopulationRange
+from edge_spine.bundle.blocks import parsed_population
 from edge_spine.bundle.load import manifest_bytes
 from edge_spine.errors import BundleError
 from edge_spine.outputs import preview_png
@@ -89,7 +90,7 @@ def test_the_packaged_bundle_carries_one() -> None:
         ({**ANGLES, "kyphosis_deg": [10, 50, 60]}, "'kyphosis_deg' must be two angles"),
         ({**ANGLES, "lordosis_deg": [10, "50"]}, "'lordosis_deg' must be two angles"),
         ({**ANGLES, "lordosis_deg": [True, 50]}, "'lordosis_deg' must be two angles"),
-        ({**ANGLES, "kyphosis_deg": [50, 10]}, "'kyphosis_deg' must begin with the lower"),
+        ({**ANGLES, "kyphosis_deg": [50, 10]}, "'kyphosis_deg' must be two angles"),
         ({**ANGLES, "angles_of": "guesses"}, "'angles_of' must be"),
         ({"share": 0.5}, "'share' must be"),
         ({"unit": "mm"}, "'unit' must be"),

@@ -264,7 +264,7 @@ def stored_as(path: Path, orientation: tuple[str, str]) -> bytes:
     """Return a scan as a scanner that stores its images differently would."""
     dataset = pydicom.dcmread(path)
     upright = dataset.pixel_array
-    turn = turn_from_patient_orientation("", orientation)
+    turn = turn_from_patient_orientation(orientation)
     pixels = upright[::-1] if turn.flip_rows else upright
     pixels = pixels[:, ::-1] if turn.flip_columns else pixels
     pixels = np.ascontiguousarray(pixels.T if turn.transpose else pixels)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_spine.network import CROP_SIZE
-from edge_spine.preprocessing.crop import as_tensor, crop_origin, resample
+from edge_spine.preprocessing.crop import CropPlacement, as_tensor, resample
 
 
 @pytest.mark.parametrize("spacing", [(2.4, 2.4), (1.0, 2.0), (0.5, 0.5), (6.0, 2.0)])
@@ -15,8 +15,8 @@ def test_resampling_keeps_places_in_millimetres(spacing: tuple[float, float]) ->
     rows, columns = int(1200 / spacing[0]), int(600 / spacing[1])
     y, x = np.mgrid[:rows, :columns]
     blob = np.exp(-(((y * spacing[0] - 640) ** 2 + (x * spacing[1] - 290) ** 2) / (2 * 18.0**2)))
-    origin = crop_origin((600 / spacing[0], 300 / spacing[1]), 2.2, spacing)
-    crop = resample(blob.astype(np.float32), spacing, 2.2, origin, CROP_SIZE)
+    place = CropPlacement.centred((600 / spacing[0], 300 / spacing[1]), 2.2, spacing)
+    crop = resample(blob.astype(np.float32), spacing, 2.2, place.crop_origin_px, CROP_SIZE)
     rows_px, columns_px = np.mgrid[:CROP_SIZE, :CROP_SIZE]
     weight = crop / crop.sum()
     found = float((weight * rows_px).sum()), float((weight * columns_px).sum())
@@ -30,3 +30,11 @@ def test_tensor_has_three_equal_channels() -> None:
     assert tensor.shape == (1, 3, 224, 224) and tensor.dtype == np.float32
     for channel in range(3):
         np.testing.assert_array_equal(tensor[0, channel], crop)
+
+
+def test_columns_and_rows_are_places_in_millimetres_and_back() -> None:
+    place = CropPlacement(2.2, (10.0, 5.0), (3.0, 4.0))
+    assert place.corner_mm == (30.0, 20.0)
+    np.testing.assert_allclose(place.z_mm(np.array([0.0, 10.0])), [-30, -52])
+    np.testing.assert_allclose(place.x_mm(np.array([0.0, 10.0])), [20, 42])
+    np.testing.assert_allclose(place.columns_px(np.array([20.0, 42.0])), [0, 10])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_spine.preprocessing import intensity as grey_levels
-from edge_spine.preprocessing.intensity import level_counts, mapped, percentiles_of_counts, whole_levels
+from edge_spine.preprocessing.intensity import mapped, percentiles_of_counts, value_counts, whole_greys
 
 
 def _image(kind: str) -> np.ndarray:
@@ -18,15 +18,15 @@ def _image(kind: str) -> np.ndarray:
 
 
 def _levels(image: np.ndarray) -> np.ndarray | None:
-    return whole_levels(image, float(image.min()), float(image.max()))
+    return whole_greys(image, float(image.min()), float(image.max()))
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("8 bit", np.uint8), ("16 bit", np.uint16)])
 def test_whole_numbers_are_levels(kind: str, dtype: type) -> None:
     image = _image(kind)
-    levels = _levels(image)
-    assert levels is not None and levels.dtype == dtype
-    np.testing.assert_array_equal(levels, image)
+    greys = _levels(image)
+    assert greys is not None and greys.dtype == dtype
+    np.testing.assert_array_equal(greys, image)
 
 
 def test_other_numbers_are_no_levels() -> None:
@@ -38,30 +38,30 @@ def test_other_numbers_are_no_levels() -> None:
     assert _levels(_image("neither")) is None
     assert _levels(whole - 1) is None
     assert _levels(whole + 65_500) is None
-    assert whole_levels(whole, float("nan"), 3.0) is None
+    assert whole_greys(whole, float("nan"), 3.0) is None
 
 
 @pytest.mark.parametrize("kind", ["8 bit", "16 bit"])
 def test_percentiles_are_those_of_numpy(kind: str) -> None:
     image = _image(kind)
-    levels, shares = _levels(image), [0, 0.1, 9.5, 50, 99.5, 99.9, 100]
-    assert levels is not None
+    greys, shares = _levels(image), [0, 0.1, 9.5, 50, 99.5, 99.9, 100]
+    assert greys is not None
     mask = image > np.median(image)
     for chosen, values in ((None, image.ravel()), (mask, image[mask])):
-        found = percentiles_of_counts(level_counts(levels, chosen), shares)
+        found = percentiles_of_counts(value_counts(greys, chosen), shares)
         assert found == np.percentile(values.astype(np.float64), shares).tolist()
-    assert percentiles_of_counts(level_counts(levels[:1, :1]), [9.5, 100]) == [image[0, 0]] * 2
+    assert percentiles_of_counts(value_counts(greys[:1, :1]), [9.5, 100]) == [image[0, 0]] * 2
 
 
 def test_every_other_pixel_and_large_images_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     image = _image("8 bit")
-    levels = _levels(image)
-    assert levels is not None
-    expected = np.bincount(levels[::2, ::2].ravel(), minlength=256)
-    np.testing.assert_array_equal(level_counts(levels[::2, ::2]), expected)
+    greys = _levels(image)
+    assert greys is not None
+    expected = np.bincount(greys[::2, ::2].ravel(), minlength=256)
+    np.testing.assert_array_equal(value_counts(greys[::2, ::2]), expected)
     monkeypatch.setattr(grey_levels, "_COUNTED_AT_ONCE", 1000)
-    np.testing.assert_array_equal(level_counts(levels[::2, ::2]), expected)
-    assert level_counts(levels, image > 400).sum() == 0
+    np.testing.assert_array_equal(value_counts(greys[::2, ::2]), expected)
+    assert value_counts(greys, image > 400).sum() == 0
 
 
 @pytest.mark.parametrize("kind", ["8 bit", "16 bit", "neither"])

@@ -100,7 +100,7 @@ def test_landmarks_that_no_adult_has_are_refused(case: dict[str, object], code: 
     with pytest.raises(Refusal) as refusal:
         prepare(_figure(), _Pointing(**{**plain, **case}))  # type: ignore[arg-type]
     assert refusal.value.code == code
-    assert word in str(refusal.value) and "boxes.png" in str(refusal.value)
+    assert word in str(refusal.value)
 
 
 def test_a_scan_that_begins_below_the_neck_is_refused(localiser: Localiser) -> None:
@@ -119,7 +119,7 @@ def test_two_people_are_refused(apart: int, localiser: Localiser) -> None:
     pair = np.hstack([one[:, ::-1], gap, one, gap, one])
     with pytest.raises(Refusal) as refusal:
         prepare(Scan(pair, scan.pixel_spacing_mm, "pair.png", None), localiser)
-    assert refusal.value.code == "not-whole-body" and "pair.png" in str(refusal.value)
+    assert refusal.value.code == "not-whole-body"
 
 
 def _moved(scan: Scan, matrix: np.ndarray) -> Scan:

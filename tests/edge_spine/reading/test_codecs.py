@@ -201,14 +201,14 @@ def test_our_own_results_are_no_scans(make_dicom: MakeDicom, keyword: str) -> No
 
 def test_the_header_alone_is_judged_without_its_pixels(make_dicom: MakeDicom) -> None:
     whole = make_dicom()
-    check_header(whole[: len(whole) // 2], "file.dcm")
+    check_header(whole[: len(whole) // 2])
     for content, code in (
         (b"", "unreadable"),
         (whole[:200], "unsupported-syntax"),
         (make_dicom(Modality="US"), "not-dxa"),
     ):
         with pytest.raises(Refusal) as caught:
-            check_header(content, "file.dcm")
+            check_header(content)
         assert caught.value.code == code
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -72,13 +71,6 @@ def test_a_file_name_cannot_break_the_line(make_dicom: MakeDicom, tmp_path: Path
     assert caught.value.message.startswith("a?b?[31m.dcm: ")
     path.write_bytes(make_dicom())
     assert read_scan(path).source == "a?b?[31m.dcm"
-
-
-def test_a_refusal_survives_pickling() -> None:
-    copy = pickle.loads(pickle.dumps(Refusal("no-spine", "a.dcm: no spine")))
-    assert (copy.code, str(copy)) == ("no-spine", "a.dcm: no spine")
-    with pytest.raises(ValueError, match="unknown refusal code"):
-        Refusal("no-such-code", "x")
 
 
 def test_importing_the_reader_loads_no_heavy_module() -> None:

@@ -27,6 +27,7 @@ from export.training.evaluate import (
 )
 from export.training.phantoms.phantom import Phantom, make_phantom, make_subject
 from export.training.phantoms.scanner import IDXA
+from tests.edge_spine.fake_result import no_body
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_what_comes_into_view_is_the_scanners_background() -> None:
 
 
 def test_crop_error_is_counted_in_true_crop_pixels() -> None:
-    prepared = Prepared(np.zeros((1, 3, 224, 224), np.float32), 2.2, (100.0, 50.0), (2.4, 2.4), (), 1.0)
+    prepared = Prepared(2.2, (100.0, 50.0), (2.4, 2.4), np.zeros((1, 3, 224, 224), np.float32), (), 1.0, no_body())
     assert crop_error_px(prepared, (100.0, 50.0), 2.2) == 0
     assert crop_error_px(prepared, (100.0 - 4.4 / 2.4, 50.0 + 2.2 / 2.4), 2.2) == pytest.approx(2)
 

@@ -8,8 +8,9 @@ import pytest
 pytest.importorskip("torch", reason="install edge-spine[export]")
 
 from edge_spine.bundle import load_bundle
+from edge_spine.bundle.blocks import block_problem, parsed_refinement
 from edge_spine.preprocessing.crop import as_tensor
-from edge_spine.refine import HALF_WAVES, PARTS, TAPS, errors_px, parsed_refinement, refined, refinement_problem
+from edge_spine.refine import HALF_WAVES, PARTS, TAPS, errors_px, refined
 from export.training.phantoms.phantom import make_phantom
 from export.training.refinement import Case, block_of, cases_of, fit_filters, fit_shares, main
 from tests.edge_spine.fake_bundle import fake_bundle
@@ -31,7 +32,7 @@ def test_filters_fitted_on_columns_find_another_column() -> None:
     filters = fit_filters(columns(12))
     assert (len(filters), {len(values) for values in filters}) == (PARTS, {TAPS})
     fitted = block_of(filters, 300.0, 0.3, [1.0] * HALF_WAVES, 0.0, [0.0] * PARTS)
-    assert refinement_problem(fitted) is None
+    assert block_problem("refine", fitted) is None
     moved = refined(
         as_tensor(column_image(112 + FIVE_HALF_WAVES)), output_at(STRAIGHT), parsed_refinement(fitted)
     ).reshape(209, 6)[:, 1]

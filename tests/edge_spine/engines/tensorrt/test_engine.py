@@ -207,15 +207,6 @@ def test_any_thread_may_infer_and_close(cuda: FakeCuda) -> None:
     assert problems == [] and cuda.said[-1] == "detach"
 
 
-def test_shared_memory_is_not_copied(cuda: FakeCuda) -> None:
-    with tensorrt.TensorRTEngine(b"FAKE plan", zero_copy=True) as engine:
-        assert "address image 55" in cuda.said
-        cuda.said.clear()
-        engine.infer(IMAGE)
-        assert cuda.said == ["enqueue on 7", "synchronize"]
-    assert "free" not in cuda.said and cuda.said[-1] == "detach"
-
-
 @pytest.mark.parametrize("how", ["loads", "starts"])
 def test_a_plan_that_fails_leaves_nothing_behind(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: fake_tensorrt(cuda, **{how: False}))

@@ -40,7 +40,7 @@ def test_the_spine_is_where_the_truth_says(phantoms: list[Phantom]) -> None:
 
 def test_measured_extent_is_the_persons(phantoms: list[Phantom]) -> None:
     for phantom in phantoms:
-        body = find_body(phantom.bone.astype(np.float32), "phantom")
+        body = find_body(phantom.bone.astype(np.float32))
         extent = (body.toe - body.crown) * phantom.framing.pixel_mm[0]
         assert extent == pytest.approx(phantom.person.extent_mm, rel=0.012)
 
@@ -63,9 +63,7 @@ def test_grey_levels_are_the_scanners(phantoms: list[Phantom]) -> None:
 
 def test_bone_and_soft_tissue_images_are_told_apart(phantoms: list[Phantom]) -> None:
     for phantom in phantoms:
-        ratios = [
-            skull_to_abdomen(find_body(image.astype(np.float32), "phantom")) for image in (phantom.bone, phantom.tissue)
-        ]
+        ratios = [skull_to_abdomen(find_body(image.astype(np.float32))) for image in (phantom.bone, phantom.tissue)]
         assert ratios[0] > 1.5 and ratios[1] < 1.2
 
 

@@ -42,7 +42,7 @@ def test_drawn_scanners_cover_what_is_out_there() -> None:
 def test_every_display_shows_the_spine_and_the_persons_extent(scanner: Scanner) -> None:
     phantom = make_phantom(77, scanner=scanner)
     assert phantom.bone.shape == scanner.shape and phantom.bone.max() <= 2**scanner.bits - 1
-    body = find_body(phantom.bone.astype(np.float32), "phantom")
+    body = find_body(phantom.bone.astype(np.float32))
     assert ("inverted" in body.flags) == scanner.inverted
     extent = (body.toe - body.crown) * scanner.pixel_mm[0]
     assert extent == pytest.approx(phantom.person.extent_mm, rel=0.015)
@@ -56,7 +56,7 @@ def test_every_display_shows_the_spine_and_the_persons_extent(scanner: Scanner) 
 
 def test_cut_feet_leave_the_field_and_moving_shifts_rows() -> None:
     cut = make_phantom(78, scanner=replace(IDXA, cut_feet=0.1))
-    assert "feet-outside" in find_body(cut.bone.astype(np.float32), "phantom").flags
+    assert "feet-outside" in find_body(cut.bone.astype(np.float32)).flags
     still, moved = (make_phantom(79, scanner=replace(IDXA, moved=count)) for count in (0, 3))
     differing = (still.bone != moved.bone).mean(axis=1) > 0.05
     assert 0 < differing.sum() < 0.6 * len(differing)

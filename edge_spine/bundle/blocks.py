@@ -1,0 +1,133 @@
+"""Check and parse the optional blocks of a manifest: bands, population, second opinion and refinement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edge_spine import refine, second_opinion
+from edge_spine.bundle import bands
+from edge_spine.bundle.bands import ANGLES, VIEWS, BandCalibration, Limits, PopulationRange
+from edge_spine.bundle.rules import (
+    TEXT,
+    Rule,
+    Rules,
+    between,
+    count,
+    exactly,
+    is_number,
+    several,
+    versioned_problem,
+    within,
+)
+from edge_spine.network import CROP_SIZE, ROWS
+from edge_spine.refine import Refinement
+from edge_spine.second_opinion import SecondOpinion
+
+_SEVERITY = between(0, 1e6)
+_ANGLE = between(-180, 180)
+
+_BANDS: Rules = {
+    "nominal": exactly(bands.NOMINAL),
+    "unit": exactly(bands.UNIT),
+    **dict.fromkeys(VIEWS, several(ROWS, between(0, CROP_SIZE))),
+    "severity_deg": Rule(
+        lambda value: (
+            isinstance(value, dict) and set(value) == set(VIEWS) and all(map(_SEVERITY.holds, value.values()))
+        ),
+        "an object with positive numbers for coronal and sagittal",
+    ),
+    "count": count("phantoms"),
+    **dict.fromkeys(("calibrated_on", "method", "weights_sha256", "localiser_sha256"), TEXT),
+}
+_POPULATION: Rules = {
+    "share": exactly(bands.SHARE),
+    "unit": exactly(bands.UNIT),
+    **dict.fromkeys(("low", "high"), several(ROWS, between(-CROP_SIZE, CROP_SIZE))),
+    "count": count("subjects"),
+    "described": TEXT,
+}
+_LIMITS = Rule(
+    lambda value: several(2, _ANGLE).holds(value) and value[0] < value[1],
+    "two angles between -180 and 180, the lower one first",
+)
+_SECOND_OPINION: Rules = {
+    "kind": exactly(second_opinion.KIND),
+    "limit_mm": Rule(lambda value: is_number(value) and 0 < value <= 100, "a number above 0 and up to 100"),
+    "false_alarm_rate": within(0, 1),
+    "widening": within(1, 10),
+}
+_REFINEMENT: Rules = {
+    "filters": Rule(
+        several(refine.PARTS, several(refine.TAPS, within(-100, 100))).holds,
+        f"{refine.PARTS} lists of {refine.TAPS} numbers from -100 to 100",
+    ),
+    "smoothness": within(0, 1e9),
+    "outlier": within(0.01, 100),
+    "shares": several(refine.HALF_WAVES, within(0, 1)),
+    "width_share": within(0, 1),
+    "width_offsets": several(refine.PARTS, within(-1, 1)),
+}
+
+
+_GAIN = between(-10, 1)._replace(optional=True)
+_ANGLES = {**dict.fromkeys(ANGLES, _LIMITS), "angles_of": exactly(*bands.ANGLES_OF)}
+
+# the rules of each block by the schemas that are accepted
+BLOCKS: Mapping[str, Mapping[str, Rules]] = {
+    "bands": {bands.SCHEMA: {**_BANDS, "sagittal_gain": _GAIN}, bands.OLD_SCHEMA: _BANDS},
+    "population": {bands.POPULATION_SCHEMA: {**_POPULATION, **_ANGLES}, bands.OLD_POPULATION_SCHEMA: _POPULATION},
+    "second_opinion": {second_opinion.SCHEMA: _SECOND_OPINION},
+    "refine": {refine.SCHEMA: _REFINEMENT},
+}
+
+
+def block_problem(key: str, block: object) -> str | None:
+    """Return what is wrong with the block of a manifest that has this key, or None."""
+    problem = versioned_problem(block, BLOCKS[key])
+    if problem is None and key == "population" and isinstance(block, dict):
+        ordered = all(low < high for low, high in zip(block["low"], block["high"], strict=True))
+        problem = None if ordered else "'low' must be below 'high' in every row"
+    return problem
+
+
+def parsed_bands(block: Mapping[str, Any]) -> BandCalibration:
+    """Return checked bands as arrays."""
+    return BandCalibration(
+        coronal=np.array(block["coronal"], dtype=np.float64),
+        sagittal=np.array(block["sagittal"], dtype=np.float64),
+        coronal_severity_deg=float(block["severity_deg"]["coronal"]),
+        sagittal_severity_deg=float(block["severity_deg"]["sagittal"]),
+        sagittal_gain=float(block["sagittal_gain"]) if "sagittal_gain" in block else None,
+    )
+
+
+def parsed_population(block: Mapping[str, Any]) -> PopulationRange:
+    """Return a checked population as arrays, crop pixels."""
+    low, high = (np.array(block[side], dtype=np.float64) for side in ("low", "high"))
+    kyphosis, lordosis = (_limits(block[name]) if name in block else None for name in ANGLES)
+    return PopulationRange(low, high, kyphosis, lordosis)
+
+
+def parsed_second_opinion(block: Mapping[str, Any]) -> SecondOpinion:
+    """Return a checked second opinion as numbers."""
+    return SecondOpinion(*(float(block[key]) for key in ("limit_mm", "false_alarm_rate", "widening")))
+
+
+def parsed_refinement(block: Mapping[str, Any]) -> Refinement:
+    """Return a checked refinement as numbers."""
+    return Refinement(
+        filters=tuple(tuple(map(float, values)) for values in block["filters"]),
+        smoothness=float(block["smoothness"]),
+        outlier=float(block["outlier"]),
+        shares=tuple(map(float, block["shares"])),
+        width_share=float(block["width_share"]),
+        width_offsets=tuple(map(float, block["width_offsets"])),
+    )
+
+
+def _limits(values: list[float]) -> Limits:
+    low, high = values
+    return float(low), float(high)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from edge_spine.files import append_durably, beside, write_durably, write_files
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_file_appears_at_the_end_in_place_of_the_old_one(tmp_path: Path) -> None:
+    place = tmp_path / "a.txt"
+    place.write_text("old")
+    with beside(place) as partial:
+        partial.write_text("new")
+        assert place.read_text() == "old" and partial.parent == tmp_path and partial.name.startswith(".a.txt.")
+    assert place.read_text() == "new" and names(tmp_path) == {"a.txt"}
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "nothing"])
+def test_nothing_is_left_after_an_error(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(KeyboardInterrupt), beside(tmp_path / "a") as partial:
+        if kind == "file":
+            partial.write_text("half")
+        elif kind == "folder":
+            partial.mkdir()
+            (partial / "b").write_text("half")
+        raise KeyboardInterrupt
+    assert names(tmp_path) == {"a"} and (tmp_path / "a").read_text() == "old"
+
+
+def test_a_folder_appears_at_the_end(tmp_path: Path) -> None:
+    with beside(tmp_path / "a", durable=True) as partial:
+        partial.mkdir()
+        (partial / "b").write_text("b")
+    assert names(tmp_path) == {"a"} and names(tmp_path / "a") == {"b"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
+def test_durable_files_are_private(tmp_path: Path) -> None:
+    write_durably(tmp_path / "a", b"1")
+    append_durably(tmp_path / "b", "2")
+    append_durably(tmp_path / "b", "3")
+    assert (tmp_path / "a").read_bytes() == b"1" and (tmp_path / "b").read_bytes() == b"2\n3\n"
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"} == {0o600}
+
+
+def test_files_are_renamed_in_their_order_after_all_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, int]] = []
+    replace = Path.replace
+
+    def noted(path: Path, target: Path) -> Path:
+        seen.append((target.name, len(list(tmp_path.glob(".*.partial")))))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    assert write_files(tmp_path, {"b": b"1", "a": b"2"}) == [tmp_path / "b", tmp_path / "a"]
+    assert seen == [("b", 2), ("a", 1)]
+
+
+def test_a_folder_that_was_made_goes_again_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError):
+        write_files(tmp_path / "new", {"a": b"1", "no/such": b"2"})
+    assert names(tmp_path) == set()
