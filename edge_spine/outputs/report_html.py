@@ -15,9 +15,10 @@ from edge_spine.outputs import preview_png
 from edge_spine.outputs.drawing import palette, panels
 from edge_spine.outputs.drawing.canvas import Box
 from edge_spine.outputs.drawing.end_lines import DRAWN_FROM_DEG
+from edge_spine.outputs.drawing.palette import PALETTE, PAPER
 from edge_spine.outputs.report.scene import plane_picture, scene
 from edge_spine.outputs.report.svg import SvgCanvas, data_uri
-from edge_spine.outputs.report.vector import PALETTE, PAPER, hexadecimal
+from edge_spine.outputs.report.vector import hexadecimal
 from edge_spine.outputs.wording import REMARK, SUBTITLE, TITLE, headline, origin, sections, verdict
 from edge_spine.result import NOTICE
 

@@ -125,7 +125,7 @@ class Canvas(Protocol):
         text : str
             Shortened in its middle where it is wider than `max_width`.
         x, baseline : int
-            Where it starts, is centred or ends (see `align`), and the row it stands on.
+            Where it starts, is centred or ends (see `align`), and the row of its baseline.
         size : int
             Font size in pixels.
         colour : Colour

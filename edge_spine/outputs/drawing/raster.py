@@ -45,11 +45,9 @@ class RasterCanvas:
         return copied
 
     def fill(self, box: Box, colour: Colour) -> None:
-        """Fill a rectangle."""
         cv2.rectangle(self.image, (box.x, box.y), (box.right - 1, box.bottom - 1), colour[::-1], -1)
 
     def card(self, box: Box, fill: Colour, radius: int = 10) -> None:
-        """Draw a filled rectangle with round corners."""
         x, y, right, bottom = box.x, box.y, box.right - 1, box.bottom - 1
         cv2.rectangle(self.image, (x + radius, y), (right - radius, bottom), fill[::-1], -1)
         cv2.rectangle(self.image, (x, y + radius), (right, bottom - radius), fill[::-1], -1)
@@ -62,21 +60,17 @@ class RasterCanvas:
             cv2.circle(self.image, centre, radius, fill[::-1], -1, cv2.LINE_AA)
 
     def rule(self, x: int, y: int, width: int, colour: Colour) -> None:
-        """Draw a horizontal line of one pixel."""
         self.image[y, x : x + width] = colour[::-1]
 
     def paste(self, box: Box, picture: Image) -> None:
-        """Draw a grey (H, W) or BGR (H, W, 3) picture of the size of a box."""
         self._part(box)[:] = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) if picture.ndim == 2 else picture
 
     def hairlines(self, paths: Sequence[NDArray[np.float64]], colour: Colour, clip: Box | None = None) -> None:
-        """Draw open lines of one pixel through points (N, 2), clipped to a box."""
         box = clip or self.box
         fixed = [_fixed_point(path, box) for path in paths]
         cv2.polylines(self._part(box), fixed, False, colour[::-1], 1, cv2.LINE_AA, _SHIFT)
 
     def stroke(self, path: NDArray[np.float64], colour: Colour, width: float, clip: Box) -> None:
-        """Draw an open line of any width through points (N, 2), clipped to a box."""
         # As one filled outline: OpenCV's thick lines have a bulge at every point of a fine curve.
         along = np.gradient(path, axis=0)
         across = np.column_stack([-along[:, 1], along[:, 0]]) / np.hypot(*along.T)[:, np.newaxis]
@@ -85,14 +79,12 @@ class RasterCanvas:
         cv2.fillPoly(self._part(clip), [fixed], colour[::-1], cv2.LINE_AA, _SHIFT)
 
     def area(self, outline: NDArray[np.float64], colour: Colour, opacity: float, clip: Box) -> None:
-        """Fill an outline (N, 2) with an opacity from 0 to 1, clipped to a box."""
         target = self._part(clip)
         mask = np.zeros(target.shape[:2], np.uint8)
         cv2.fillPoly(mask, [_fixed_point(outline, clip)], (round(255 * opacity),), cv2.LINE_AA, _SHIFT)
         blend(target, mask, colour)
 
     def dot(self, centre: tuple[float, float], radius: float, colour: Colour) -> None:
-        """Draw a filled disc."""
         fixed = (round(centre[0] * 2**_SHIFT), round(centre[1] * 2**_SHIFT))
         cv2.circle(self.image, fixed, round(radius * 2**_SHIFT), colour[::-1], -1, cv2.LINE_AA, _SHIFT)
 
@@ -109,7 +101,6 @@ class RasterCanvas:
         max_width: int | None = None,
         backing: Colour | None = None,
     ) -> Box:
-        """Write one line of text."""
         if max_width is not None:
             text = shorten(text, max_width, size, bold)
         box = text_box(text, x, baseline, size, bold, align)

@@ -7,17 +7,7 @@ from edge_spine.outputs.drawing.canvas import Canvas, Colour
 
 
 class Table:
-    """Write rows of names and values from the top down.
-
-    Parameters
-    ----------
-    canvas : Canvas
-        The canvas to write on.
-    left, right : int
-        Edges of the table, pixels.
-    y : int
-        Baseline of the first row.
-    """
+    """Rows of text between two edges (pixels), from the baseline `y` down."""
 
     def __init__(self, canvas: Canvas, left: int, right: int, y: int) -> None:
         self.canvas = canvas

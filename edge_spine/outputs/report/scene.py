@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_spine.outputs.drawing.canvas import Image
 from edge_spine.outputs.drawing.end_lines import EndLine, drawn_curves, drawn_end_lines
+from edge_spine.outputs.drawing.palette import PALETTE
 from edge_spine.outputs.drawing.shading import largest_curve_tint
-from edge_spine.outputs.report.vector import PALETTE, hexadecimal
+from edge_spine.outputs.report.vector import hexadecimal
 from edge_spine.outputs.wording import COBB
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.outputs.drawing.canvas import Box, Image
+from edge_spine.outputs.drawing.palette import PALETTE
 from edge_spine.outputs.drawing.raster import encode
-from edge_spine.outputs.report.vector import PALETTE, Ink, VectorCanvas, cut_out, hexadecimal
+from edge_spine.outputs.report.vector import Ink, VectorCanvas, cut_out, hexadecimal
 
 _JPEG_QUALITY = 92
 

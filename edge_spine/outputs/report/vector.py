@@ -1,4 +1,4 @@
-"""The canvas of vector graphics, which SVG and PDF share, and the colours on screen and on paper."""
+"""The canvas of vector graphics, which SVG and PDF share."""
 
 from __future__ import annotations
 
@@ -10,50 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.outputs.drawing import palette
 from edge_spine.outputs.drawing.canvas import Box, Colour, Image
+from edge_spine.outputs.drawing.palette import PALETTE, PAPER
 from edge_spine.outputs.drawing.text import shorten, text_box
 
-PALETTE: dict[str, Colour] = {
-    "background": palette.BACKGROUND,
-    "card": palette.CARD,
-    "grid": palette.GRID,
-    "rule": palette.RULE,
-    "text": palette.TEXT,
-    "quiet": palette.QUIET,
-    "bone": palette.BONE,
-    "black": palette.BLACK,
-    "orange": palette.ORANGE,
-    "sky": palette.SKY,
-    "green": palette.GREEN,
-    "yellow": palette.YELLOW,
-    "vermillion": palette.VERMILLION,
-    "purple": palette.PURPLE,
-    "population": palette.POPULATION,
-    "population-edge": palette.POPULATION_EDGE,
-    "band": palette.BAND,
-    "band-edge": palette.BAND_EDGE,
-    "ground": palette.BLACK,
-}
-# Lines of the curves keep their colours on paper: they have a dark outline.
-PAPER: dict[str, Colour] = {
-    **PALETTE,
-    "background": (255, 255, 255),
-    "card": (255, 255, 255),
-    "ground": (255, 255, 255),
-    "grid": (226, 228, 232),
-    "rule": (190, 194, 200),
-    "text": (20, 22, 26),
-    "quiet": (82, 88, 97),
-    "bone": (120, 106, 80),
-    "orange": (150, 84, 0),
-    "green": (0, 122, 89),
-    "yellow": (224, 204, 0),
-    "population": (232, 234, 238),
-    "population-edge": (150, 156, 166),
-    "band": (246, 240, 190),
-    "band-edge": (140, 133, 40),
-}
 _NAMES = {colour: name for name, colour in PALETTE.items() if name != "ground"}
 
 
@@ -107,40 +67,33 @@ class VectorCanvas(ABC):
     def _write(self, text: str, box: Box, baseline: int, size: int, ink: Ink, bold: bool) -> None: ...
 
     def fill(self, box: Box, colour: Colour) -> None:
-        """Fill a rectangle; black is the background of a view, which is white on paper."""
+        # Black is the background of a view, which is white on paper.
         self._rectangle(box, self._ground(box) if colour == PALETTE["black"] else self._ink(colour, box))
 
     def card(self, box: Box, fill: Colour, radius: int = 10) -> None:
-        """Draw a filled rectangle with round corners."""
         self._rectangle(box, self._ink(fill, box), radius=radius)
 
     def rule(self, x: int, y: int, width: int, colour: Colour) -> None:
-        """Draw a horizontal line of one pixel."""
         path = np.array([[x, y + 0.5], [x + width, y + 0.5]])
         self._line(path, self._ink(colour, self.box), 1.0, self.box)
 
     def paste(self, box: Box, picture: Image) -> None:
-        """Draw a picture of the size of a box: a scan in grey (H, W), or BGR (H, W, 3) on black."""
         if picture.ndim == 2:
             self._films.append(box)
         self._picture(box, picture)
 
     def hairlines(self, paths: Sequence[NDArray[np.float64]], colour: Colour, clip: Box | None = None) -> None:
-        """Draw open lines of one pixel through points (N, 2), clipped to a box."""
         box = clip or self.box
         for path in paths:
             self._line(path, self._ink(colour, box), 1.0, box)
 
     def stroke(self, path: NDArray[np.float64], colour: Colour, width: float, clip: Box) -> None:
-        """Draw an open line of any width through points (N, 2), clipped to a box."""
         self._line(path, self._ink(colour, clip), width, clip)
 
     def area(self, outline: NDArray[np.float64], colour: Colour, opacity: float, clip: Box) -> None:
-        """Fill an outline (N, 2) with an opacity from 0 to 1, clipped to a box."""
         self._polygon(outline, self._ink(colour, clip), opacity, clip)
 
     def dot(self, centre: tuple[float, float], radius: float, colour: Colour) -> None:
-        """Draw a filled disc."""
         around = Box(round(centre[0]), round(centre[1]), 1, 1)
         self._disc(centre, radius, self._ink(colour, around))
 
@@ -157,7 +110,6 @@ class VectorCanvas(ABC):
         max_width: int | None = None,
         backing: Colour | None = None,
     ) -> Box:
-        """Write one line of text; for the parameters see `Canvas.text`."""
         if max_width is not None:
             text = shorten(text, max_width, size, bold)
         box = text_box(text, x, baseline, size, bold, align)

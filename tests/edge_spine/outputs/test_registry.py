@@ -6,16 +6,21 @@ import ast
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edge_spine.cli import main as cli
 from edge_spine.errors import OutputError, UsageError
+from edge_spine.outputs import preview_png, write_outputs
 from edge_spine.outputs import registry as outputs
-from edge_spine.outputs import write_outputs
+from edge_spine.outputs.dicom import identity
+from edge_spine.outputs.drawing import panels
 from edge_spine.outputs.registry import DEFAULT_FORMATS, DICOM_OBJECTS, FORMATS, parse_formats
+from edge_spine.reconstruct import Spine
 from edge_spine.result import SpineResult
 from tests.edge_spine.fake_result import fake_result
 from tests.edge_spine.outputs.dicom_checks import fake_dicom_result, read
@@ -85,6 +90,30 @@ def test_dicom_results_are_written_beside_the_others(tmp_path: Path) -> None:
         "spine.stl",
     ]
     assert read((tmp_path / "spine.sr.dcm").read_bytes()).Modality == "SR"
+
+
+def test_all_formats_share_mesh_body_identity_and_panels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for package in ("highdicom", "reportlab", "trimesh"):
+        pytest.importorskip(package, reason="install edge-spine[dicom,report]")
+    calls: Counter[str] = Counter()
+
+    def counted(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def counting(*given: Any) -> Any:
+            calls[name] += 1
+            return real(*given)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    counted(Spine, "mesh")
+    counted(panels, "find_body")
+    counted(identity, "copied_attributes")
+    counted(preview_png, "_with_panels")
+    result, _ = write_outputs(fake_dicom_result(), tmp_path, tuple(FORMATS))
+    for known in DICOM_OBJECTS.values():
+        known.render(result)
+    assert calls == {"mesh": 1, "find_body": 1, "copied_attributes": 1, "_with_panels": 1}
 
 
 def test_a_scan_that_is_no_dicom_file_writes_nothing(tmp_path: Path) -> None:

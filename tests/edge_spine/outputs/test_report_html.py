@@ -20,10 +20,11 @@ from edge_spine.estimator import SpineEstimator
 from edge_spine.outputs import preview_png, report_html
 from edge_spine.outputs.drawing import panels
 from edge_spine.outputs.drawing.canvas import Box
+from edge_spine.outputs.drawing.palette import PALETTE, PAPER
 from edge_spine.outputs.registry import DEFAULT_FORMATS, FORMATS
 from edge_spine.outputs.report.scene import MAX_TEXTURE, PLANE_BEHIND_MM, scene
 from edge_spine.outputs.report.svg import SvgCanvas
-from edge_spine.outputs.report.vector import PALETTE, PAPER, cut_out
+from edge_spine.outputs.report.vector import cut_out
 from edge_spine.outputs.wording import REMARK, headline, sections, verdict
 from edge_spine.reading import read_scan
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_pixels, fake_result
