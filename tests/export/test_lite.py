@@ -20,6 +20,8 @@ from export.training.run import LITE, Run
 from export.training.samples import Samples
 from export.verify import reference_outputs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def large() -> SpineRegressor:
