@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge_spine import SpineEstimator
-from edge_spine.engines import Engine
-from edge_spine.preprocessing.locator import Localiser
+if TYPE_CHECKING:
+    from edge_spine import SpineEstimator
+    from edge_spine.engines import Engine
+    from edge_spine.preprocessing.locator import Localiser
 
 
 def engine_of(estimator: SpineEstimator) -> Engine:

@@ -37,6 +37,8 @@ from export.training.phantoms.phantom import dicom_file, make_phantom
 from export.training.phantoms.scanner import IDXA
 from tests.conftest import MakeDicom
 
+pytestmark = pytest.mark.slow
+
 STORED = Path(__file__).with_name("golden.json")
 DEMO_SCAN = Path(edge_spine.__file__).parent / "data" / "synthetic_whole_body.dcm"
 PHANTOMS = (56_000_000, 56_000_001)

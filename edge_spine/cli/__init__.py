@@ -1,1 +1,1 @@
-"""The command `edge-spine`; the entry point is `main.main`."""
+"""The command `edge-spine`; the door is `main.main`."""

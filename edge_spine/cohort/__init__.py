@@ -1,6 +1,6 @@
 """Process thousands of scans into Parquet files on a process pool, Ray or Dask. See README.md.
 
-Entry points: `SpineBatch` for one batch, `run.run_cohort` for a whole cohort, `read_cohort` for its results.
+The door is `SpineBatch` for one batch, `run.run_cohort` for a cohort, and `read_cohort` for its results.
 """
 
 from __future__ import annotations

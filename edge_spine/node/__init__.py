@@ -1,1 +1,1 @@
-"""Serve scans as a DICOM node (`service.Node`) or from a folder (`watch.WatchFolder`), through one spool."""
+"""Serve scans as a DICOM node or from a folder; the door is `service.Node`, and `watch.WatchFolder` for folders."""

@@ -44,6 +44,7 @@ def test_every_stage_has_its_times_and_they_sum_up_to_the_whole(small_run: Any) 
     assert found["write json"]["least"] < found["write json,ply,png"]["least"]
 
 
+@pytest.mark.slow
 def test_it_says_what_was_measured_and_judges_it(small_run: Any) -> None:
     printed, report, _ = small_run
     assert (report["engine"], report["precision"], report["threads"]) == ("onnx-cpu", "int8", 1)
@@ -56,6 +57,7 @@ def test_it_says_what_was_measured_and_judges_it(small_run: Any) -> None:
     assert ("MISSED" in printed) != target["met"]
 
 
+@pytest.mark.slow
 def test_single_stream_and_offline_go_on_for_long_enough(small_run: Any) -> None:
     printed, report, _ = small_run
     stream, batch = report["single_stream"], report["offline"]
@@ -67,6 +69,7 @@ def test_single_stream_and_offline_go_on_for_long_enough(small_run: Any) -> None
     assert f"{batch['scans_per_second']:.1f} scans/s" in printed
 
 
+@pytest.mark.slow
 def test_without_a_gpu_its_figures_are_reasons(small_run: Any) -> None:
     _, report, _ = small_run
     assert all("onnx-cpu" in found["reason"] for found in report["gpu"].values())

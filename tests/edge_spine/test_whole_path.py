@@ -22,6 +22,8 @@ from edge_spine.result import schema
 from export.training.phantoms.phantom import make_subject
 from export.training.phantoms.scanner import IDXA
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(edge_spine.__file__).parent
 DEMO_SCAN = PACKAGE / "data" / "synthetic_whole_body.dcm"
 DEMO_SEED = 40_000_356

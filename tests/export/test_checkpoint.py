@@ -19,6 +19,7 @@ def refusal(path) -> str:
     return message
 
 
+@pytest.mark.slow
 def test_float16_safetensors_become_float32(regressor, weights_file):
     loaded, source = load_regressor(weights_file)
     assert not loaded.training
@@ -29,6 +30,7 @@ def test_float16_safetensors_become_float32(regressor, weights_file):
         assert torch.allclose(found, value.half().to(value.dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrapper", [None, "model_state_dict", "state_dict", "model"])
 def test_pytorch_files_bare_or_wrapped(regressor, tmp_path, wrapper):
     state = regressor.state_dict()

@@ -28,6 +28,8 @@ from export.quantize import Recipe
 from tests.edge_spine.fake_bundle import fake_output
 from tests.export.test_regressor import PublishedComposition
 
+pytestmark = pytest.mark.slow
+
 DEMO_SCAN = files("edge_spine") / "data" / "synthetic_whole_body.dcm"
 
 

@@ -20,6 +20,8 @@ from export.training.head import write_weights
 from export.training.run import LITE, Run
 from export.training.samples import Samples
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def large() -> SpineRegressor:

@@ -110,7 +110,7 @@ def test_a_verb_without_its_packages_names_the_extra(
     arguments = ["node", "--config", "node.toml"] if verb == "node" else ["watch", str(tmp_path), str(tmp_path / "out")]
     assert cli.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert package in line and "edge-spine[node]" in line
+    assert package in line and ".[node]" in line
     assert list(tmp_path.iterdir()) == []
 
 

@@ -46,7 +46,7 @@ def test_a_folder_is_its_scans(tmp_path: Path) -> None:
     [
         ("", "no scan in it"),
         ("path,id\n", "no scan in it"),
-        ("id,path\nP1,a\nP1,b\n", "the id 'P1' stands for two files"),
+        ("id,path\nP1,a\nP1,b\n", "the id 'P1' names two files"),
         ("path,row_spacing_mm\na.png,2.4\n", "must both be millimetres"),
         ("path,row_spacing_mm,column_spacing_mm\na.png,nan,2\n", "must both be millimetres"),
         ("path,row_spacing_mm,column_spacing_mm\na.png,0,2\n", "must both be millimetres"),

@@ -111,5 +111,5 @@ def test_a_result_without_its_package_names_the_extra(tmp_path: Path, monkeypatc
     monkeypatch.setattr("edge_spine.node.config.find_spec", lambda _name: object())
     assert loaded(tmp_path, text).results == ("sr", "pdf")
     monkeypatch.setattr("edge_spine.node.config.find_spec", lambda _name: None)
-    with pytest.raises(UsageError, match=r"edge-spine\[report\]"):
+    with pytest.raises(UsageError, match=r"\.\[report\]"):
         loaded(tmp_path, text)

@@ -341,6 +341,7 @@ def test_tls_with_both_certificates(tls_node: RunningNode, keys: dict[str, tuple
     assert answer.returncode == 0, answer.stderr
 
 
+@pytest.mark.slow
 def test_tls_without_or_with_a_strange_certificate(tls_node: RunningNode, keys: dict[str, tuple[Path, Path]]) -> None:
     key, pem = keys["stranger"]
     assert tls_node.echo("+tls", str(key), str(pem), "+cf", str(keys["authority"][1])).returncode != 0

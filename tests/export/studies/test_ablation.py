@@ -11,6 +11,7 @@ from export.studies.ablation import VARIANTS, main
 from export.training.dataset import render
 
 
+@pytest.mark.slow
 def test_both_networks_are_trained_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     render(tmp_path / "cache", 2, 500, workers=1)
     arguments = ["--cache", str(tmp_path / "cache"), "--validation", str(tmp_path / "cache"), "--out", str(tmp_path)]

@@ -116,6 +116,7 @@ def _frozen(packs: tuple[Person, ...], views: int = 1) -> Frozen:
     return Frozen(features, targets, np.zeros_like(targets[0]), packs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("views", [1, 2])
 def test_people_that_know_more_than_phantoms_are_ranked_above_them(views: int) -> None:
     packs = tuple(frozenset({name}) for name in "abcdmn" for _ in range(30)) + (PHANTOM,) * 150
@@ -134,6 +135,7 @@ def test_people_that_know_more_than_phantoms_are_ranked_above_them(views: int) -
     assert len(table(report).splitlines()) == 4 + len(report["rows"])
 
 
+@pytest.mark.slow
 def test_targets_of_the_person_left_out_change_nothing() -> None:
     packs = _packs()
     data = _frozen(packs)
@@ -146,6 +148,7 @@ def test_targets_of_the_person_left_out_change_nothing() -> None:
     np.testing.assert_allclose(first, second, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_script_runs_on_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     render(tmp_path / "phantoms", 5, 500, workers=1)
     shard = next(iter(load_shards(tmp_path / "phantoms", fields=("crop", "curves")).values()))
@@ -165,6 +168,7 @@ def test_the_script_runs_on_shards(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "| trained network |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_packs_are_read_and_features_kept(tmp_path: Path) -> None:
     assert packs_of({"packs": np.array(["a+b", "c"])}, 2) == (frozenset("ab"), frozenset("c"))
     assert packs_of({}, 2) == (PHANTOM, PHANTOM)

@@ -23,6 +23,7 @@ from export.training.phantoms.phantom import make_phantom
 from export.training.phantoms.scanner import IDXA
 
 
+@pytest.mark.slow
 def test_figures_tell_a_smooth_image_from_a_textured_one() -> None:
     scan = scan_of(make_phantom(REALISM_SEED, scanner=IDXA))
     smooth = replace(scan, pixels=cv2.GaussianBlur(scan.pixels, (0, 0), 1.0))
@@ -55,6 +56,7 @@ def test_contrast_table_sets_the_scan_beside_the_phantoms() -> None:
     assert shown.splitlines()[-1].endswith("| - |")
 
 
+@pytest.mark.slow
 def test_contrast_of_a_scan_falls_as_it_is_blurred() -> None:
     scan = scan_of(make_phantom(REALISM_SEED, scanner=IDXA))
     smooth = replace(scan, pixels=cv2.GaussianBlur(scan.pixels, (0, 0), 3.0))

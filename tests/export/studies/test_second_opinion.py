@@ -89,6 +89,7 @@ def test_people_are_resampled_with_all_their_images() -> None:
     assert len(seen) > 5
 
 
+@pytest.mark.slow
 def test_intervals_are_over_people() -> None:
     rng = np.random.default_rng(0)
     # within a person nothing is told, between two people all
@@ -112,6 +113,7 @@ def _opinions(group: str, people: int, gain: float) -> list[Opinion]:
     return found
 
 
+@pytest.mark.slow
 def test_the_columns_that_tell_more_are_kept() -> None:
     report = measure(_opinions("phantoms", 100, 5.0) + _opinions("people", 12, 5.0), 0.02)
     assert report["kept"] == "centre"
@@ -131,6 +133,7 @@ def test_the_columns_that_tell_more_are_kept() -> None:
         measure(_opinions("people", 12, 5.0), 0.02)
 
 
+@pytest.mark.slow
 def test_the_script_runs_on_phantoms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--count", "3", "--threads", "1", "--json", str(tmp_path / "report.json")]) == 0
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))

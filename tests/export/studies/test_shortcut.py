@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from export.regressor import SpineRegressor
 from export.studies.shortcut import hide_spine, main
 from export.training.dataset import MARGIN, load_shards, render
 from export.training.head import write_weights
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_mask_hides_the_spine_and_only_it(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from export.training.run import FROM_SCRATCH, FROM_WEIGHTS, Plan, Run
 from export.training.samples import Samples, held_out
 from export.training.train import _check, main, named, parse, plan_of, record
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
