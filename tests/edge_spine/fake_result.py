@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge_spine.bundle.bands import Bands
 from edge_spine.measure import measure
 from edge_spine.preprocessing.body import Body, find_body
+from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.reconstruct import Curves, reconstruct
 from edge_spine.result import STAGES, SpineResult
 from edge_spine.scan import Turn
@@ -68,17 +69,18 @@ def fake_result(**changes: Any) -> SpineResult:
     spine = reconstruct(curves)
     pixels = changes.pop("pixels", None) if "pixels" in changes else fake_pixels()
     body = no_body() if pixels is None else find_body(pixels)
+    spacing = changes.pop("pixel_spacing_mm", (2.427, 2.419))
     fields: dict[str, Any] = {
         "scan": SimpleNamespace(
             pixels=pixels,
-            pixel_spacing_mm=changes.pop("pixel_spacing_mm", (2.427, 2.419)),
+            pixel_spacing_mm=spacing,
             source=changes.pop("source", "FAKE.dcm"),
             sop_instance_uid="1.2.3",
             flags=(),
             header=changes.pop("header", None),
             turn=changes.pop("turn", Turn()),
         ),
-        "prepared": SimpleNamespace(model_pixel_mm=2.2, crop_origin_px=(135.2, 40.75), flags=(), body=body),
+        "prepared": Prepared(2.2, (135.2, 40.75), spacing, np.zeros((1, 3, 224, 224), np.float32), (), 1.0, body),
         "curves": curves,
         "spine": spine,
         "measurements": measure(spine),
