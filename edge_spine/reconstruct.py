@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_spine.errors import Refusal
-from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS
-from edge_spine.preprocessing.crop import CropPlacement
+from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS, CropPlacement
 
 RING_POINTS = 48
 # a cubic over 11 rows (about 24 mm) halves the row-to-row jitter and still follows the waists of the vertebrae

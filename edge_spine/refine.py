@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -193,6 +192,9 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
     seen : (209,) array
         Weight of the row from 0 to 1: large where the column is brighter than uniform surroundings.
     """
+    # the manifest's rules need this module, and OpenCV takes long to import
+    import cv2
+
     slope = np.gradient(centre)
     cosine = 1 / np.sqrt(1 + slope**2)
     # the horizontal width is wider than that along the normal

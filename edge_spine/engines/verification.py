@@ -15,8 +15,8 @@ from edge_spine.engines.base import Engine
 from edge_spine.errors import BundleError, Refusal
 from edge_spine.measure import scoliosis_curves
 from edge_spine.metrics import centreline_deviation, iou3d
-from edge_spine.network import CROP_SIZE, INPUT_SHAPE, OUTPUT_SHAPE
-from edge_spine.preprocessing.crop import CropPlacement, as_tensor
+from edge_spine.network import CROP_SIZE, INPUT_SHAPE, OUTPUT_SHAPE, CropPlacement
+from edge_spine.preprocessing.crop import as_tensor
 from edge_spine.reconstruct import Spine, curves_from_output, reconstruct
 
 

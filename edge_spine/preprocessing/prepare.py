@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.errors import Refusal
-from edge_spine.network import CANONICAL_ROWS, CROP_SIZE
+from edge_spine.network import CANONICAL_ROWS, CROP_SIZE, CropPlacement
 from edge_spine.preprocessing.body import Body, find_body, has_head_and_shoulders, skull_to_abdomen
-from edge_spine.preprocessing.crop import CropPlacement, as_tensor, resample
+from edge_spine.preprocessing.crop import as_tensor, resample
 from edge_spine.preprocessing.intensity import normalise
 from edge_spine.preprocessing.locator import Landmarks, Localiser
 from edge_spine.scan import Scan

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_spine.errors import Refusal
-from edge_spine.preprocessing.crop import CropPlacement
+from edge_spine.network import CropPlacement
 from edge_spine.reconstruct import Curves, Spine, curves_from_output, reconstruct
 
 ROWS = 209

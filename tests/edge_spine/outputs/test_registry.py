@@ -18,7 +18,6 @@ from edge_spine.errors import OutputError, UsageError
 from edge_spine.outputs import preview_png, write_outputs
 from edge_spine.outputs import registry as outputs
 from edge_spine.outputs.dicom import identity
-from edge_spine.outputs.drawing import panels
 from edge_spine.outputs.registry import DEFAULT_FORMATS, DICOM_OBJECTS, FORMATS, parse_formats
 from edge_spine.reconstruct import Spine
 from edge_spine.result import SpineResult
@@ -92,7 +91,7 @@ def test_dicom_results_are_written_beside_the_others(tmp_path: Path) -> None:
     assert read((tmp_path / "spine.sr.dcm").read_bytes()).Modality == "SR"
 
 
-def test_all_formats_share_mesh_body_identity_and_panels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_all_formats_share_mesh_identity_and_panels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for package in ("highdicom", "reportlab", "trimesh"):
         pytest.importorskip(package, reason="install edge-spine[dicom,report]")
     calls: Counter[str] = Counter()
@@ -107,13 +106,12 @@ def test_all_formats_share_mesh_body_identity_and_panels(monkeypatch: pytest.Mon
         monkeypatch.setattr(owner, name, counting)
 
     counted(Spine, "mesh")
-    counted(panels, "find_body")
     counted(identity, "copied_attributes")
     counted(preview_png, "_with_panels")
     result, _ = write_outputs(fake_dicom_result(), tmp_path, tuple(FORMATS))
     for known in DICOM_OBJECTS.values():
         known.render(result)
-    assert calls == {"mesh": 1, "find_body": 1, "copied_attributes": 1, "_with_panels": 1}
+    assert calls == {"mesh": 1, "copied_attributes": 1, "_with_panels": 1}
 
 
 def test_a_scan_that_is_no_dicom_file_writes_nothing(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_spine.network import CROP_SIZE
-from edge_spine.preprocessing.crop import CropPlacement, as_tensor, resample
+from edge_spine.network import CROP_SIZE, CropPlacement
+from edge_spine.preprocessing.crop import as_tensor, resample
 
 
 @pytest.mark.parametrize("spacing", [(2.4, 2.4), (1.0, 2.0), (0.5, 0.5), (6.0, 2.0)])
