@@ -7,15 +7,26 @@ in the published network, has that rank. A matrix of full rank, as in the releas
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from export.lite import Network
 
 MOST_SHAPES = 128
-# float16 rounding adds singular values of about 4e-4 of the largest.
-NEGLIGIBLE = 2e-3
+# Singular values up to this many times the expected largest one of float16 rounding are rounding.
+MARGIN = 2.0
+
+
+def rounding_level(weight: Tensor) -> float:
+    """Expected largest singular value of the float16 rounding errors of a matrix.
+
+    Rounding errors are as good as random: their RMS is 2^-11 / sqrt(3) of that of the weights, and the largest singular
+    value of a random (m, n) matrix is sqrt(m) + sqrt(n) times its RMS (Geman, Annals of Probability, 1980).
+    """
+    rows, columns = weight.shape
+    return float(weight.square().mean().sqrt()) * 2**-11 / math.sqrt(3) * (math.sqrt(rows) + math.sqrt(columns))
 
 
 def with_thin_head(regressor: Network) -> Network:
@@ -28,7 +39,7 @@ def with_thin_head(regressor: Network) -> Network:
     """
     weight = regressor.linear.weight.detach()
     left, size, right = torch.linalg.svd(weight.double(), full_matrices=False)
-    rank = int((size > NEGLIGIBLE * size[0]).sum())
+    rank = int((size > MARGIN * rounding_level(weight.double())).sum())
     if rank > MOST_SHAPES:
         return regressor
     first = nn.Linear(weight.shape[1], rank, bias=False)

@@ -46,3 +46,26 @@ def test_rank_is_found(rank: int) -> None:
         network.linear.weight.copy_(torch.randn(1254, rank) @ torch.randn(rank, 2048))
     thin: Any = with_thin_head(network)  # type: ignore[arg-type]
     assert thin.linear[0].out_features == rank
+
+
+def test_shapes_that_are_small_beside_the_largest_are_kept() -> None:
+    """Short waves need small shapes: a limit relative to the largest one dropped them."""
+    torch.manual_seed(2)
+    network = _Network()
+    left, right = (torch.linalg.qr(torch.randn(size, 64)).Q for size in (1254, 2048))
+    size = torch.logspace(0, -3.3, 64)
+    with torch.no_grad():
+        network.linear.weight.copy_(((left * size) @ right.T).half().float())
+    thin: Any = with_thin_head(network)  # type: ignore[arg-type]
+    assert thin.linear[0].out_features == 64
+    difference = torch.linalg.matrix_norm(thin.linear[1].weight @ thin.linear[0].weight - network.linear.weight, 2)
+    assert difference < 0.2 * size[-1]
+
+
+def test_weights_that_moved_from_low_rank_keep_what_they_have() -> None:
+    torch.manual_seed(3)
+    network = _Network()
+    with torch.no_grad():
+        shapes = torch.randn(1254, 40) @ torch.randn(40, 2048) * 1e-4
+        network.linear.weight.copy_((shapes * (1 + 0.01 * torch.randn(shapes.shape))).half().float())
+    assert with_thin_head(network) is network  # type: ignore[arg-type]
