@@ -25,6 +25,8 @@ from export.gate import check
 # A form passes with margin below this fraction of its tolerance.
 ROOM = 0.85
 MOST_EXACT = 12
+# crops on which readers are ranked; whether the form passes is judged on all
+RANKED_ON = 6
 _ERRORS_ONLY = 3
 
 Crops = NDArray[np.uint8]
@@ -82,7 +84,7 @@ def sensitivity(
     crops : ndarray
         uint8 (K, 224, 224).
     judge : callable
-        Compares outputs for `crops` with the reference outputs.
+        Compares outputs for the first crops with their reference outputs.
     said : callable
         Called with a line of text for each reader.
 
@@ -119,7 +121,7 @@ def choose_exact(
     exact: list[str] = []
     found = judge(answers(symmetric_graph(model), crops))
     if found.strain > ROOM:
-        for name, _ in sensitivity(model, crops, judge, said)[:MOST_EXACT]:
+        for name, _ in sensitivity(model, crops[:RANKED_ON], judge, said)[:MOST_EXACT]:
             exact.append(name)
             found = judge(answers(symmetric_graph(model, exact), crops))
             if found.strain <= ROOM:
@@ -158,7 +160,7 @@ def gated_forms(
 
     def judge(precision: str) -> Callable[[Outputs], Verification]:
         return lambda found: compare(
-            found, expected, engine="onnx graph", precision=precision, model_pixel_mm=model_pixel_mm
+            found, expected[: len(found)], engine="onnx graph", precision=precision, model_pixel_mm=model_pixel_mm
         )
 
     exact, verification = choose_exact(model, crops, judge(INT8_TENSORRT), lambda line: None)

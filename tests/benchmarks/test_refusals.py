@@ -53,13 +53,11 @@ def test_what_is_no_whole_body_bone_image_is_refused(kind: str, phantom: Phantom
     assert "give" in message or "needed" in message or "accepted" in message
 
 
-@pytest.mark.parametrize(
-    ("seed", "answer"), [(50_000_007, "no-spine"), (50_000_037, "no-spine"), (50_000_053, FLAGGED)]
-)
-def test_noise_with_a_bright_middle_is_no_spine(seed: int, answer: str, estimator: SpineEstimator) -> None:
-    """Noise in a body's outline that happens to be brighter along the middle; an earlier limit let it pass."""
+@pytest.mark.parametrize("seed", [50_000_007, 50_000_011, 50_000_018])
+def test_noise_with_a_bright_middle_is_no_spine(seed: int, estimator: SpineEstimator) -> None:
+    """Noise in a body's outline that has the skull of a bone image and reaches the last checks."""
     picture = REFUSED["pink noise in a body's outline"](make_phantom(seed), np.random.default_rng([seed, 1]))
-    assert answer_to(estimator, from_png(picture, "noise.png")) == answer
+    assert answer_to(estimator, from_png(picture, "noise.png")) == "no-spine"
 
 
 @pytest.mark.parametrize("kind", TAKEN)

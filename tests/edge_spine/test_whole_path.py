@@ -73,8 +73,8 @@ def test_the_real_scan_gives_its_spine(real_bone: Path, estimator: SpineEstimato
     # vertebral widths at half maximum on this image run from 27 mm (T3) to 44 mm (L3)
     width = result.curves.coronal[:, 2] - result.curves.coronal[:, 0]
     assert 22 < width[20:40].mean() < 36 and 36 < width[160:190].mean() < 54
-    # a plausible supine adult; nobody knows this one's sagittal shape, and three models said 14, 10 and 10 degrees
-    assert 5 < result.measurements.kyphosis_t4_t12_deg < 60
+    # a plausible supine adult; this one's sagittal shape is unknown
+    assert 10 < result.measurements.kyphosis_t4_t12_deg < 60
     assert 0 < result.measurements.lordosis_l1_l5_deg < 65
     assert 15 < np.ptp(result.curves.sagittal[:, 1]) < 90
     assert result.measurements.max_cobb_deg < 20
