@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -230,9 +228,7 @@ def people(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, tuple[str, ...],
         asked.append((folder, names, seed))
         return make_phantom(seed)
 
-    module = ModuleType("export.training.people")
-    module.make_person = make_person  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "export.training.people", module)
+    monkeypatch.setattr("export.training.calibrate.make_person", make_person)
     return asked
 
 
@@ -255,7 +251,7 @@ def test_people_widen_the_bands_of_a_bundle_and_it_says_so(
     calibration = load_bundle(model).bands
     assert calibration is not None and calibration.sagittal_gain == bands["sagittal_gain"]
     # phantoms, on which the model is much better than the mean curve
-    assert before is not None and before.sagittal_gain is None and 0.3 < bands["sagittal_gain"] < 0.9
+    assert before is not None and before.sagittal_gain != bands["sagittal_gain"] and 0.25 < bands["sagittal_gain"] < 0.9
     printed = capsys.readouterr().out
     assert "people, each by bands from the others (3)" in printed and "sagittal gain" in printed
 

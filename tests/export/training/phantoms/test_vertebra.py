@@ -12,7 +12,7 @@ from export.training.phantoms.vertebra import VertebraTraits, add_vertebra
 
 SUBJECT = make_subject(7, IDXA)
 # upright and not turned, so that a vertebra's frame is the patient's
-SHAPE = replace(SUBJECT.shape, tangent=np.tile([0.0, 0.0, -1.0], (len(LEVELS), 1)), rotation=np.zeros(len(LEVELS)))
+SHAPE = replace(SUBJECT.shape, axes=np.tile(np.eye(3), (len(LEVELS), 1, 1)))
 PLAIN = replace(SUBJECT.person.vertebrae, lamina_deg=0.0, arch_height=0.0, asymmetry=0.0, disc=0.0)
 
 
