@@ -22,7 +22,7 @@ from export.training.phantoms.phantom import Phantom, make_phantom
 
 ANGLE_LIMIT_DEG, SHIFT_LIMIT_PX = 0.2, 1.0
 _LEAST_RECOVERED = 0.95
-_PHANTOMS = 6
+_PHANTOMS = 20
 # Fine in the coronal plane, which is resampled; coarse across it, which is projected.
 _SOURCE = Grid(shape=(468, 40, 868), voxel_mm=(1.5, 9.0, 1.5), first_mm=(-350.0, -215.0, -850.0))
 
@@ -95,7 +95,7 @@ def draw_case(rng: np.random.Generator, master: Master) -> Case:
 
 
 def self_test(count: int, seed: int = 1) -> NDArray[np.float64]:
-    """Align `count` cases of a few phantoms; return (count, 4).
+    """Align `count` cases of up to 20 phantoms; return (count, 4).
 
     Columns: error of the angle (degrees) and of the shift (canonical pixels) after stage two, and after stage one.
     """

@@ -57,7 +57,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, P
 
 def test_known_transforms_are_recovered_from_faulty_masks() -> None:
     cv2.setNumThreads(1)
-    errors = self_test(200)
+    errors = self_test(60)
     assert within_limits(errors) >= 0.95, summary(errors)
 
 
