@@ -93,7 +93,7 @@ def read_entry(path: Path, entry: str) -> bytes:
 
 
 def entry_source(path: Path, entry: str) -> str:
-    """Return the name of a file of a zip for results and messages: "zip name!entry name"."""
+    """Return how results and messages name a file inside a zip: "zip name!entry name"."""
     return printable(f"{path.name}!{_entry_path(entry).name}")
 
 

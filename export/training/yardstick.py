@@ -310,7 +310,7 @@ def _part(model: Sequence[Group], baseline: Sequence[Group]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Replace what is not finite by None, which JSON has a word for."""
+    """Replace numbers that are not finite by None, which JSON writes as null."""
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -167,26 +167,28 @@ def _build(
     owned = [piece for piece in pieces if piece.name is not None]
     for piece in owned:
         bone = bones[str(piece.name)]
-        own = slice(piece.first - bone.levels[0], piece.last - bone.levels[0] + 1)
-        pitch[FIRST_THORACIC + piece.first : FIRST_THORACIC + piece.last + 1] = (
-            bone.frames.pitch[own] / bone.frames.scale * float(rng.normal(1.0, 0.01))
-        )
+        own, levels = _slices(bone, piece)
+        pitch[levels] = bone.frames.pitch[own] / bone.frames.scale * float(rng.normal(1.0, 0.01))
     build = replace(build, pitch=pitch).scaled_to(length_mm)
     width, depth = build.width.copy(), build.depth.copy()
     for piece in owned:
         bone = bones[str(piece.name)]
-        own = slice(piece.first - bone.levels[0], piece.last - bone.levels[0] + 1)
+        own, levels = _slices(bone, piece)
         size = _size(bone, piece, build.pitch)
-        levels = slice(FIRST_THORACIC + piece.first, FIRST_THORACIC + piece.last + 1)
         width[levels] = 2 * bone.frames.half_width[own] * size * stretch[0]
         depth[levels] = 2 * bone.frames.half_depth[own] * size * stretch[1]
     return replace(build, width=width, depth=depth)
 
 
+def _slices(bone: Bone, piece: Piece) -> tuple[slice, slice]:
+    """Return where a piece's vertebrae lie among those of its pack, and among the levels of a shape."""
+    own = slice(piece.first - bone.levels[0], piece.last - bone.levels[0] + 1)
+    return own, slice(FIRST_THORACIC + piece.first, FIRST_THORACIC + piece.last + 1)
+
+
 def _size(bone: Bone, piece: Piece, pitch: Array) -> float:
     """Return the scale from a pack to the person, from the pitches of the used levels."""
-    own = slice(piece.first - bone.levels[0], piece.last - bone.levels[0] + 1)
-    levels = slice(FIRST_THORACIC + piece.first, FIRST_THORACIC + piece.last + 1)
+    own, levels = _slices(bone, piece)
     return float(pitch[levels].sum() / bone.frames.pitch[own].sum())
 
 

@@ -89,12 +89,11 @@ def cut(pack: Pack, frames: Frames) -> Bone:
     up = frames.axes[:, 2].astype(np.float32)
     height = points @ up.T - np.einsum("li,li->l", frames.centre, frames.axes[:, 2]).astype(np.float32)
     if pack.label is None:
-        above = np.clip((height < 0).sum(axis=1), 0, count).astype(np.int64)
+        part = np.clip((height < 0).sum(axis=1), 0, count).astype(np.int64)
     else:
         # Labelled bones follow their own vertebra everywhere.
         own = pack.label[tuple(voxels.T)].astype(np.int64)
-        above = own + 1
-    part = above
+        part = own + 1
     upper, lower = np.maximum(part - 1, 0), np.minimum(part, count - 1)
     index = np.arange(len(points))
     before, after = -height[index, upper], height[index, lower]

@@ -21,7 +21,7 @@ def _people(count: int = 12) -> np.ndarray:
 
 
 class _Answers(nn.Module):
-    """Answers each crop with the row that its first pixel numbers."""
+    """FAKE network: the first pixel of a crop is the index of its answer."""
 
     def __init__(self, rows: np.ndarray) -> None:
         super().__init__()
