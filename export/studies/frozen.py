@@ -18,6 +18,7 @@ from edge_spine.network import CROP_SIZE, CURVE_ROWS
 from export.regressor import OUTPUTS, SpineRegressor
 from export.training.augment import augment
 from export.training.dataset import MARGIN, target_of
+from export.training.precision import autocast
 from export.training.validation import as_images
 
 # Children of the trunk up to layer 3: 14 x 14 cells of 16 crop pixels, 1024 channels.
@@ -83,7 +84,7 @@ def views_of(
 def features_of(
     model: SpineRegressor, images: NDArray[np.uint8], grid: tuple[int, int]
 ) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    """Run images through the network in bfloat16.
+    """Run images through the network.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def features_of(
     features, answers = [], []
     for start in range(0, len(images), BATCH):
         part = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH]))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast("cpu"):
             cells = model.model[:LAYER3](as_images(part, "cpu"))
             last = model.layer(model.model[LAYER3](cells))
         pooled = functional.adaptive_avg_pool2d(cells.float()[..., first : first + MIDDLE], grid)

@@ -20,6 +20,7 @@ from export.regressor import SpineRegressor
 from export.training.freeze import fold_norms, frozen_part, norms
 from export.training.head import ShapeHead, write_weights
 from export.training.loss import curve_loss
+from export.training.precision import autocast
 from export.training.samples import Samples
 from export.training.validation import as_images, coronal_tangents
 
@@ -98,7 +99,7 @@ class Run:
             elif plan.lite:
                 self.model.start_from(given)
             else:
-                raise SystemExit(f"{start.name} holds spine-lite, which --teacher trains")
+                raise SystemExit(f"{start.name} holds spine-lite, which --lite trains")
         self.model.linear = head
         if plan.freeze_norms:
             fold_norms(self.model)
@@ -166,7 +167,7 @@ class Run:
         self.model.train()
         for part in self.frozen:
             part.eval()
-        with torch.autocast(self.device, dtype=torch.bfloat16):
+        with autocast(self.device):
             output = self.model(as_images(torch.from_numpy(images), self.device))
         loss = curve_loss(output, torch.from_numpy(targets).to(self.device))
         self.optimiser.zero_grad(set_to_none=True)

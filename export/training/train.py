@@ -28,6 +28,7 @@ from tqdm import tqdm
 from edge_spine.network import CROP_SIZE
 from export.training.head import SHAPES, write_weights
 from export.training.loss import CORONAL_TANGENT, SAGITTAL_TANGENT, SPANS
+from export.training.precision import precision_of
 from export.training.run import AVERAGING, FROM_SCRATCH, FROM_WEIGHTS, LITE, Plan, Run
 from export.training.samples import TEACHER_SHARE, HeldOut, Samples, answers_of, held_out, prefetch
 from export.training.validation import errors
@@ -86,7 +87,7 @@ def record(run: Run) -> dict[str, Any]:
     return {
         "loss": f"L1 on coordinates, and {CORONAL_TANGENT} (coronal) and {SAGITTAL_TANGENT} (sagittal) px a degree on "
         f"tangents over {' and '.join(map(str, SPANS))} rows",
-        "optimiser": "AdamW, weight decay 0.02, cosine over the time budget, bfloat16",
+        "optimiser": f"AdamW, weight decay 0.02, cosine over the time budget, {precision_of(run.device)}",
         "averaging": AVERAGING,
         "principal_shapes": SHAPES,
         **asdict(run.plan),
@@ -109,7 +110,7 @@ def named(folders: list[Path]) -> dict[str, HeldOut]:
 
 def plan_of(options: argparse.Namespace) -> Plan:
     """Return the plan that the options ask for."""
-    plan = LITE if options.teacher else FROM_SCRATCH if options.start is None else FROM_WEIGHTS
+    plan = LITE if options.lite else FROM_SCRATCH if options.start is None else FROM_WEIGHTS
     return replace(
         plan,
         peak_rate=options.rate or plan.peak_rate,
@@ -147,10 +148,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="state, weights.safetensors and log.jsonl go here")
     parser.add_argument("--start", type=Path, help="weights to go on from (default: from scratch)")
     parser.add_argument(
+        "--lite", action="store_true", help="train spine-lite; --start are the large network's weights, or lite's"
+    )
+    parser.add_argument(
         "--teacher",
         type=Path,
         metavar="BUNDLE",
-        help="train spine-lite with the answers of this model; --start are then the large network's weights, or lite's",
+        help="model whose answers make up most of the targets (default: the truth alone)",
     )
     parser.add_argument("--minutes", type=float, default=90, help="time budget over all resumes (default 90)")
     parser.add_argument("--every", type=float, default=300, help="seconds between checkpoints (default 300)")

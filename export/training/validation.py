@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from edge_spine.network import CROP_SIZE
 from export.training.loss import SPANS, curve_loss
+from export.training.precision import autocast
 from export.training.samples import HeldOut
 
 HALF_WAVES = 8
@@ -31,7 +32,7 @@ def predict(
     """
     model.eval()
     outputs = []
-    with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=bfloat16):
+    with torch.no_grad(), autocast(device, bfloat16):
         for part in crops.split(batch):
             outputs.append(model(as_images(part, device)).float().cpu().numpy())
     return np.concatenate(outputs).reshape(-1, 209, 6)

@@ -170,10 +170,10 @@ def test_every_option_is_recorded(cache: Path, tmp_path: Path) -> None:
     write_weights(SpineLite().init_(), tmp_path / "start.safetensors")
     options = parse(
         f"--cache {cache} {cache} --share 1 3 --validation a b/people --out {tmp_path} --rate 1e-4 --freeze 1 "
-        "--freeze-norm --dropout 0.2".split()
+        "--freeze-norm --dropout 0.2 --lite".split()
     )
     assert [folder.name for folder in options.validation] == ["a", "people"]
-    options.start = options.teacher = tmp_path / "start.safetensors"
+    options.start = tmp_path / "start.safetensors"
     samples = Samples(options.cache, seed=1, shares=options.share)
     kept = record(Run(samples, tmp_path, 1.0, "cpu", plan_of(options), options.start))
     assert (kept["peak_rate"], kept["freeze"], kept["freeze_norms"], kept["dropout"]) == (1e-4, 1, True, 0.2)
