@@ -1,37 +1,41 @@
 """Shift the coronal curves to the borders of the vertebral bodies in the image.
 
 The crop is sampled across the network's centreline, along its normal, from -2.4 to 2.4 half-widths, and each row is
-scaled by the contrast of the column against its surroundings. A filter fitted on people turns the profile beyond and
-inside a border into the distance of that border; the other border has the same filter, mirrored. The two borders move
-together: what they have in common is the shift of the centre; what they differ by, averaged along the curve, tells the
-error of the half-width by a line that was fitted on people. The shift is a cubic spline with a knot about every 12 rows
-(25 mm, a vertebra), by least squares against its squared second differences, with weights: contrast against clutter,
-and Cauchy's for each border, so that ribs, clavicles and metal count less. The image is sampled once more along the
-shifted line.
+scaled by the contrast of the column against its surroundings. A small network that was fitted on people
+(`export.training.refinement`) reads a window of this profile, about four vertebrae long, and answers how far to the
+side the centre of the column lies, and how much wider the column is. It reads each window and its mirror image, and
+the two answers are combined such that the result commutes with mirroring. The shift is a cubic spline with a knot
+about every 12 rows (25 mm, a vertebra), by least squares against its squared second differences, with weights:
+contrast against clutter, and Cauchy's for large distances. The image is sampled again along the shifted line.
 
-Fallback: of each half-wave of the shift (a term of its cosine transform along the curve) only a share that was fitted
-on people is kept: none where the image does not tell more than the network knows. No shift reaches `LIMIT_PX`. Where
-the column has no contrast the weights vanish and so does the shift. Every step is continuous in the image and in the
-network's output, and commutes with mirroring left and right.
+Fallback: where the column has no contrast the weights vanish, and the network's answer stays. No shift reaches
+`LIMIT_PX`. Every step is continuous in the image and in the network's output.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+import itertools
+import zipfile
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_spine.errors import BundleError
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS
 
-SCHEMA = "edge-spine/refine/1"
-# parts of the curve from the top down, each with a filter, and values of a filter: distances from the centreline of 0.1
-# to 2.4 half-widths
-PARTS, TAPS = 3, 24
-# half-waves over the curve, from 0, of which a share is kept; none is kept of shorter waves
-HALF_WAVES = 16
+# distances from the centreline on each side, tenths of a half-width
+TAPS = 24
+# parts of the curve, from the top down; a row's place between their middles is an input too
+PARTS = 3
+# every so many of the 209 rows is sampled
+SAMPLED = np.arange(0, ROWS, 2)
+# samples of a window, relative to its middle: 24 rows up and down
+WINDOW = np.arange(-12, 13, 4)
+INPUTS = len(WINDOW) * (2 * TAPS + 1) + PARTS
 # no shift of the centre is as large
 LIMIT_PX = 5.0
 # nor changes a half-width as much
@@ -42,11 +46,15 @@ Profile = NDArray[np.float32]
 
 _KNOTS = 18
 _DEGREE = 3
-_PASSES = 2
-# share of the filters' shift that a pass applies: a full step overshoots where both borders are blurred
-_STEP = 0.75
-# SD in rows of the Gaussian along the curve: for the borders' distances, the contrast, and the error of the width
-_ALONG_BORDER, _ALONG_CONTRAST, _ALONG_WIDTH = 4.0, 15.0, 25.0
+_PASSES = 3
+# samples whose windows are read
+_READ = np.arange(0, SAMPLED.size, 2)
+# weight of the squared second differences of the shift (pixels per row and row) against squared pixels
+_SMOOTHNESS = 50.0
+# distance of the centre, half-widths, at which a row's weight is halved
+_OUTLIER = 0.25
+# SD in samples of the Gaussian along the curve: for profiles, the contrast, and the error of the width
+_ALONG_PROFILE, _ALONG_CONTRAST, _ALONG_WIDTH = 2.0, 7.5, 6.0
 # half-widths that lie inside the column and outside of it
 _INSIDE, _OUTSIDE = 0.8, 1.3
 # contrast in grey values of 0 to 1: the least that profiles are divided by, and the one that gets half weight
@@ -56,35 +64,61 @@ _CLUTTER = 10.0
 # scaled profiles are clipped, so that metal does not outweigh the bone beside it
 _CLIP = (-1.0, 2.0)
 # weight of the squared shift, which keeps the equations solvable where the image shows nothing
-_RIDGE = 0.02
+_RIDGE = 0.0005
+# no half-width shrinks below this share of the network's
+_LEAST_WIDTH = 0.3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Refinement:
-    """Parameters of the refinement in a bundle.
+    """Weights of the network that reads windows: two hidden layers of rectified linear units.
 
     Attributes
     ----------
-    filters : tuple of tuple of float
-        (3, 24) weights from a scaled profile, from the centreline outwards, to the distance of the border, half-widths.
-    smoothness : float
-        Weight of the squared second differences of the shift (pixels per row and row) against squared pixels.
-    outlier : float
-        Distance of a border, half-widths, at which its weight is halved.
-    shares : tuple of float
-        (16,) share of each half-wave of the shift that is kept, 0 to 1.
-    width_share : float
-        How the borders' common distance counts as an error of the half-width, 0 to 1; 0 leaves the network's width.
-    width_offsets : tuple of float
-        (3,) what is added to it in each part of the curve, half-widths: a border does not lie at the filter's zero.
+    weight0, bias0 : (346, H), (H,) float32 arrays
+    weight1, bias1 : (H, K), (K,) float32 arrays
+    weight2, bias2 : (K, 2), (2,) float32 arrays
+        The two answers, half-widths: distance of the centre to the right of the image, and what the half-width lacks.
     """
 
-    filters: tuple[tuple[float, ...], ...]
-    smoothness: float
-    outlier: float
-    shares: tuple[float, ...]
-    width_share: float
-    width_offsets: tuple[float, ...]
+    weight0: Profile
+    bias0: Profile
+    weight1: Profile
+    bias1: Profile
+    weight2: Profile
+    bias2: Profile
+
+    def answers(self, windows: Profile) -> Profile:
+        """Map windows (N, 346) to (N, 2) answers."""
+        hidden = np.maximum(windows @ self.weight0 + self.bias0, 0)
+        hidden = np.maximum(hidden @ self.weight1 + self.bias1, 0)
+        answers: Profile = hidden @ self.weight2 + self.bias2
+        return answers
+
+
+def read_refinement(content: bytes) -> Refinement:
+    """Read the weights from an .npz file.
+
+    Raises
+    ------
+    BundleError
+        It is no such file, an array is missing, has another shape or type, or holds values that are not finite.
+    """
+    names = [field.name for field in fields(Refinement)]
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in names}
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"the refinement is no .npz file with {', '.join(names)}: {error}") from error
+    sizes = [INPUTS, arrays["bias0"].size, arrays["bias1"].size, 2]
+    for layer, (given, made) in enumerate(itertools.pairwise(sizes)):
+        for name, shape in ((f"weight{layer}", (given, made)), (f"bias{layer}", (made,))):
+            array = arrays[name]
+            if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
+                raise BundleError(
+                    f"the refinement's {name} is {array.dtype} {array.shape}; finite float32 {shape} expected"
+                )
+    return Refinement(**arrays)
 
 
 def refined(tensor: NDArray[np.float32], output: NDArray[np.float32], refinement: Refinement) -> NDArray[np.float32]:
@@ -139,11 +173,44 @@ def errors_px(
     lacking : (209,) array
         Crop pixels, positive where the column is wider than the network has it.
     """
-    shift, wider = seen_px(crop, centre, half_width, refinement)
-    waves = half_waves()
-    kept = waves @ (np.array(refinement.shares) * (waves.T @ shift))
-    lacking = refinement.width_share * wider + half_width * (parts() @ np.array(refinement.width_offsets))
-    return _limited(kept, LIMIT_PX), _limited(lacking, WIDTH_LIMIT_PX)
+    basis = splines()[SAMPLED]
+    rows = basis[_READ]
+    penalty = _penalty()
+    network, said = centre[SAMPLED], half_width[SAMPLED]
+    width, shift, coefficients = said, np.zeros(SAMPLED.size), np.zeros(basis.shape[1])
+    for _ in range(_PASSES):
+        profile, seen = scaled_profile(crop, network + shift, width)
+        aside, wider = _read(windows(profile, _READ), refinement)
+        weight = seen[_READ] ** 2 / (1 + (aside / _OUTLIER) ** 2)
+        weighted = rows * weight[:, np.newaxis]
+        wanted = weighted.T @ (shift[_READ] + aside * width[_READ])
+        coefficients = np.linalg.solve(weighted.T @ rows + penalty, wanted)
+        shift = basis @ coefficients
+        lacking = along(np.interp(np.arange(SAMPLED.size), _READ, wider) * width, _ALONG_WIDTH)
+        trust = np.minimum(2 * along(seen, _ALONG_WIDTH), 1)
+        width = np.maximum(width + trust * lacking, _LEAST_WIDTH * said)
+    lacking = np.interp(np.arange(ROWS), SAMPLED, width - said)
+    return _limited(splines() @ coefficients, LIMIT_PX), _limited(lacking, WIDTH_LIMIT_PX)
+
+
+def windows(profile: Profile, samples: NDArray[np.int64]) -> Profile:
+    """Cut the windows (N, 346) around samples (N,) of a scaled profile (105, 49), and append their places."""
+    near = np.clip(samples[:, np.newaxis] + WINDOW, 0, SAMPLED.size - 1)
+    cut = (_gaussian(_ALONG_PROFILE) @ profile)[near].reshape(len(samples), -1)
+    return np.concatenate([cut, parts()[SAMPLED[samples]]], axis=1)
+
+
+def mirrored(cut: Profile) -> Profile:
+    """Return the windows (N, 346) of the mirrored image."""
+    seen = cut[:, :-PARTS].reshape(len(cut), len(WINDOW), -1)[:, :, ::-1]
+    return np.concatenate([seen.reshape(len(cut), -1), cut[:, -PARTS:]], axis=1)
+
+
+def _read(cut: Profile, refinement: Refinement) -> tuple[Array, Array]:
+    """Return the distance of the centre and what the half-width lacks, (N,) each, half-widths."""
+    answers = refinement.answers(np.concatenate([cut, mirrored(cut)])).astype(np.float64)
+    own, other = answers[: len(cut)], answers[len(cut) :]
+    return own[:, 0] - other[:, 0], own[:, 1] + other[:, 1]
 
 
 def _limited(values: Array, most: float) -> Array:
@@ -151,74 +218,46 @@ def _limited(values: Array, most: float) -> Array:
     return smaller
 
 
-def seen_px(crop: NDArray[np.float32], centre: Array, half_width: Array, refinement: Refinement) -> tuple[Array, Array]:
-    """Shift and common distance (209,) of the borders as the filters tell them, before shares, line and limits.
-
-    Parameters and units as for `errors_px`.
-    """
-    basis, bending = splines(), _bending()
-    penalty = refinement.smoothness * bending + _RIDGE * (basis.T @ basis)
-    filters = _filter_rows(refinement.filters)
-    shift = wider = np.zeros(ROWS)
-    for _ in range(_PASSES):
-        profile, seen = scaled_profile(crop, centre + shift, half_width)
-        left, right = sides(profile)
-        answers = np.stack([np.einsum("ij,ij->i", side, filters) for side in (left, right)], axis=1)
-        outwards = along(answers, _ALONG_BORDER) * (2 * _STEP * half_width)[:, np.newaxis]
-        wider = along(outwards.mean(axis=1), _ALONG_WIDTH)
-        # both positive to the right of the image
-        borders = (outwards - wider[:, np.newaxis]) * (-1, 1)
-        weights = seen[:, np.newaxis] / (1 + (borders / (refinement.outlier * half_width)[:, np.newaxis]) ** 2)
-        weight = weights.mean(axis=1)
-        wanted = weight * shift + (weights * borders).mean(axis=1)
-        weighted = basis * weight[:, np.newaxis]
-        shift = basis @ np.linalg.solve(weighted.T @ basis + penalty, basis.T @ wanted)
-    return shift, wider
-
-
 def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) -> tuple[Profile, Array]:
     """Sample a crop across a curve.
 
     Parameters
     ----------
-    crop, centre, half_width : arrays
-        As for `errors_px`.
+    crop : (224, 224) array
+        Grey values in [0, 1].
+    centre, half_width : (105,) arrays
+        Of the sampled rows, as for `errors_px`.
 
     Returns
     -------
-    profile : (209, 49) float32 array
+    profile : (105, 49) float32 array
         Grey along the normal from -2.4 to 2.4 half-widths, left to right: 0 that of the surroundings, 1 that of the
         column.
-    seen : (209,) array
+    seen : (105,) array
         Weight of the row from 0 to 1: large where the column is brighter than uniform surroundings.
     """
-    # the manifest's rules need this module, and OpenCV takes long to import
+    # OpenCV takes long to import, and loading a bundle needs this module
     import cv2
 
-    slope = np.gradient(centre)
-    cosine = 1 / np.sqrt(1 + slope**2)
+    slope = np.gradient(centre, SAMPLED)
     # the horizontal width is wider than that along the normal
-    across = (half_width * cosine**2)[:, np.newaxis] * _offsets()
+    across = (half_width / (1 + slope**2))[:, np.newaxis] * _offsets()
     columns = (centre[:, np.newaxis] + across).astype(np.float32)
-    rows = (CURVE_ROWS[:, np.newaxis] - slope[:, np.newaxis] * across).astype(np.float32)
+    rows = (CURVE_ROWS[SAMPLED, np.newaxis] - slope[:, np.newaxis] * across).astype(np.float32)
     grey = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     means = along(grey @ _mean_weights(), _ALONG_CONTRAST)
-    above = grey - means[:, 1:].astype(np.float32)
+    above = grey - means[:, 1:]
     clutter = along(above**2 @ _mean_weights()[:, 1], _ALONG_CONTRAST)
     contrast = np.maximum(means[:, 0] - means[:, 1], 0)
-    seen: Array = contrast**2 / (contrast**2 + _HALF_CONTRAST**2 + _CLUTTER * clutter)
-    profile = above / np.maximum(contrast, _LEAST_CONTRAST)[:, np.newaxis].astype(np.float32)
-    return np.minimum(np.maximum(profile, _CLIP[0], out=profile), _CLIP[1], out=profile), seen
+    seen = contrast**2 / (contrast**2 + _HALF_CONTRAST**2 + _CLUTTER * clutter)
+    profile = above / np.maximum(contrast, _LEAST_CONTRAST)[:, np.newaxis]
+    profile = np.minimum(np.maximum(profile, _CLIP[0], out=profile), _CLIP[1], out=profile)
+    return profile, seen.astype(np.float64)
 
 
-def sides(profile: Profile) -> tuple[Profile, Profile]:
-    """Return the left and right half (209, 24) of a profile, each from the centreline outwards."""
-    return profile[:, TAPS - 1 :: -1], profile[:, TAPS + 1 :]
-
-
-def along(values: NDArray[np.floating[Any]], deviation: float = _ALONG_BORDER) -> Array:
-    """Average (209,) or (209, K) values along the curve with a Gaussian of `deviation` rows."""
-    smooth: Array = _gaussian(deviation) @ values
+def along(values: NDArray[np.floating[Any]], deviation: float) -> NDArray[Any]:
+    """Average (105,) or (105, K) values along the curve with a Gaussian of `deviation` samples."""
+    smooth: NDArray[Any] = _gaussian(deviation) @ values
     return smooth
 
 
@@ -243,27 +282,18 @@ def _mean_weights() -> Profile:
 
 
 @lru_cache(maxsize=1)
-def parts() -> Array:
+def parts() -> Profile:
     """Return (209, 3) weights of the parts of the curve in each row, linear between the middles of the parts."""
     middles = (np.arange(PARTS) + 0.5) * ROWS / PARTS
-    weights: Array = np.stack([np.interp(np.arange(ROWS), middles, part) for part in np.eye(PARTS)], axis=1)
-    return weights
+    return np.stack([np.interp(np.arange(ROWS), middles, part) for part in np.eye(PARTS)], axis=1).astype(np.float32)
 
 
 @lru_cache(maxsize=4)
-def _filter_rows(filters: tuple[tuple[float, ...], ...]) -> Profile:
-    """Return the (209, 24) filters of the rows."""
-    rows: Profile = (parts() @ np.array(filters)).astype(np.float32)
-    return rows
-
-
-@lru_cache(maxsize=4)
-def _gaussian(deviation: float) -> Array:
-    """Return the (209, 209) matrix that averages along the rows; at the ends over fewer rows."""
-    rows = np.arange(ROWS)
-    weights = np.exp(-(((rows[:, np.newaxis] - rows) / deviation) ** 2) / 2)
-    matrix: Array = weights / weights.sum(axis=1, keepdims=True)
-    return matrix
+def _gaussian(deviation: float) -> Profile:
+    """Return the (105, 105) matrix that averages along the samples; at the ends over fewer samples."""
+    samples = np.arange(SAMPLED.size)
+    weights = np.exp(-(((samples[:, np.newaxis] - samples) / deviation) ** 2) / 2)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -281,18 +311,10 @@ def splines() -> Array:
 
 
 @lru_cache(maxsize=1)
-def half_waves() -> Array:
-    """Return (209, 16) orthonormal cosines along the rows, of 0 to 15 half-waves (the DCT-II)."""
-    waves = np.cos(np.pi * (np.arange(ROWS)[:, np.newaxis] + 0.5) / ROWS * np.arange(HALF_WAVES))
-    normal: Array = waves / np.linalg.norm(waves, axis=0)
-    return normal
-
-
-@lru_cache(maxsize=1)
-def _bending() -> Array:
-    """Return the (20, 20) matrix of the sum of squared second differences along the rows."""
-    second = np.diff(splines(), n=2, axis=0)
-    matrix: Array = second.T @ second
+def _penalty() -> Array:
+    """Return the (20, 20) matrix of what a shift costs: its squared second differences, and a little its size."""
+    second, basis = np.diff(splines(), n=2, axis=0), splines()
+    matrix: Array = _SMOOTHNESS * second.T @ second + _RIDGE * (basis.T @ basis)
     return matrix
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import EdgeSpineError, UsageError
+from edge_spine.refine import read_refinement
 
 if TYPE_CHECKING:
     from export.quantize import Recipe
@@ -62,6 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--localiser", type=Path, help="ONNX file of the spine localiser, to go with it (default: the bundled model's)"
     )
+    refinement = parser.add_mutually_exclusive_group()
+    refinement.add_argument(
+        "--refinement",
+        type=Path,
+        metavar="NPZ",
+        help="weights of the coronal refinement, to go with it (default: the bundled model's)",
+    )
+    refinement.add_argument("--no-refinement", action="store_true", help="leave the coronal curves as the network's")
     parser.add_argument(
         "--forms",
         choices=("all", "int8"),
@@ -94,7 +103,10 @@ def _export(options: argparse.Namespace) -> None:
 
     card = find_card(options.checkpoint) if options.card is None else read_card(options.card)
     recipe = _recipe(options)
-    localiser = _localiser(options.localiser)
+    localiser = _companion("localiser", options.localiser)
+    refinement = None if options.no_refinement else _companion("refinement", options.refinement)
+    if refinement is not None:
+        read_refinement(refinement)
     regressor, source = load_regressor(options.checkpoint, options.layout)
     print(f"{source.file}: {source.found}", flush=True)
     calibration, references, crops_from = _crops(options)
@@ -108,6 +120,7 @@ def _export(options: argparse.Namespace) -> None:
         crops_from=crops_from,
         recipe=recipe,
         localiser=localiser,
+        refinement=refinement,
         with_float=options.forms == "all",
     )
     print(summary(verifications))
@@ -128,11 +141,11 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         raise UsageError(str(error)) from None
 
 
-def _localiser(path: Path | None) -> bytes:
+def _companion(role: str, path: Path | None) -> bytes:
+    """Return the file that goes with the network in a role, by default that of the packaged model."""
     if path is None:
-        # Weights alone get the packaged localiser, so that the bundle runs.
         bundled = load_bundle()
-        return bundled.read(bundled.file_with_role("localiser"))
+        return bundled.read(bundled.file_with_role(role))
     try:
         return path.read_bytes()
     except OSError as error:

@@ -45,6 +45,7 @@ from export.quantize import Recipe, quantise
 MODEL_FILE = "model.int8.onnx"
 FLOAT_FILE = "model.fp16.onnx"
 LOCALISER_FILE = "localiser.onnx"
+REFINEMENT_FILE = "refinement.npz"
 REFERENCES_FILE = "references.npz"
 PRECISION = "int8"
 # One model pixel is the body's extent / 832; this is a person of 1.83 m.
@@ -159,6 +160,7 @@ def build_bundle(
     crops_from: str,
     recipe: Recipe | None = None,
     localiser: bytes | None = None,
+    refinement: bytes | None = None,
     with_float: bool = True,
 ) -> tuple[Bundle, list[Verification]]:
     """Quantise a network and write its bundle, without bands: `export.training.calibrate` adds those of this engine.
@@ -179,6 +181,8 @@ def build_bundle(
         How to quantise; the default recipe where it is not given.
     localiser : bytes, optional
         The localiser's ONNX file.
+    refinement : bytes, optional
+        Weights of the coronal refinement, see `edge_spine.refine.read_refinement`.
     with_float : bool
         Whether the bundle gets a float16 file, twice the size of the INT8 one, for the forms fp16 and fp32.
 
@@ -220,6 +224,8 @@ def build_bundle(
         contents[FLOAT_FILE] = (half, "float", FP16)
     if localiser is not None:
         contents[LOCALISER_FILE] = (localiser, "localiser", "float32")
+    if refinement is not None:
+        contents[REFINEMENT_FILE] = (refinement, "refinement", "float32")
     manifest = {
         "schema": SCHEMA,
         "name": card.name,

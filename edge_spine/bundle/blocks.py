@@ -1,4 +1,4 @@
-"""Check and parse the optional blocks of a manifest: bands, population, second opinion and refinement."""
+"""Check and parse the optional blocks of a manifest: bands, population and second opinion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_spine import refine, second_opinion
+from edge_spine import second_opinion
 from edge_spine.bundle import bands
 from edge_spine.bundle.bands import ANGLES, VIEWS, BandCalibration, Limits, PopulationRange
 from edge_spine.bundle.rules import (
@@ -23,7 +23,6 @@ from edge_spine.bundle.rules import (
     within,
 )
 from edge_spine.network import CROP_SIZE, ROWS
-from edge_spine.refine import Refinement
 from edge_spine.second_opinion import SecondOpinion
 
 _SEVERITY = between(0, 1e6)
@@ -59,18 +58,6 @@ _SECOND_OPINION: Rules = {
     "false_alarm_rate": within(0, 1),
     "widening": within(1, 10),
 }
-_REFINEMENT: Rules = {
-    "filters": Rule(
-        several(refine.PARTS, several(refine.TAPS, within(-100, 100))).holds,
-        f"{refine.PARTS} lists of {refine.TAPS} numbers from -100 to 100",
-    ),
-    "smoothness": within(0, 1e9),
-    "outlier": within(0.01, 100),
-    "shares": several(refine.HALF_WAVES, within(0, 1)),
-    "width_share": within(0, 1),
-    "width_offsets": several(refine.PARTS, within(-1, 1)),
-}
-
 
 _GAIN = between(-10, 1)._replace(optional=True)
 _ANGLES = {**dict.fromkeys(ANGLES, _LIMITS), "angles_of": exactly(*bands.ANGLES_OF)}
@@ -80,7 +67,6 @@ BLOCKS: Mapping[str, Mapping[str, Rules]] = {
     "bands": {bands.SCHEMA: {**_BANDS, "sagittal_gain": _GAIN}, bands.OLD_SCHEMA: _BANDS},
     "population": {bands.POPULATION_SCHEMA: {**_POPULATION, **_ANGLES}, bands.OLD_POPULATION_SCHEMA: _POPULATION},
     "second_opinion": {second_opinion.SCHEMA: _SECOND_OPINION},
-    "refine": {refine.SCHEMA: _REFINEMENT},
 }
 
 
@@ -114,18 +100,6 @@ def parsed_population(block: Mapping[str, Any]) -> PopulationRange:
 def parsed_second_opinion(block: Mapping[str, Any]) -> SecondOpinion:
     """Return a checked second opinion as numbers."""
     return SecondOpinion(*(float(block[key]) for key in ("limit_mm", "false_alarm_rate", "widening")))
-
-
-def parsed_refinement(block: Mapping[str, Any]) -> Refinement:
-    """Return a checked refinement as numbers."""
-    return Refinement(
-        filters=tuple(tuple(map(float, values)) for values in block["filters"]),
-        smoothness=float(block["smoothness"]),
-        outlier=float(block["outlier"]),
-        shares=tuple(map(float, block["shares"])),
-        width_share=float(block["width_share"]),
-        width_offsets=tuple(map(float, block["width_offsets"])),
-    )
 
 
 def _limits(values: list[float]) -> Limits:

@@ -21,12 +21,11 @@ from edge_spine.bundle.blocks import (
     block_problem,
     parsed_bands,
     parsed_population,
-    parsed_refinement,
     parsed_second_opinion,
 )
 from edge_spine.bundle.rules import FILLED, TEXT, Rule, between, broken_rule, count, exactly
 from edge_spine.errors import BundleError
-from edge_spine.refine import Refinement
+from edge_spine.refine import Refinement, read_refinement
 from edge_spine.second_opinion import SecondOpinion
 
 MANIFEST = "manifest.json"
@@ -35,7 +34,13 @@ MODELS = {"spine": "spine", "lite": "spine-lite"}
 DEFAULT_MODEL = "spine"
 SCHEMA = "edge-spine/bundle/1"
 # a pickle or a TensorRT plan could run code, so a bundle may not hold one
-ROLE_SUFFIXES = {"engine": ".onnx", "float": ".onnx", "localiser": ".onnx", "references": ".npz"}
+ROLE_SUFFIXES = {
+    "engine": ".onnx",
+    "float": ".onnx",
+    "localiser": ".onnx",
+    "refinement": ".npz",
+    "references": ".npz",
+}
 _MANIFEST_LIMIT = 1 << 20
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -108,8 +113,10 @@ class Bundle:
 
     @property
     def refinement(self) -> Refinement | None:
-        """Parameters of the coronal refinement, or None where the bundle has none."""
-        return parsed_refinement(self.manifest["refine"]) if "refine" in self.manifest else None
+        """Weights of the coronal refinement, or None where the bundle has none."""
+        if not self.has_role("refinement"):
+            return None
+        return read_refinement(self.read(self.file_with_role("refinement")))
 
     @property
     def exact_readers(self) -> tuple[str, ...]:
@@ -121,7 +128,7 @@ class Bundle:
         return any(entry["role"] == role for entry in self.manifest["files"].values())
 
     def file_with_role(self, role: str) -> str:
-        """Return the name of the one file with a role ("engine", "float", "localiser", "references").
+        """Return the name of the one file with a role, one of `ROLE_SUFFIXES`.
 
         Raises
         ------

@@ -46,7 +46,9 @@ def fake_calibration(**changes: Any) -> dict[str, Any]:
     }
 
 
-def fake_bundle(folder: Path, output: NDArray[np.float32] | None = None, **more: Any) -> Path:
+def fake_bundle(
+    folder: Path, output: NDArray[np.float32] | None = None, refinement: bytes | None = None, **more: Any
+) -> Path:
     """Write the FAKE bundle; its localiser always points at the middle of a 1920 x 640 mm scan's trunk.
 
     What else is given is put into the manifest.
@@ -59,6 +61,8 @@ def fake_bundle(folder: Path, output: NDArray[np.float32] | None = None, **more:
         "references.npz": _references(answer),
     }
     roles = {"model.fake.onnx": "engine", "localiser.onnx": "localiser", "references.npz": "references"}
+    if refinement is not None:
+        contents["refinement.npz"], roles["refinement.npz"] = refinement, "refinement"
     files = {
         name: {
             "sha256": hashlib.sha256(content).hexdigest(),

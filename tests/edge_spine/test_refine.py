@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,23 @@ from numpy.typing import NDArray
 
 from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
-from edge_spine.bundle.blocks import block_problem, parsed_refinement
 from edge_spine.errors import BundleError
 from edge_spine.network import CURVE_ROWS
 from edge_spine.preprocessing.crop import as_tensor
 from edge_spine.refine import (
-    HALF_WAVES,
+    INPUTS,
     LIMIT_PX,
-    SCHEMA,
+    SAMPLED,
     TAPS,
+    WIDTH_LIMIT_PX,
+    WINDOW,
     Refinement,
     errors_px,
-    half_waves,
+    mirrored,
+    read_refinement,
     refined,
     scaled_profile,
-    seen_px,
+    windows,
 )
 from edge_spine.scan import Scan
 from tests.edge_spine.fake_bundle import fake_bundle, fake_output
@@ -37,29 +40,36 @@ T = (CURVE_ROWS - CURVE_ROWS[0]) / (CURVE_ROWS[-1] - CURVE_ROWS[0])
 FIVE_HALF_WAVES = 2.0 * np.cos(5 * np.pi * T)
 
 
-# like those fitted on people: no short wave
-FITTED_SHARES = [1.0] * 11 + [0.0] * 5
+OFFSETS = np.arange(-TAPS, TAPS + 1) / 10
 
 
-def block(**changes: Any) -> dict[str, Any]:
-    """A refinement as it lies in a manifest, with a filter like those fitted on people."""
-    offsets = np.arange(1, TAPS + 1) / 10
-    bump = 0.15 * np.exp(-(((offsets - 1.0) / 0.12) ** 2) / 2) - 0.15 * np.exp(-(((offsets - 0.6) / 0.12) ** 2) / 2)
-    return {
-        "schema": SCHEMA,
-        "filters": [bump.tolist()] * 3,
-        "smoothness": 100,
-        "outlier": 0.2,
-        "shares": FITTED_SHARES,
-        "width_share": 0.0,
-        "width_offsets": [0.0] * 3,
-        **changes,
-    }
+def border_reader(gain: float = 1.0) -> Refinement:
+    """FAKE weights that read the two borders of a column in the middle row of a window, by hand.
+
+    A border that lies outside of 1 half-width has more grey at 1 and less at 0.6 than one that lies on it.
+    """
+    outwards = np.exp(-(((abs(OFFSETS) - 1.0) / 0.12) ** 2) / 2) - np.exp(-(((abs(OFFSETS) - 0.6) / 0.12) ** 2) / 2)
+    middle = len(WINDOW) // 2 * OFFSETS.size
+    aside, wider = np.zeros((2, INPUTS))
+    aside[middle : middle + OFFSETS.size] = 0.1 * gain * outwards * np.sign(OFFSETS)
+    wider[middle : middle + OFFSETS.size] = 0.1 * gain * outwards
+    # a linear unit is the difference of two rectified ones; half of an answer is the window's, half its mirror image's
+    return Refinement(
+        weight0=np.stack([aside, -aside, wider, -wider], axis=1).astype(np.float32),
+        bias0=np.zeros(4, np.float32),
+        weight1=np.eye(4, dtype=np.float32),
+        bias1=np.zeros(4, np.float32),
+        weight2=np.array([[0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]], np.float32),
+        bias2=np.array([0, 0.15 * gain], np.float32),
+    )
 
 
-def refinement(**changes: Any) -> Refinement:
-    assert block_problem("refine", block(**changes)) is None
-    return parsed_refinement(block(**changes))
+def archive(refinement: Refinement, **changes: Any) -> bytes:
+    """A refinement as an .npz file."""
+    stream = io.BytesIO()
+    arrays = {**vars(refinement), **changes}
+    np.savez(stream, **{name: array for name, array in arrays.items() if array is not None})
+    return stream.getvalue()
 
 
 def column_image(centre: NDArray[np.float64], level: float = 0.5, background: float = 0.2) -> NDArray[np.float32]:
@@ -80,7 +90,7 @@ def output_at(centre: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def shift(crop: NDArray[np.float32], output: NDArray[np.float32], chosen: Refinement | None = None) -> Any:
     """Shift (209,) of the centre, crop pixels."""
-    moved = refined(as_tensor(crop), output, chosen or refinement())
+    moved = refined(as_tensor(crop), output, chosen or border_reader())
     return (moved.reshape(209, 6)[:, 1].astype(np.float64) - output.reshape(209, 6)[:, 1]) * 224
 
 
@@ -94,13 +104,15 @@ def test_a_wave_is_followed_from_a_straight_line() -> None:
     assert np.abs(found - FIVE_HALF_WAVES).mean() < 0.3
 
 
-def test_the_three_coronal_columns_move_alike_and_the_sagittal_ones_stay() -> None:
+def test_the_centre_and_its_borders_move_alike_and_the_sagittal_ones_stay() -> None:
     before = output_at(STRAIGHT).reshape(209, 6)
-    after = refined(as_tensor(column_image(112 + FIVE_HALF_WAVES)), output_at(STRAIGHT), refinement()).reshape(209, 6)
+    after = refined(as_tensor(column_image(112 + FIVE_HALF_WAVES)), output_at(STRAIGHT), border_reader()).reshape(
+        209, 6
+    )
     assert after.dtype == np.float32
-    moved = after[:, :3] - before[:, :3]
-    assert np.abs(moved).max() > 0.005
-    np.testing.assert_allclose(moved, np.repeat(moved[:, 1:2], 3, axis=1), atol=2e-7)
+    moved = (after - before)[:, :3] * 224
+    assert np.abs(moved[:, 1]).max() > 1
+    np.testing.assert_allclose(moved[:, [0, 2]].mean(axis=1), moved[:, 1], atol=1e-3)
     np.testing.assert_array_equal(after[:, 3:], before[:, 3:])
 
 
@@ -169,54 +181,48 @@ def test_what_lies_beside_the_column_hardly_moves_it(kind: str) -> None:
     else:
         cv2.line(crop, (60, 20), (118, 48), 0.6, 5)
     crop = cv2.GaussianBlur(crop, (0, 0), 0.8)
-    found, trusting = (
-        np.abs(shift(crop, output_at(STRAIGHT), refinement(smoothness=1000, outlier=outlier))).max()
-        for outlier in (0.2, 100)
+    fitted = load_bundle().refinement
+    moved = np.abs(
+        shift(crop, output_at(STRAIGHT), fitted) - shift(column_image(STRAIGHT), output_at(STRAIGHT), fitted)
     )
-    assert found < (0.7 if kind == "metal" else 0.35)
-    if kind == "metal":
-        # the other border outvotes it only with weights
-        assert found < 0.6 * trusting
+    assert moved.max() < 0.6
     # and a true shift beside it is still found
-    assert shift(crop, output_at(STRAIGHT - 2)).mean() == pytest.approx(2, abs=0.3)
+    assert shift(crop, output_at(STRAIGHT - 2), fitted).mean() == pytest.approx(2, abs=0.5)
 
 
-def test_of_each_half_wave_its_share_is_kept() -> None:
-    crop = column_image(112 + FIVE_HALF_WAVES)
-    shares = [1.0] * HALF_WAVES
-    whole = shift(crop, output_at(STRAIGHT), refinement(shares=shares)) @ half_waves()
-    shares[5] = 0.25
-    kept = shift(crop, output_at(STRAIGHT), refinement(shares=shares)) @ half_waves()
-    assert abs(whole[5]) > 15
-    assert kept[5] == pytest.approx(0.25 * whole[5], rel=0.02)
-    nothing = shift(crop, output_at(STRAIGHT), refinement(shares=[0.0] * HALF_WAVES))
-    assert np.abs(nothing).max() < 1e-4
-
-
-def test_the_width_follows_its_line() -> None:
-    crop, narrow, right, wide = column_image(STRAIGHT), *(np.full(209, HALF_WIDTH + d) for d in (-1.0, 0.0, 1.5))
-    told = [seen_px(crop, STRAIGHT, half_width, refinement())[1].mean() for half_width in (narrow, right, wide)]
-    assert told[0] > told[1] + 0.4 > told[2] + 0.8
-    line = refinement(width_share=0.4, width_offsets=[0.02, 0.02, 0.02])
-    _, lacking = errors_px(crop, STRAIGHT, right, line)
-    assert lacking.mean() == pytest.approx(0.4 * told[1] + 0.02 * HALF_WIDTH, abs=0.02)
-    output = output_at(STRAIGHT)
-    borders = (refined(as_tensor(crop), output, line) - output).reshape(209, 6)[:, :3] * 224
-    np.testing.assert_allclose(borders[:, 2] - borders[:, 1], lacking, atol=1e-3)
-    np.testing.assert_allclose(borders[:, 1] - borders[:, 0], lacking, atol=1e-3)
+def test_a_width_that_is_off_is_put_right() -> None:
+    crop = column_image(STRAIGHT)
+    for said in (HALF_WIDTH - 1.0, HALF_WIDTH + 1.5):
+        _, lacking = errors_px(crop, STRAIGHT, np.full(209, said), border_reader())
+        assert lacking.mean() == pytest.approx(HALF_WIDTH - said, abs=0.3)
+    output = output_at(STRAIGHT).reshape(209, 6)
+    output[:, 0] += 1 / 224
+    output[:, 2] -= 1 / 224
+    moved = (refined(as_tensor(crop), output.reshape(-1), border_reader()).reshape(209, 6) - output)[:, :3] * 224
+    np.testing.assert_allclose(moved.mean(axis=0), [-1, 0, 1], atol=0.3)
 
 
 def test_no_shift_exceeds_the_limit() -> None:
-    # a filter that asks for far too much
-    filters = [[4 * value for value in values] for values in block()["filters"]]
-    found = shift(column_image(STRAIGHT + 5), output_at(STRAIGHT), refinement(filters=filters, outlier=100))
+    greedy = border_reader(gain=8)
+    found = shift(column_image(STRAIGHT + 5), output_at(STRAIGHT), greedy)
     assert LIMIT_PX - 1 < np.abs(found).max() < LIMIT_PX + 1e-3
+    _, lacking = errors_px(column_image(STRAIGHT), STRAIGHT, np.full(209, 5.0), greedy)
+    assert 1 < np.abs(lacking).max() < WIDTH_LIMIT_PX + 1e-3
+
+
+def test_the_windows_of_a_mirrored_profile_are_the_mirrored_windows() -> None:
+    profile = np.random.default_rng(0).normal(size=(SAMPLED.size, OFFSETS.size)).astype(np.float32)
+    samples = np.array([0, 50, 104])
+    cut = windows(profile, samples)
+    assert cut.shape == (3, INPUTS)
+    np.testing.assert_allclose(windows(profile[:, ::-1], samples), mirrored(cut), atol=1e-6)
+    np.testing.assert_array_equal(mirrored(mirrored(cut)), cut)
 
 
 def test_the_profile_of_a_tilted_column_is_that_along_its_normal() -> None:
     tilted = 80 + 0.4 * (CURVE_ROWS - CURVE_ROWS[0])
-    profile, seen = scaled_profile(column_image(tilted), tilted, np.full(209, HALF_WIDTH))
-    middle = profile[40:-40].mean(axis=0)
+    profile, seen = scaled_profile(column_image(tilted), tilted[SAMPLED], np.full(SAMPLED.size, HALF_WIDTH))
+    middle = profile[20:-20].mean(axis=0)
     offsets = np.arange(-TAPS, TAPS + 1) / 10
     np.testing.assert_allclose(middle[np.isclose(np.abs(offsets), 1)], 0.5, atol=0.05)
     assert middle[np.abs(offsets) < 0.75].min() > 0.9 and middle[np.abs(offsets) > 1.25].max() < 0.1
@@ -232,7 +238,7 @@ def test_an_output_that_is_no_spine_is_given_back(wrong: str) -> None:
         output[:, :3] = output[:, 2::-1].copy()
     else:
         output[:, :3] += 1e6
-    found = refined(as_tensor(column_image(STRAIGHT)), output.reshape(-1), refinement())
+    found = refined(as_tensor(column_image(STRAIGHT)), output.reshape(-1), border_reader())
     np.testing.assert_array_equal(found, output.reshape(-1))
 
 
@@ -246,50 +252,53 @@ def test_all_rows_are_sampled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cv2, "remap", counted)
     shift(column_image(STRAIGHT), output_at(STRAIGHT))
-    assert 1 <= len(shapes) <= 3 and set(shapes) == {(209, 2 * TAPS + 1)}
+    assert 1 <= len(shapes) <= 3 and set(shapes) == {(SAMPLED.size, OFFSETS.size)}
 
 
-# --- the switch in the bundle
+# --- the file in the bundle
+
+
+def test_weights_are_read_back() -> None:
+    given = border_reader()
+    for name, array in vars(read_refinement(archive(given))).items():
+        np.testing.assert_array_equal(array, getattr(given, name))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": "edge-spine/refine/2"}, "'schema' must be"),
-        ({"filters": [[0.0] * TAPS] * 2}, "'filters' must be 3 lists"),
-        ({"filters": [[0.0] * 23] * 3}, "24 numbers"),
-        ({"filters": [[True] * TAPS] * 3}, "24 numbers"),
-        ({"filters": [[float("nan")] * TAPS] * 3}, "24 numbers"),
-        ({"smoothness": -1}, "'smoothness' must be"),
-        ({"outlier": 0}, "'outlier' must be"),
-        ({"shares": [1.0] * 3}, "'shares' must be"),
-        ({"shares": [2.0] * HALF_WAVES}, "'shares' must be"),
-        ({"width_share": 1.5}, "'width_share' must be"),
-        ({"width_offsets": [0.0]}, "'width_offsets' must be"),
-        ({"more": 1}, "an object with"),
+        ({"weight1": None}, "weight1"),
+        ({"weight0": np.zeros((INPUTS - 1, 4), np.float32)}, rf"weight0 is float32 \({INPUTS - 1}, 4\)"),
+        ({"weight1": np.zeros((4, 5), np.float32)}, "weight1"),
+        ({"bias2": np.zeros(3, np.float32)}, "bias2"),
+        ({"bias0": np.zeros((4, 1), np.float32)}, "bias0"),
+        ({"weight2": np.zeros((4, 2))}, "weight2 is float64"),
+        ({"weight2": np.full((4, 2), np.nan, np.float32)}, "finite"),
+        ({"weight2": np.array([object()])}, "weight2"),
     ],
 )
-def test_a_block_that_is_wrong_is_named(change: dict[str, Any], message: str) -> None:
-    problem = block_problem("refine", block(**change))
-    assert problem is not None and message in problem
+def test_weights_that_are_wrong_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        read_refinement(archive(border_reader(), **change))
 
 
-@pytest.mark.parametrize("wrong", [None, [], {}])
-def test_a_bundle_with_a_wrong_block_is_refused(tmp_path: Path, wrong: Any) -> None:
-    with pytest.raises(BundleError, match="'refine': an object"):
-        load_bundle(fake_bundle(tmp_path, refine=wrong))
+@pytest.mark.parametrize("content", [b"", b"PK", b"no archive", archive(border_reader())[:-40]])
+def test_a_file_that_is_no_archive_is_refused(content: bytes) -> None:
+    with pytest.raises(BundleError, match="refinement is no"):
+        read_refinement(content)
 
 
-def test_only_a_bundle_with_the_block_is_refined(tmp_path: Path) -> None:
+def test_only_a_bundle_with_the_file_is_refined(tmp_path: Path) -> None:
     assert load_bundle(fake_bundle(tmp_path / "off")).refinement is None
     scan = Scan(phantom_pixels(), (2.427, 2.419), "FAKE.npy", None, ())
     results = []
-    for folder in (fake_bundle(tmp_path / "off"), fake_bundle(tmp_path / "on", refine=block())):
+    for folder in (fake_bundle(tmp_path / "off"), fake_bundle(tmp_path / "on", refinement=archive(border_reader()))):
         with SpineEstimator("onnx-cpu", folder, threads=1) as estimator:
             results.append(estimator(scan))
     off, on = results
-    expected = refined(off.prepared.tensor, fake_output(), refinement()).reshape(209, 6) - fake_output().reshape(209, 6)
+    expected = refined(off.prepared.tensor, fake_output(), border_reader()) - fake_output()
     moved = on.curves.coronal - off.curves.coronal
     assert np.abs(moved).max() > 0.1
-    np.testing.assert_allclose(moved, expected[:, :3] * 224 * off.prepared.model_pixel_mm, atol=1e-3)
+    wanted_mm = expected.reshape(209, 6)[:, :3] * 224 * off.prepared.model_pixel_mm
+    np.testing.assert_allclose(moved, wanted_mm, atol=1e-3)
     np.testing.assert_array_equal(on.curves.sagittal, off.curves.sagittal)

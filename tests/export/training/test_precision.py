@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="install edge-spine[export]")
+pytest.importorskip("torch", reason="install edge-spine[export]")
+
+import torch
 
 from export.training.precision import autocast, precision_of
 
