@@ -10,12 +10,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from edge_spine.errors import EdgeSpineError, Refusal, UsageError
 from edge_spine.estimator import SpineEstimator
-from edge_spine.files import move_durably, sync_folder
+from edge_spine.files import beside, sync_folder
 from edge_spine.node.records import Audit, Ledger
 from edge_spine.node.spool import Claim, Spool, files_in
 from edge_spine.node.worker import Worker
@@ -188,6 +187,9 @@ class WatchFolder:
     def _handle(self, claim: Claim, content: str) -> list[Report]:
         if content in self._ledger:
             return [Report(claim.name, "done", message=f"{claim.name}: already processed with this model")]
+        # What a killed process left of this content's results.
+        for left in self._out.glob(f".*-{content[:8]}.*"):
+            shutil.rmtree(left, ignore_errors=True)
         reports = [self._process(scan_file, content) for scan_file in find_scans([claim.path])]
         if any(report.status == "done" for report in reports):
             self._ledger.add(content)
@@ -195,7 +197,6 @@ class WatchFolder:
 
     def _process(self, scan_file: ScanFile, content: str) -> Report:
         place = self._out / f"{scan_file.name}-{content[:8]}"
-
         read_ms = 0.0
 
         def read() -> Scan:
@@ -204,28 +205,12 @@ class WatchFolder:
             return scan
 
         def write(result: SpineResult) -> tuple[SpineResult, list[Path]]:
-            timed = result.with_timing(read=read_ms)
-            return _write_folder(place, partial(write_outputs, timed, formats=self._formats))
+            with beside(place, durable=True) as folder:
+                result, paths = write_outputs(result.with_timing(read=read_ms), folder, self._formats)
+                for path in paths:
+                    with path.open("rb+") as stream:
+                        os.fsync(stream.fileno())
+                sync_folder(folder)
+            return result, [place / path.name for path in paths]
 
         return process(scan_file.source, self._estimator, read, write, place, raise_storage=True)
-
-
-def _write_folder(
-    place: Path, write: Callable[[Path], tuple[SpineResult, list[Path]]]
-) -> tuple[SpineResult, list[Path]]:
-    """Write a folder of results under a temporary name, sync it, and rename it."""
-    beside = place.with_name(f".{place.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        result, paths = write(beside)
-        for path in paths:
-            with path.open("rb+") as stream:
-                os.fsync(stream.fileno())
-        sync_folder(beside)
-        # Results of an earlier model, or of a process that was killed before it wrote the ledger.
-        shutil.rmtree(place, ignore_errors=True)
-        move_durably(beside, place)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
-    return result, [place / path.name for path in paths]
