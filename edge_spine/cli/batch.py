@@ -21,7 +21,6 @@ def add_to(verbs: Verbs) -> None:
         "estimate the spine in thousands of scans, into Parquet files",
         "edge-spine batch scans.csv --out cohort",
         verbs.engine,
-        verbs.model,
     )
     verb.add_argument(
         "manifest", metavar="MANIFEST", type=Path, help="a CSV file with a column path, one path a line, or a folder"

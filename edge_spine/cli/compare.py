@@ -21,7 +21,6 @@ def add_to(verbs: Verbs) -> None:
         "compare two scans of one person, with the measurement error of each change",
         "edge-spine compare 2023.dcm 2024.dcm --out change",
         verbs.engine,
-        verbs.model,
     )
     verb.add_argument("before", metavar="A", help="the earlier scan: DICOM, PNG or NPY")
     verb.add_argument("after", metavar="B", help="the later scan")

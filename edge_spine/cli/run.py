@@ -26,7 +26,6 @@ def add_to(verbs: Verbs) -> None:
         "edge-spine run scan.dcm --out results",
         verbs.writing,
         verbs.engine,
-        verbs.model,
     )
     verb.add_argument(
         "inputs",

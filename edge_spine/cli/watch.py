@@ -30,7 +30,6 @@ def add_to(verbs: Verbs) -> None:
         "estimate the spine in scans as they appear in a folder",
         "edge-spine watch incoming results",
         verbs.engine,
-        verbs.model,
     )
     verb.add_argument("folder", metavar="IN", type=Path, help="folder to watch; processed scans are moved to IN/done")
     verb.add_argument("out", metavar="OUT", type=Path, help="results are written to OUT/<name>-<hash>/")

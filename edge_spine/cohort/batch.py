@@ -160,10 +160,6 @@ def _missing(value: Any) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def _estimator(model: str | Path | None, engine: str, threads: int | None, precision: str) -> SpineEstimator:
-    from edge_spine.estimator import SpineEstimator
+    from edge_spine.estimator import with_threads
 
-    if threads is not None:
-        import cv2
-
-        cv2.setNumThreads(threads)
-    return SpineEstimator(engine, model, threads, precision=precision)
+    return with_threads(engine, model, threads, precision)

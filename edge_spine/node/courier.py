@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 from itertools import islice
 from pathlib import Path
@@ -13,7 +14,6 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from edge_spine.node.config import RESULTS, NodeConfig
-from edge_spine.node.listener import client_context
 from edge_spine.node.monitor import Monitor
 from edge_spine.node.outbox import Outbox, Parcel
 from edge_spine.node.records import Audit
@@ -50,7 +50,7 @@ class Courier:
     def __init__(self, config: NodeConfig, outbox: Outbox, audit: Audit, monitor: Monitor) -> None:
         self._destination, self._outbox, self._audit, self._monitor = config.destination, outbox, audit, monitor
         tls = config.tls if config.destination.tls else None
-        self._tls = (client_context(tls), config.destination.host) if tls else None
+        self._tls = (tls.context(ssl.PROTOCOL_TLS_CLIENT), config.destination.host) if tls else None
         self._entity = AE(config.ae_title)
         self._entity.connection_timeout, self._entity.acse_timeout = 10, 30
         self._entity.dimse_timeout = self._entity.network_timeout = 60
@@ -137,7 +137,7 @@ class Courier:
         else:
             self._outbox.close(parcel)
             self._audit.note("delivered", scan=parcel.key, attempt=parcel.record.attempts + 1)
-            self._monitor.delivered("delivered")
+            self._monitor.deliveries.labels("delivered").inc()
             self.problem = ""
 
     def _send(self, association: Association, path: Path) -> None:
@@ -161,7 +161,7 @@ class Courier:
     def _put_off(self, parcel: Parcel, problem: str, *, refused: bool = False) -> None:
         self.problem = problem
         alive = self._outbox.postpone(parcel, problem, refused=refused)
-        self._monitor.delivered("postponed" if alive else "dead-letter")
+        self._monitor.deliveries.labels("postponed" if alive else "dead-letter").inc()
         if not alive:
             self._audit.note("dead-letter", scan=parcel.key, problem=problem)
             _log.error("results of scan %s could not be delivered (%s): dead letter", parcel.key[:12], problem)

@@ -128,7 +128,8 @@ class Node:
 
         started = time.perf_counter()
         report = process(key[:12], self._estimator, lambda: read_scan(claim.path), write, raise_storage=True)
-        self._monitor.processed(report.status, report.code, time.perf_counter() - started)
+        self._monitor.scans.labels(report.status, report.code or "").inc()
+        self._monitor.seconds.observe(time.perf_counter() - started)
         self._courier.wake()
         return [report]
 
@@ -137,12 +138,8 @@ class Node:
 
     def _watch(self) -> None:
         watch = self._monitor.watch
-        watch("edge_spine_queue_scans", "Scans that wait for processing", lambda: len(files_in(self._queue)))
-        watch("edge_spine_outbox_scans", "Scans whose results wait for delivery", lambda: self._outbox.counts()[0])
-        watch("edge_spine_dead_letters", "Scans whose results could not be delivered", lambda: self._outbox.counts()[1])
-        watch(
-            "edge_spine_quarantine_scans",
-            "Scans that crashed the process",
-            lambda: self._spool.count("quarantine"),
-        )
-        watch("edge_spine_disk_free_bytes", "Free bytes on the disk of the spool", self._free)
+        watch("queue_scans", "Scans that wait for processing", lambda: len(files_in(self._queue)))
+        watch("outbox_scans", "Scans whose results wait for delivery", lambda: self._outbox.counts()[0])
+        watch("dead_letters", "Scans whose results could not be delivered", lambda: self._outbox.counts()[1])
+        watch("quarantine_scans", "Scans that crashed the process", lambda: self._spool.count("quarantine"))
+        watch("disk_free_bytes", "Free bytes on the disk of the spool", self._free)
