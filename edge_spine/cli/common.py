@@ -133,10 +133,15 @@ def seconds(text: str) -> float:
 
 
 def _spacing(text: str) -> tuple[float, float]:
+    from edge_spine.reading.checks import check_given_spacing
+
     try:
         row, column = (float(part) for part in text.split(","))
+        check_given_spacing((row, column))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} found, two numbers such as 2.4,2.4 expected") from None
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return row, column
 
 

@@ -32,12 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare two scans."""
     from edge_spine.comparison import compare
     from edge_spine.reading import read_scan
-    from edge_spine.reading.checks import check_given_spacing
 
-    spacing = check_given_spacing(arguments.pixel_spacing)
     with load_estimator(arguments) as estimator:
         before, after = (
-            estimator(read_scan(path, pixel_spacing=spacing, imager_spacing=arguments.imager_spacing))
+            estimator(read_scan(path, pixel_spacing=arguments.pixel_spacing, imager_spacing=arguments.imager_spacing))
             for path in (arguments.before, arguments.after)
         )
     comparison = compare(before, after)
