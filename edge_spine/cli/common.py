@@ -27,10 +27,10 @@ class Verbs:
 
     Attributes
     ----------
-    talk : ArgumentParser
+    output : ArgumentParser
         ``--json``, ``--verbose`` and ``--quiet``.
     model : ArgumentParser
-        ``--model``, and `talk`.
+        ``--model``, and `output`.
     precision : ArgumentParser
         ``--precision``, and `model`.
     engine : ArgumentParser
@@ -41,14 +41,14 @@ class Verbs:
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._verbs = parser.add_subparsers(metavar="VERB", required=True)
-        self.talk = argparse.ArgumentParser(add_help=False)
-        self.talk.add_argument("--json", action="store_true", help="print JSON instead of text")
-        loud = self.talk.add_mutually_exclusive_group()
+        self.output = argparse.ArgumentParser(add_help=False)
+        self.output.add_argument("--json", action="store_true", help="print JSON instead of text")
+        loud = self.output.add_mutually_exclusive_group()
         loud.add_argument(
             "-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="log more to stderr"
         )
         loud.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="log errors only")
-        self.model = argparse.ArgumentParser(add_help=False, parents=[self.talk])
+        self.model = argparse.ArgumentParser(add_help=False, parents=[self.output])
         self.model.add_argument(
             "--model",
             metavar="MODEL",

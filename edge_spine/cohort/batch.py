@@ -149,11 +149,6 @@ def scans_of(batch: Mapping[str, Sequence[Any]]) -> list[Scan]:
     ]
 
 
-def rows_of(batch: SpineBatch, scans: Sequence[Scan]) -> list[Row]:
-    """Process a batch; a module-level function, which clusters pickle by name."""
-    return batch.rows(scans)
-
-
 def _missing(value: Any) -> bool:
     return value is None or bool(np.isnan(value))
 

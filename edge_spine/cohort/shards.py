@@ -55,7 +55,7 @@ class Shards:
         except Timeout:
             raise UsageError(f"--out {folder.name}: another run is writing there") from None
         try:
-            _agree(folder, note)
+            _check_note(folder, note)
         except BaseException:
             self._lock.release()
             raise
@@ -161,7 +161,7 @@ def _tables(folder: Path, columns: list[str] | None = None) -> Iterator[pyarrow.
             raise UsageError(f"{path.name}: damaged; delete it and run again to repeat its scans") from None
 
 
-def _agree(folder: Path, note: Mapping[str, Any]) -> None:
+def _check_note(folder: Path, note: Mapping[str, Any]) -> None:
     path = folder / _NOTE
     if not path.exists():
         write_durably(path, (json.dumps(note, indent=1) + "\n").encode())

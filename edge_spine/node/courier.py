@@ -20,7 +20,7 @@ from edge_spine.node.records import Audit
 
 # Parcels per association; opening one costs more than sending an object.
 _PARCELS_AT_ONCE = 16
-_IDLE_S = 1.0
+_IDLE_S, _CLOSING_S = 1.0, 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +33,7 @@ class _Refused(Exception):
 
 
 class Courier:
-    """Thread that delivers results.
+    """Thread that delivers results, from `start` until `close`.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ class Courier:
         for name in config.results:
             self._entity.add_requested_context(RESULTS[name], [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         self._wake, self._stop = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
         self.problem = ""
+        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
 
     def start(self) -> None:
         """Start delivering."""
@@ -68,11 +68,11 @@ class Courier:
         """Look for new parcels now."""
         self._wake.set()
 
-    def close(self, wait_s: float = 10.0) -> None:
+    def close(self) -> None:
         """Stop after the current object."""
         self._stop.set()
         self._wake.set()
-        self._thread.join(wait_s)
+        self._thread.join(_CLOSING_S)
 
     @property
     def alive(self) -> bool:

@@ -44,7 +44,7 @@ class Monitor:
             "edge_spine_scan_seconds", "From the queue to the outbox", buckets=_SECONDS, registry=registry
         )
 
-    def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+    def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Add a gauge whose value is computed at each request."""
         Gauge(f"edge_spine_{name}", help_text, registry=self.registry).set_function(value)
 
