@@ -22,7 +22,6 @@ from measuring import SCAN, described, laid_out, machine, options_of, status_mb,
 from edge_spine.cohort import SpineBatch
 from edge_spine.cohort.manifest import Scan, read_manifest
 from edge_spine.cohort.pool import ProcessPool, usable_cores
-from edge_spine.cohort.rows import Row
 from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards, read_cohort
 from edge_spine.cohort.workers import Workers
@@ -76,14 +75,10 @@ def memory_of_workers() -> Iterator[list[float]]:
 def measure(scans: list[Scan], opened: Callable[[], Any], folder: Path) -> dict[str, Any]:
     """Run a cohort; return start-up time (s), scans per second after the first row, and memory (MB)."""
     ends: list[float] = []
-
-    def seen(row: Row) -> None:
-        ends.append(time.perf_counter())
-
     started = time.perf_counter()
     with opened() as workers, closing(Shards(folder, {"benchmark": True})) as shards, memory_of_workers() as memory:
         ready = time.perf_counter()
-        work_through(scans, workers, shards, seen)
+        work_through(scans, workers, shards, lambda _row: ends.append(time.perf_counter()))
     table = read_cohort(folder)
     assert len(table) == len(scans) and set(table["status"].to_pylist()) == {"done"}
     return {
@@ -135,26 +130,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def table(report: dict[str, Any]) -> str:
     """Return the figures as a table."""
-    first = report["kinds"][0]["scans_per_s"]
-    lines = [
-        [
-            row["name"],
-            row["cluster_s"],
-            row["first_row_s"],
-            row["scans_per_s"],
-            row["scans_per_s"] / first,
-            row["worker_mb"],
-        ]
-        for row in report["kinds"]
-        if "problem" not in row
-    ]
-    head = ("", "cluster starts, s", "first row, s", "scans a second", "times one worker", "memory of a worker, MB")
-    text = f"{report['model']}, engine {report['engine']}, {report['scans']} scans, one thread a worker\n"
-    text += f"{described(report['machine'])}\n{laid_out(head, lines)}"
+    lines, missing = [], []
     for row in report["kinds"]:
         if "problem" in row:
-            text += f"\n{row['name']}: not run: {row['problem']}"
-    return text
+            missing.append(f"{row['name']}: not run: {row['problem']}")
+            continue
+        gain = row["scans_per_s"] / report["kinds"][0]["scans_per_s"]
+        lines.append(
+            [*(row[key] for key in ("name", "cluster_s", "first_row_s", "scans_per_s")), gain, row["worker_mb"]]
+        )
+    head = ("", "cluster starts, s", "first row, s", "scans a second", "times one worker", "memory of a worker, MB")
+    text = f"{report['model']}, engine {report['engine']}, {report['scans']} scans, one thread a worker\n"
+    return "\n".join([f"{text}{described(report['machine'])}", laid_out(head, lines), *missing])
 
 
 if __name__ == "__main__":

@@ -95,13 +95,17 @@ def commands(command: Sequence[str], runs: int, place: Path = ROOT) -> dict[str,
     return {name: spread([run[name] for run in done]) for name in done[0]}
 
 
+def captured(command: Sequence[str | Path], *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command and return its output."""
+    return subprocess.run(command, capture_output=True, text=True, check=check, cwd=ROOT, env=ENVIRONMENT)
+
+
 def marks_of_one_process(engine: str) -> dict[str, dict[str, float]]:
     """Start the process that reports the time of each step."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", CHILD, str(time.time()), str(SCAN), folder, engine]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=ENVIRONMENT)
-        found: dict[str, dict[str, float]] = json.loads(done.stdout)
-        return found
+        done = captured([sys.executable, "-c", CHILD, str(time.time()), str(SCAN), folder, engine])
+    found: dict[str, dict[str, float]] = json.loads(done.stdout)
+    return found
 
 
 def imports(engine: str) -> tuple[Counter[str], Counter[str]]:
@@ -110,8 +114,7 @@ def imports(engine: str) -> tuple[Counter[str], Counter[str]]:
     The time of a module excludes that of the modules it imports.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-X", "importtime", *command_line(engine, folder)[1:]]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=ENVIRONMENT)
+        done = captured([sys.executable, "-X", "importtime", *command_line(engine, folder)[1:]])
     packages: Counter[str] = Counter()
     modules: Counter[str] = Counter()
     for line in done.stderr.splitlines():
@@ -130,13 +133,7 @@ def install(extras: str, runs: int) -> dict[str, Any]:
         venv.create(place, with_pip=True)
         before = folder_mb(place)
         python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        done = subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", f"{ROOT}[{extras}]"],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=ENVIRONMENT,
-        )
+        done = captured([python, "-m", "pip", "install", "--quiet", f"{ROOT}[{extras}]"], check=False)
         if done.returncode:
             raise SystemExit(f"[{extras}] cannot be installed here:\n{done.stderr}")
         added = folder_mb(place) - before

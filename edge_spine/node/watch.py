@@ -32,8 +32,7 @@ _MOST_KEPT = 16
 
 @dataclass
 class _Seen:
-    size: int
-    mtime_ns: int
+    identity: tuple[str, int, int]
     since: float = field(default_factory=time.monotonic)
     polls: int = 0
 
@@ -59,12 +58,12 @@ class Arrivals:
         seen = {}
         for path in filter(looks_like_scan, files_in(self._folder)):
             try:
-                found = path.stat()
+                identity = _identity(path)
             except OSError:
                 continue
             known = self._seen.get(path.name)
-            if known is None or (known.size, known.mtime_ns) != (found.st_size, found.st_mtime_ns):
-                known = _Seen(found.st_size, found.st_mtime_ns)
+            if known is None or known.identity != identity:
+                known = _Seen(identity)
             else:
                 known.polls += 1
             seen[path.name] = known
