@@ -1,4 +1,4 @@
-"""Start real two-node Ray and Dask clusters on this machine, for tests and benchmarks."""
+"""Start servers on this machine, for tests and benchmarks: Ray with two nodes, Dask with several workers."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def _start_ray(stack: ExitStack, folder: Path, cores_a_node: int) -> str:
         log = stack.enter_context(path.open("wb"))
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *node, *common]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-        stack.callback(_end, process)
-        if not _waited_for(process, lambda count=count: _ray_nodes(address) >= count):
+        stack.callback(end, process)
+        if not has_started(process, lambda count=count: _ray_nodes(address) >= count):
             raise RuntimeError(f"Ray does not start:\n{path.read_text(errors='replace')[-2000:]}")
     return address
 
@@ -80,13 +80,13 @@ def dask_cluster(workers: int = 2) -> Iterator[tuple[str, list[subprocess.Popen[
     nothing = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with ExitStack() as stack:
         scheduler = subprocess.Popen([*dask, "scheduler", *common, "--port", str(port)], **nothing)
-        stack.callback(_end, scheduler)
-        if not _waited_for(scheduler, lambda: _answers(port)):
+        stack.callback(end, scheduler)
+        if not has_started(scheduler, lambda: answers(port)):
             raise RuntimeError("Dask does not start")
         processes = []
         for _ in range(workers):
             process = subprocess.Popen([*dask, "worker", address, *common, "--nthreads", "1", "--no-nanny"], **nothing)
-            stack.callback(_end, process)
+            stack.callback(end, process)
             processes.append(process)
         import distributed
 
@@ -101,7 +101,7 @@ def _ray_nodes(address: str) -> int:
         "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, configure_logging=False); "
         "print(sum(node['Alive'] for node in ray.nodes()))"
     )
-    if not _answers(int(address.rpartition(":")[2])):
+    if not answers(int(address.rpartition(":")[2])):
         return 0
     try:
         asked = subprocess.run(
@@ -112,13 +112,15 @@ def _ray_nodes(address: str) -> int:
         return 0
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Return whether a server listens on a port of loopback."""
     with suppress(OSError), socket.create_connection((HERE, port), 1):
         return True
     return False
 
 
-def _waited_for(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> bool:
+def has_started(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> bool:
+    """Wait until a process is ready; return False if it exits before, or takes two minutes."""
     deadline = time.monotonic() + 120
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -127,7 +129,8 @@ def _waited_for(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> 
     return True
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Terminate a process, or kill it after 20 s."""
     process.terminate()
     try:
         process.wait(20)

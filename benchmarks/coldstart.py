@@ -8,7 +8,6 @@ there with nothing else installed (it needs a package index).
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -24,9 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import ROOT, described, folder_mb, laid_out, machine, write_json
+from measuring import ROOT, SCAN, described, folder_mb, laid_out, machine, options_of, rusage_mb, verdicts, write_json
 
-SCAN = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 EXTRAS = ("cpu", "openvino", "cpu,codecs", "cpu,dicom", "cpu,node", "cpu,report", "cpu,batch")
 MOST_SECONDS, MOST_MB, MOST_INSTALL_MB = 1.0, 300, 250
 # Keep bytecode, as an installed package has; otherwise a clone is compiled at each start.
@@ -77,7 +75,7 @@ def run_once(command: Sequence[str], place: Path = ROOT) -> dict[str, float]:
     else:
         _, status, used = os.wait4(process.pid, 0)
         found = {"wall_s": time.perf_counter() - started, "processor_s": used.ru_utime + used.ru_stime}
-        found["peak_mb"] = used.ru_maxrss / 1e6 if sys.platform == "darwin" else used.ru_maxrss * 1024 / 1e6
+        found["peak_mb"] = rusage_mb(used)
         process.returncode = status
     if status != 0:
         raise SystemExit(f"{' '.join(command)} ended with {status}")
@@ -97,13 +95,17 @@ def commands(command: Sequence[str], runs: int, place: Path = ROOT) -> dict[str,
     return {name: spread([run[name] for run in done]) for name in done[0]}
 
 
+def captured(command: Sequence[str | Path], *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command and return its output."""
+    return subprocess.run(command, capture_output=True, text=True, check=check, cwd=ROOT, env=ENVIRONMENT)
+
+
 def marks_of_one_process(engine: str) -> dict[str, dict[str, float]]:
     """Start the process that reports the time of each step."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", CHILD, str(time.time()), str(SCAN), folder, engine]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=ENVIRONMENT)
-        found: dict[str, dict[str, float]] = json.loads(done.stdout)
-        return found
+        done = captured([sys.executable, "-c", CHILD, str(time.time()), str(SCAN), folder, engine])
+    found: dict[str, dict[str, float]] = json.loads(done.stdout)
+    return found
 
 
 def imports(engine: str) -> tuple[Counter[str], Counter[str]]:
@@ -112,8 +114,7 @@ def imports(engine: str) -> tuple[Counter[str], Counter[str]]:
     The time of a module excludes that of the modules it imports.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-X", "importtime", *command_line(engine, folder)[1:]]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=ENVIRONMENT)
+        done = captured([sys.executable, "-X", "importtime", *command_line(engine, folder)[1:]])
     packages: Counter[str] = Counter()
     modules: Counter[str] = Counter()
     for line in done.stderr.splitlines():
@@ -132,13 +133,7 @@ def install(extras: str, runs: int) -> dict[str, Any]:
         venv.create(place, with_pip=True)
         before = folder_mb(place)
         python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        done = subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", f"{ROOT}[{extras}]"],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=ENVIRONMENT,
-        )
+        done = captured([python, "-m", "pip", "install", "--quiet", f"{ROOT}[{extras}]"], check=False)
         if done.returncode:
             raise SystemExit(f"[{extras}] cannot be installed here:\n{done.stderr}")
         added = folder_mb(place) - before
@@ -211,18 +206,15 @@ def table(report: dict[str, Any]) -> str:
             rows.append([f"[{extras}]", round(found["mb"]), round(found["compiled_mb"]), start, peak, largest])
         head = ("fresh install", "MB", "of them bytecode", "run there, s", "MB at most", "largest packages")
         text += "\n\n" + laid_out(head, rows)
-    for wanted, found, met in report["targets"]:
-        text += f"\n{wanted}: {found} {'met' if met else 'MISSED'}"
-    return text
+    return text + verdicts(report["targets"])
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options_of(__doc__)
     parser.add_argument("--runs", type=int, default=9, help="fresh processes of each kind (default 9)")
     parser.add_argument("--engine", default="onnx-cpu", help="default: %(default)s")
     parser.add_argument("--install", action="store_true", help="measure fresh installs too")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args(arguments)
     report: dict[str, Any] = {"engine": options.engine, "runs": options.runs, **measure(options.engine, options.runs)}
     if options.install:

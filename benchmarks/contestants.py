@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ OURS = (
 )
 LITE = ("lite, openvino int8", "lite, onnx-cpu int8")
 EAGER, EAGER_GPU = "PyTorch eager float32", "PyTorch eager float32, GPU"
+# The matrix products of the network alone.
 FLOOR, FLOAT_FLOOR = "floor: INT8 products", "floor: float32 products"
 WEIGHTS = {"spine": ROOT / "export/weights/spine.safetensors", "lite": ROOT / "export/weights/spine-lite.safetensors"}
 Image = NDArray[np.float32]
@@ -199,22 +201,25 @@ def float_product(rows: int, inner: int, columns: int) -> Callable[[], object]:
     return lambda: torch.mm(first, second, out=result)
 
 
+OTHERS: dict[str, Callable[[Work], Infer]] = {
+    EAGER: torch_eager,
+    EAGER_GPU: partial(torch_eager, device="cuda"),
+    "PyTorch compiled float32": partial(torch_eager, compiled=True),
+    "ONNX Runtime float32": onnx_float,
+    "OpenVINO float32": partial(openvino, hint="f32"),
+    "OpenVINO bfloat16": partial(openvino, hint="bf16"),
+    "OpenVINO INT8, our graph": partial(openvino, hint="f32", quantised="ours"),
+    "OpenVINO INT8, our graph, rest bfloat16": partial(openvino, hint="bf16", quantised="ours"),
+    "OpenVINO INT8 by NNCF": partial(openvino, hint="f32", quantised="nncf"),
+    FLOOR: partial(products, integers=True),
+    FLOAT_FLOOR: partial(products, integers=False),
+}
+PEERS = (*OURS, *LITE, *OTHERS)
+
+
 def peer(name: str, work: Work) -> Infer:
     """Create a peer by name."""
-    if name in OURS or name in LITE:
-        whose, engine, precision = name.replace(",", "").split()
-        return ours("lite" if whose == "lite" else work.model, engine, precision, work.threads)
-    makers: dict[str, Callable[[], Infer]] = {
-        EAGER: lambda: torch_eager(work),
-        EAGER_GPU: lambda: torch_eager(work, "cuda"),
-        "PyTorch compiled float32": lambda: torch_eager(work, compiled=True),
-        "ONNX Runtime float32": lambda: onnx_float(work),
-        "OpenVINO float32": lambda: openvino(work, hint="f32"),
-        "OpenVINO bfloat16": lambda: openvino(work, hint="bf16"),
-        "OpenVINO INT8, our graph": lambda: openvino(work, hint="f32", quantised="ours"),
-        "OpenVINO INT8, our graph, rest bfloat16": lambda: openvino(work, hint="bf16", quantised="ours"),
-        "OpenVINO INT8 by NNCF": lambda: openvino(work, hint="f32", quantised="nncf"),
-        FLOOR: lambda: products(work, integers=True),
-        FLOAT_FLOOR: lambda: products(work, integers=False),
-    }
-    return makers[name]()
+    if name in OTHERS:
+        return OTHERS[name](work)
+    whose, engine, precision = name.replace(",", "").split()
+    return ours("lite" if whose == "lite" else work.model, engine, precision, work.threads)

@@ -8,9 +8,7 @@ give a scan or a refusal within 5 s. The table counts the outcomes; the slowest 
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import random
 import struct
 import sys
@@ -23,12 +21,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
+from measuring import SCAN, options_of, status_mb, write_json
 from pydicom.data import get_testdata_file
 from pydicom.uid import (
     ExplicitVRBigEndian,
@@ -69,7 +67,7 @@ _ENCODINGS = {
 @cache
 def seeds() -> tuple[bytes, ...]:
     """Return the valid files that are mutated."""
-    scan = pydicom.dcmread(str(files("edge_spine") / "data" / "synthetic_whole_body.dcm"))
+    scan = pydicom.dcmread(SCAN)
     scan.PixelData = np.ascontiguousarray(scan.pixel_array[::3, ::3]).tobytes()
     scan.Rows, scan.Columns = -(-scan.Rows // 3), -(-scan.Columns // 3)
     found = []
@@ -231,26 +229,18 @@ def fuzz(seed: int, numbers: range, progress: Callable[[int], None] = lambda _nu
 
 def _memory_mb() -> float | None:
     """Return peak memory (MB) of this process and of the decoder, on systems with /proc."""
-    total = 0.0
-    for process in ("self", decoder.pid):
-        status = Path(f"/proc/{process}/status")
-        if process is None:
-            continue
-        try:
-            text = status.read_text()
-        except OSError:
-            return None if process == "self" else total
-        total += next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmHWM")) / 1024
-    return total
+    own = status_mb("VmHWM")
+    if own is None or decoder.pid is None:
+        return own
+    return own + (status_mb("VmHWM", decoder.pid) or 0.0)
 
 
 def main() -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options_of(__doc__)
     parser.add_argument("--cases", type=int, default=20_000, help="default 20000")
     parser.add_argument("--seed", type=int, default=1, help="default 1")
     parser.add_argument("--case", type=int, help="run this one again")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
     if options.case is not None:
         with tempfile.TemporaryDirectory() as folder:
@@ -268,8 +258,7 @@ def main() -> int:
     if found.peak_mb is not None and found.baseline_mb is not None:
         print(f"memory: {found.baseline_mb:.0f} MB before, at most {found.peak_mb:.0f} MB, decoder included")
     print("\n".join(found.failures) or "no failure")
-    if options.json:
-        options.json.write_text(json.dumps(vars(found), indent=1), encoding="utf-8")
+    write_json(options.json, vars(found))
     return 1 if found.failures else 0
 
 

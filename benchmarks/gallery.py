@@ -9,36 +9,32 @@ Each scan is processed by the whole runtime. Needs `pip install '.[cpu,export]'`
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 
 import cv2
 import numpy as np
+from measuring import SCAN, laid_out, write_json
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from edge_spine import SpineEstimator, read_scan  # noqa: E402
-from edge_spine.errors import EdgeSpineError  # noqa: E402
-from edge_spine.measure import measure  # noqa: E402
-from edge_spine.network import CROP_SIZE  # noqa: E402
-from edge_spine.outputs import preview_png  # noqa: E402
-from edge_spine.outputs.drawing import palette, panels  # noqa: E402
-from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, MillimetreView  # noqa: E402
-from edge_spine.outputs.drawing.raster import RasterCanvas  # noqa: E402
-from edge_spine.outputs.drawing.shading import largest_curve_tint, shade, span_across  # noqa: E402
-from edge_spine.preprocessing.body import Body  # noqa: E402
-from edge_spine.reconstruct import reconstruct  # noqa: E402
-from edge_spine.result import NOTICE, SpineResult  # noqa: E402
-from export.training.dataset import EVALUATION_SEED  # noqa: E402
-from export.training.evaluate import centre_errors, compare, judge_bands, scan_of  # noqa: E402
-from export.training.phantoms.phantom import Subject, make_phantom, make_subject  # noqa: E402
-from export.training.phantoms.scanner import IDXA  # noqa: E402
+from edge_spine import SpineEstimator, read_scan
+from edge_spine.errors import EdgeSpineError
+from edge_spine.measure import measure
+from edge_spine.network import CROP_SIZE
+from edge_spine.outputs import preview_png
+from edge_spine.outputs.drawing import palette, panels
+from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, MillimetreView
+from edge_spine.outputs.drawing.raster import RasterCanvas, encode
+from edge_spine.outputs.drawing.shading import largest_curve_tint, shade, span_across
+from edge_spine.preprocessing.body import Body
+from edge_spine.reconstruct import reconstruct
+from edge_spine.result import NOTICE, SpineResult
+from export.training.dataset import EVALUATION_SEED
+from export.training.evaluate import centre_errors, compare, judge_bands, scan_of
+from export.training.phantoms.phantom import Subject, make_phantom, make_subject
+from export.training.phantoms.scanner import IDXA
 
 # The bundled scan is the iDXA image of this phantom; its seed is used nowhere else.
 BUNDLED = "the bundled scan"
@@ -101,8 +97,7 @@ def chosen_seeds(count: int, first: int, searched: int = SEARCHED) -> list[int]:
 
 def examples(estimator: SpineEstimator, seeds: Sequence[int]) -> list[Example]:
     """Run the bundled scan and the phantoms of these seeds, sorted by true angle."""
-    bundled = read_scan(str(files("edge_spine") / "data" / "synthetic_whole_body.dcm"))
-    rows = [example(BUNDLED, estimator(bundled), make_subject(BUNDLED_SEED, scanner=IDXA))]
+    rows = [example(BUNDLED, estimator(read_scan(SCAN)), make_subject(BUNDLED_SEED, scanner=IDXA))]
     for seed in seeds:
         phantom = make_phantom(seed)
         rows.append(example(f"phantom {seed}", estimator(scan_of(phantom)), phantom))
@@ -325,14 +320,13 @@ def _numbers(canvas: Canvas, box: Box, row: Example) -> None:
 
 def table(rows: Sequence[Example]) -> str:
     """Return the figures as text."""
-    head = ("true deg", "found deg", "cor. mm", "sag. mm", "3D mm", "IoU")
-    lines = [f"{'':20}" + "".join(f"{name:>10}" for name in head)]
+    lines = []
     for row in rows:
         figures = row.figures()
         values = [row.truth.measurements.max_cobb_deg, row.found.measurements.max_cobb_deg]
         values += [figures[name] for name in ("coronal_mae_mm", "sagittal_mae_mm", "deviation3d_mm", "iou3d")]
-        lines.append(f"{row.name:20}" + "".join(f"{value:10.2f}" for value in values))
-    return "\n".join(lines)
+        lines.append([row.name, *(f"{value:.2f}" for value in values)])
+    return laid_out(("", "true deg", "found deg", "cor. mm", "sag. mm", "3D mm", "IoU"), lines)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -353,10 +347,7 @@ def main(argv: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     bundled = next(row.found for row in rows if row.name == BUNDLED)
     for name, canvas in (("gallery.png", draw(rows)), ("preview.png", preview_png.draw(bundled, about_this_run=False))):
-        done, encoded = cv2.imencode(".png", canvas.image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-        if not done:
-            raise RuntimeError(f"OpenCV could not encode {name}")
-        (options.out / name).write_bytes(encoded.tobytes())
+        (options.out / name).write_bytes(encode(canvas.image, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 9]))
     report = {
         "note": "Synthetic phantoms, not people",
         "notice": NOTICE,
@@ -371,7 +362,7 @@ def main(argv: list[str] | None = None) -> int:
             for row in rows
         ],
     }
-    (options.out / "gallery.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    write_json(options.out / "gallery.json", report)
     print(table(rows))
     print(f"wrote {options.out / 'gallery.png'}")
     return 0

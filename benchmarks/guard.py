@@ -16,7 +16,6 @@ an intended change, on a machine like the one that tests run on.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import io
 import json
@@ -37,7 +36,7 @@ import cv2
 import numpy as np
 import pydicom
 from inside import answer_with_the_last, engine_of, localiser_of
-from measuring import ROOT, laid_out, machine, write_json
+from measuring import SCAN, laid_out, machine, options_of, write_json
 
 from edge_spine import SpineEstimator, read_scan
 from edge_spine.measure import measure
@@ -46,9 +45,7 @@ from edge_spine.quality import judge
 from edge_spine.reconstruct import curves_from_output, reconstruct
 
 BASELINE = Path(__file__).with_name("guard.json")
-SCAN = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 STAGES = ("read", "preprocess", "reconstruct", "measure", "judge", "json")
-PACKAGES = ("pydicom",)
 LOSS, LOSS_ELSEWHERE = 0.15, 0.5
 ATTEMPTS, LEAST_ATTEMPTS, SECONDS = 8, 2, 2.0
 # Runs in a row; the first one after another stage has cold caches.
@@ -235,7 +232,7 @@ def compared(found: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Row]
 
 def made_on() -> dict[str, Any]:
     """Return processor, system and versions, which decide the limits of the comparison."""
-    here = machine(*PACKAGES)
+    here = machine("pydicom")
     minor = {name: ".".join(version.split(".")[:2]) for name, version in sorted(here["versions"].items())}
     return {
         "processor": f"{here['processor']} ({', '.join(here['instructions'])})",
@@ -294,10 +291,9 @@ def text(rows: list[Row]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return 1 on a regression."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--update", action="store_true", help="rewrite the baseline")
     parser.add_argument("--slower", choices=STAGES, help="make a stage 30 %% slower, to check that it is detected")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args(arguments)
     if options.update:
         found = guard()

@@ -25,14 +25,16 @@ import numpy as np
 from device import device_times, energy
 from inside import engine_of
 from measuring import (
-    ROOT,
+    SCAN,
     described,
     laid_out,
     machine,
+    options_of,
     peak_memory_mb,
     quantiles,
     ratio,
     take_turns,
+    with_interval,
     write_json,
 )
 
@@ -45,7 +47,6 @@ from edge_spine.measure import measure
 from edge_spine.outputs import write_outputs
 from edge_spine.result import SpineResult
 
-BUNDLED = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 IN_A_ROW = 5
 TARGET = 1.15
 PERCENTILE, CONFIDENCE = 0.9, 0.99
@@ -213,10 +214,7 @@ def text(report: dict[str, Any]) -> str:
     lines = [
         laid_out(("ms", "least", "p50", "p90", "p99"), rows),
         "",
-        *(
-            f"{name} over infer alone: {found['ratio']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
-            for name, found in report["over_infer"].items()
-        ),
+        *(f"{name} over infer alone: {with_interval(found)}" for name, found in report["over_infer"].items()),
         f"single stream: 90 % of {stream['queries']} scans within {stream['ms']['p90']:.1f} ms"
         + (f", with early stopping {estimate:.1f} ms" if estimate else " (too few for an early-stopping estimate)"),
         f"offline: {batch['scans_per_second']:.1f} scans/s from {batch['workers']} processes of "
@@ -262,16 +260,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--runs", type=int, default=200, help="minimum number of runs")
     parser.add_argument("--engine", choices=ENGINES, default="auto")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     parser.add_argument("--threads", type=int, help="threads of the engine (default: its own choice)")
     parser.add_argument("--model", default="spine", help="a packaged model or the folder of a bundle")
-    parser.add_argument("--scan", type=Path, default=BUNDLED, help="a DICOM file (default: the bundled scan)")
+    parser.add_argument("--scan", type=Path, default=SCAN, help="a DICOM file (default: the bundled scan)")
     parser.add_argument("--seconds", type=float, default=10.0, help="minimum time of single stream and of offline")
     parser.add_argument("--workers", type=int, help="processes of offline (default: one per core, two on a GPU)")
-    parser.add_argument("--json", type=Path, help="write the report here")
     parser.add_argument("--plot", type=Path, help="write a picture here, PNG")
     options = parser.parse_args(arguments)
     if options.runs < 1 or (options.workers is not None and options.workers < 1):

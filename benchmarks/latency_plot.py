@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from edge_spine.outputs.drawing import palette
 from edge_spine.outputs.drawing.canvas import Box, Canvas
-from edge_spine.outputs.drawing.raster import RasterCanvas
+from edge_spine.outputs.drawing.raster import RasterCanvas, encode
 
 WIDTH, HEIGHT = 1100, 620
 _MARGIN, _LABELS, _ROW, _BINS = 28, 230, 42, 80
@@ -42,10 +41,7 @@ def draw(report: dict[str, Any], path: Path) -> RasterCanvas:
     )
     _bars(canvas, report["stages_ms"], 100)
     _spread(canvas, report["single_stream"], Box(_MARGIN, 400, WIDTH - 2 * _MARGIN, 150))
-    encoded, data = cv2.imencode(".png", canvas.image)
-    if not encoded:
-        raise OSError(f"{path}: the picture cannot be encoded")
-    path.write_bytes(data.tobytes())
+    path.write_bytes(encode(canvas.image, ".png"))
     return canvas
 
 

@@ -1,7 +1,11 @@
-"""Functions shared by the benchmarks: machine description, alternating timing, intervals, tables, JSON."""
+"""Functions shared by the benchmarks: options, machine description, alternating timing, intervals, tables, JSON.
+
+Each script imports it before edge_spine and export, which it makes importable from a clone.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import subprocess
@@ -19,8 +23,16 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # `python benchmarks/NAME.py` adds only the folder of the script.
     sys.path.insert(0, str(ROOT))
 
+SCAN = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 _INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 _RESAMPLES = 2000
+
+
+def options_of(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the option that all scripts have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    return parser
 
 
 def machine(*packages: str) -> dict[str, Any]:
@@ -110,6 +122,16 @@ def ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> dict[str, fl
     return {"ratio": float(np.median(over) / np.median(under)), "low": float(low), "high": float(high)}
 
 
+def with_interval(found: Mapping[str, float]) -> str:
+    """Format the result of `ratio`."""
+    return f"{found['ratio']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+
+
+def verdicts(targets: Iterable[tuple[str, str, bool]]) -> str:
+    """Return a line for each target: what is wanted, what was measured, and whether it is met."""
+    return "".join(f"\n{wanted}: {found} {'met' if met else 'MISSED'}" for wanted, found, met in targets)
+
+
 def laid_out(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table as text; the first column is left-aligned, numbers have three digits."""
     cells = [list(head), *([_shown(value) for value in row] for row in rows)]
@@ -134,23 +156,34 @@ def memory_mb() -> float | None:
     try:
         import psutil
     except ImportError:
-        kilobytes = _process_status("VmRSS")
-        return None if kilobytes is None else kilobytes * 1024 / 1e6
+        return status_mb("VmRSS")
     return float(psutil.Process().memory_info().rss) / 1e6
 
 
 def peak_memory_mb() -> float | None:
     """Return the peak memory of this process, MB, or None if unknown."""
     # On Linux, ru_maxrss of a child includes memory of its parent.
-    kilobytes = _process_status("VmHWM")
-    if kilobytes is not None:
-        return kilobytes * 1024 / 1e6
+    if (found := status_mb("VmHWM")) is not None:
+        return found
     try:
         import resource
     except ImportError:  # Windows
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    return rusage_mb(resource.getrusage(resource.RUSAGE_SELF))
+
+
+def rusage_mb(used: Any) -> float:
+    """Return the peak memory in a `resource.struct_rusage`, MB."""
+    return used.ru_maxrss / 1e6 if sys.platform == "darwin" else used.ru_maxrss * 1024 / 1e6
+
+
+def status_mb(key: str, process: int | str = "self") -> float | None:
+    """Return a size in /proc/PROCESS/status, MB: VmRSS is memory now, VmHWM its peak. None where it is not known."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{key}:")), None)
 
 
 def folder_mb(folder: Path) -> float:
@@ -164,15 +197,6 @@ def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return str(value)
-
-
-def _process_status(key: str) -> int | None:
-    """Return a field of /proc/self/status, KB."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), None)
 
 
 def _processor() -> tuple[str, set[str]]:

@@ -8,31 +8,23 @@ the archive; in a batch it is mostly waiting, so single scans are timed as well.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
-import os
-import platform
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from clusters import answers, end, free_port, has_started
+from measuring import SCAN, described, laid_out, machine, options_of, quantiles, status_mb, write_json
+
+# Scans that are sent one by one before the batches.
 ALONE = 20
-
-
-def free_port() -> int:
-    """Return a free port."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+SERIES = ("accepted_per_s", "processed_and_delivered_per_s", "alone_latency_s", "batch_latency_s")
 
 
 def archive(port: int) -> None:
@@ -52,7 +44,7 @@ def send(port: int, numbers: Iterable[int]) -> float:
     from pydicom import dcmread
     from pynetdicom import AE
 
-    scan = dcmread(str(files("edge_spine") / "data" / "synthetic_whole_body.dcm"))
+    scan = dcmread(SCAN)
     entity = AE("SCANNER")
     entity.add_requested_context(scan.SOPClassUID, scan.file_meta.TransferSyntaxUID)
     started = time.perf_counter()
@@ -87,19 +79,6 @@ def wait_until_delivered(spool: Path, count: int, node: subprocess.Popen[bytes])
         time.sleep(0.2)
 
 
-def memory_mb(process: int) -> float | None:
-    """Return the resident memory (MB) of a process, on systems with /proc."""
-    status = Path(f"/proc/{process}/status")
-    if not status.exists():
-        return None
-    return next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmRSS"))
-
-
-def percentile(values: list[float], percent: int) -> float:
-    """Return a percentile."""
-    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
-
-
 def measure(count: int, batch: int, folder: Path) -> dict[str, Any]:
     """Run the benchmark; return the figures."""
     port, archive_port, spool = free_port(), free_port(), folder / "spool"
@@ -117,23 +96,20 @@ def measure(count: int, batch: int, folder: Path) -> dict[str, Any]:
             [sys.executable, "-m", "edge_spine", "node", "--config", str(config)], stdout=log, stderr=log
         )
     try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+        if not has_started(node, lambda: answers(port)):
+            raise RuntimeError(f"the node does not start:\n{(folder / 'log').read_text(errors='replace')[-2000:]}")
         for number in range(ALONE):
             send(port, [number])
             wait_until_delivered(spool, number + 1, node)
         alone = latencies_s(spool)
-        accepted, processed, memory = [], [], {ALONE: memory_mb(node.pid)}
+        accepted, processed, memory = [], [], {ALONE: status_mb("VmRSS", node.pid)}
         for first in range(0, count, batch):
             numbers = range(ALONE + first, ALONE + min(first + batch, count))
             started = time.perf_counter()
             accepted.append(len(numbers) / send(port, numbers))
             wait_until_delivered(spool, numbers.stop, node)
             processed.append(len(numbers) / (time.perf_counter() - started))
-            memory[numbers.stop] = memory_mb(node.pid)
+            memory[numbers.stop] = status_mb("VmRSS", node.pid)
         return {
             "scans": count,
             "batch": batch,
@@ -144,33 +120,23 @@ def measure(count: int, batch: int, folder: Path) -> dict[str, Any]:
             "memory_mb_after": memory,
         }
     finally:
-        node.terminate()
-        node.wait(timeout=30)
+        end(node)
         pacs.kill()
 
 
 def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options_of(__doc__)
     parser.add_argument("--count", type=int, default=2000, help="scans (default 2000)")
     parser.add_argument("--batch", type=int, default=500, help="scans in one association (default 500)")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(options.count, options.batch, Path(folder))
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    for name in ("accepted_per_s", "processed_and_delivered_per_s"):
-        values = found[name]
-        print(f"{name:32}{statistics.median(values):>9.1f}   [{min(values):.1f}, {max(values):.1f}] over the batches")
-    for name in ("alone_latency_s", "batch_latency_s"):
-        values = found[name]
-        print(f"{name:32}{percentile(values, 50):>9.2f}   p99 {percentile(values, 99):.2f}, {len(values)} scans")
-    print(
-        f"{'memory_mb_after':32}"
-        + ", ".join(f"{n} scans: {mb:.0f}" for n, mb in found["memory_mb_after"].items() if mb)
-    )
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    found["machine"] = machine("onnxruntime", "openvino", "pynetdicom")
+    rows = [(name, min(found[name]), *quantiles(found[name]).values(), max(found[name])) for name in SERIES]
+    print(f"{described(found['machine'])}\n{laid_out(('', 'least', 'p50', 'p90', 'p99', 'most'), rows)}")
+    print("\n" + laid_out(("after scans", "memory, MB"), found["memory_mb_after"].items()))
+    write_json(options.json, found)
     return 0
 
 

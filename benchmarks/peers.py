@@ -9,7 +9,6 @@ reason.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import sys
@@ -21,29 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contestants import EAGER, EAGER_GPU, FLOAT_FLOOR, FLOOR, LITE, OURS, WEIGHTS, Work, peer
-from measuring import described, laid_out, machine, quantiles, ratio, write_json
+from contestants import EAGER, FLOOR, LITE, OURS, PEERS, WEIGHTS, Work, peer
+from measuring import described, laid_out, machine, options_of, quantiles, ratio, verdicts, with_interval, write_json
 from numpy.typing import NDArray
 
 from edge_spine.cohort.pool import usable_cores
 
 IN_A_ROW = 5
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "nncf", "torch", "tensorrt", "pycuda", "cuda-bindings")
-PEERS = (
-    *OURS,
-    *LITE,
-    EAGER,
-    EAGER_GPU,
-    "PyTorch compiled float32",
-    "ONNX Runtime float32",
-    "OpenVINO float32",
-    "OpenVINO bfloat16",
-    "OpenVINO INT8, our graph",
-    "OpenVINO INT8, our graph, rest bfloat16",
-    "OpenVINO INT8 by NNCF",
-    FLOOR,
-    FLOAT_FLOOR,
-)
 
 
 def serve(name: str, work: Work, crops: NDArray[np.uint8], connection: Connection) -> None:
@@ -151,26 +135,21 @@ def judged(rows: list[dict[str, Any]]) -> list[tuple[str, str, bool]]:
     mine, found = by_name[best], []
     if "times_eager" in mine:
         eager = mine["times_eager"]
-        found.append((f"{best} at least 5 times as fast as {EAGER}", between(eager), eager["ratio"] >= 5))
+        found.append((f"{best} at least 5 times as fast as {EAGER}", with_interval(eager), eager["ratio"] >= 5))
     rivals = [row for row in rows if "ms" in row and row["name"] not in OURS and row.get("passed")]
     if rivals:
         rival = min(rivals, key=lambda row: row["ms"]["p50"])
         other = rival["ratios"][best]
         # Missed only if the whole interval is above 1.
-        found.append((f"no slower than the fastest other, {rival['name']}", between(other), other["high"] >= 1))
+        found.append((f"no slower than the fastest other, {rival['name']}", with_interval(other), other["high"] >= 1))
     if FLOOR in mine["ratios"]:
         floor = mine["ratios"][FLOOR]
-        found.append(("at most 1.35 times the INT8 floor", between(floor), floor["ratio"] <= 1.35))
+        found.append(("at most 1.35 times the INT8 floor", with_interval(floor), floor["ratio"] <= 1.35))
     for row in rows:
         if "times_large" in row:
             large = row["times_large"]
-            found.append((f"{row['name']} at least 4 times as fast as ours", between(large), large["ratio"] >= 4))
+            found.append((f"{row['name']} at least 4 times as fast as ours", with_interval(large), large["ratio"] >= 4))
     return found
-
-
-def between(found: dict[str, float]) -> str:
-    """Format a ratio with its interval."""
-    return f"{found['ratio']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
 def table(report: dict[str, Any]) -> str:
@@ -194,8 +173,8 @@ def table(report: dict[str, Any]) -> str:
             missing.append(f"{row['name']}: not run: {row['problem']}")
             continue
         cells = [row["name"], f"{row['ready_s']:.1f}", *(f"{row['ms'][key]:.2f}" for key in ("p50", "p90", "p99"))]
-        cells.append(between(row["times_eager"]) if "times_eager" in row else "")
-        cells.append(between(row["ratios"][FLOOR]) if FLOOR in row["ratios"] else "")
+        cells.append(with_interval(row["times_eager"]) if "times_eager" in row else "")
+        cells.append(with_interval(row["ratios"][FLOOR]) if FLOOR in row["ratios"] else "")
         if "accuracy" in row:
             whole, shape = row["accuracy"]["deviations"][-1], row["accuracy"]["shape"]
             cells += [f"{whole['mean_mm']:.3f}", f"{whole['p99_mm']:.3f}", f"{shape['cobb_deg']:.3f}" if shape else ""]
@@ -205,22 +184,17 @@ def table(report: dict[str, Any]) -> str:
         lines.append(cells)
     text = f"{report['model']}, {report['threads']} threads, {report['runs']} inferences of each, in turns\n"
     text += f"{described(report['machine'])}\n{laid_out(head, lines)}"
-    for line in missing:
-        text += f"\n{line}"
-    for wanted, found, met in report["targets"]:
-        text += f"\n{wanted}: {found} {'met' if met else 'MISSED'}"
-    return text
+    return "\n".join([text, *missing]) + verdicts(report["targets"])
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; return 1 if an engine of edge_spine misses its tolerance."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options_of(__doc__)
     parser.add_argument("--runs", type=int, default=200, help="inferences of each (default 200)")
     parser.add_argument("--threads", type=int, default=usable_cores(), help="of each peer (default: all cores)")
     parser.add_argument("--model", default="spine", help="spine, lite, or the folder of a bundle")
     parser.add_argument("--weights", type=Path, help="weights of the bundle (default: by its name)")
     parser.add_argument("--only", metavar="TEXT", action="append", help="only peers with this in their name; repeat")
-    parser.add_argument("--json", type=Path, help="write everything here too")
     options = parser.parse_args(arguments)
     weights = options.weights or WEIGHTS.get(options.model)
     if weights is None:

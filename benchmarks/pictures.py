@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[1]
-# `python benchmarks/NAME.py` adds only the folder of the script.
-sys.path.insert(0, str(ROOT))
-
-from export.training.phantoms.absorptiometry import bone_density, soft_tissue  # noqa: E402
-from export.training.phantoms.anatomy import skeleton  # noqa: E402
-from export.training.phantoms.phantom import Phantom  # noqa: E402
-from export.training.phantoms.scanner import Framing  # noqa: E402
+from export.training.phantoms.absorptiometry import bone_density, soft_tissue
+from export.training.phantoms.anatomy import skeleton
+from export.training.phantoms.phantom import Phantom
+from export.training.phantoms.scanner import Framing
 
 BODY_MM, TABLE_MM = 1800.0, 660.0
 
@@ -59,18 +53,17 @@ def true_size(window: Pixels, pixel_mm: Spacing, rng: np.random.Generator) -> Pi
 Sizing = Callable[[Pixels, Spacing, np.random.Generator], Picture]
 
 
-def hip(phantom: Phantom, rng: np.random.Generator, sizing: Sizing) -> Picture:
-    """One hip joint and the upper femur."""
+def joint(
+    phantom: Phantom,
+    rng: np.random.Generator,
+    sizing: Sizing,
+    rows: tuple[float, float],
+    columns_mm: tuple[float, float],
+) -> Picture:
+    """A window on one side of the body, left or right, as in `cut`."""
     side = 1 if rng.random() < 0.5 else -1
-    near, far = sorted((side * 20.0, side * 190.0))
-    return sizing(cut(phantom, phantom.bone, (0.43, 0.56), (near, far)), phantom.framing.pixel_mm, rng)
-
-
-def knee(phantom: Phantom, rng: np.random.Generator, sizing: Sizing) -> Picture:
-    """One knee."""
-    side = 1 if rng.random() < 0.5 else -1
-    near, far = sorted((side * 15.0, side * 165.0))
-    return sizing(cut(phantom, phantom.bone, (0.65, 0.77), (near, far)), phantom.framing.pixel_mm, rng)
+    near, far = sorted(side * column for column in columns_mm)
+    return sizing(cut(phantom, phantom.bone, rows, (near, far)), phantom.framing.pixel_mm, rng)
 
 
 def lumbar_spine(phantom: Phantom, rng: np.random.Generator, sizing: Sizing) -> Picture:
@@ -313,8 +306,8 @@ REFUSED: dict[str, Builder] = {
     **{
         f"{name}, {size}": partial(part, sizing=sizing)
         for name, part in (
-            ("hip", hip),
-            ("knee", knee),
+            ("hip", partial(joint, rows=(0.43, 0.56), columns_mm=(20.0, 190.0))),
+            ("knee", partial(joint, rows=(0.65, 0.77), columns_mm=(15.0, 165.0))),
             ("lumbar spine", lumbar_spine),
             ("lateral spine", lateral_spine),
             ("chest film", chest_film),

@@ -8,13 +8,10 @@ height of 1.8 m. Other phantoms give the rate of false refusals.
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 import math
 import multiprocessing
 import os
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,19 +23,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pydicom
+from measuring import options_of, write_json
 from numpy.typing import NDArray
+from pictures import BODY_MM, REFUSED, TABLE_MM, TAKEN, Picture, Pixels, as_bytes
 from pydicom.data import get_testdata_files
 
-ROOT = Path(__file__).resolve().parents[1]
-# `python benchmarks/NAME.py` adds only the folder of the script.
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.pictures import BODY_MM, REFUSED, TABLE_MM, TAKEN, Picture, Pixels, as_bytes  # noqa: E402
-from edge_spine import SpineEstimator, read_scan  # noqa: E402
-from edge_spine.errors import Refusal  # noqa: E402
-from edge_spine.reading.read import scan_from_bytes  # noqa: E402
-from edge_spine.scan import Scan  # noqa: E402
-from export.training.phantoms.phantom import Phantom, make_phantom  # noqa: E402
+from edge_spine import SpineEstimator, read_scan
+from edge_spine.errors import Refusal
+from edge_spine.reading.read import scan_from_bytes
+from edge_spine.scan import Scan
+from export.training.phantoms.phantom import Phantom, make_phantom
 
 REPORT_SEED = 50_000_000
 ACCEPTED, FLAGGED = "accepted", "flagged"
@@ -212,12 +206,11 @@ def table(report: dict[str, Any]) -> str:
 
 def main() -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options_of(__doc__)
     parser.add_argument("--count", type=int, default=1000, help="phantoms; a tenth of each other kind (default 1000)")
     parser.add_argument("--seed", type=int, default=REPORT_SEED, help="seed of the first phantom (default %(default)s)")
     parser.add_argument("--model", type=Path, help="bundle folder (default: the bundled model)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
     few = max(1, options.count // 10)
     tasks = [("phantom", options.seed + k) for k in range(options.count)]
@@ -231,8 +224,7 @@ def main() -> int:
     outcomes += dicom_outcomes()
     report = {"seed": options.seed, **summary(outcomes)}
     print(table(report))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    write_json(options.json, report)
     return 0
 
 

@@ -22,14 +22,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pydicom
-from measuring import ROOT, described, laid_out, machine, memory_mb, peak_memory_mb, quantiles, write_json
+from measuring import SCAN, described, laid_out, machine, memory_mb, options_of, peak_memory_mb, quantiles, write_json
 
 from edge_spine import SpineEstimator, read_scan
 from edge_spine.engines import ENGINES
 from edge_spine.errors import EdgeSpineError, Refusal
 from edge_spine.outputs import write_outputs
 
-BUNDLED = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 # Sizes of scanners and of other exports.
 ONE_PROCESS = ((791, 272), (600, 206), (1200, 412))
 SIZES = ((300, 100), (400, 138), (791, 272), (1600, 550), (3200, 1100), (5600, 2000), (8000, 3000))
@@ -42,7 +41,7 @@ PACKAGES = ("onnxruntime", "openvino", "pydicom", "psutil")
 
 def resampled(rows: int, columns: int) -> bytes:
     """Return the bundled scan resampled to another number of pixels, as an 8-bit DICOM file."""
-    dataset = pydicom.dcmread(BUNDLED)
+    dataset = pydicom.dcmread(SCAN)
     finer = rows * columns > dataset.Rows * dataset.Columns
     how = cv2.INTER_CUBIC if finer else cv2.INTER_AREA
     pixels = cv2.resize(dataset.pixel_array, (columns, rows), interpolation=how)
@@ -95,7 +94,7 @@ def one_size(job: tuple[int, int, int, int, str, str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, SpineEstimator(engine, model, threads) as estimator:
         file = Path(folder) / "scan.dcm"
         file.write_bytes(resampled(rows, columns))
-        estimator(read_scan(BUNDLED))
+        estimator(read_scan(SCAN))
         found["memory_before_mb"], stages = memory_mb(), []
         try:
             for _ in range(runs + 1):
@@ -153,13 +152,12 @@ def text_of_sizes(rows: list[dict[str, Any]]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--scans", type=int, default=10_000, help="scans in one process")
     parser.add_argument("--runs", type=int, default=15, help="runs of each size")
     parser.add_argument("--engine", choices=ENGINES, default="auto")
     parser.add_argument("--model", default="spine", help="a packaged model or the folder of a bundle")
     parser.add_argument("--only", choices=("scans", "sizes"), help="run only one of the two parts")
-    parser.add_argument("--json", type=Path, help="write the report here")
     options = parser.parse_args(arguments)
     if options.scans < 1 or options.runs < 1:
         parser.error("--scans and --runs are whole numbers from 1")

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -145,3 +146,10 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def with_threads(engine: str, model: str | Path | None, threads: int | None, precision: str) -> SpineEstimator:
+    """Return a `SpineEstimator` after limiting OpenCV, in the whole process, to the same number of threads."""
+    if threads is not None:
+        cv2.setNumThreads(threads)
+    return SpineEstimator(engine, model, threads, precision)

@@ -19,7 +19,7 @@ def beside(place: Path, *, durable: bool = False) -> Iterator[Path]:
     Parameters
     ----------
     place : Path
-        A file, or an empty folder, that exists there is replaced.
+        A file is replaced by a file, and a folder by a folder as in `replace_folder`.
     durable : bool
         Force the new name to the disk as well.
 
@@ -31,7 +31,10 @@ def beside(place: Path, *, durable: bool = False) -> Iterator[Path]:
     partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
     try:
         yield partial
-        partial.replace(place)
+        if partial.is_dir():
+            replace_folder(place, partial)
+        else:
+            partial.replace(place)
     except BaseException:
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
@@ -40,6 +43,36 @@ def beside(place: Path, *, durable: bool = False) -> Iterator[Path]:
         raise
     if durable:
         sync_folder(place.parent)
+
+
+def replace_folder(place: Path, by: Path) -> None:
+    """Put a folder in the place of another one, which is deleted; both in the same parent folder.
+
+    No system renames a folder over one with content, so the earlier one is renamed to ``BY.old`` first. A process
+    killed between the two renames leaves both folders whole, and nothing at `place`.
+
+    Parameters
+    ----------
+    place : Path
+        The folder to replace; it need not exist.
+    by : Path
+        The new content.
+
+    Raises
+    ------
+    OSError
+        `by` cannot be renamed; then `place` is as before.
+    """
+    old = by.with_name(f"{by.name}.old")
+    if place.is_dir():
+        place.replace(old)
+    try:
+        by.replace(place)
+    except BaseException:
+        if old.is_dir():
+            old.replace(place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_durably(path: Path, content: bytes) -> None:

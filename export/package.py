@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from edge_spine.bundle.load import MANIFEST, SCHEMA, Bundle, manifest_bytes
 from edge_spine.engines.forms import FP16
 from edge_spine.engines.verification import Verification
 from edge_spine.errors import UsageError
+from edge_spine.files import beside, write_files
 from edge_spine.network import (
     CANONICAL_ROWS,
     CROP_SIZE,
@@ -290,18 +289,6 @@ def _archive(inputs: NDArray[np.uint8], outputs: NDArray[np.float32]) -> bytes:
 
 def _write(target: Path, contents: Mapping[str, bytes], manifest: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as beside:
-        fresh = Path(beside) / "fresh"
-        fresh.mkdir()
-        for name, content in {**contents, MANIFEST: manifest}.items():
-            (fresh / name).write_bytes(content)
-        load_bundle(fresh)
-        if target.is_dir():
-            # A folder with content cannot be replaced in one step; the old one waits beside until then.
-            target.replace(Path(beside) / "old")
-        try:
-            fresh.replace(target)
-        except OSError:
-            if (Path(beside) / "old").is_dir():
-                shutil.move(Path(beside) / "old", target)
-            raise
+    with beside(target) as folder:
+        write_files(folder, {**contents, MANIFEST: manifest})
+        load_bundle(folder)

@@ -47,15 +47,17 @@ def imported(path: Path, modules: dict[str, Path]) -> Iterator[str]:
     """Yield the modules that a file imports anywhere: within functions and under TYPE_CHECKING too."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in modules)
+            names = [name for alias in node.names for name in (alias.name, f"benchmarks.{alias.name}")]
+            yield from (name for name in names if name in modules)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                if whole in modules:
-                    yield whole
-                elif node.module in modules:
-                    yield str(node.module)
+                # Scripts in benchmarks/ import each other by their bare names.
+                for name in (whole, str(node.module), f"benchmarks.{node.module}"):
+                    if name in modules:
+                        yield name
+                        break
 
 
 def graph(*folders: str) -> dict[str, set[str]]:

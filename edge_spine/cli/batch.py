@@ -9,7 +9,6 @@ from pathlib import Path
 from edge_spine.cli.common import DONE, PARTLY, Verbs, add_spacing, count, formats_option, need
 from edge_spine.cli.progress import Progress
 from edge_spine.outputs.registry import FORMATS, parse_formats
-from edge_spine.reading.checks import check_given_spacing
 from edge_spine.runner import Report
 
 
@@ -21,7 +20,6 @@ def add_to(verbs: Verbs) -> None:
         "estimate the spine in thousands of scans, into Parquet files",
         "edge-spine batch scans.csv --out cohort",
         verbs.engine,
-        verbs.model,
     )
     verb.add_argument(
         "manifest", metavar="MANIFEST", type=Path, help="a CSV file with a column path, one path a line, or a folder"
@@ -53,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         engine=arguments.engine,
         threads=arguments.threads,
         precision=arguments.precision,
-        pixel_spacing_mm=check_given_spacing(arguments.pixel_spacing),
+        pixel_spacing_mm=arguments.pixel_spacing,
         imager_spacing=arguments.imager_spacing,
         formats=parse_formats(arguments.write) if arguments.write else (),
         workers=arguments.workers,

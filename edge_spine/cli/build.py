@@ -16,8 +16,7 @@ def add_to(verbs: Verbs) -> None:
         run,
         "build the TensorRT plan for this machine's GPU before the first scan",
         "edge-spine build",
-        verbs.exact,
-        verbs.model,
+        verbs.precision,
     )
     verb.add_argument("--force", action="store_true", help="rebuild even if a valid plan exists")
 

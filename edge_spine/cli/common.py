@@ -27,24 +27,43 @@ class Verbs:
 
     Attributes
     ----------
-    talk : ArgumentParser
+    output : ArgumentParser
         ``--json``, ``--verbose`` and ``--quiet``.
     model : ArgumentParser
-        ``--model``, and `talk`.
-    exact : ArgumentParser
-        ``--precision``.
+        ``--model``, and `output`.
+    precision : ArgumentParser
+        ``--precision``, and `model`.
     engine : ArgumentParser
-        ``--engine`` and ``--threads``, and `exact`.
+        ``--engine`` and ``--threads``, and `precision`.
     writing : ArgumentParser
         ``--out`` and ``--write``.
     """
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._verbs = parser.add_subparsers(metavar="VERB", required=True)
-        self.talk = _talk()
-        self.model = _model(self.talk)
-        self.exact = _exact()
-        self.engine = _engine(self.exact)
+        self.output = argparse.ArgumentParser(add_help=False)
+        self.output.add_argument("--json", action="store_true", help="print JSON instead of text")
+        loud = self.output.add_mutually_exclusive_group()
+        loud.add_argument(
+            "-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="log more to stderr"
+        )
+        loud.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="log errors only")
+        self.model = argparse.ArgumentParser(add_help=False, parents=[self.output])
+        self.model.add_argument(
+            "--model",
+            metavar="MODEL",
+            help="spine (default), lite (smaller and faster, slightly less accurate), or the folder of a model bundle",
+        )
+        self.precision = argparse.ArgumentParser(add_help=False, parents=[self.model])
+        self.precision.add_argument(
+            "--precision",
+            choices=PRECISIONS,
+            default="auto",
+            help="default: int8; fp16 and fp32 need a model with floats",
+        )
+        self.engine = argparse.ArgumentParser(add_help=False, parents=[self.precision])
+        self.engine.add_argument("--engine", choices=ENGINES, default="auto", help="default: the best that runs here")
+        self.engine.add_argument("--threads", metavar="N", type=count, help="processor threads to use")
         self.writing = argparse.ArgumentParser(add_help=False)
         self.writing.add_argument("--out", metavar="DIR", type=Path, required=True, help="results go to DIR/<name>/")
         self.writing.add_argument("--write", **formats_option())
@@ -78,42 +97,6 @@ def formats_option(**changes: str) -> dict[str, Any]:
         "help": f"what to write, of {', '.join(FORMATS)} (default: %(default)s)",
         **changes,
     }
-
-
-def _talk() -> argparse.ArgumentParser:
-    talk = argparse.ArgumentParser(add_help=False)
-    talk.add_argument("--json", action="store_true", help="print JSON instead of text")
-    loud = talk.add_mutually_exclusive_group()
-    loud.add_argument(
-        "-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="log more to stderr"
-    )
-    loud.add_argument("-q", "--quiet", dest="verbosity", action="store_const", const=-1, help="log errors only")
-    return talk
-
-
-def _model(talk: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    model = argparse.ArgumentParser(add_help=False, parents=[talk])
-    model.add_argument(
-        "--model",
-        metavar="MODEL",
-        help="spine (default), lite (smaller and faster, slightly less accurate), or the folder of a model bundle",
-    )
-    return model
-
-
-def _exact() -> argparse.ArgumentParser:
-    exact = argparse.ArgumentParser(add_help=False)
-    exact.add_argument(
-        "--precision", choices=PRECISIONS, default="auto", help="default: int8; fp16 and fp32 need a model with floats"
-    )
-    return exact
-
-
-def _engine(exact: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    engine = argparse.ArgumentParser(add_help=False, parents=[exact])
-    engine.add_argument("--engine", choices=ENGINES, default="auto", help="default: the best that runs here")
-    engine.add_argument("--threads", metavar="N", type=count, help="processor threads to use")
-    return engine
 
 
 def add_spacing(verb: argparse.ArgumentParser) -> None:
@@ -150,22 +133,23 @@ def seconds(text: str) -> float:
 
 
 def _spacing(text: str) -> tuple[float, float]:
+    from edge_spine.reading.checks import check_given_spacing
+
     try:
         row, column = (float(part) for part in text.split(","))
+        check_given_spacing((row, column))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} found, two numbers such as 2.4,2.4 expected") from None
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return row, column
 
 
 def load_estimator(arguments: argparse.Namespace) -> SpineEstimator:
     """Load model and engine as given on the command line."""
-    from edge_spine.estimator import SpineEstimator
+    from edge_spine.estimator import with_threads
 
-    if arguments.threads is not None:
-        import cv2
-
-        cv2.setNumThreads(arguments.threads)
-    return SpineEstimator(arguments.engine, arguments.model, arguments.threads, precision=arguments.precision)
+    return with_threads(arguments.engine, arguments.model, arguments.threads, arguments.precision)
 
 
 def print_report(arguments: argparse.Namespace, report: Report) -> None:

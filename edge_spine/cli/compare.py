@@ -21,7 +21,6 @@ def add_to(verbs: Verbs) -> None:
         "compare two scans of one person, with the measurement error of each change",
         "edge-spine compare 2023.dcm 2024.dcm --out change",
         verbs.engine,
-        verbs.model,
     )
     verb.add_argument("before", metavar="A", help="the earlier scan: DICOM, PNG or NPY")
     verb.add_argument("after", metavar="B", help="the later scan")
@@ -33,12 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare two scans."""
     from edge_spine.comparison import compare
     from edge_spine.reading import read_scan
-    from edge_spine.reading.checks import check_given_spacing
 
-    spacing = check_given_spacing(arguments.pixel_spacing)
     with load_estimator(arguments) as estimator:
         before, after = (
-            estimator(read_scan(path, pixel_spacing=spacing, imager_spacing=arguments.imager_spacing))
+            estimator(read_scan(path, pixel_spacing=arguments.pixel_spacing, imager_spacing=arguments.imager_spacing))
             for path in (arguments.before, arguments.after)
         )
     comparison = compare(before, after)

@@ -22,7 +22,6 @@ def add_to(verbs: Verbs) -> None:
         "edge-spine demo --out results",
         verbs.writing,
         verbs.engine,
-        verbs.model,
     )
     verb.set_defaults(pixel_spacing=None, imager_spacing=False)
 

@@ -89,9 +89,7 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
         "engines": problems,
         "auto": auto,
         "bundle": {
-            "name": bundle.name if bundle else None,
-            "version": bundle.version if bundle else None,
-            "sha256": bundle.sha256 if bundle else None,
+            **{key: getattr(bundle, key, None) for key in ("name", "version", "sha256")},
             "files": {name: entry["sha256"] for name, entry in bundle.manifest["files"].items()} if bundle else {},
             "problem": problem,
         },

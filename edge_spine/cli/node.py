@@ -20,7 +20,7 @@ def add_to(verbs: Verbs) -> None:
         run,
         "run a DICOM node: receive scans and send results by C-STORE",
         "edge-spine node --config node.toml",
-        verbs.talk,
+        verbs.output,
     )
     verb.add_argument("--config", metavar="FILE", type=Path, required=True, help="see edge_spine/node/README.md")
 

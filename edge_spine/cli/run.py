@@ -26,7 +26,6 @@ def add_to(verbs: Verbs) -> None:
         "edge-spine run scan.dcm --out results",
         verbs.writing,
         verbs.engine,
-        verbs.model,
     )
     verb.add_argument(
         "inputs",
@@ -45,10 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
 def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
     """Estimate the spine in scans and print a line for each."""
     from edge_spine.cli.progress import Progress
-    from edge_spine.reading.checks import check_given_spacing
 
     formats = parse_formats(arguments.write)
-    check_given_spacing(arguments.pixel_spacing)
     if arguments.out.exists() and not arguments.out.is_dir():
         raise UsageError(f"--out {arguments.out.name}: this is a file, a folder is expected")
     started = time.perf_counter()

@@ -16,7 +16,6 @@ def add_to(verbs: Verbs) -> None:
         "compare the engine's output with the PyTorch reference",
         "edge-spine verify --engine onnx-cpu",
         verbs.engine,
-        verbs.model,
     )
 
 

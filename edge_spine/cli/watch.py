@@ -30,7 +30,6 @@ def add_to(verbs: Verbs) -> None:
         "estimate the spine in scans as they appear in a folder",
         "edge-spine watch incoming results",
         verbs.engine,
-        verbs.model,
     )
     verb.add_argument("folder", metavar="IN", type=Path, help="folder to watch; processed scans are moved to IN/done")
     verb.add_argument("out", metavar="OUT", type=Path, help="results are written to OUT/<name>-<hash>/")
@@ -46,12 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_spine.node.signals import until_signal
     from edge_spine.node.watch import WatchFolder
     from edge_spine.outputs.registry import parse_formats
-    from edge_spine.reading.checks import check_given_spacing
     from edge_spine.reading.files import ScanFile
 
     formats = parse_formats(arguments.write)
-    spacing = check_given_spacing(arguments.pixel_spacing)
-    read = partial(ScanFile.read, pixel_spacing=spacing, imager_spacing=arguments.imager_spacing)
+    read = partial(ScanFile.read, pixel_spacing=arguments.pixel_spacing, imager_spacing=arguments.imager_spacing)
     all_done = True
 
     def show(report: Report) -> None:

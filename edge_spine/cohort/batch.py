@@ -6,6 +6,7 @@ import functools
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _ONE_AT_A_TIME = threading.Lock()
 
 
+@dataclass(eq=False)
 class SpineBatch:
     """Estimate the spine in batches of scans; picklable, without the loaded model.
 
@@ -47,25 +49,22 @@ class SpineBatch:
         Folder of those files, with a subfolder for each scan.
     """
 
-    def __init__(
-        self,
-        model: str | Path | None = None,
-        engine: str = "auto",
-        threads: int | None = None,
-        precision: str = "auto",
-        *,
-        model_sha256: str | None = None,
-        imager_spacing: bool = False,
-        formats: Sequence[str] = (),
-        folder: str | None = None,
-    ) -> None:
-        if formats and folder is None:
+    model: str | Path | None = None
+    engine: str = "auto"
+    threads: int | None = None
+    precision: str = "auto"
+    _: KW_ONLY
+    model_sha256: str | None = None
+    imager_spacing: bool = False
+    formats: Sequence[str] = ()
+    folder: str | None = None
+    # Pickled, so that a worker can compare it with its own version.
+    version: str = field(init=False, default=__version__)
+
+    def __post_init__(self) -> None:
+        """Check that there is a folder for the files."""
+        if self.formats and self.folder is None:
             raise UsageError("formats are given but no folder to write them to")
-        self.model, self.engine, self.threads, self.precision = model, engine, threads, precision
-        self.model_sha256, self.imager_spacing = model_sha256, imager_spacing
-        self.formats, self.folder = tuple(formats), folder
-        # Pickled, so that a worker can compare it with its own version.
-        self.version = __version__
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         """Process a batch of scans.
@@ -149,21 +148,12 @@ def scans_of(batch: Mapping[str, Sequence[Any]]) -> list[Scan]:
     ]
 
 
-def rows_of(batch: SpineBatch, scans: Sequence[Scan]) -> list[Row]:
-    """Process a batch; a module-level function, which clusters pickle by name."""
-    return batch.rows(scans)
-
-
 def _missing(value: Any) -> bool:
     return value is None or bool(np.isnan(value))
 
 
 @functools.lru_cache(maxsize=1)
 def _estimator(model: str | Path | None, engine: str, threads: int | None, precision: str) -> SpineEstimator:
-    from edge_spine.estimator import SpineEstimator
+    from edge_spine.estimator import with_threads
 
-    if threads is not None:
-        import cv2
-
-        cv2.setNumThreads(threads)
-    return SpineEstimator(engine, model, threads, precision=precision)
+    return with_threads(engine, model, threads, precision)

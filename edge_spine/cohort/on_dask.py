@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_spine.cohort.batch import SpineBatch, rows_of
+from edge_spine.cohort.batch import SpineBatch
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.workers import Finished, Workers
 from edge_spine.errors import EdgeSpineError, UsageError
@@ -43,7 +43,7 @@ class DaskWorkers(Workers):
 
     def submit(self, scans: tuple[Scan, ...]) -> None:
         """Submit a chunk; Dask reschedules it when its worker dies."""
-        self._running[self._client.submit(rows_of, self._batch, scans, pure=False)] = scans
+        self._running[self._client.submit(self._batch.rows, scans, pure=False)] = scans
 
     def wait(self, seconds: float) -> list[Finished]:
         """Return what has finished."""

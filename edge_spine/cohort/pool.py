@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from edge_spine.cohort.batch import SpineBatch, rows_of
+from edge_spine.cohort.batch import SpineBatch
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
 from edge_spine.cohort.workers import Finished, Workers
@@ -52,7 +52,7 @@ class ProcessPool(Workers):
     def submit(self, scans: tuple[Scan, ...]) -> None:
         """Submit a chunk."""
         try:
-            future = self._pool.submit(rows_of, self._batch, scans)
+            future = self._pool.submit(self._batch.rows, scans)
         except BrokenProcessPool:
             # The pool broke since the last call of `wait`, which will report this chunk as lost.
             future = Future()
@@ -80,10 +80,10 @@ class ProcessPool(Workers):
         self._lifeline.close()
 
     def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.count, self._context, initializer=_begin, initargs=(self._lifeline,))
+        return ProcessPoolExecutor(self.count, self._context, initializer=_initialise, initargs=(self._lifeline,))
 
 
-def _begin(lifeline: Connection) -> None:
+def _initialise(lifeline: Connection) -> None:
     # On Ctrl-C the run writes the finished rows, and then ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_run, args=(lifeline,), daemon=True).start()

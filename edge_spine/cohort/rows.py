@@ -46,6 +46,8 @@ ROWS_OF_209 = (
 NAMES = (*TEXTS, "flags", "scoliosis_curves", *NUMBERS, *ROWS_OF_209)
 
 Row = dict[str, Any]
+# Status and code; "" where there is no code.
+End = tuple[str, str]
 
 
 def schema() -> pyarrow.Schema:
@@ -97,6 +99,11 @@ def row_of(scan_id: str, path: str, entry: str | None, report: Report, result: S
         if result.band_90 is not None:
             row[f"{view}_band_90_mm"] = _floats(getattr(result.band_90, view))
     return row
+
+
+def end_of(row: Row) -> End:
+    """Return status and code of a row."""
+    return row["status"], row["code"] or ""
 
 
 def lost_row(scan_id: str, path: str, times: int) -> Row:

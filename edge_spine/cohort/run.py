@@ -14,7 +14,7 @@ from edge_spine.bundle import load_bundle
 from edge_spine.cohort.batch import SpineBatch
 from edge_spine.cohort.manifest import Scan, read_manifest
 from edge_spine.cohort.pool import ProcessPool, usable_cores
-from edge_spine.cohort.rows import Row, lost_row
+from edge_spine.cohort.rows import End, Row, end_of, lost_row
 from edge_spine.cohort.shards import Shards
 from edge_spine.cohort.workers import Finished, Workers
 
@@ -69,24 +69,21 @@ class Options:
 class Outcome:
     """Counts of the scans by (status, code), those of earlier runs included."""
 
-    ends: Counter[tuple[str, str]]
+    ends: Counter[End]
     earlier: int
 
     def line(self) -> str:
         """Return a one-line summary."""
-        said = ", ".join(
-            f"{number} {status}" + (f" ({code})" if code else "") for (status, code), number in self._sorted()
-        )
-        return f"{self.ends.total()} scans: {said}" + (
-            f"; {self.earlier} of them by earlier runs" if self.earlier else ""
-        )
+        ends = [f"{number} {status}" + (f" ({code})" if code else "") for (status, code), number in self._sorted()]
+        earlier = f"; {self.earlier} of them by earlier runs" if self.earlier else ""
+        return f"{self.ends.total()} scans: {', '.join(ends)}{earlier}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: ``scans``, ``earlier``, and ``ends``, a list of status, code and count."""
         ends = [{"status": status, "code": code or None, "count": number} for (status, code), number in self._sorted()]
         return {"scans": self.ends.total(), "earlier": self.earlier, "ends": ends}
 
-    def _sorted(self) -> list[tuple[tuple[str, str], int]]:
+    def _sorted(self) -> list[tuple[End, int]]:
         return sorted(self.ends.items())
 
     @property
@@ -133,10 +130,10 @@ def run_cohort(
     with closing(Shards(options.out, note)) as shards:
         left, earlier = left_to_do(scans, shards, retry_failed=options.retry_failed)
         began(len(left))
-        ends: Counter[tuple[str, str]] = Counter()
+        ends: Counter[End] = Counter()
 
         def count(row: Row) -> None:
-            ends[row["status"], row["code"] or ""] += 1
+            ends[end_of(row)] += 1
             seen(row)
 
         if left:
@@ -185,13 +182,13 @@ def left_to_do(scans: Iterable[Scan], shards: Shards, *, retry_failed: bool) -> 
     """
     ended = shards.ended()
     left = []
-    ends: Counter[tuple[str, str]] = Counter()
+    ends: Counter[End] = Counter()
     for scan in scans:
         found = ended.get((scan.id, scan.path), [])
-        if not found or (retry_failed and any(end.failed for end in found)):
+        if not found or (retry_failed and any(status == "failed" for status, _ in found)):
             left.append(scan)
         else:
-            ends.update((end.status, end.code) for end in found)
+            ends.update(found)
     return left, Outcome(ends, ends.total())
 
 

@@ -7,13 +7,12 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_spine.cohort.rows import FAILED, WORKER_DIED, Row, schema
+from edge_spine.cohort.rows import End, Row, end_of, schema
 from edge_spine.errors import UsageError
-from edge_spine.files import sync_folder, write_durably
+from edge_spine.files import write_durably
 
 if TYPE_CHECKING:
     import pyarrow
@@ -23,25 +22,6 @@ _NAME = re.compile(r"part-(\d{8})\.parquet")
 ROWS_A_SHARD = 1000
 # The most work that a crash can lose.
 SECONDS_A_SHARD = 30.0
-
-
-@dataclass(frozen=True)
-class Ended:
-    """Status and code of a scan of an earlier run.
-
-    Attributes
-    ----------
-    status, code : str
-        As in its row.
-    """
-
-    status: str
-    code: str
-
-    @property
-    def failed(self) -> bool:
-        """Whether another attempt may succeed."""
-        return self.code in (FAILED, WORKER_DIED)
 
 
 class Shards:
@@ -75,7 +55,7 @@ class Shards:
         except Timeout:
             raise UsageError(f"--out {folder.name}: another run is writing there") from None
         try:
-            _agree(folder, note)
+            _check_note(folder, note)
         except BaseException:
             self._lock.release()
             raise
@@ -83,14 +63,14 @@ class Shards:
         self._rows: list[Row] = []
         self._due = 0.0
 
-    def ended(self) -> dict[tuple[str, str], list[Ended]]:
+    def ended(self) -> dict[tuple[str, str], list[End]]:
         """Return status and code of all scans with rows, by (id, path); a zip has several."""
-        found: dict[tuple[str, str], list[Ended]] = {}
+        found: dict[tuple[str, str], list[End]] = {}
         for table in _tables(self.folder.parent, ["id", "path", "status", "code"]):
             # A later shard holds a later attempt.
-            latest: dict[tuple[str, str], list[Ended]] = {}
+            latest: dict[tuple[str, str], list[End]] = {}
             for row in table.to_pylist():
-                latest.setdefault((row["id"], row["path"]), []).append(Ended(row["status"], row["code"] or ""))
+                latest.setdefault((row["id"], row["path"]), []).append(end_of(row))
             found |= latest
         return found
 
@@ -181,11 +161,10 @@ def _tables(folder: Path, columns: list[str] | None = None) -> Iterator[pyarrow.
             raise UsageError(f"{path.name}: damaged; delete it and run again to repeat its scans") from None
 
 
-def _agree(folder: Path, note: Mapping[str, Any]) -> None:
+def _check_note(folder: Path, note: Mapping[str, Any]) -> None:
     path = folder / _NOTE
     if not path.exists():
         write_durably(path, (json.dumps(note, indent=1) + "\n").encode())
-        sync_folder(folder)
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import math
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ import pydicom.uid
 
 from edge_spine.bundle.load import MODELS
 from edge_spine.engines import ENGINES, PRECISIONS
-from edge_spine.errors import UsageError
+from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.node.outbox import Backoff
 from edge_spine.outputs.registry import DICOM_OBJECTS
 
@@ -55,6 +57,30 @@ class Tls:
     certificate: Path
     key: Path
     authority: Path
+
+    def context(self, side: int) -> ssl.SSLContext:
+        """Return the settings of one side of a connection: TLS 1.2 or newer, with a certificate of the authority.
+
+        Parameters
+        ----------
+        side : int
+            `ssl.PROTOCOL_TLS_SERVER`, or `ssl.PROTOCOL_TLS_CLIENT`, which checks the host name as well.
+
+        Raises
+        ------
+        EdgeSpineError
+            A file is missing or not a valid PEM file.
+        """
+        context = ssl.SSLContext(side)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+            context.load_verify_locations(self.authority)
+        except OSError as error:
+            what = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+            raise EdgeSpineError(f"the files of [tls] cannot be used ({what}); PEM files are expected") from None
+        return context
 
 
 @dataclass(frozen=True)
@@ -126,36 +152,42 @@ def load_config(path: Path) -> NodeConfig:
         raise UsageError(f"{path.name}: not a TOML file: {error}") from None
     folder = path.absolute().parent
     top = _Table(path.name, "", content)
-    node, delivery = top.table("node"), top.table("delivery")
+    node, destination, delivery = top.table("node"), top.table("destination"), top.table("delivery")
     tls = None
     if "tls" in content:
         table = top.table("tls")
         tls = Tls(*(folder / table.take(key, _text) for key in ("certificate", "key", "authority")))
+    model = node.take("model", _text, None)
     config = NodeConfig(
         ae_title=node.take("ae_title", _ae_title),
         host=node.take("host", _text, "127.0.0.1"),
-        port=node.take("port", _port),
+        port=node.take("port", _PORT),
         spool=folder / node.take("spool", _text),
         peers=tuple(
             Peer(peer.take("ae_title", _ae_title), peer.take("address", _network)) for peer in top.tables("peer")
         ),
-        destination=_destination(top.table("destination")),
+        destination=Destination(
+            ae_title=destination.take("ae_title", _ae_title),
+            host=destination.take("host", _text),
+            port=destination.take("port", _PORT),
+            tls=destination.take("tls", _truth, False),
+        ),
         results=node.take("results", _results, NodeConfig.results),
         tls=tls,
         health_port=node.take("health_port", _port_or_none, NodeConfig.health_port),
-        least_free_mb=node.take("least_free_mb", _whole, NodeConfig.least_free_mb),
-        most_object_mb=node.take("most_object_mb", _count, NodeConfig.most_object_mb),
-        keep_days=node.take("keep_days", _number, NodeConfig.keep_days),
+        least_free_mb=node.take("least_free_mb", _FROM_0, NodeConfig.least_free_mb),
+        most_object_mb=node.take("most_object_mb", _FROM_1, NodeConfig.most_object_mb),
+        keep_days=node.take("keep_days", _NUMBER, NodeConfig.keep_days),
         backoff=Backoff(
-            first_s=delivery.take("first_retry_s", _positive, Backoff.first_s),
-            cap_s=delivery.take("longest_retry_s", _positive, Backoff.cap_s),
-            give_up_after_s=delivery.take("give_up_after_h", _number, Backoff.give_up_after_s / 3600) * 3600,
-            refusals=delivery.take("refusals", _count, Backoff.refusals),
+            first_s=delivery.take("first_retry_s", _ABOVE_0, Backoff.first_s),
+            cap_s=delivery.take("longest_retry_s", _ABOVE_0, Backoff.cap_s),
+            give_up_after_s=delivery.take("give_up_after_h", _NUMBER, Backoff.give_up_after_s / 3600) * 3600,
+            refusals=delivery.take("refusals", _FROM_1, Backoff.refusals),
         ),
         engine=node.take("engine", _one_of(ENGINES), "auto"),
         precision=node.take("precision", _one_of(PRECISIONS), "auto"),
-        model=_model(folder, node.take("model", _text)) if "model" in node.values else None,
-        threads=None if "threads" not in node.values else node.take("threads", _count),
+        model=model if model is None or model in MODELS else folder / model,
+        threads=node.take("threads", _FROM_1, None),
     )
     top.finish()
     if "pdf" in config.results and find_spec("reportlab") is None:
@@ -210,15 +242,6 @@ class _Table:
             child.finish()
 
 
-def _destination(table: _Table) -> Destination:
-    return Destination(
-        ae_title=table.take("ae_title", _ae_title),
-        host=table.take("host", _text),
-        port=table.take("port", _port),
-        tls=table.take("tls", _truth, False),
-    )
-
-
 def _ae_title(value: Any) -> str:
     if not isinstance(value, str) or not 1 <= len(value.strip()) <= 16 or not value.isascii():
         raise ValueError("an AE title of 1 to 16 characters")
@@ -233,10 +256,6 @@ def _text(value: Any) -> str:
     return value
 
 
-def _model(folder: Path, text: str) -> str | Path:
-    return text if text in MODELS else folder / text
-
-
 def _network(value: Any) -> Network:
     try:
         return ipaddress.ip_network(_text(value))
@@ -244,38 +263,24 @@ def _network(value: Any) -> Network:
         raise ValueError("an address such as 192.168.1.20, or a network such as 192.168.1.0/24,") from None
 
 
-def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError("a whole number from 0")
-    return value
+def _number(kind: type[float], words: str, least: float, most: float) -> Callable[[Any], Any]:
+    def parse(value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, (int, kind)) or not least <= value <= most:
+            raise ValueError(words)
+        return kind(value)
+
+    return parse
 
 
-def _count(value: Any) -> int:
-    if _whole(value) == 0:
-        raise ValueError("a whole number from 1")
-    return int(value)
-
-
-def _port(value: Any) -> int:
-    if not 1 <= _whole(value) <= 65_535:
-        raise ValueError("a port from 1 to 65535")
-    return int(value)
+_FROM_0 = _number(int, "a whole number from 0", 0, math.inf)
+_FROM_1 = _number(int, "a whole number from 1", 1, math.inf)
+_PORT = _number(int, "a port from 1 to 65535", 1, 65_535)
+_NUMBER = _number(float, "a number from 0", 0, 1e9)
+_ABOVE_0 = _number(float, "a number above 0", math.ulp(0.0), 1e9)
 
 
 def _port_or_none(value: Any) -> int:
-    return 0 if value == 0 else _port(value)
-
-
-def _number(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e9:
-        raise ValueError("a number from 0")
-    return float(value)
-
-
-def _positive(value: Any) -> float:
-    if _number(value) == 0:
-        raise ValueError("a number above 0")
-    return float(value)
+    return 0 if value == 0 else _PORT(value)
 
 
 def _truth(value: Any) -> bool:

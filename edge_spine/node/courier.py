@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 from itertools import islice
 from pathlib import Path
@@ -13,14 +14,13 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from edge_spine.node.config import RESULTS, NodeConfig
-from edge_spine.node.listener import client_context
 from edge_spine.node.monitor import Monitor
 from edge_spine.node.outbox import Outbox, Parcel
 from edge_spine.node.records import Audit
 
 # Parcels per association; opening one costs more than sending an object.
 _PARCELS_AT_ONCE = 16
-_IDLE_S = 1.0
+_IDLE_S, _CLOSING_S = 1.0, 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +33,7 @@ class _Refused(Exception):
 
 
 class Courier:
-    """Thread that delivers results.
+    """Thread that delivers results, from `start` until `close`.
 
     Parameters
     ----------
@@ -50,15 +50,15 @@ class Courier:
     def __init__(self, config: NodeConfig, outbox: Outbox, audit: Audit, monitor: Monitor) -> None:
         self._destination, self._outbox, self._audit, self._monitor = config.destination, outbox, audit, monitor
         tls = config.tls if config.destination.tls else None
-        self._tls = (client_context(tls), config.destination.host) if tls else None
+        self._tls = (tls.context(ssl.PROTOCOL_TLS_CLIENT), config.destination.host) if tls else None
         self._entity = AE(config.ae_title)
         self._entity.connection_timeout, self._entity.acse_timeout = 10, 30
         self._entity.dimse_timeout = self._entity.network_timeout = 60
         for name in config.results:
             self._entity.add_requested_context(RESULTS[name], [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         self._wake, self._stop = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
         self.problem = ""
+        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
 
     def start(self) -> None:
         """Start delivering."""
@@ -68,11 +68,11 @@ class Courier:
         """Look for new parcels now."""
         self._wake.set()
 
-    def close(self, wait_s: float = 10.0) -> None:
+    def close(self) -> None:
         """Stop after the current object."""
         self._stop.set()
         self._wake.set()
-        self._thread.join(wait_s)
+        self._thread.join(_CLOSING_S)
 
     @property
     def alive(self) -> bool:
@@ -137,7 +137,7 @@ class Courier:
         else:
             self._outbox.close(parcel)
             self._audit.note("delivered", scan=parcel.key, attempt=parcel.record.attempts + 1)
-            self._monitor.delivered("delivered")
+            self._monitor.deliveries.labels("delivered").inc()
             self.problem = ""
 
     def _send(self, association: Association, path: Path) -> None:
@@ -161,7 +161,7 @@ class Courier:
     def _put_off(self, parcel: Parcel, problem: str, *, refused: bool = False) -> None:
         self.problem = problem
         alive = self._outbox.postpone(parcel, problem, refused=refused)
-        self._monitor.delivered("postponed" if alive else "dead-letter")
+        self._monitor.deliveries.labels("postponed" if alive else "dead-letter").inc()
         if not alive:
             self._audit.note("dead-letter", scan=parcel.key, problem=problem)
             _log.error("results of scan %s could not be delivered (%s): dead letter", parcel.key[:12], problem)

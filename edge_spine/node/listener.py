@@ -25,7 +25,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from edge_spine.errors import REFUSAL_CODES, EdgeSpineError, Refusal
 from edge_spine.files import write_durably
-from edge_spine.node.config import NodeConfig, Tls
+from edge_spine.node.config import NodeConfig
 from edge_spine.node.connections import Connections, GuardedServer, socket_of
 from edge_spine.node.monitor import Monitor
 from edge_spine.node.records import Audit, uid_hash
@@ -82,13 +82,15 @@ class Listener:
         entity.add_supported_context(Verification)
         for storage_class in STORAGE_CLASSES:
             entity.add_supported_context(storage_class, readable_syntaxes())
-        self._connections = Connections(self._is_known, config.most_object_mb * 2**20, monitor.turned_away)
+        self._connections = Connections(
+            self._is_known, config.most_object_mb * 2**20, lambda reason: monitor.turned_away.labels(reason).inc()
+        )
         try:
             self._server = GuardedServer(
                 entity,
                 (config.host, config.port),
                 self._connections,
-                server_context(config.tls) if config.tls else None,
+                config.tls.context(ssl.PROTOCOL_TLS_SERVER) if config.tls else None,
                 [
                     (evt.EVT_REQUESTED, self._requested),
                     (evt.EVT_C_ECHO, lambda _event: SUCCESS),
@@ -114,14 +116,14 @@ class Listener:
         request: Any = event.assoc.requestor.primitive
         title, address = str(request.calling_ae_title).strip(), event.assoc.requestor.address
         if not any(peer.ae_title == title and _within(address, peer.network) for peer in self._config.peers):
-            self._monitor.turned_away("unknown-peer")
+            self._monitor.turned_away.labels("unknown-peer").inc()
             event.assoc.acse.send_reject(_REJECTED_PERMANENT, _BY_USER, _CALLING_TITLE_UNKNOWN)
             event.assoc.kill()
 
     def _stored(self, event: Event) -> Dataset:
         status, comment = self._take(event)
         self._connections.release(socket_of(event))
-        self._monitor.answered(comment or "accepted")
+        self._monitor.answers.labels(comment or "accepted").inc()
         answer = Dataset()
         answer.Status = status
         if comment:
@@ -156,41 +158,6 @@ def configure_pynetdicom() -> None:
     """Set pynetdicom to reject malformed UIDs, and to log nothing of what it receives."""
     _config.ENFORCE_UID_CONFORMANCE = True
     _config.LOG_HANDLER_LEVEL = "none"
-
-
-def server_context(tls: Tls) -> ssl.SSLContext:
-    """Return the TLS context for incoming connections: 1.2 or newer, with a certificate of the authority.
-
-    Raises
-    ------
-    EdgeSpineError
-        A file is missing or not a valid PEM file.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    return _with_files(context, tls)
-
-
-def client_context(tls: Tls) -> ssl.SSLContext:
-    """Return the TLS context for outgoing connections: 1.2 or newer, with host name and authority checked.
-
-    Raises
-    ------
-    EdgeSpineError
-        A file is missing or not a valid PEM file.
-    """
-    return _with_files(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), tls)
-
-
-def _with_files(context: ssl.SSLContext, tls: Tls) -> ssl.SSLContext:
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    try:
-        context.load_cert_chain(tls.certificate, tls.key)
-        context.load_verify_locations(tls.authority)
-    except (OSError, ssl.SSLError) as error:
-        what = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-        raise EdgeSpineError(f"the files of [tls] cannot be used ({what}); PEM files are expected") from None
-    return context
 
 
 def _within(address: Any, network: Any) -> bool:

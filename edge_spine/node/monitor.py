@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, MetricsHandler
 from prometheus_client.process_collector import ProcessCollector
 
 from edge_spine.errors import EdgeSpineError
@@ -19,50 +18,35 @@ _TIMEOUT_S = 5.0
 
 
 class Monitor:
-    """Prometheus counters of the node; labels hold no names, ids or UIDs."""
+    """Prometheus metrics of the node; labels hold no names, ids or UIDs.
+
+    Attributes
+    ----------
+    answers, turned_away, scans, deliveries : Counter
+        C-STORE requests by answer, closed connections by reason, processed scans by status and code, and attempts to
+        deliver results by outcome.
+    seconds : Histogram
+        Time of a scan from the queue to the outbox.
+    """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self._answers = Counter(
-            "edge_spine_store_answers", "C-STORE requests by answer", ["answer"], registry=self.registry
-        )
-        self._turned_away = Counter(
-            "edge_spine_turned_away", "Connections that were closed, by reason", ["reason"], registry=self.registry
-        )
-        self._scans = Counter(
-            "edge_spine_scans",
-            "Scans that were processed, by status and code",
-            ["status", "code"],
-            registry=self.registry,
-        )
-        self._seconds = Histogram(
-            "edge_spine_scan_seconds", "From the queue to the outbox", buckets=_SECONDS, registry=self.registry
-        )
-        self._deliveries = Counter(
-            "edge_spine_deliveries", "Attempts to deliver a scan's results", ["outcome"], registry=self.registry
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+
+        def counter(name: str, help_text: str, *labels: str) -> Counter:
+            return Counter(f"edge_spine_{name}", help_text, labels, registry=registry)
+
+        self.answers = counter("store_answers", "C-STORE requests by answer", "answer")
+        self.turned_away = counter("turned_away", "Connections that were closed, by reason", "reason")
+        self.scans = counter("scans", "Scans that were processed, by status and code", "status", "code")
+        self.deliveries = counter("deliveries", "Attempts to deliver a scan's results", "outcome")
+        self.seconds = Histogram(
+            "edge_spine_scan_seconds", "From the queue to the outbox", buckets=_SECONDS, registry=registry
         )
 
-    def answered(self, answer: str) -> None:
-        """Count a C-STORE response."""
-        self._answers.labels(answer).inc()
-
-    def turned_away(self, reason: str) -> None:
-        """Count a closed connection."""
-        self._turned_away.labels(reason).inc()
-
-    def processed(self, status: str, code: str | None, seconds: float) -> None:
-        """Count a processed scan and its time in s."""
-        self._scans.labels(status, code or "").inc()
-        self._seconds.observe(seconds)
-
-    def delivered(self, outcome: str) -> None:
-        """Count a delivery attempt."""
-        self._deliveries.labels(outcome).inc()
-
-    def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+    def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Add a gauge whose value is computed at each request."""
-        Gauge(name, help_text, registry=self.registry).set_function(value)
+        Gauge(f"edge_spine_{name}", help_text, registry=self.registry).set_function(value)
 
 
 class HealthServer:
@@ -84,15 +68,16 @@ class HealthServer:
     """
 
     def __init__(self, port: int, monitor: Monitor, health: Callable[[], dict[str, Any]]) -> None:
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(MetricsHandler):
+            registry = monitor.registry
             timeout = _TIMEOUT_S
 
             def do_GET(self) -> None:
-                if self.path == "/health":
+                if self.path == "/metrics":
+                    super().do_GET()
+                elif self.path == "/health":
                     found = health()
                     self._answer(200 if found["ok"] else 503, "application/json", json.dumps(found).encode())
-                elif self.path == "/metrics":
-                    self._answer(200, CONTENT_TYPE_LATEST, generate_latest(monitor.registry))
                 else:
                     self._answer(404, "text/plain", b"/health or /metrics")
 
@@ -102,9 +87,6 @@ class HealthServer:
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                """Suppress the access log."""
 
         try:
             self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)

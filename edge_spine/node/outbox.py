@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edge_spine.files import move_durably, sync_folder, write_durably
+from edge_spine.files import beside, move_durably, sync_folder, write_durably
 
 _RECORD = "delivery.json"
 
@@ -103,19 +103,11 @@ class Outbox:
         OSError
             They cannot be written; then none is stored.
         """
-        beside = self._waiting / f".{key}.{secrets.token_hex(4)}"
-        try:
-            beside.mkdir(mode=0o700)
+        with beside(self._waiting / key, durable=True) as folder:
+            folder.mkdir(mode=0o700)
             for name, content in objects.items():
-                write_durably(beside / f"{name}.dcm", content)
-            write_durably(beside / _RECORD, _to_json(Record(made=time.time())))
-            place = self._waiting / key
-            if place.exists():
-                self._remove(place)
-            move_durably(beside, place)
-        except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
+                write_durably(folder / f"{name}.dcm", content)
+            write_durably(folder / _RECORD, _to_json(Record(made=time.time())))
 
     def due(self, now: float | None = None) -> Iterator[Parcel]:
         """Yield the parcels that are due, oldest first."""

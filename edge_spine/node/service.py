@@ -72,7 +72,7 @@ class Node:
         self._estimator = keep(SpineEstimator(config.engine, config.model, config.threads, precision=config.precision))
         self._worker = Worker(self._spool, self._audit, self._handle, self._on_report)
         self._courier = Courier(config, self._outbox, self._audit, self._monitor)
-        self._watch()
+        self._add_gauges()
         if config.health_port:
             keep(closing(HealthServer(config.health_port, self._monitor, self.health)))
         keep(closing(Listener(config, self._queue, self._audit, self._monitor, self._worker.arrival.set)))
@@ -128,21 +128,18 @@ class Node:
 
         started = time.perf_counter()
         report = process(key[:12], self._estimator, lambda: read_scan(claim.path), write, raise_storage=True)
-        self._monitor.processed(report.status, report.code, time.perf_counter() - started)
+        self._monitor.scans.labels(report.status, report.code or "").inc()
+        self._monitor.seconds.observe(time.perf_counter() - started)
         self._courier.wake()
         return [report]
 
     def _free(self) -> int:
         return shutil.disk_usage(self._config.spool).free
 
-    def _watch(self) -> None:
-        watch = self._monitor.watch
-        watch("edge_spine_queue_scans", "Scans that wait for processing", lambda: len(files_in(self._queue)))
-        watch("edge_spine_outbox_scans", "Scans whose results wait for delivery", lambda: self._outbox.counts()[0])
-        watch("edge_spine_dead_letters", "Scans whose results could not be delivered", lambda: self._outbox.counts()[1])
-        watch(
-            "edge_spine_quarantine_scans",
-            "Scans that crashed the process",
-            lambda: self._spool.count("quarantine"),
-        )
-        watch("edge_spine_disk_free_bytes", "Free bytes on the disk of the spool", self._free)
+    def _add_gauges(self) -> None:
+        gauge = self._monitor.gauge
+        gauge("queue_scans", "Scans that wait for processing", lambda: len(files_in(self._queue)))
+        gauge("outbox_scans", "Scans whose results wait for delivery", lambda: self._outbox.counts()[0])
+        gauge("dead_letters", "Scans whose results could not be delivered", lambda: self._outbox.counts()[1])
+        gauge("quarantine_scans", "Scans that crashed the process", lambda: self._spool.count("quarantine"))
+        gauge("disk_free_bytes", "Free bytes on the disk of the spool", self._free)

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 @contextmanager
@@ -18,20 +19,22 @@ def until_signal(end: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         Returns whether the signal was SIGINT.
     """
     interrupted = False
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before: dict[int, Any] = {}
 
     def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal interrupted
         interrupted = number == signal.SIGINT
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        restore()
         end()
 
-    before = {name: signal.getsignal(getattr(signal, name)) for name in names}
-    for name in names:
-        signal.signal(getattr(signal, name), stop)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        if number := getattr(signal, name, None):
+            before[number] = signal.signal(number, stop)
     try:
         yield lambda: interrupted
     finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        restore()

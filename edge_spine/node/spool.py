@@ -92,7 +92,8 @@ class Spool:
             for path in files_in(self.root / _ATTEMPTS[attempt]):
                 claim = Claim(path, path.name, attempt)
                 if attempt == MAX_ATTEMPTS:
-                    self.quarantine(claim)
+                    message = f"the process died {MAX_ATTEMPTS} times while processing this file; it is not tried again"
+                    self._put(claim, "quarantine", {"status": "failed", "code": None, "message": message})
                 elif again := self.retry(claim):
                     yield again
 
@@ -128,11 +129,6 @@ class Spool:
             One line, without patient data.
         """
         self._put(claim, "failed", {"status": status, "code": code, "message": message})
-
-    def quarantine(self, claim: Claim) -> None:
-        """Move a scan to ``quarantine/`` after the process has died too often."""
-        message = f"the process died {MAX_ATTEMPTS} times while processing this file; it is not tried again"
-        self._put(claim, "quarantine", {"status": "failed", "code": None, "message": message})
 
     def purge(self, days: float) -> int:
         """Delete files that ended more than `days` ago; return their number."""

@@ -10,12 +10,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from edge_spine.errors import EdgeSpineError, Refusal, UsageError
 from edge_spine.estimator import SpineEstimator
-from edge_spine.files import move_durably, sync_folder
+from edge_spine.files import beside, sync_folder
 from edge_spine.node.records import Audit, Ledger
 from edge_spine.node.spool import Claim, Spool, files_in
 from edge_spine.node.worker import Worker
@@ -33,8 +32,7 @@ _MOST_KEPT = 16
 
 @dataclass
 class _Seen:
-    size: int
-    mtime_ns: int
+    identity: tuple[str, int, int]
     since: float = field(default_factory=time.monotonic)
     polls: int = 0
 
@@ -60,12 +58,12 @@ class Arrivals:
         seen = {}
         for path in filter(looks_like_scan, files_in(self._folder)):
             try:
-                found = path.stat()
+                identity = _identity(path)
             except OSError:
                 continue
             known = self._seen.get(path.name)
-            if known is None or (known.size, known.mtime_ns) != (found.st_size, found.st_mtime_ns):
-                known = _Seen(found.st_size, found.st_mtime_ns)
+            if known is None or known.identity != identity:
+                known = _Seen(identity)
             else:
                 known.polls += 1
             seen[path.name] = known
@@ -188,6 +186,9 @@ class WatchFolder:
     def _handle(self, claim: Claim, content: str) -> list[Report]:
         if content in self._ledger:
             return [Report(claim.name, "done", message=f"{claim.name}: already processed with this model")]
+        # What a killed process left of this content's results.
+        for left in self._out.glob(f".*-{content[:8]}.*"):
+            shutil.rmtree(left, ignore_errors=True)
         reports = [self._process(scan_file, content) for scan_file in find_scans([claim.path])]
         if any(report.status == "done" for report in reports):
             self._ledger.add(content)
@@ -195,7 +196,6 @@ class WatchFolder:
 
     def _process(self, scan_file: ScanFile, content: str) -> Report:
         place = self._out / f"{scan_file.name}-{content[:8]}"
-
         read_ms = 0.0
 
         def read() -> Scan:
@@ -204,28 +204,12 @@ class WatchFolder:
             return scan
 
         def write(result: SpineResult) -> tuple[SpineResult, list[Path]]:
-            timed = result.with_timing(read=read_ms)
-            return _write_folder(place, partial(write_outputs, timed, formats=self._formats))
+            with beside(place, durable=True) as folder:
+                result, paths = write_outputs(result.with_timing(read=read_ms), folder, self._formats)
+                for path in paths:
+                    with path.open("rb+") as stream:
+                        os.fsync(stream.fileno())
+                sync_folder(folder)
+            return result, [place / path.name for path in paths]
 
         return process(scan_file.source, self._estimator, read, write, place, raise_storage=True)
-
-
-def _write_folder(
-    place: Path, write: Callable[[Path], tuple[SpineResult, list[Path]]]
-) -> tuple[SpineResult, list[Path]]:
-    """Write a folder of results under a temporary name, sync it, and rename it."""
-    beside = place.with_name(f".{place.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        result, paths = write(beside)
-        for path in paths:
-            with path.open("rb+") as stream:
-                os.fsync(stream.fileno())
-        sync_folder(beside)
-        # Results of an earlier model, or of a process that was killed before it wrote the ledger.
-        shutil.rmtree(place, ignore_errors=True)
-        move_durably(beside, place)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
-    return result, [place / path.name for path in paths]

@@ -16,9 +16,8 @@ FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def script(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def script(request: pytest.FixtureRequest) -> ModuleType:
     """The script that the test module is named after."""
-    monkeypatch.syspath_prepend(str(FOLDER))
     return importlib.import_module(request.path.stem.removeprefix("test_"))
 
 

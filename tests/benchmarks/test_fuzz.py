@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from benchmarks.fuzz import LIMIT_MB, fuzz, seeds
+from fuzz import LIMIT_MB, fuzz, seeds
 
 CASES = 500
 

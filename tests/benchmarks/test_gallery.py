@@ -8,10 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 
 import cv2
+import gallery
 import numpy as np
 import pytest
 
-from benchmarks import gallery
 from edge_spine import read_scan
 from edge_spine.measure import measure
 from edge_spine.outputs.drawing import palette

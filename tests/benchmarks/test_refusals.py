@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import refusals
+from pictures import REFUSED, TAKEN
 from pydicom.data import get_testdata_file
+from refusals import ACCEPTED, FLAGGED, Outcome, answer_to, from_png
 
 import edge_spine
-from benchmarks import refusals
-from benchmarks.pictures import REFUSED, TAKEN
-from benchmarks.refusals import ACCEPTED, FLAGGED, Outcome, answer_to, from_png
 from edge_spine import Scan, SpineEstimator, read_scan
 from edge_spine.errors import REFUSAL_CODES, Refusal
 from export.training.phantoms.phantom import Phantom, make_phantom

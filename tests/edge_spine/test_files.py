@@ -42,6 +42,35 @@ def test_a_folder_appears_at_the_end(tmp_path: Path) -> None:
     assert names(tmp_path) == {"a"} and names(tmp_path / "a") == {"b"}
 
 
+def test_a_folder_with_content_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "a"
+    for name in ("old", "new"):
+        with beside(place) as partial:
+            write_files(partial, {name: b""})
+    assert names(tmp_path) == {"a"} and names(place) == {"new"}
+    replace = Path.replace
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.name.endswith(".partial"):
+            assert not place.exists()
+            raise OSError(28, "No space left on device")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="No space"), beside(place) as partial:
+        partial.mkdir()
+    assert names(tmp_path) == {"a"} and names(place) == {"new"}
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_file_and_a_folder_do_not_replace_each_other(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "a"
+    place.mkdir() if kind == "file" else place.write_text("old")
+    with pytest.raises(OSError), beside(place) as partial:
+        partial.write_text("new") if kind == "file" else partial.mkdir()
+    assert names(tmp_path) == {"a"} and place.is_dir() == (kind == "file")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
 def test_durable_files_are_private(tmp_path: Path) -> None:
     write_durably(tmp_path / "a", b"1")

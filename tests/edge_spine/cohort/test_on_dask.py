@@ -6,8 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from clusters import HERE, dask_cluster, free_port
 
-from benchmarks.clusters import HERE, dask_cluster, free_port
 from edge_spine.cohort import SpineBatch
 from edge_spine.cohort.manifest import read_manifest
 from edge_spine.cohort.rows import Row

@@ -11,8 +11,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from clusters import HERE, free_port, ray_cluster
 
-from benchmarks.clusters import HERE, free_port, ray_cluster
 from edge_spine.cohort import SpineBatch
 from edge_spine.cohort.manifest import read_manifest
 from edge_spine.cohort.rows import Row

@@ -26,7 +26,7 @@ STAGES: dict[str, tuple[Any, str]] = {
     "claim": (edge_spine.node.spool.Spool, "claim"),
     "outbox": (edge_spine.node.outbox.Outbox, "put"),
     "outbox-file": (edge_spine.node.outbox, "write_durably"),
-    "outbox-move": (edge_spine.node.outbox, "move_durably"),
+    "outbox-move": (edge_spine.files, "replace_folder"),
     "finish": (edge_spine.node.spool.Spool, "finish"),
     "reject": (edge_spine.node.spool.Spool, "reject"),
     "reason": (edge_spine.node.spool, "write_durably"),
