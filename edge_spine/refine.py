@@ -49,6 +49,10 @@ _STEP = 0.75
 _ALONG_BORDER, _ALONG_CONTRAST, _ALONG_WIDTH = 4.0, 15.0, 25.0
 # half-widths that lie inside the column and outside of it
 _INSIDE, _OUTSIDE = 0.8, 1.3
+# places of a profile across the column, half-widths, and the (49, 2) weights of its means inside and outside
+_OFFSETS: Array = np.arange(-TAPS, TAPS + 1) / 10
+_CHOSEN = np.stack([np.abs(_OFFSETS) < _INSIDE - 1e-9, np.abs(_OFFSETS) > _OUTSIDE + 1e-9], axis=1).astype(np.float64)
+_MEAN_WEIGHTS: Profile = (_CHOSEN / _CHOSEN.sum(axis=0)).astype(np.float32)
 # contrast in grey values of 0 to 1: the least that profiles are divided by, and the one that gets half weight
 _LEAST_CONTRAST, _HALF_CONTRAST = 0.03, 0.1
 # Variance of the surroundings against squared contrast: one SD of a tenth of the contrast takes a tenth of the weight.
@@ -121,7 +125,7 @@ def refined(tensor: NDArray[np.float32], output: NDArray[np.float32], refinement
 def errors_px(
     crop: NDArray[np.float32], centre: Array, half_width: Array, refinement: Refinement
 ) -> tuple[Array, Array]:
-    """Shift of a smooth centreline to where a crop shows the spine, and what the half-width lacks.
+    """Estimate from a crop how far a smooth centreline and its half-width are from those of the spine.
 
     Parameters
     ----------
@@ -152,9 +156,9 @@ def _limited(values: Array, most: float) -> Array:
 
 
 def seen_px(crop: NDArray[np.float32], centre: Array, half_width: Array, refinement: Refinement) -> tuple[Array, Array]:
-    """Shift and common distance (209,) of the borders as the filters tell them, before shares, line and limits.
+    """Return the shift and the common distance (209,) of the borders that the filters find.
 
-    Parameters and units as for `errors_px`.
+    Parameters and units are those of `errors_px`, which then applies shares, line and limits.
     """
     basis, bending = splines(), _bending()
     penalty = refinement.smoothness * bending + _RIDGE * (basis.T @ basis)
@@ -198,13 +202,13 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
     slope = np.gradient(centre)
     cosine = 1 / np.sqrt(1 + slope**2)
     # the horizontal width is wider than that along the normal
-    across = (half_width * cosine**2)[:, np.newaxis] * _offsets()
+    across = (half_width * cosine**2)[:, np.newaxis] * _OFFSETS
     columns = (centre[:, np.newaxis] + across).astype(np.float32)
     rows = (CURVE_ROWS[:, np.newaxis] - slope[:, np.newaxis] * across).astype(np.float32)
     grey = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    means = along(grey @ _mean_weights(), _ALONG_CONTRAST)
+    means = along(grey @ _MEAN_WEIGHTS, _ALONG_CONTRAST)
     above = grey - means[:, 1:].astype(np.float32)
-    clutter = along(above**2 @ _mean_weights()[:, 1], _ALONG_CONTRAST)
+    clutter = along(above**2 @ _MEAN_WEIGHTS[:, 1], _ALONG_CONTRAST)
     contrast = np.maximum(means[:, 0] - means[:, 1], 0)
     seen: Array = contrast**2 / (contrast**2 + _HALF_CONTRAST**2 + _CLUTTER * clutter)
     profile = above / np.maximum(contrast, _LEAST_CONTRAST)[:, np.newaxis].astype(np.float32)
@@ -226,20 +230,6 @@ def smoothed(values: Array) -> Array:
     """Project (209,) values on the splines."""
     smooth: Array = _projection() @ values
     return smooth
-
-
-@lru_cache(maxsize=1)
-def _offsets() -> Array:
-    return np.arange(-TAPS, TAPS + 1) / 10
-
-
-@lru_cache(maxsize=1)
-def _mean_weights() -> Profile:
-    """Return the (49, 2) weights of the means inside and outside of the column."""
-    distance = np.abs(_offsets())
-    chosen = np.stack([distance < _INSIDE - 1e-9, distance > _OUTSIDE + 1e-9], axis=1).astype(np.float64)
-    weights: Profile = (chosen / chosen.sum(axis=0)).astype(np.float32)
-    return weights
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_spine import refine, second_opinion
 from edge_spine.bundle import bands
-from edge_spine.bundle.bands import ANGLES, VIEWS, BandCalibration, Limits, PopulationRange
+from edge_spine.bundle.bands import ANGLES, VIEWS, BandCalibration, PopulationRange
 from edge_spine.bundle.rules import (
     TEXT,
     Rule,
@@ -27,8 +27,6 @@ from edge_spine.refine import Refinement
 from edge_spine.second_opinion import SecondOpinion
 
 _SEVERITY = between(0, 1e6)
-_ANGLE = between(-180, 180)
-
 _BANDS: Rules = {
     "nominal": exactly(bands.NOMINAL),
     "unit": exactly(bands.UNIT),
@@ -50,7 +48,7 @@ _POPULATION: Rules = {
     "described": TEXT,
 }
 _LIMITS = Rule(
-    lambda value: several(2, _ANGLE).holds(value) and value[0] < value[1],
+    lambda value: several(2, between(-180, 180)).holds(value) and value[0] < value[1],
     "two angles between -180 and 180, the lower one first",
 )
 _SECOND_OPINION: Rules = {
@@ -107,8 +105,8 @@ def parsed_bands(block: Mapping[str, Any]) -> BandCalibration:
 def parsed_population(block: Mapping[str, Any]) -> PopulationRange:
     """Return a checked population as arrays, crop pixels."""
     low, high = (np.array(block[side], dtype=np.float64) for side in ("low", "high"))
-    kyphosis, lordosis = (_limits(block[name]) if name in block else None for name in ANGLES)
-    return PopulationRange(low, high, kyphosis, lordosis)
+    limits = {name: (float(block[name][0]), float(block[name][1])) for name in ANGLES if name in block}
+    return PopulationRange(low, high, **limits)
 
 
 def parsed_second_opinion(block: Mapping[str, Any]) -> SecondOpinion:
@@ -126,8 +124,3 @@ def parsed_refinement(block: Mapping[str, Any]) -> Refinement:
         width_share=float(block["width_share"]),
         width_offsets=tuple(map(float, block["width_offsets"])),
     )
-
-
-def _limits(values: list[float]) -> Limits:
-    low, high = values
-    return float(low), float(high)

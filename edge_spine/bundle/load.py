@@ -10,7 +10,7 @@ import importlib.resources
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -152,10 +152,7 @@ class Bundle:
         if checked is not None:
             return checked
         path = self.folder / name
-        size = _size(path)
-        if size != entry["size"]:
-            raise BundleError(f"{_shown(path)}: {size} bytes found, {entry['size']} expected by the manifest")
-        content = _read(path)
+        content = _read(path, f"{entry['size']} expected by the manifest", lambda size: size == entry["size"])
         found = hashlib.sha256(content).hexdigest()
         if found != entry["sha256"]:
             raise BundleError(
@@ -194,9 +191,7 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
     if not place.is_dir():
         raise BundleError(f"{place}: no such model bundle; a folder with a {MANIFEST} is expected")
     path = place / MANIFEST
-    if _size(path) > _MANIFEST_LIMIT:
-        raise BundleError(f"{_shown(path)}: larger than {_MANIFEST_LIMIT} bytes, this is no manifest")
-    content = _read(path)
+    content = _read(path, f"a manifest has at most {_MANIFEST_LIMIT}", lambda size: size <= _MANIFEST_LIMIT)
     bundle = Bundle(place, parse_manifest(content, _shown(path)), hashlib.sha256(content).hexdigest())
     for name in bundle.manifest["files"]:
         bundle._checked[name] = bundle.read(name)
@@ -319,15 +314,11 @@ def _place(folder: str | os.PathLike[str]) -> Path:
     return Path(folder)
 
 
-def _size(path: Path) -> int:
+def _read(path: Path, wanted: str, fits: Callable[[int], bool]) -> bytes:
+    """Return the bytes of a file whose size is accepted before it is read."""
     try:
-        return path.stat().st_size
-    except OSError as error:
-        raise BundleError(f"{_shown(path)}: {error.strerror or 'cannot be read'}") from None
-
-
-def _read(path: Path) -> bytes:
-    try:
+        if not fits(size := path.stat().st_size):
+            raise BundleError(f"{_shown(path)}: {size} bytes found, {wanted}")
         return path.read_bytes()
     except OSError as error:
         raise BundleError(f"{_shown(path)}: {error.strerror or 'cannot be read'}") from None

@@ -107,25 +107,20 @@ def _essential_png(data: bytes) -> tuple[bytes, bytes]:
 
     Text, colour profiles and animation are not needed, and their decoders could be attacked.
     """
-    header = b""
-    kept = [data[:_PNG_SIGNATURE_BYTES]]
+    header, kept = b"", [data[:_PNG_SIGNATURE_BYTES]]
     position = _PNG_SIGNATURE_BYTES
     while position + 12 <= len(data):
-        length = int.from_bytes(data[position : position + 4], "big")
-        kind = data[position + 4 : position + 8]
-        end = position + 12 + length
-        if end > len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        chunk = data[position : position + 12 + length]
+        position += 12 + length
+        if position > len(data) or (not header and (kind, length) != (b"IHDR", 13)):
             break
-        if not header:
-            if kind != b"IHDR" or length != 13:
-                break
-            header = data[position + 8 : end - 4]
+        header = header or chunk[8:-4]
         # a capital first letter marks a chunk that is needed for decoding (PNG specification, 5.4)
         if kind[:1].isupper():
-            if zlib.crc32(data[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
                 break
-            kept.append(data[position:end])
+            kept.append(chunk)
         if kind == b"IEND":
             return header, b"".join(kept)
-        position = end
     raise Refusal("unreadable", f"the PNG file is damaged or cut short; {_ACCEPTED_PNG}")

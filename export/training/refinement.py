@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_spine.bundle.blocks import parsed_refinement
-from edge_spine.bundle.load import MANIFEST, Bundle, load_bundle, manifest_bytes, parse_manifest
+from edge_spine.bundle.load import Bundle, load_bundle
 from edge_spine.engines import open_engine
 from edge_spine.errors import EdgeSpineError, Refusal
-from edge_spine.files import write_files
 from edge_spine.network import CROP_SIZE, ROWS
 from edge_spine.preprocessing import prepare
 from edge_spine.preprocessing.locator import Localiser
@@ -46,6 +45,7 @@ from edge_spine.refine import (
     splines,
 )
 from export.training.agreement import scan_of
+from export.training.block import replace_block
 from export.training.people import make_person
 from export.training.phantoms.phantom import Phantom
 
@@ -217,7 +217,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--count must be from 1 to {_SEEDS_PER_PERSON}")
     try:
         bundle = load_bundle(options.model)
-        fields = {key: value for key, value in bundle.manifest.items() if key != "refine"}
+        block = None
         if not options.off:
             scans = people_scans(options.people, options.only, options.count)
             total = options.count * len(options.only)
@@ -226,10 +226,8 @@ def main(argv: list[str] | None = None) -> int:
             filters = fit_filters(cases)
             fitted = fit_shares(cases, filters, options.smoothness, options.outlier)
             print("shares of 0 to 15 half-waves:", *fitted[0], "; of the half-width:", fitted[1])
-            fields["refine"] = block_of(filters, options.smoothness, options.outlier, *fitted)
-        content = manifest_bytes(fields)
-        parse_manifest(content)
-        write_files(options.model, {MANIFEST: content})
+            block = block_of(filters, options.smoothness, options.outlier, *fitted)
+        replace_block(bundle, "refine", block)
     except (EdgeSpineError, OSError) as error:
         print(f"refinement: {error}", file=sys.stderr)
         return 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="install edge-spine[export]")
+pytest.importorskip("torch", reason="pip install '.[export]'")
 
 from edge_spine.bundle import load_bundle
 from edge_spine.bundle.blocks import block_problem, parsed_refinement
