@@ -25,8 +25,7 @@ CENTRE_PITCH_MM = np.array(
 _BODY_HEIGHT_MM = np.array(
     [14.1, 15.6, 15.7, 16.2, 16.2, 17.4, 18.2, 18.7, 19.3, 20.2, 21.3, 22.7, 23.8, 24.3, 23.8, 24.1, 22.9]
 )
-
-
+# millimetres below the top of T1, then shares of the length to the bottom of L5
 _CENTRE_MM = _BODY_HEIGHT_MM[0] / 2 + np.concatenate([[0.0], np.cumsum(CENTRE_PITCH_MM)])
 _LENGTH_MM = _CENTRE_MM[-1] + _BODY_HEIGHT_MM[-1] / 2
 _TOP, _BOTTOM = (_CENTRE_MM - _BODY_HEIGHT_MM / 2) / _LENGTH_MM, (_CENTRE_MM + _BODY_HEIGHT_MM / 2) / _LENGTH_MM

@@ -10,7 +10,7 @@ import importlib.resources
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -152,7 +152,7 @@ class Bundle:
         if checked is not None:
             return checked
         path = self.folder / name
-        content = _read(path, f"{entry['size']} expected by the manifest", lambda size: size == entry["size"])
+        content = _read(path, range(entry["size"], entry["size"] + 1), f"{entry['size']} expected by the manifest")
         found = hashlib.sha256(content).hexdigest()
         if found != entry["sha256"]:
             raise BundleError(
@@ -191,7 +191,7 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
     if not place.is_dir():
         raise BundleError(f"{place}: no such model bundle; a folder with a {MANIFEST} is expected")
     path = place / MANIFEST
-    content = _read(path, f"a manifest has at most {_MANIFEST_LIMIT}", lambda size: size <= _MANIFEST_LIMIT)
+    content = _read(path, range(_MANIFEST_LIMIT + 1), f"a manifest has at most {_MANIFEST_LIMIT}")
     bundle = Bundle(place, parse_manifest(content, _shown(path)), hashlib.sha256(content).hexdigest())
     for name in bundle.manifest["files"]:
         bundle._checked[name] = bundle.read(name)
@@ -314,10 +314,10 @@ def _place(folder: str | os.PathLike[str]) -> Path:
     return Path(folder)
 
 
-def _read(path: Path, wanted: str, fits: Callable[[int], bool]) -> bytes:
-    """Return the bytes of a file whose size is accepted before it is read."""
+def _read(path: Path, sizes: range, wanted: str) -> bytes:
+    """Return the bytes of a file, and refuse one of another size without reading it."""
     try:
-        if not fits(size := path.stat().st_size):
+        if (size := path.stat().st_size) not in sizes:
             raise BundleError(f"{_shown(path)}: {size} bytes found, {wanted}")
         return path.read_bytes()
     except OSError as error:
