@@ -131,7 +131,7 @@ def compare(before: SpineResult, after: SpineResult) -> Comparison:
     for name in _COMPARED:
         old, new = float(getattr(first, name)), float(getattr(second, name))
         changes.append(Change(name, QUANTITIES[name].unit, old, new, new - old, None, None))
-    person, days = _whose(before.scan.header, after.scan.header)
+    person, days = _person_and_days(before.scan.header, after.scan.header)
     return Comparison(before, after, tuple(changes), person, days)
 
 
@@ -179,7 +179,7 @@ def _angle(name: str, before: float | None, after: float | None) -> Change:
     return Change(name, "deg", before, after, change, ERROR_DEG, abs(change) > ERROR_DEG)
 
 
-def _whose(before: Dataset | None, after: Dataset | None) -> tuple[Person, int | None]:
+def _person_and_days(before: Dataset | None, after: Dataset | None) -> tuple[Person, int | None]:
     """Return whether two headers name the same person, and the days between their studies."""
     if before is None or after is None:
         return "unknown", None
@@ -197,11 +197,9 @@ def _whose(before: Dataset | None, after: Dataset | None) -> tuple[Person, int |
 
 
 def _days(before: Dataset, after: Dataset) -> int | None:
-    dates = []
-    for header in (before, after):
-        text = str(header.get("StudyDate") or "")
-        try:
-            dates.append(date(int(text[:4]), int(text[4:6]), int(text[6:8])))
-        except ValueError:
-            return None
-    return (dates[1] - dates[0]).days
+    texts = (str(header.get("StudyDate") or "") for header in (before, after))
+    try:
+        first, second = (date(int(text[:4]), int(text[4:6]), int(text[6:8])) for text in texts)
+    except ValueError:
+        return None
+    return (second - first).days

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_spine.bundle import load_bundle
 from edge_spine.engines import open_engine
@@ -106,7 +105,9 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
         times = [time.perf_counter()]
         prepared = prepare(scan, self._localiser)
         times.append(time.perf_counter())
-        outputs = self._infer(prepared.tensor)
+        opinion = self._second_opinion
+        crops = [prepared.tensor] if opinion is None else [prepared.tensor, mirrored(prepared.tensor)]
+        outputs = [self._engine.infer(crop)[0] for crop in crops]
         times.append(time.perf_counter())
         if self._refinement is not None:
             outputs[0] = refined(prepared.tensor, outputs[0], self._refinement)
@@ -115,7 +116,6 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
         measurements = measure(spine)
         quality = judge(scan, prepared, curves, spine, measurements, self._population)
         bands = None if self._bands is None else self._bands.at(prepared.model_pixel_mm, measurements.max_cobb_deg)
-        opinion = self._second_opinion
         if opinion is not None and disagreement_mm(curves, *others) > opinion.limit_mm:
             quality = replace(quality, flags=(*quality.flags, MODELS_DISAGREE))
             bands = None if bands is None else replace(bands, sagittal=bands.sagittal * opinion.widening)
@@ -134,11 +134,6 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
         )
         preprocess, infer, rest = (float(step) for step in np.diff(times) * 1000.0)
         return result.with_timing(preprocess=preprocess, infer=infer, reconstruct=rest)
-
-    def _infer(self, tensor: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Return the network's output for a crop and, where the bundle has a second opinion, for its mirror image."""
-        crops = [tensor] if self._second_opinion is None else [tensor, mirrored(tensor)]
-        return [self._engine.infer(crop)[0] for crop in crops]
 
     def close(self) -> None:
         """Release the engine; a second call does nothing."""

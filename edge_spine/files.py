@@ -119,17 +119,13 @@ def move_durably(path: Path, place: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Force a folder's names to the disk, where the system lets a folder be opened (not on Windows)."""
-    try:
+    # some network file systems cannot: they decide themselves when a name is safe
+    with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        # some network file systems cannot: they decide themselves when a name is safe
-        pass
-    finally:
-        os.close(descriptor)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:

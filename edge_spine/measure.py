@@ -19,7 +19,7 @@ from numpy.polynomial import legendre
 from numpy.typing import ArrayLike, NDArray
 
 from edge_spine.reconstruct import Spine
-from edge_spine.vertebrae import fraction_of, level_at
+from edge_spine.vertebrae import Part, fraction_of, level_at
 
 Side = Literal["left", "right"]
 
@@ -37,6 +37,9 @@ _NOISE_FLOOR_POINTS = 209
 # deviation from even spacing, share of half the length, below which the cached polynomials are used; moves no fit by
 # a millionth of a millimetre
 _EVEN = 1e-12
+
+# of kyphosis, then of lordosis
+_SAGITTAL_ENDS: tuple[tuple[str, Part], ...] = (("T4", "top"), ("T12", "bottom"), ("L1", "top"), ("L5", "bottom"))
 
 Polynomials: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -168,16 +171,7 @@ def measure(spine: Spine) -> Measurements:
     curves = tuple(_with_levels(curve, fraction) for curve in _lateral_curves(down, fitted[:, 0], slope[:, 0]))
     region = slice(curves[0].upper_end, curves[0].lower_end + 1) if curves else slice(None)
     sagittal_deg = np.degrees(np.arctan(slope[:, 1]))
-    t4, t12, l1, l5 = np.interp(
-        [
-            fraction_of("T4", "top"),
-            fraction_of("T12", "bottom"),
-            fraction_of("L1", "top"),
-            fraction_of("L5", "bottom"),
-        ],
-        fraction,
-        sagittal_deg,
-    )
+    t4, t12, l1, l5 = np.interp([fraction_of(*end) for end in _SAGITTAL_ENDS], fraction, sagittal_deg)
     return Measurements(
         posture="supine",
         max_cobb_deg=curves[0].cobb_deg if curves else 0.0,
@@ -337,12 +331,7 @@ def _arc_fraction(down: NDArray[np.float64], slope: NDArray[np.float64]) -> NDAr
 
 def _with_levels(curve: ScoliosisCurve, fraction: NDArray[np.float64]) -> LevelledCurve:
     return LevelledCurve(
-        cobb_deg=curve.cobb_deg,
-        ferguson_deg=curve.ferguson_deg,
-        side=curve.side,
-        apex=curve.apex,
-        upper_end=curve.upper_end,
-        lower_end=curve.lower_end,
+        **vars(curve),
         apex_level=level_at(float(fraction[curve.apex])),
         upper_end_level=level_at(float(fraction[curve.upper_end])),
         lower_end_level=level_at(float(fraction[curve.lower_end])),

@@ -8,7 +8,6 @@ sagittal borders.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +19,10 @@ RING_POINTS = 48
 # a cubic over 11 rows (about 24 mm) halves the row-to-row jitter and still follows the waists of the vertebrae
 SMOOTHING_WINDOW = 11
 SMOOTHING_DEGREE = 3
+_HALF = SMOOTHING_WINDOW // 2
+_BASIS = np.vander(np.arange(-_HALF, _HALF + 1) / _HALF, SMOOTHING_DEGREE + 1)
+# (11, 11): from the values in a window to those of their cubic
+_WINDOW_FIT: NDArray[np.float64] = _BASIS @ np.linalg.pinv(_BASIS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,19 +210,9 @@ def _require_positive(extent: NDArray[np.float64], name: str) -> None:
 
 
 def _smooth(columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    fit, half = _window_fit(), SMOOTHING_WINDOW // 2
     smoothed = np.empty(columns.shape)
-    smoothed[:half] = fit[:half] @ columns[:SMOOTHING_WINDOW]
-    smoothed[-half:] = fit[half + 1 :] @ columns[-SMOOTHING_WINDOW:]
+    smoothed[:_HALF] = _WINDOW_FIT[:_HALF] @ columns[:SMOOTHING_WINDOW]
+    smoothed[-_HALF:] = _WINDOW_FIT[_HALF + 1 :] @ columns[-SMOOTHING_WINDOW:]
     for column, values in enumerate(columns.T):
-        smoothed[half:-half, column] = np.correlate(values, fit[half], "valid")
+        smoothed[_HALF:-_HALF, column] = np.correlate(values, _WINDOW_FIT[_HALF], "valid")
     return smoothed
-
-
-@lru_cache(maxsize=1)
-def _window_fit() -> NDArray[np.float64]:
-    """Return the (11, 11) matrix from the values in a window to those of their cubic."""
-    half = SMOOTHING_WINDOW // 2
-    basis = np.vander(np.arange(-half, half + 1) / half, SMOOTHING_DEGREE + 1)
-    fit: NDArray[np.float64] = basis @ np.linalg.pinv(basis)
-    return fit

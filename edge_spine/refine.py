@@ -57,6 +57,10 @@ _OUTLIER = 0.25
 _ALONG_PROFILE, _ALONG_CONTRAST, _ALONG_WIDTH = 2.0, 7.5, 6.0
 # half-widths that lie inside the column and outside of it
 _INSIDE, _OUTSIDE = 0.8, 1.3
+# places of a profile across the column, half-widths, and the (49, 2) weights of its means inside and outside
+_OFFSETS: Array = np.arange(-TAPS, TAPS + 1) / 10
+_CHOSEN = np.stack([np.abs(_OFFSETS) < _INSIDE - 1e-9, np.abs(_OFFSETS) > _OUTSIDE + 1e-9], axis=1).astype(np.float64)
+_MEAN_WEIGHTS: Profile = (_CHOSEN / _CHOSEN.sum(axis=0)).astype(np.float32)
 # contrast in grey values of 0 to 1: the least that profiles are divided by, and the one that gets half weight
 _LEAST_CONTRAST, _HALF_CONTRAST = 0.03, 0.1
 # Variance of the surroundings against squared contrast: one SD of a tenth of the contrast takes a tenth of the weight.
@@ -155,7 +159,7 @@ def refined(tensor: NDArray[np.float32], output: NDArray[np.float32], refinement
 def errors_px(
     crop: NDArray[np.float32], centre: Array, half_width: Array, refinement: Refinement
 ) -> tuple[Array, Array]:
-    """Shift of a smooth centreline to where a crop shows the spine, and what the half-width lacks.
+    """Estimate from a crop how far a smooth centreline and its half-width are from those of the spine.
 
     Parameters
     ----------
@@ -241,13 +245,13 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
 
     slope = np.gradient(centre, SAMPLED)
     # the horizontal width is wider than that along the normal
-    across = (half_width / (1 + slope**2))[:, np.newaxis] * _offsets()
+    across = (half_width / (1 + slope**2))[:, np.newaxis] * _OFFSETS
     columns = (centre[:, np.newaxis] + across).astype(np.float32)
     rows = (CURVE_ROWS[SAMPLED, np.newaxis] - slope[:, np.newaxis] * across).astype(np.float32)
     grey = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    means = along(grey @ _mean_weights(), _ALONG_CONTRAST)
+    means = along(grey @ _MEAN_WEIGHTS, _ALONG_CONTRAST)
     above = grey - means[:, 1:]
-    clutter = along(above**2 @ _mean_weights()[:, 1], _ALONG_CONTRAST)
+    clutter = along(above**2 @ _MEAN_WEIGHTS[:, 1], _ALONG_CONTRAST)
     contrast = np.maximum(means[:, 0] - means[:, 1], 0)
     seen = contrast**2 / (contrast**2 + _HALF_CONTRAST**2 + _CLUTTER * clutter)
     profile = above / np.maximum(contrast, _LEAST_CONTRAST)[:, np.newaxis]
@@ -268,20 +272,6 @@ def smoothed(values: Array) -> Array:
 
 
 @lru_cache(maxsize=1)
-def _offsets() -> Array:
-    return np.arange(-TAPS, TAPS + 1) / 10
-
-
-@lru_cache(maxsize=1)
-def _mean_weights() -> Profile:
-    """Return the (49, 2) weights of the means inside and outside of the column."""
-    distance = np.abs(_offsets())
-    chosen = np.stack([distance < _INSIDE - 1e-9, distance > _OUTSIDE + 1e-9], axis=1).astype(np.float64)
-    weights: Profile = (chosen / chosen.sum(axis=0)).astype(np.float32)
-    return weights
-
-
-@lru_cache(maxsize=1)
 def parts() -> Profile:
     """Return (209, 3) weights of the parts of the curve in each row, linear between the middles of the parts."""
     middles = (np.arange(PARTS) + 0.5) * ROWS / PARTS
@@ -293,7 +283,8 @@ def _gaussian(deviation: float) -> Profile:
     """Return the (105, 105) matrix that averages along the samples; at the ends over fewer samples."""
     samples = np.arange(SAMPLED.size)
     weights = np.exp(-(((samples[:, np.newaxis] - samples) / deviation) ** 2) / 2)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    matrix: Profile = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return matrix
 
 
 @lru_cache(maxsize=1)

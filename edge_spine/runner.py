@@ -124,6 +124,4 @@ def _summary(result: SpineResult) -> str:
         text = f"largest curve {largest.cobb_deg:.1f} degrees, convex {largest.side}, apex {largest.apex_level}"
     else:
         text = "no lateral curve"
-    if not result.quality.accepted:
-        text += ", quality not accepted"
     return text + (f" ({', '.join(result.quality.flags)})" if result.quality.flags else "")

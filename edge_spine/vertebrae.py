@@ -12,7 +12,6 @@ from bisect import bisect_right
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 Part = Literal["top", "centre", "bottom"]
 
@@ -26,16 +25,11 @@ CENTRE_PITCH_MM = np.array(
 _BODY_HEIGHT_MM = np.array(
     [14.1, 15.6, 15.7, 16.2, 16.2, 17.4, 18.2, 18.7, 19.3, 20.2, 21.3, 22.7, 23.8, 24.3, 23.8, 24.1, 22.9]
 )
-
-
-def _endplate_fractions() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    centre = _BODY_HEIGHT_MM[0] / 2 + np.concatenate([[0.0], np.cumsum(CENTRE_PITCH_MM)])
-    length = centre[-1] + _BODY_HEIGHT_MM[-1] / 2
-    top, bottom = centre - _BODY_HEIGHT_MM / 2, centre + _BODY_HEIGHT_MM / 2
-    return top / length, bottom / length
-
-
-_TOP, _BOTTOM = _endplate_fractions()
+# millimetres below the top of T1, then shares of the length to the bottom of L5
+_CENTRE_MM = _BODY_HEIGHT_MM[0] / 2 + np.concatenate([[0.0], np.cumsum(CENTRE_PITCH_MM)])
+_LENGTH_MM = _CENTRE_MM[-1] + _BODY_HEIGHT_MM[-1] / 2
+_TOP, _BOTTOM = (_CENTRE_MM - _BODY_HEIGHT_MM / 2) / _LENGTH_MM, (_CENTRE_MM + _BODY_HEIGHT_MM / 2) / _LENGTH_MM
+_PARTS = {"top": _TOP, "centre": (_TOP + _BOTTOM) / 2, "bottom": _BOTTOM}
 # a point in a disc gets the level of the nearer body, so that ranges meet at mid-disc
 _BOUNDARIES = np.concatenate([[0.0], (_BOTTOM[:-1] + _TOP[1:]) / 2, [1.0]])
 _MID_DISCS = _BOUNDARIES[1:-1].tolist()
@@ -112,11 +106,6 @@ def fraction_of(level: str, part: Part = "centre") -> float:
     ValueError
         If the level or the part is unknown.
     """
-    index = _index(level)
-    if part == "top":
-        return float(_TOP[index])
-    if part == "bottom":
-        return float(_BOTTOM[index])
-    if part == "centre":
-        return float((_TOP[index] + _BOTTOM[index]) / 2)
-    raise ValueError(f"unknown part {part!r} of a vertebra; expected 'top', 'centre' or 'bottom'")
+    if part not in _PARTS:
+        raise ValueError(f"unknown part {part!r} of a vertebra; expected 'top', 'centre' or 'bottom'")
+    return float(_PARTS[part][_index(level)])

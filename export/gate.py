@@ -69,7 +69,7 @@ def pass_gate(
     GateError
         The difference exceeds the tolerance of this precision.
     """
-    with OnnxEngine(model, provider="onnx-cpu", precision=precision) as engine:
+    with OnnxEngine(model, precision=precision) as engine:
         found = np.concatenate([engine.infer(crop_tensor(crop)) for crop in crops])
         name = engine.name
     return check(compare(found, expected, engine=name, precision=precision, model_pixel_mm=model_pixel_mm))

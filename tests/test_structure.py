@@ -133,6 +133,12 @@ def test_no_file_is_too_long() -> None:
     assert long == set()
 
 
+def test_nothing_is_installed_from_an_index_that_lacks_it() -> None:
+    """A message says `pip install '.[EXTRA]'`, as the pages do: no index has a package of this name."""
+    wrong = [name for name, path in sources(*TREES).items() if "edge-spine[" in path.read_text(encoding="utf-8")]
+    assert wrong == []
+
+
 def test_a_room_names_its_door() -> None:
     for path in (ROOT / "edge_spine").rglob("__init__.py"):
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))

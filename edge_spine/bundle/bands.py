@@ -111,13 +111,9 @@ class PopulationRange:
 
     def is_atypical(self, measurements: Measurements) -> bool:
         """Return whether the kyphosis or the lordosis lies outside the limits; False without limits."""
-        for limits, angle in (
-            (self.kyphosis_deg, measurements.kyphosis_t4_t12_deg),
-            (self.lordosis_deg, measurements.lordosis_l1_l5_deg),
-        ):
-            if limits is not None and not limits[0] <= angle <= limits[1]:
-                return True
-        return False
+        angles = (measurements.kyphosis_t4_t12_deg, measurements.lordosis_l1_l5_deg)
+        judged = zip((self.kyphosis_deg, self.lordosis_deg), angles, strict=True)
+        return any(limits is not None and not limits[0] <= angle <= limits[1] for limits, angle in judged)
 
 
 def widening(max_cobb_deg: Angle, severity_deg: float) -> Angle:

@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_spine import second_opinion
 from edge_spine.bundle import bands
-from edge_spine.bundle.bands import ANGLES, VIEWS, BandCalibration, Limits, PopulationRange
+from edge_spine.bundle.bands import ANGLES, VIEWS, BandCalibration, PopulationRange
 from edge_spine.bundle.rules import (
     TEXT,
     Rule,
@@ -26,8 +26,6 @@ from edge_spine.network import CROP_SIZE, ROWS
 from edge_spine.second_opinion import SecondOpinion
 
 _SEVERITY = between(0, 1e6)
-_ANGLE = between(-180, 180)
-
 _BANDS: Rules = {
     "nominal": exactly(bands.NOMINAL),
     "unit": exactly(bands.UNIT),
@@ -49,7 +47,7 @@ _POPULATION: Rules = {
     "described": TEXT,
 }
 _LIMITS = Rule(
-    lambda value: several(2, _ANGLE).holds(value) and value[0] < value[1],
+    lambda value: several(2, between(-180, 180)).holds(value) and value[0] < value[1],
     "two angles between -180 and 180, the lower one first",
 )
 _SECOND_OPINION: Rules = {
@@ -93,15 +91,10 @@ def parsed_bands(block: Mapping[str, Any]) -> BandCalibration:
 def parsed_population(block: Mapping[str, Any]) -> PopulationRange:
     """Return a checked population as arrays, crop pixels."""
     low, high = (np.array(block[side], dtype=np.float64) for side in ("low", "high"))
-    kyphosis, lordosis = (_limits(block[name]) if name in block else None for name in ANGLES)
-    return PopulationRange(low, high, kyphosis, lordosis)
+    limits = {name: (float(block[name][0]), float(block[name][1])) for name in ANGLES if name in block}
+    return PopulationRange(low, high, **limits)
 
 
 def parsed_second_opinion(block: Mapping[str, Any]) -> SecondOpinion:
     """Return a checked second opinion as numbers."""
     return SecondOpinion(*(float(block[key]) for key in ("limit_mm", "false_alarm_rate", "widening")))
-
-
-def _limits(values: list[float]) -> Limits:
-    low, high = values
-    return float(low), float(high)

@@ -159,10 +159,7 @@ class Bundle:
         if checked is not None:
             return checked
         path = self.folder / name
-        size = _size(path)
-        if size != entry["size"]:
-            raise BundleError(f"{_shown(path)}: {size} bytes found, {entry['size']} expected by the manifest")
-        content = _read(path)
+        content = _read(path, range(entry["size"], entry["size"] + 1), f"{entry['size']} expected by the manifest")
         found = hashlib.sha256(content).hexdigest()
         if found != entry["sha256"]:
             raise BundleError(
@@ -201,9 +198,7 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
     if not place.is_dir():
         raise BundleError(f"{place}: no such model bundle; a folder with a {MANIFEST} is expected")
     path = place / MANIFEST
-    if _size(path) > _MANIFEST_LIMIT:
-        raise BundleError(f"{_shown(path)}: larger than {_MANIFEST_LIMIT} bytes, this is no manifest")
-    content = _read(path)
+    content = _read(path, range(_MANIFEST_LIMIT + 1), f"a manifest has at most {_MANIFEST_LIMIT}")
     bundle = Bundle(place, parse_manifest(content, _shown(path)), hashlib.sha256(content).hexdigest())
     for name in bundle.manifest["files"]:
         bundle._checked[name] = bundle.read(name)
@@ -326,15 +321,11 @@ def _place(folder: str | os.PathLike[str]) -> Path:
     return Path(folder)
 
 
-def _size(path: Path) -> int:
+def _read(path: Path, sizes: range, wanted: str) -> bytes:
+    """Return the bytes of a file, and refuse one of another size without reading it."""
     try:
-        return path.stat().st_size
-    except OSError as error:
-        raise BundleError(f"{_shown(path)}: {error.strerror or 'cannot be read'}") from None
-
-
-def _read(path: Path) -> bytes:
-    try:
+        if (size := path.stat().st_size) not in sizes:
+            raise BundleError(f"{_shown(path)}: {size} bytes found, {wanted}")
         return path.read_bytes()
     except OSError as error:
         raise BundleError(f"{_shown(path)}: {error.strerror or 'cannot be read'}") from None

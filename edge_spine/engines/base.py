@@ -1,16 +1,18 @@
-"""Names of the inference engines, and the interface that each has."""
+"""Names of the inference engines, the interface that each has, and the checks that they share."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.errors import UsageError
-from edge_spine.network import INPUT_NAME, INPUT_SHAPE
+from edge_spine.errors import BundleError, EngineUnavailable, UsageError
+from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
 
 class EngineName(str, Enum):
@@ -86,3 +88,21 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type where there is none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def importing(engine: str, package: str, extra: str) -> Iterator[None]:
+    """Raise EngineUnavailable, which names the extra to install, where an import fails."""
+    try:
+        yield
+    except ImportError as error:
+        raise EngineUnavailable(
+            f"{engine}: {package} cannot be imported ({first_line(error)}); pip install '.[{extra}]'"
+        ) from None
+
+
+def check_ends(engine: str, found: Sequence[tuple[Any, ...]], *more: str) -> None:
+    """Raise BundleError where inputs and outputs, as (name, shape, *more), are not those of the network."""
+    wanted = [(INPUT_NAME, INPUT_SHAPE, *more), (OUTPUT_NAME, OUTPUT_SHAPE, *more)]
+    if found != wanted:
+        raise BundleError(f"{engine}: the model's inputs and outputs are {found}, {wanted} expected")

@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from edge_spine.errors import EngineUnavailable
+
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 # numbers of cuda.h's CUdevice_attribute
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR, _INTEGRATED = 75, 76, 18
@@ -72,13 +74,12 @@ def find_gpu() -> Gpu:
     )
 
 
-def gpu_problem() -> str | None:
-    """Return why no GPU can be used, or None where one can."""
+def require_gpu(engine: str) -> Gpu:
+    """Return the first GPU, or raise EngineUnavailable for an engine."""
     try:
-        find_gpu()
+        return find_gpu()
     except NoGpu as problem:
-        return str(problem)
-    return None
+        raise EngineUnavailable(f"{engine}: {problem}") from None
 
 
 def _number(driver: Any, function: str, *arguments: Any) -> int:

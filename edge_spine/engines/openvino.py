@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.engines.base import Engine, EngineName, first_line
+from edge_spine.engines.base import Engine, EngineName, check_ends, first_line, importing
 from edge_spine.engines.quiet_import import import_openvino
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
-from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
+from edge_spine.network import INPUT_NAME
 
 _DEVICE = "CPU"
 
@@ -21,13 +21,8 @@ class OpenVinoEngine(Engine):
 
     Parameters
     ----------
-    model : bytes
-        Checked content of an ONNX file with the input "image" (1, 3, 224, 224) and the output "curves" (1, 1254), both
-        float32.
-    precision : str
-        What the engine reports as its precision.
-    threads : int, optional
-        Threads inside an operator; OpenVINO takes the physical cores where it is not given.
+    model, precision, threads
+        As for `edge_spine.engines.onnx.OnnxEngine`.
 
     Raises
     ------
@@ -35,17 +30,13 @@ class OpenVinoEngine(Engine):
         OpenVINO is not installed or has no processor to run on.
     BundleError
         OpenVINO cannot read the model, or it has other inputs or outputs.
-    UsageError
-        `threads` is not a whole number from 1.
     """
 
     name = EngineName.OPENVINO.value
 
     def __init__(self, model: bytes, *, precision: str = "int8", threads: int | None = None) -> None:
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise UsageError(f"threads is {threads!r}, a whole number from 1 is expected")
         self.precision = precision
-        runtime = _runtime()
+        runtime = openvino_runtime()
         core = runtime.Core()
         if _DEVICE not in core.available_devices:
             raise EngineUnavailable(f"{self.name}: OpenVINO {runtime.__version__} finds no processor it can run on")
@@ -60,7 +51,11 @@ class OpenVinoEngine(Engine):
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
             network = core.read_model(model)
-            _check_ends(network)
+            ends = [
+                (end.any_name if end.names else "", tuple(end.partial_shape.get_min_shape()), str(end.element_type))
+                for end in (*network.inputs, *network.outputs)
+            ]
+            check_ends(self.name, ends, "<Type: 'float32'>")
             self._request: Any = core.compile_model(network, _DEVICE, settings).create_infer_request()
         except RuntimeError as error:
             raise BundleError(f"{self.name}: the model cannot be loaded: {first_line(error)}") from None
@@ -81,29 +76,7 @@ class OpenVinoEngine(Engine):
             self._request = None
 
 
-def openvino_problem() -> str | None:
-    """Return why "openvino" cannot run here, in one line, or None where it can."""
-    try:
-        _runtime()
-    except EngineUnavailable as error:
-        return str(error)
-    return None
-
-
-def _runtime() -> Any:
-    try:
+def openvino_runtime() -> Any:
+    """Import OpenVINO, or raise EngineUnavailable."""
+    with importing(OpenVinoEngine.name, "openvino", "openvino"):
         return import_openvino()
-    except ImportError as error:
-        raise EngineUnavailable(
-            f"openvino: openvino cannot be imported ({first_line(error)}); install edge-spine[openvino]"
-        ) from None
-
-
-def _check_ends(network: Any) -> None:
-    found = [
-        (end.any_name if end.names else "", tuple(end.partial_shape.get_min_shape()), str(end.element_type))
-        for end in (*network.inputs, *network.outputs)
-    ]
-    wanted = [(INPUT_NAME, INPUT_SHAPE, "<Type: 'float32'>"), (OUTPUT_NAME, OUTPUT_SHAPE, "<Type: 'float32'>")]
-    if found != wanted:
-        raise BundleError(f"openvino: the model's inputs and outputs are {found}, {wanted} expected")

@@ -41,15 +41,14 @@ def import_openvino() -> Any:
     ImportError
         It is not installed, or does not load.
     """
-    if "openvino" not in sys.modules and _OPENVINO_REPORTER not in sys.modules:
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    first = "openvino" not in modules and _OPENVINO_REPORTER not in modules
+    if first:
         # OpenVINO works without its telemetry package
-        modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
         modules[_OPENVINO_REPORTER] = None
-        try:
-            import openvino
-        finally:
+    try:
+        import openvino
+    finally:
+        if first:
             del modules[_OPENVINO_REPORTER]
-        return openvino
-    import openvino
-
     return openvino

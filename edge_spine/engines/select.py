@@ -47,12 +47,15 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
     BundleError
         The network is damaged.
     UsageError
-        There is no engine or precision of this name, or the bundle lacks the precision.
+        There is no engine or precision of this name, the bundle lacks the precision, or `threads` is not a whole
+        number from 1.
     """
     if engine not in ENGINES:
         raise UsageError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise UsageError(f"threads is {threads!r}, a whole number from 1 is expected")
     if engine != EngineName.AUTO:
         return _open(bundle, EngineName(engine), threads, precision)
     passed_over: list[str] = []
@@ -73,17 +76,27 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
 
 def engine_problem(name: EngineName) -> str | None:
     """Return why an engine cannot run here, in one line, or None where it can."""
+    try:
+        _require(name)
+    except EngineUnavailable as error:
+        return str(error)
+    return None
+
+
+def _require(name: EngineName) -> None:
+    """Raise EngineUnavailable where an engine cannot run here."""
     if name is EngineName.TENSORRT:
-        from edge_spine.engines.tensorrt.engine import tensorrt_problem
+        from edge_spine.engines.tensorrt.engine import require_tensorrt
 
-        return tensorrt_problem()
-    if name is EngineName.OPENVINO:
-        from edge_spine.engines.openvino import openvino_problem
+        require_tensorrt()
+    elif name is EngineName.OPENVINO:
+        from edge_spine.engines.openvino import openvino_runtime
 
-        return openvino_problem()
-    from edge_spine.engines.onnx import provider_problem
+        openvino_runtime()
+    else:
+        from edge_spine.engines.onnx import runtime_with
 
-    return provider_problem(name)
+        runtime_with(name)
 
 
 def engine_problems() -> dict[str, str | None]:
@@ -97,9 +110,7 @@ def _open(bundle: Bundle, name: EngineName, threads: int | None, precision: str)
 
         form = tensorrt_form(precision)
         return TensorRTEngine(ready_plan(bundle, form), precision=form.removesuffix("-trt"))
-    problem = engine_problem(name)
-    if problem:
-        raise EngineUnavailable(problem)
+    _require(name)
     if precision == "auto":
         precision = FP16 if name is EngineName.ONNX_CUDA and bundle.has_role("float") else INT8
     model = form_graph(bundle, precision)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -38,19 +38,12 @@ class Tolerance:
 
     def __str__(self) -> str:
         """Return the limits as text."""
-        parts = [f"mean {self.mean_mm} mm"]
-        parts += [f"p99 {self.p99_mm} mm"] if self.p99_mm is not None else []
-        parts += [f"Cobb {self.cobb_deg} degrees"] if self.cobb_deg is not None else []
-        return ", ".join(parts)
+        limits = (("mean", self.mean_mm, "mm"), ("p99", self.p99_mm, "mm"), ("Cobb", self.cobb_deg, "degrees"))
+        return ", ".join(f"{name} {limit} {unit}" for name, limit, unit in limits if limit is not None)
 
 
 INTEGER_TOLERANCE = Tolerance(mean_mm=0.3, p99_mm=1.0, cobb_deg=0.5)
 FLOAT_TOLERANCE = Tolerance(mean_mm=0.05)
-
-
-def tolerance_of(precision: str) -> Tolerance:
-    """Return the tolerance of a precision, such as "int8" or "fp16"."""
-    return INTEGER_TOLERANCE if precision.startswith("int8") else FLOAT_TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -124,10 +117,7 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; a figure that is not finite becomes None."""
-        table: dict[str, Any] = asdict(self)
-        table["deviations"] = [_plain(row) for row in table["deviations"]]
-        table["shape"] = None if self.shape is None else _plain(table["shape"])
-        table["passed"] = self.passed
+        table: dict[str, Any] = _plain({**asdict(self), "passed": self.passed})
         return table
 
     def table(self) -> str:
@@ -137,24 +127,23 @@ class Verification:
             f"{'':10}{'mean px':>9}{'p99 px':>9}{'max px':>9}{'mean mm':>9}{'p99 mm':>9}{'max mm':>9}",
         ]
         for row in self.deviations:
-            figures = (row.mean_px, row.p99_px, row.max_px, row.mean_mm, row.p99_mm, row.max_mm)
-            lines.append(f"{row.part:10}" + "".join(f"{figure:9.4f}" for figure in figures))
-        lines.append(self._shape_line())
+            part, *figures = astuple(row)
+            lines.append(f"{part:10}" + "".join(f"{figure:9.4f}" for figure in figures))
+        if self.shape is None:
+            lines.append("spine     the references make no spine to compare")
+        else:
+            cobb, deviation, iou = astuple(self.shape)
+            lines.append(f"spine     Cobb {cobb:.3f} degrees, 3D deviation {deviation:.4f} mm, IoU {iou:.4f}")
         lines.append(f"tolerance of all: {self.tolerance}: " + ("passed" if self.passed else "MISSED"))
         return "\n".join(lines)
 
-    def _shape_line(self) -> str:
-        if self.shape is None:
-            return "spine     the references make no spine to compare"
-        cobb, deviation, iou = self.shape.cobb_deg, self.shape.deviation3d_mm, self.shape.iou3d
-        return f"spine     Cobb {cobb:.3f} degrees, 3D deviation {deviation:.4f} mm, IoU {iou:.4f}"
 
-
-def _plain(figures: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: (round(value, 5) if math.isfinite(value) else None) if isinstance(value, float) else value
-        for key, value in figures.items()
-    }
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(inner) for inner in value]
+    return (round(value, 5) if math.isfinite(value) else None) if isinstance(value, float) else value
 
 
 def verify(bundle: Bundle, engine: Engine, count: int | None = None) -> Verification:
@@ -176,13 +165,8 @@ def verify(bundle: Bundle, engine: Engine, count: int | None = None) -> Verifica
     """
     crops, expected = read_references(bundle)
     found = np.concatenate([engine.infer(crop_tensor(crop)) for crop in crops[:count]])
-    return compare(
-        found,
-        expected[:count],
-        engine=engine.name,
-        precision=engine.precision,
-        model_pixel_mm=bundle.nominal_model_pixel_mm,
-    )
+    pixel = bundle.nominal_model_pixel_mm
+    return compare(found, expected[:count], engine=engine.name, precision=engine.precision, model_pixel_mm=pixel)
 
 
 def read_references(bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -194,11 +178,10 @@ def read_references(bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.float
         The file has other arrays.
     """
     name = bundle.file_with_role("references")
+    content = io.BytesIO(bundle.read(name))
     try:
-        with np.load(io.BytesIO(bundle.read(name)), allow_pickle=False) as arrays:
+        with np.load(content, allow_pickle=False) as arrays:
             crops, outputs = arrays["inputs"], arrays["outputs"]
-    except BundleError:
-        raise
     except Exception:  # a damaged archive makes zipfile and NumPy raise many types
         raise BundleError(f"{name}: not an archive with the arrays 'inputs' and 'outputs'") from None
     crops_fit = crops.dtype == np.uint8 and crops.shape[1:] == INPUT_SHAPE[2:] and len(crops) > 0
@@ -236,15 +219,14 @@ def compare(
         with np.errstate(invalid="ignore"):
             figures = [float(values.mean()), float(np.percentile(values, 99)), float(values.max())]
         rows.append(Deviation(part, *figures, *(figure * model_pixel_mm for figure in figures)))
+    place = CropPlacement(model_pixel_mm, (0.0, 0.0), (model_pixel_mm, model_pixel_mm))
     return Verification(
         engine=engine,
         precision=precision,
         references=len(found),
         deviations=tuple(rows),
-        shape=_shape_difference(
-            found, expected, CropPlacement(model_pixel_mm, (0.0, 0.0), (model_pixel_mm, model_pixel_mm))
-        ),
-        tolerance=tolerance_of(precision),
+        shape=_shape_difference(found, expected, place),
+        tolerance=INTEGER_TOLERANCE if precision.startswith("int8") else FLOAT_TOLERANCE,
     )
 
 
@@ -275,4 +257,4 @@ def _spine(output: NDArray[np.float32], placement: CropPlacement) -> Spine | Non
 
 def _largest_cobb(spine: Spine) -> float:
     curves = scoliosis_curves(spine.centreline[:, 0], spine.centreline[:, 2])
-    return curves[0].cobb_deg if curves else 0.0
+    return max((curve.cobb_deg for curve in curves), default=0.0)

@@ -118,7 +118,7 @@ def parse_formats(names: str) -> tuple[str, ...]:
     for name in sorted(wanted):
         needs = FORMATS[name].needs
         if needs is not None and find_spec(needs[0]) is None:
-            raise UsageError(f"{name!r} needs the package {needs[0]}: install edge-spine[{needs[1]}]")
+            raise UsageError(f"{name!r} needs the package {needs[0]}: pip install '.[{needs[1]}]'")
     return tuple(name for name in FORMATS if name in wanted)
 
 

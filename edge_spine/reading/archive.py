@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from edge_spine.errors import Refusal
-from edge_spine.reading.checks import printable
+from edge_spine.reading.checks import damage_refused, printable
 from edge_spine.reading.kinds import HEAD_BYTES, ImageKind, kind_of
 
 MAX_ENTRIES = 2_000
@@ -51,7 +51,7 @@ def dicom_entries(path: Path) -> list[str]:
     Refusal
         'unreadable' where it is missing or damaged, 'too-large' where it holds too many files.
     """
-    with _damage_refused(), _open(path) as archive:
+    with _opened(path) as archive:
         entries = archive.namelist()
         if len(entries) > MAX_ENTRIES:
             raise Refusal("too-large", f"the zip holds {len(entries)} files; {ACCEPTED_ZIP}")
@@ -79,7 +79,7 @@ def read_entry(path: Path, entry: str) -> bytes:
     Refusal
         'unreadable' where it is damaged, 'too-large' where its content exceeds the limit.
     """
-    with _damage_refused(), _open(path) as archive:
+    with _opened(path) as archive:
         info = archive.getinfo(entry)
         if info.compress_type not in _METHODS:
             raise Refusal("unreadable", "unusual zip compression; stored or deflated is accepted")
@@ -124,17 +124,7 @@ def _head(archive: zipfile.ZipFile, entry: str) -> bytes:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[zipfile.ZipFile]:
-    with _BoundedReader(io.FileIO(path)) as stream, zipfile.ZipFile(stream) as archive:
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    damage = damage_refused("the zip is missing or damaged", ACCEPTED_ZIP)
+    with damage, _BoundedReader(io.FileIO(path)) as stream, zipfile.ZipFile(stream) as archive:
         yield archive
-
-
-@contextmanager
-def _damage_refused() -> Iterator[None]:
-    try:
-        yield
-    except Refusal:
-        raise
-    # zipfile and its decoders raise many types on damaged or encrypted archives
-    except Exception as error:
-        raise Refusal("unreadable", f"the zip is missing or damaged ({type(error).__name__}); {ACCEPTED_ZIP}") from None

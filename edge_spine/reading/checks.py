@@ -1,9 +1,10 @@
-"""Check sizes and spacing of images of every kind, before pixels are allocated."""
+"""Check sizes and spacing of images of every kind before pixels are allocated, and refuse damaged files."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from edge_spine.errors import Refusal, UsageError
 
@@ -21,6 +22,20 @@ ACCEPTED_SPACING = f"row and column spacing from {MIN_SPACING_MM:g} to {MAX_SPAC
 def printable(name: str) -> str:
     """Return a name for a one-line message, with '?' in place of unprintable characters."""
     return "".join(character if character.isprintable() else "?" for character in name)
+
+
+@contextmanager
+def damage_refused(found: str, accepted: str) -> Iterator[None]:
+    """Turn every exception but a Refusal into the refusal 'unreadable'.
+
+    Parsers raise many types on damaged files, whose texts can quote patient data: only the type is shown.
+    """
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception as error:
+        raise Refusal("unreadable", f"{found} ({type(error).__name__}); {accepted}") from None
 
 
 def is_plausible_spacing(spacing: Sequence[float]) -> bool:

@@ -73,7 +73,7 @@ def _pixels(frame: bytes, *, syntax: str, plugin: str, **options: Any) -> bytes:
 
 def _channel() -> tuple[BinaryIO, BinaryIO]:
     """Return stdin and stdout, and send what decoders print to the null device."""
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    answers = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
@@ -92,10 +92,9 @@ def _limit_memory() -> None:
 
 
 def _answer(stream: BinaryIO, status: int, content: bytes) -> None:
-    for piece in (ANSWER.pack(status, len(content)), content):
-        rest = memoryview(piece)
-        while rest:
-            rest = rest[stream.write(rest) :]
+    stream.write(ANSWER.pack(status, len(content)))
+    stream.write(content)
+    stream.flush()
 
 
 if __name__ == "__main__":

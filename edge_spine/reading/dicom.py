@@ -14,76 +14,43 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from edge_spine.errors import Refusal
-from edge_spine.reading.checks import ACCEPTED_SPACING, check_extent, check_size, is_plausible_spacing
+from edge_spine.reading.checks import (
+    ACCEPTED_SPACING,
+    check_extent,
+    check_size,
+    damage_refused,
+    is_plausible_spacing,
+)
 from edge_spine.reading.header import DicomStream, numbers, read_header, read_pixel_data, transfer_syntax
+from edge_spine.reading.kinds import ImageFile
 from edge_spine.reading.orientation import turn_from_patient_orientation
 from edge_spine.reading.pixels import PixelFormat, decode, pixel_format, whole_number
 from edge_spine.reading.protocol import check_protocol, is_ge_densitometer
 from edge_spine.reading.syntaxes import DEFLATED, check_syntax
 from edge_spine.scan import Scan, Turn
 
+_DAMAGE = "damaged DICOM file", "give it as the scanner exported it"
 _UID = re.compile(r"[0-9.]{1,64}")
 _silence_lock, _silence = threading.Lock(), ExitStack()
 _silent_threads = 0
 
 
-def scan_from_dicom(data: bytes, source: str, given_spacing: tuple[float, float] | None, imager_spacing: bool) -> Scan:
+def scan_from_dicom(file: ImageFile) -> Scan:
     """Read a DICOM file.
-
-    Parameters
-    ----------
-    data : bytes
-        The file.
-    source : str
-        What the scan is called.
-    given_spacing : tuple of float or None
-        Row and column spacing in mm, used only where the file holds none.
-    imager_spacing : bool
-        Take ImagerPixelSpacing where the file holds no better spacing.
-
-    Returns
-    -------
-    Scan
 
     Raises
     ------
     Refusal
         Where it is damaged or not a whole-body DXA image in an accepted encoding.
     """
-    with _damage_refused():
-        return _scan(source, _checked(data, given_spacing, imager_spacing))
+    with quiet_pydicom(), damage_refused(*_DAMAGE):
+        return _scan(file.source, _checked(file))
 
 
-def check_dicom_header(data: bytes) -> None:
-    """Refuse a DICOM file by its header, without reading its pixels.
-
-    Parameters
-    ----------
-    data : bytes
-        The file.
-
-    Raises
-    ------
-    Refusal
-        As `scan_from_dicom`, for everything before the pixels.
-    """
-    with _damage_refused():
-        _checked(data, None, False)
-
-
-@contextmanager
-def _damage_refused() -> Iterator[None]:
-    with quiet_pydicom():
-        try:
-            yield
-        except Refusal:
-            raise
-        # pydicom raises some twenty types on damaged files, whose texts can quote the header: only the type is shown
-        except Exception as error:
-            raise Refusal(
-                "unreadable",
-                f"damaged DICOM file ({type(error).__name__}); give it as the scanner exported it",
-            ) from None
+def check_dicom_header(file: ImageFile) -> None:
+    """Refuse a DICOM file as `scan_from_dicom` does, for everything before the pixels."""
+    with quiet_pydicom(), damage_refused(*_DAMAGE):
+        _checked(file)
 
 
 @dataclass(frozen=True)
@@ -99,12 +66,12 @@ class _Checked:
     pixels: PixelFormat
 
 
-def _checked(data: bytes, given: tuple[float, float] | None, imager_spacing: bool) -> _Checked:
+def _checked(file: ImageFile) -> _Checked:
     # checked first, since dcmread inflates a deflated file without a limit
-    syntax = transfer_syntax(data)
+    syntax = transfer_syntax(file.data)
     if syntax == DEFLATED:
         check_syntax(syntax)
-    stream = DicomStream(data)
+    stream = DicomStream(file.data)
     header = read_header(stream)
     check_protocol(header)
     check_syntax(syntax)
@@ -113,7 +80,7 @@ def _checked(data: bytes, given: tuple[float, float] | None, imager_spacing: boo
     rows, columns = whole_number(header, "Rows"), whole_number(header, "Columns")
     turned_rows, turned_columns = turn.shape((rows, columns))
     check_size(turned_rows, turned_columns)
-    stored_spacing, spacing_flags = _pixel_spacing(header, rows, columns, given, imager_spacing)
+    stored_spacing, spacing_flags = _pixel_spacing(header, rows, columns, file)
     spacing = turn.shape(stored_spacing)
     check_extent(turned_rows, turned_columns, spacing)
     return _Checked(stream, header, syntax, turn, spacing, spacing_flags, pixel_format(header))
@@ -139,11 +106,7 @@ def _sop_instance_uid(header: Dataset) -> str | None:
 
 
 def _pixel_spacing(
-    header: Dataset,
-    rows: int,
-    columns: int,
-    given: tuple[float, float] | None,
-    imager_spacing: bool,
+    header: Dataset, rows: int, columns: int, file: ImageFile
 ) -> tuple[tuple[float, float], tuple[str, ...]]:
     """Return the (row, column) spacing of the stored image, and flags.
 
@@ -158,11 +121,11 @@ def _pixel_spacing(
         exposed = (area[1] / rows, area[0] / columns)
         if is_plausible_spacing(exposed):
             return exposed, ()
-    imager = numbers(header.get("ImagerPixelSpacing")) if imager_spacing else []
+    imager = numbers(header.get("ImagerPixelSpacing")) if file.imager_spacing else []
     if is_plausible_spacing(imager):
         return (imager[0], imager[1]), ("imager-pixel-spacing",)
-    if given is not None:
-        return given, ("pixel-spacing-given",)
+    if file.given_spacing is not None:
+        return file.given_spacing, ("pixel-spacing-given",)
     found = "its PixelSpacing is implausible" if stored else "it holds no PixelSpacing"
     raise Refusal(
         "no-spacing",

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from edge_spine.errors import Refusal, UsageError, named_refusals
@@ -45,24 +46,7 @@ class ScanFile:
         return printable(self.path.name) if self.entry is None else entry_source(self.path, self.entry)
 
     def read(self, pixel_spacing: Sequence[float] | None = None, imager_spacing: bool = False) -> Scan:
-        """Read the scan.
-
-        Parameters
-        ----------
-        pixel_spacing, imager_spacing
-            As in `edge_spine.reading.read_scan`.
-
-        Returns
-        -------
-        Scan
-
-        Raises
-        ------
-        Refusal
-            Where it is not a readable whole-body DXA image.
-        UsageError
-            Where `pixel_spacing` is not two plausible numbers.
-        """
+        """Read the scan, with the parameters and errors of `edge_spine.reading.read_scan`."""
         with named_refusals(self.source):
             if self.entry is not None:
                 content = read_entry(self.path, self.entry)
@@ -165,12 +149,10 @@ def _unique(names: Iterator[str]) -> list[str]:
     seen: set[str] = set()
     unique = []
     for name in wanted:
-        candidate, number = name, 2
-        if name.lower() in seen:
-            while candidate.lower() in taken:
-                candidate = f"{name}-{number}"
-                number += 1
-            taken.add(candidate.lower())
-        seen.add(name.lower())
-        unique.append(candidate)
+        key = name.lower()
+        if key in seen:
+            name = next(other for other in (f"{name}-{number}" for number in count(2)) if other.lower() not in taken)
+            taken.add(name.lower())
+        seen.add(key)
+        unique.append(name)
     return unique

@@ -1,7 +1,8 @@
-"""Recognise the kind of a file by its first bytes."""
+"""The content of an image file, and its kind by its first bytes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 HEAD_BYTES = 132  # where the longest signature, DICOM's after its preamble, ends
@@ -27,3 +28,25 @@ def kind_of(head: bytes) -> ImageKind | None:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return ImageKind.ZIP
     return None
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One file of an image in memory, and what the caller says about it.
+
+    Attributes
+    ----------
+    data : bytes
+        The whole content.
+    source : str
+        Name for messages and results: a file name, never patient data.
+    given_spacing : tuple of float, optional
+        Row and column spacing in mm, checked; used where the file holds none.
+    imager_spacing : bool
+        Whether to use a DICOM file's ImagerPixelSpacing where it holds no better one.
+    """
+
+    data: bytes
+    source: str = ""
+    given_spacing: tuple[float, float] | None = None
+    imager_spacing: bool = False

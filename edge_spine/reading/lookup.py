@@ -99,18 +99,17 @@ def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str,
         Where the modality LUT or the rescale is damaged.
     """
     table = stored.table()
-    modality = _sequence_table(header, "ModalityLUTSequence", header)
+    modality = _sequence_table(header, "ModalityLUTSequence")
     table = modality(table) if modality is not None else _rescaled(header, table)
     ends = stored.ends(table)
     flags: tuple[str, ...] = ()
     try:
-        voi = _sequence_table(header, "VOILUTSequence", header)
+        voi = _sequence_table(header, "VOILUTSequence")
         if voi is not None:
             table, ends = voi(table), float((1 << voi.bits) - 1)
         elif "WindowCenter" in header or "WindowWidth" in header:
-            full_range = (0.0, float((1 << modality.bits) - 1)) if modality is not None else None
-            low, high = full_range or (float(table.min()), float(table.max()))
-            table, ends = _windowed(header, table, low, high), low + high
+            low, high = (0, (1 << modality.bits) - 1) if modality is not None else (table.min(), table.max())
+            table, ends = _windowed(header, table, float(low), float(high)), float(low) + float(high)
     except (ValueError, TypeError, OverflowError):
         flags = ("window-ignored",)
     if header.PhotometricInterpretation == "MONOCHROME1":
@@ -171,7 +170,7 @@ def _windowed(header: Dataset, table: Table, low: float, high: float) -> Table:
     return low + share * (high - low)
 
 
-def _sequence_table(header: Dataset, keyword: str, context: Dataset) -> _LookupTable | None:
+def _sequence_table(header: Dataset, keyword: str) -> _LookupTable | None:
     """Return the first lookup table of a sequence, None where there is none."""
     element = header.get_item(keyword) if keyword in header else None
     if element is None:
@@ -182,8 +181,8 @@ def _sequence_table(header: Dataset, keyword: str, context: Dataset) -> _LookupT
     items = header[keyword].value
     if not items:
         return None
-    item = items[0]
-    return _table(item, raw_value(item, "LUTData", _MAX_TABLE_BYTES), "LUTDescriptor", _is_little_endian(context))
+    data = raw_value(items[0], "LUTData", _MAX_TABLE_BYTES)
+    return _table(items[0], data, "LUTDescriptor", _is_little_endian(header))
 
 
 def _palette(header: Dataset, colour: str) -> _LookupTable:

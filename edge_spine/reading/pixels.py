@@ -59,6 +59,16 @@ class PixelFormat:
     signed: bool
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the pixels, colour by pixel."""
+        return (self.rows, self.columns) if self.samples == 1 else (self.rows, self.columns, self.samples)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels, little endian."""
+        return np.dtype(f"<{'i' if self.signed else 'u'}{self.allocated // 8}")
+
+    @property
     def byte_count(self) -> int:
         """Number of bytes of the uncompressed pixels."""
         return self.rows * self.columns * self.samples * self.allocated // 8
@@ -188,16 +198,14 @@ def _uncompressed(header: Dataset, element: RawDataElement, found: PixelFormat) 
             f"the pixel data are cut short or damaged ({len(content)} bytes, {expected} expected)",
         )
     little = bool(header.original_encoding[1])
-    kind = np.dtype(("<" if little else ">") + ("i" if found.signed else "u") + str(found.allocated // 8))
+    kind = found.dtype if little else found.dtype.newbyteorder(">")
     if found.allocated == 8 and element.VR == "OW" and not little:
         # words of two pixels, with the first one in the lower byte
         content = np.frombuffer(content[: len(content) // 2 * 2], ">u2").astype("<u2").tobytes()
     flat = np.frombuffer(content[:expected], kind).astype(kind.newbyteorder("="), copy=False)
-    if found.samples == 1:
-        return flat.reshape(found.rows, found.columns)
-    if whole_number(header, "PlanarConfiguration", default=0) == 1:
+    if found.samples > 1 and whole_number(header, "PlanarConfiguration", default=0) == 1:
         return np.moveaxis(flat.reshape(found.samples, found.rows, found.columns), 0, -1)
-    return flat.reshape(found.rows, found.columns, found.samples)
+    return flat.reshape(found.shape)
 
 
 def _decompressed(syntax: str, element: RawDataElement, found: PixelFormat) -> NDArray[Any]:
@@ -234,9 +242,7 @@ def _decompressed(syntax: str, element: RawDataElement, found: PixelFormat) -> N
         )
     except UndecodableFrame as problem:
         raise Refusal("unreadable", f"the compressed pixels cannot be decoded ({problem}); {_EXPORT}") from None
-    shape = (found.rows, found.columns) if found.samples == 1 else (found.rows, found.columns, found.samples)
-    kind = "<" + ("i" if found.signed else "u") + str(found.allocated // 8)
-    return np.frombuffer(pixels, dtype=kind).reshape(shape)
+    return np.frombuffer(pixels, dtype=found.dtype).reshape(found.shape)
 
 
 def _check_codestream(syntax: str, frame: bytes, found: PixelFormat) -> None:

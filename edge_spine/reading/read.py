@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_spine.errors import Refusal, named_refusals
 from edge_spine.reading.checks import MAX_FILE_BYTES, check_given_spacing, printable
-from edge_spine.reading.kinds import ImageKind, kind_of
+from edge_spine.reading.kinds import ImageFile, ImageKind, kind_of
 from edge_spine.scan import Scan
 
 ACCEPTED_FILES = "give a whole-body DXA image as DICOM, PNG or NPY"
@@ -56,7 +56,7 @@ def read_scan(
 def scan_from_bytes(
     data: bytes, source: str, *, pixel_spacing: Sequence[float] | None = None, imager_spacing: bool = False
 ) -> Scan:
-    """Read one DXA image from the bytes of its file.
+    """Read one DXA image from the bytes of its file, as `read_scan` does.
 
     Parameters
     ----------
@@ -66,51 +66,29 @@ def scan_from_bytes(
         Name for messages and results: a file name, never patient data.
     pixel_spacing, imager_spacing
         As in `read_scan`.
-
-    Returns
-    -------
-    Scan
-
-    Raises
-    ------
-    Refusal
-        Where the bytes are not a readable whole-body DXA image.
-    UsageError
-        Where `pixel_spacing` is not two plausible numbers.
     """
-    given = check_given_spacing(pixel_spacing)
+    file = ImageFile(data, source, check_given_spacing(pixel_spacing), imager_spacing)
     with named_refusals(source):
         _check_file_size(data)
         kind = kind_of(data)
         if kind is ImageKind.DICOM:
             from edge_spine.reading.dicom import scan_from_dicom
 
-            return scan_from_dicom(data, source, given, imager_spacing)
+            return scan_from_dicom(file)
         if kind is ImageKind.PNG or kind is ImageKind.NPY:
             from edge_spine.reading.plain import scan_from_npy, scan_from_png
 
-            return (scan_from_png if kind is ImageKind.PNG else scan_from_npy)(data, source, given)
+            return scan_from_png(file) if kind is ImageKind.PNG else scan_from_npy(file)
         found = "a zip archive" if kind is ImageKind.ZIP else "not a DICOM, PNG or NPY file"
         raise Refusal("unreadable", f"this is {found}; {ACCEPTED_FILES}")
 
 
 def check_header(data: bytes) -> None:
-    """Refuse a DICOM file by its header, without reading its pixels.
-
-    Parameters
-    ----------
-    data : bytes
-        The whole content of a DICOM file.
-
-    Raises
-    ------
-    Refusal
-        As `scan_from_bytes` would, without the name of the file.
-    """
+    """Refuse the bytes of a DICOM file by its header, as `scan_from_bytes` does, without reading its pixels."""
     from edge_spine.reading.dicom import check_dicom_header
 
     _check_file_size(data)
-    check_dicom_header(data)
+    check_dicom_header(ImageFile(data))
 
 
 def _check_file_size(data: bytes) -> None:

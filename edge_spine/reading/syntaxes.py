@@ -23,19 +23,19 @@ from pydicom.uid import (
 from edge_spine.errors import Refusal
 
 DEFLATED = str(DeflatedExplicitVRLittleEndian)
-JPEG_LOSSLESS = frozenset({JPEGLossless, JPEGLosslessSV1})
 JPEG_LS = frozenset({JPEGLSLossless, JPEGLSNearLossless})
 JPEG_2000 = frozenset({JPEG2000Lossless, JPEG2000})
-COMPRESSED = JPEG_LOSSLESS | JPEG_LS | JPEG_2000 | {RLELossless}
-_UNCOMPRESSED = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian})
+# in the order of preference
+_UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 _ACCEPTED = "uncompressed (little or big endian), RLE Lossless, JPEG-LS, JPEG 2000 and JPEG Lossless are accepted"
 # pydicom's names of its decoders, the preferred one first, and the modules that each needs
 _PLUGINS = {
-    **dict.fromkeys(JPEG_LOSSLESS, ("gdcm",)),
-    **dict.fromkeys(JPEG_LS, ("pyjpegls", "gdcm")),
-    **dict.fromkeys(JPEG_2000, ("pylibjpeg",)),
     RLELossless: ("pydicom",),
+    **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), ("pyjpegls", "gdcm")),
+    **dict.fromkeys((JPEG2000Lossless, JPEG2000), ("pylibjpeg",)),
+    **dict.fromkeys((JPEGLosslessSV1, JPEGLossless), ("gdcm",)),
 }
+COMPRESSED = frozenset(_PLUGINS)
 _MODULES = {"gdcm": ("gdcm",), "pyjpegls": ("jpeg_ls",), "pylibjpeg": ("pylibjpeg", "openjpeg"), "pydicom": ()}
 
 
@@ -54,16 +54,13 @@ def check_syntax(syntax: str) -> None:
     if syntax not in COMPRESSED:
         raise Refusal("unsupported-syntax", f"transfer syntax {name}; {_ACCEPTED}")
     if plugin_for(syntax) is None:
-        package = "pylibjpeg pylibjpeg-openjpeg" if syntax in JPEG_2000 else "'edge-spine[codecs]'"
+        package = "pylibjpeg pylibjpeg-openjpeg" if syntax in JPEG_2000 else "'.[codecs]'"
         raise Refusal("unsupported-syntax", f"transfer syntax {name} needs a decoder: pip install {package}")
 
 
 def readable_syntaxes() -> list[str]:
     """Return the transfer syntaxes that can be read here, uncompressed ones first."""
-    compressed = (RLELossless, JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless, JPEG2000)
-    candidates = (*compressed, JPEGLosslessSV1, JPEGLossless)
-    plain = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
-    return [*plain, *(syntax for syntax in candidates if plugin_for(syntax))]
+    return [*_UNCOMPRESSED, *filter(plugin_for, _PLUGINS)]
 
 
 @cache

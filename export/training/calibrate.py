@@ -35,9 +35,9 @@ from tqdm import tqdm
 from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
 from edge_spine.bundle.bands import NOMINAL, SCHEMA, UNIT, VIEWS, widening
-from edge_spine.bundle.load import MANIFEST, Bundle, manifest_bytes, parse_manifest
+from edge_spine.bundle.load import Bundle
 from edge_spine.errors import EdgeSpineError, Refusal, UsageError
-from edge_spine.files import write_files
+from export.training.block import replace_block
 from export.training.dataset import BAND_SEED
 from export.training.evaluate import mean_sagittal, scan_of
 from export.training.people import make_person
@@ -242,15 +242,15 @@ def coverage_table(errors: Errors, people: Mapping[str, Errors]) -> list[str]:
     return [f"{'coverage of the 90 % bands':{width}}" + "".join(f"{view:>10}" for view in VIEWS), *lines]
 
 
-def with_bands(bundle: Bundle, errors: Errors, first_seed: int, people: Mapping[str, Errors] | None = None) -> bytes:
-    """Return the bundle's manifest with bands from errors of its own engine on phantoms and, if given, on people.
+def bands_block(
+    bundle: Bundle, errors: Errors, first_seed: int, people: Mapping[str, Errors] | None = None
+) -> dict[str, Any]:
+    """Return bands, as a manifest holds them, from errors of a bundle's engine on phantoms and, if given, on people.
 
     Raises
     ------
     UsageError
         There are too few phantoms or people, or the bundle does not say which weights it was made from.
-    BundleError
-        The bands would not be valid.
     """
     weights = bundle.manifest.get("checkpoint", {}).get("sha256")
     if not weights:
@@ -270,9 +270,7 @@ def with_bands(bundle: Bundle, errors: Errors, first_seed: int, people: Mapping[
     }
     if people:
         bands["sagittal_gain"] = round(sagittal_gain(people), 3)
-    content = manifest_bytes({**bundle.manifest, "bands": bands})
-    parse_manifest(content)
-    return content
+    return bands
 
 
 def _described(people: Mapping[str, Errors] | None) -> str:
@@ -338,11 +336,7 @@ def _run(options: argparse.Namespace) -> None:
         phantoms = render(make_phantom, seeds)
         errors = collect(estimator, tqdm(phantoms, total=options.count, unit="phantom", disable=None))
         people = _people(estimator, groups, options, render) if groups else None
-    content = with_bands(bundle, errors, options.seed, people)
-    if load_bundle(options.model).sha256 != bundle.sha256:
-        raise UsageError(f"{options.model}: the bundle was replaced meanwhile; nothing was added to it")
-    # only the manifest changes, so that one renaming exchanges the whole bundle
-    write_files(options.model, {MANIFEST: content})
+    replace_block(bundle, "bands", bands_block(bundle, errors, options.seed, people))
     calibration = load_bundle(options.model).bands
     assert calibration is not None
     for view in VIEWS:

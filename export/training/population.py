@@ -27,11 +27,10 @@ from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
 from edge_spine.bundle.bands import ANGLE_SHARE, ANGLES, SHARE, UNIT
 from edge_spine.bundle.bands import POPULATION_SCHEMA as SCHEMA
-from edge_spine.bundle.load import MANIFEST, manifest_bytes, parse_manifest
 from edge_spine.errors import EdgeSpineError, Refusal, UsageError
-from edge_spine.files import write_files
 from edge_spine.measure import Measurements, measure
 from edge_spine.reconstruct import reconstruct
+from export.training.block import replace_block
 from export.training.dataset import EVALUATION_SEED
 from export.training.evaluate import scan_of
 from export.training.phantoms.phantom import make_phantom, make_subject
@@ -120,9 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         population = population_range(options.count)
         if options.answers is not None:
             population |= angle_limits(answered_angles(options.model, options.answers, options.engine), "answers")
-        content = manifest_bytes({**bundle.manifest, "population": population})
-        parse_manifest(content)
-        write_files(options.model, {MANIFEST: content})
+        replace_block(bundle, "population", population)
     except (EdgeSpineError, OSError) as error:
         print(f"population: {error}", file=sys.stderr)
         return 1

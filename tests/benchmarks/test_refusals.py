@@ -31,7 +31,7 @@ CODES = {
 
 @pytest.fixture(scope="module")
 def estimator() -> SpineEstimator:
-    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
     return SpineEstimator(engine="onnx-cpu", threads=1)
 
 

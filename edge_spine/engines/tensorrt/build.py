@@ -11,10 +11,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from edge_spine.engines.base import first_line
+from edge_spine.engines.base import check_ends, first_line
 from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT
 from edge_spine.errors import BundleError, EngineUnavailable
-from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
 WORKSPACE_BYTES = 1 << 30
 # cuDNN and cuBLAS take hundreds of megabytes at run time and no layer of this network uses them
@@ -36,7 +35,7 @@ def import_tensorrt() -> ModuleType:
             return __import__(name)
         except ImportError as error:
             problems.append(first_line(error))
-    raise EngineUnavailable(f"tensorrt: it cannot be imported ({problems[0]}); install edge-spine[tensorrt]")
+    raise EngineUnavailable(f"tensorrt: it cannot be imported ({problems[0]}); pip install '.[tensorrt]'")
 
 
 def strongly_typed(trt: Any) -> bool:
@@ -97,7 +96,9 @@ def build_plan(
     if not parser.parse(model):
         errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
         raise BundleError(f"tensorrt: the parser refuses the {form} graph: {(errors or ['no reason given'])[0]}")
-    _check_ends(network, form)
+    ends = [network.get_input(index) for index in range(network.num_inputs)]
+    ends += [network.get_output(index) for index in range(network.num_outputs)]
+    check_ends(f"tensorrt, {form} graph", [(end.name, tuple(end.shape)) for end in ends])
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     if not strongly_typed(trt):
@@ -146,15 +147,6 @@ def _network_flags(trt: Any) -> int:
     return 1 << int(flags.EXPLICIT_BATCH) if hasattr(flags, "EXPLICIT_BATCH") else 0
 
 
-def _check_ends(network: Any, form: str) -> None:
-    ends = [network.get_input(index) for index in range(network.num_inputs)]
-    ends += [network.get_output(index) for index in range(network.num_outputs)]
-    found = [(end.name, tuple(end.shape)) for end in ends]
-    wanted = [(INPUT_NAME, INPUT_SHAPE), (OUTPUT_NAME, OUTPUT_SHAPE)]
-    if found != wanted:
-        raise BundleError(f"tensorrt: the inputs and outputs of the {form} graph are {found}, {wanted} expected")
-
-
 def _leave_out_libraries(trt: Any, config: Any) -> None:
     sources = getattr(trt, "TacticSource", None)
     if sources is None:
@@ -168,10 +160,8 @@ def _use_timing_cache(trt: Any, config: Any, content: bytes) -> Any:
         return None
     cache = config.create_timing_cache(content)
     # TensorRT refuses a cache of another GPU or version; an empty one replaces it
-    if content and not config.set_timing_cache(cache, False):
+    if not config.set_timing_cache(cache, False) and content:
         cache = config.create_timing_cache(b"")
-        config.set_timing_cache(cache, False)
-    elif not content:
         config.set_timing_cache(cache, False)
     return cache
 

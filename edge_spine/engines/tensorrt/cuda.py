@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.engines.base import first_line
-from edge_spine.errors import EngineUnavailable, UsageError
+from edge_spine.engines.base import importing
+from edge_spine.errors import UsageError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -38,8 +38,7 @@ class CudaSession:
         self._driver = import_pycuda()
         self._lock = threading.RLock()
         self._closed = False
-        self._outputs = tuple(outputs)
-        self._inputs = tuple(inputs)
+        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._driver.init()
         self._context = self._driver.Device(0).retain_primary_context()
         with self.current():
@@ -47,7 +46,8 @@ class CudaSession:
             self.host: dict[str, NDArray[np.float32]] = {}
             self._device: dict[str, Any] = {}
             for name, shape in {**inputs, **outputs}.items():
-                self._allocate(name, shape)
+                self.host[name] = self._driver.pagelocked_zeros(shape, np.float32)
+                self._device[name] = self._driver.mem_alloc(self.host[name].nbytes)
             self._graph: _Graph | None = None
 
     @contextmanager
@@ -119,10 +119,6 @@ class CudaSession:
             self._closed = True
             self._context.detach()
 
-    def _allocate(self, name: str, shape: tuple[int, ...]) -> None:
-        self.host[name] = self._driver.pagelocked_zeros(shape, np.float32)
-        self._device[name] = self._driver.mem_alloc(self.host[name].nbytes)
-
     def _enqueue(self, enqueue: Any) -> None:
         for name in self._inputs:
             self._driver.memcpy_htod_async(self._device[name], self.host[name], self.stream)
@@ -181,12 +177,8 @@ def import_pycuda() -> Any:
     EngineUnavailable
         PyCUDA or the driver that it was built for is not installed.
     """
-    try:
+    with importing("tensorrt", "PyCUDA", "tensorrt"):
         import pycuda.driver as driver
-    except ImportError as error:
-        raise EngineUnavailable(
-            f"tensorrt: PyCUDA cannot be imported ({first_line(error)}); install edge-spine[tensorrt]"
-        ) from None
     return driver
 
 

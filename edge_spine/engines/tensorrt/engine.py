@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_spine.bundle.load import Bundle
 from edge_spine.engines.base import Engine, EngineName
-from edge_spine.engines.driver import Gpu, NoGpu, find_gpu, gpu_problem
+from edge_spine.engines.driver import Gpu, require_gpu
 from edge_spine.engines.forms import INT8_TENSORRT, form_graph
 from edge_spine.engines.tensorrt.build import build_plan, import_tensorrt, make_logger, options_text, terminal_progress
 from edge_spine.engines.tensorrt.cuda import CudaSession, import_pycuda
@@ -25,19 +25,13 @@ NAME = EngineName.TENSORRT.value
 _TIMING_CACHE = "timing.cache"
 
 
-def tensorrt_problem() -> str | None:
-    """Return why TensorRT cannot run here, in one line, or None where it can."""
+def require_tensorrt() -> None:
+    """Raise EngineUnavailable where TensorRT cannot run here."""
     # checked before TensorRT is imported, which may end the process without a driver
-    problem = gpu_problem()
-    if problem:
-        return f"{NAME}: {problem}"
-    try:
-        import_tensorrt()
-        import_pycuda()
-        PlanCache()
-    except EngineUnavailable as error:
-        return str(error)
-    return None
+    require_gpu(NAME)
+    import_tensorrt()
+    import_pycuda()
+    PlanCache()
 
 
 def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False) -> bytes:
@@ -59,10 +53,7 @@ def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False
     BundleError, UsageError
         See `edge_spine.engines.forms.form_graph` and `build_plan`.
     """
-    try:
-        gpu = find_gpu()
-    except NoGpu as problem:
-        raise EngineUnavailable(f"{NAME}: {problem}") from None
+    gpu = require_gpu(NAME)
     trt = import_tensorrt()
     cache = PlanCache()
     model = form_graph(bundle, form)
@@ -117,9 +108,7 @@ class TensorRTEngine(Engine):
 
     def __init__(self, plan: bytes, *, precision: str = "int8") -> None:
         self.precision = precision
-        problem = gpu_problem()
-        if problem:
-            raise EngineUnavailable(f"{NAME}: {problem}")
+        require_gpu(NAME)
         trt = import_tensorrt()
         self._session = CudaSession({INPUT_NAME: INPUT_SHAPE}, {OUTPUT_NAME: OUTPUT_SHAPE})
         self._parts: list[Any] = []
@@ -128,7 +117,9 @@ class TensorRTEngine(Engine):
         try:
             with self._session.current():
                 self._load(trt, plan)
-            self._start()
+            # the network must have run once before it can be recorded
+            self._session.run(self._enqueue)
+            self.graph = self._session.record(self._enqueue)
         except BaseException:
             self.close()
             raise
@@ -152,11 +143,6 @@ class TensorRTEngine(Engine):
 
     def _enqueue(self, stream: int) -> bool:
         return bool(self._parts[-1].execute_async_v3(stream))
-
-    def _start(self) -> None:
-        # the network must have run once before it can be recorded
-        self._session.run(self._enqueue)
-        self.graph = self._session.record(self._enqueue)
 
     def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._session.current():

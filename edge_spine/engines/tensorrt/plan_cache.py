@@ -16,8 +16,8 @@ import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from edge_spine.engines.base import importing
 from edge_spine.errors import EngineUnavailable
 from edge_spine.files import write_durably
 
@@ -44,7 +44,9 @@ class PlanCache:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = default_folder() if folder is None else folder
-        self._filelock = _import_filelock()
+        with importing("tensorrt", "filelock", "tensorrt"):
+            from filelock import FileLock
+        self._lock = FileLock
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -72,7 +74,7 @@ class PlanCache:
         plan = None if fresh else self.load(name, identity)[0]
         if plan is not None:
             return plan
-        with self._filelock.FileLock(self.folder / f"{name}.lock"):
+        with self._lock(self.folder / f"{name}.lock"):
             plan, why = (None, "it was asked for") if fresh else self.load(name, identity)
             if plan is not None:
                 return plan
@@ -143,10 +145,8 @@ def default_folder() -> Path:
     given = os.environ.get("EDGE_SPINE_CACHE")
     if given:
         return Path(given)
-    try:
+    with importing("tensorrt", "platformdirs", "tensorrt"):
         from platformdirs import user_cache_path
-    except ImportError:
-        raise EngineUnavailable("tensorrt: platformdirs is not installed; install edge-spine[tensorrt]") from None
     return user_cache_path("edge-spine", appauthor=False)
 
 
@@ -157,15 +157,7 @@ def _not_private(path: Path) -> str | None:
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid():
         return "belongs to another user"
-    return "may be written by other users; take that right away" if found.st_mode & 0o022 else None
-
-
-def _import_filelock() -> Any:
-    try:
-        import filelock
-    except ImportError:
-        raise EngineUnavailable("tensorrt: filelock is not installed; install edge-spine[tensorrt]") from None
-    return filelock
+    return "may be written by other users; remove their write permission" if found.st_mode & 0o022 else None
 
 
 def _read(path: Path, limit: int | None = None) -> bytes | None:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.errors import BundleError, EngineUnavailable
+from edge_spine.engines.base import importing
+from edge_spine.errors import BundleError
 
 _STEPS = 127
 # operators that TensorRT computes in INT8 here; quantising for others would only cost accuracy
@@ -76,11 +77,9 @@ def parsed_graph(model: bytes) -> tuple[Any, Any]:
     BundleError
         The bytes are no ONNX file.
     """
-    try:
+    with importing("tensorrt", "onnx", "tensorrt"):
         import onnx
         from google.protobuf.message import DecodeError
-    except ImportError:
-        raise EngineUnavailable("tensorrt: onnx is not installed; install edge-spine[tensorrt]") from None
     try:
         return onnx, onnx.load_model_from_string(model)
     except DecodeError:
@@ -110,7 +109,7 @@ class _Rewriter:
             elif node.op_type != "DequantizeLinear":
                 nodes.append(node)
         for node in nodes:
-            self._follow(node, renamed)
+            node.input[:] = [renamed.get(name, name) for name in node.input]
         del self.graph.node[:]
         self.graph.node.extend(nodes)
         used = {name for node in nodes for name in node.input}
@@ -178,9 +177,6 @@ class _Rewriter:
         renamed[node.output[0]] = f"{node.output[0]}.float"
         self._add(renamed[node.output[0]], (values * per_channel).astype(np.float32))
         return []
-
-    def _follow(self, node: Any, renamed: dict[str, str]) -> None:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
 
     def _value(self, name: str) -> NDArray[Any]:
         value: NDArray[Any] = self.onnx.numpy_helper.to_array(self.constants[name])

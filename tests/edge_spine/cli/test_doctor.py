@@ -43,7 +43,7 @@ def test_doctor_tells_what_is_missing(fake_model: Path, monkeypatch: pytest.Monk
 
     found = examine(fake_model)
     assert found["usable"] is False
-    assert "edge-spine[cpu]" in found["engines"]["onnx-cpu"]
+    assert "pip install '.[cpu]'" in found["engines"]["onnx-cpu"]
     assert "NOT READY" in as_text(found)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from edge_spine.engines import driver
-from edge_spine.engines.driver import Gpu, NoGpu, find_gpu, gpu_problem
+from edge_spine.engines.driver import Gpu, NoGpu, find_gpu, require_gpu
+from edge_spine.errors import EngineUnavailable
 
 
 class FakeDriver:
@@ -36,7 +37,7 @@ class FakeDriver:
 def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver.ctypes, "CDLL", lambda _: FakeDriver())
     assert find_gpu() == Gpu(name="Orin", compute_capability="8.7", driver="12.6", integrated=True)
-    assert gpu_problem() is None
+    assert require_gpu("tensorrt") == find_gpu()
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,9 @@ def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_driver_that_does_not_work_is_said(monkeypatch: pytest.MonkeyPatch, fake: Any, message: str) -> None:
     monkeypatch.setattr(driver.ctypes, "CDLL", lambda _: fake)
-    assert message in str(gpu_problem())
+    with pytest.raises(EngineUnavailable, match=r"^onnx-cuda: ") as caught:
+        require_gpu("onnx-cuda")
+    assert message in str(caught.value)
 
 
 def test_a_driver_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,4 +66,5 @@ def test_a_driver_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_driver_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "_LIBRARY", "libcuda-that-nobody-has.so.1")
-    assert gpu_problem() == "no NVIDIA driver was found on this machine"
+    with pytest.raises(NoGpu, match=r"^no NVIDIA driver was found on this machine$"):
+        find_gpu()

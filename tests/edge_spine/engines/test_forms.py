@@ -159,7 +159,7 @@ def test_tensorrt_refuses_the_processors_form(rtx, bundle) -> None:
 
 
 def test_tensorrt_refuses_a_graph_with_other_ends(rtx, bundle) -> None:
-    with pytest.raises(BundleError, match="inputs and outputs of the fp32 graph are"):
+    with pytest.raises(BundleError, match="fp32 graph: the model's inputs and outputs are"):
         build_plan.build_plan(rtx, bundle.read("localiser.onnx"), "fp32")
 
 

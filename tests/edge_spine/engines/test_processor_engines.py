@@ -21,6 +21,7 @@ from edge_spine.bundle.load import manifest_bytes, parse_manifest
 from edge_spine.engines import ENGINES, PRECISIONS, engine_problems, open_engine, select
 from edge_spine.engines.onnx import OnnxEngine
 from edge_spine.engines.openvino import OpenVinoEngine
+from edge_spine.engines.quiet_import import import_onnxruntime
 from edge_spine.engines.verification import read_references, verify
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
 
@@ -128,11 +129,20 @@ def test_a_model_with_other_ends_is_refused(bundle, processor) -> None:
         ENGINE_OF[processor](bundle.read("localiser.onnx"))
 
 
+def unavailable(reason: str):
+    """Return a function that raises EngineUnavailable."""
+
+    def missing(*_arguments) -> None:
+        raise EngineUnavailable(reason)
+
+    return missing
+
+
 def test_auto_takes_the_processor_without_a_gpu(bundle, monkeypatch) -> None:
-    monkeypatch.setattr(onnx_engine, "gpu_problem", lambda: "no GPU")
+    monkeypatch.setattr(onnx_engine, "require_gpu", unavailable("onnx-cuda: no GPU"))
     with open_engine(bundle) as engine:
         assert engine.name == ("openvino" if has_openvino() else "onnx-cpu")
-    monkeypatch.setattr(openvino_engine, "openvino_problem", lambda: "openvino: not here")
+    monkeypatch.setattr(openvino_engine, "openvino_runtime", unavailable("openvino: not here"))
     with open_engine(bundle) as engine:
         assert engine.name == "onnx-cpu"
 
@@ -164,7 +174,7 @@ def test_a_provider_that_onnxruntime_replaces_is_an_error(bundle, monkeypatch) -
     """ONNX Runtime starts on the processor when CUDA's libraries fail to load; nobody asked for that."""
     if has_cuda():
         pytest.skip("CUDA works here, so nothing is replaced")
-    monkeypatch.setattr(onnx_engine, "provider_problem", lambda name: None)
+    monkeypatch.setattr(onnx_engine, "runtime_with", lambda name: import_onnxruntime())
     with pytest.raises(EngineUnavailable, match="could not start CUDAExecutionProvider"):
         open_engine(bundle, "onnx-cuda")
     with open_engine(bundle, "auto") as engine:
@@ -250,9 +260,9 @@ def test_without_onnxruntime_the_extra_is_named(fake_model: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     auto, cpu, cuda, openvino = result.stdout.splitlines()
-    assert "edge-spine[openvino]" in openvino
+    assert "pip install '.[openvino]'" in openvino
     assert auto.startswith("no engine can run here")
-    assert all("edge-spine[cpu]" in line for line in (auto, cpu)) and "edge-spine[cuda]" in cuda
+    assert all("pip install '.[cpu]'" in line for line in (auto, cpu)) and "pip install '.[cuda]'" in cuda
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the home folder is found in another way there")

@@ -12,7 +12,7 @@ from tests.edge_spine.outputs.dicom_checks import DEMO_SCAN
 
 @pytest.fixture(scope="session")
 def estimator() -> SpineEstimator:
-    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
     return SpineEstimator(engine="onnx-cpu")
 
 

@@ -59,7 +59,7 @@ def test_both_lines_are_drawn_in_their_colours() -> None:
 
 
 def test_the_command_writes_picture_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
     scan = str(Path(cli.__file__).parents[1] / "data" / "synthetic_whole_body.dcm")
     assert cli.main(["compare", scan, scan, "--out", str(tmp_path / "change")]) == 0
     shown = capsys.readouterr().out
@@ -70,7 +70,7 @@ def test_the_command_writes_picture_and_table(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_the_command_refuses_what_run_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
     wrong = tmp_path / "wrong.dcm"
     wrong.write_bytes(b"no scan")
     scan = str(Path(cli.__file__).parents[1] / "data" / "synthetic_whole_body.dcm")

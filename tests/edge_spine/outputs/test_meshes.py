@@ -35,7 +35,7 @@ Mesh = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 @pytest.fixture(scope="module")
 def trimesh() -> Any:
-    return pytest.importorskip("trimesh", reason="install edge-spine[report]")
+    return pytest.importorskip("trimesh", reason="pip install '.[report]'")
 
 
 def glb_parts(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -220,7 +220,7 @@ def test_the_glb_has_triangles_only(trimesh: Any) -> None:
 def test_the_same_result_gives_the_same_bytes(name: str) -> None:
     needs = FORMATS[name].needs
     if needs is not None:
-        pytest.importorskip(needs[0], reason=f"install edge-spine[{needs[1]}]")
+        pytest.importorskip(needs[0], reason=f"pip install '.[{needs[1]}]'")
     first, second = (FORMATS[name].render(fake_result(band_90=fake_bands())) for _ in range(2))
     assert first == second
     timed = fake_result(band_90=fake_bands(), source="another.dcm").with_timing(read=12.0)

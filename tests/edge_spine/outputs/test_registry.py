@@ -28,7 +28,7 @@ from tests.edge_spine.outputs.dicom_checks import fake_dicom_result, read
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outputs, "find_spec", lambda name: None)
     for name in ("sr", "json,sc"):
-        with pytest.raises(UsageError, match=r"needs the package highdicom: install edge-spine\[dicom\]"):
+        with pytest.raises(UsageError, match=r"needs the package highdicom: pip install '\.\[dicom\]'"):
             parse_formats(name)
     assert parse_formats("json,ply,png,stl") == ("json", "ply", "png", "stl")
 
@@ -47,7 +47,7 @@ def test_highdicom_is_loaded_for_its_formats_only() -> None:
         "print('highdicom' in sys.modules)\n"
     )
     for package in ("highdicom", "reportlab", "trimesh"):
-        pytest.importorskip(package, reason="install edge-spine[dicom,report]")
+        pytest.importorskip(package, reason="pip install '.[dicom,report]'")
     root = Path(__file__).resolve().parents[3]
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=120)
     assert (ended.stdout.split(), ended.stderr) == (["False", "True"], "")
@@ -74,7 +74,7 @@ def test_files_and_series_have_names_and_numbers_of_their_own() -> None:
 
 def test_dicom_results_are_written_beside_the_others(tmp_path: Path) -> None:
     for package in ("highdicom", "reportlab", "trimesh"):
-        pytest.importorskip(package, reason="install edge-spine[dicom,report]")
+        pytest.importorskip(package, reason="pip install '.[dicom,report]'")
     _, paths = write_outputs(fake_dicom_result(), tmp_path, tuple(FORMATS))
     assert sorted(path.name for path in paths) == [
         "curves.csv",
@@ -93,7 +93,7 @@ def test_dicom_results_are_written_beside_the_others(tmp_path: Path) -> None:
 
 def test_all_formats_share_mesh_identity_and_panels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for package in ("highdicom", "reportlab", "trimesh"):
-        pytest.importorskip(package, reason="install edge-spine[dicom,report]")
+        pytest.importorskip(package, reason="pip install '.[dicom,report]'")
     calls: Counter[str] = Counter()
 
     def counted(owner: Any, name: str) -> None:
@@ -115,7 +115,7 @@ def test_all_formats_share_mesh_identity_and_panels(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_scan_that_is_no_dicom_file_writes_nothing(tmp_path: Path) -> None:
-    pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
+    pytest.importorskip("highdicom", reason="pip install '.[dicom]'")
     with pytest.raises(OutputError, match="needs a DICOM scan"):
         write_outputs(fake_result(), tmp_path / "out", ("json", "sr"))
     assert not (tmp_path / "out").exists()
@@ -134,7 +134,7 @@ def test_the_command_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_the_command_says_why_an_image_without_header_has_no_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], demo_result: SpineResult
 ) -> None:
-    pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
+    pytest.importorskip("highdicom", reason="pip install '.[dicom]'")
     np.save(tmp_path / "body.npy", demo_result.scan.pixels)
     spacing = ",".join(map(str, demo_result.scan.pixel_spacing_mm))
     arguments = ["run", str(tmp_path / "body.npy"), "--out", str(tmp_path / "out"), "--pixel-spacing", spacing]
@@ -146,7 +146,7 @@ def test_the_command_says_why_an_image_without_header_has_no_report(
 
 
 def test_json_alone_loads_nothing_that_draws(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
     code = (
         "import sys; from edge_spine.cli.main import main\n"
         f"assert main(['demo', '--engine', 'onnx-cpu', '--write', 'json', '--out', {str(tmp_path)!r}]) == 0\n"

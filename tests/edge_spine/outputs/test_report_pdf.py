@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("reportlab", reason="install edge-spine[report]")
+pytest.importorskip("reportlab", reason="pip install '.[report]'")
 
 import pypdf
 
@@ -117,6 +117,6 @@ def test_it_is_asked_for_by_name_and_a_missing_package_is_named(monkeypatch: pyt
     assert FORMATS["pdf"].filename == "report.pdf"
     assert parse_formats("pdf") == ("pdf",)
     monkeypatch.setattr(outputs, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"needs the package reportlab: install edge-spine\[report\]"):
+    with pytest.raises(UsageError, match=r"needs the package reportlab: pip install '\.\[report\]'"):
         parse_formats("json,pdf")
     assert parse_formats("json,html") == ("json", "html")

@@ -6,7 +6,7 @@ import pytest
 from edge_spine.outputs import preview_png
 from tests.edge_spine.outputs.dicom_checks import fake_dicom_result, read, render
 
-pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
+pytest.importorskip("highdicom", reason="pip install '.[dicom]'")
 
 
 def test_it_shows_the_preview_without_what_names_or_times() -> None:

@@ -35,7 +35,7 @@ from tests.edge_spine.outputs.dicom_checks import (
     render,
 )
 
-hd = pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
+hd = pytest.importorskip("highdicom", reason="pip install '.[dicom]'")
 
 
 def find(group: Any, meaning: str) -> list[Any]:

@@ -150,7 +150,7 @@ def test_two_frames_in_a_file_of_one(make_dicom: MakeDicom) -> None:
 def test_gdcm_reads_jpeg_ls_where_the_other_decoder_is_missing(
     make_dicom: MakeDicom, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    pytest.importorskip("gdcm", reason="install edge-spine[codecs]")
+    pytest.importorskip("gdcm", reason="pip install '.[codecs]'")
     info = np.iinfo(kind)
     pixels = np.random.default_rng(1).integers(info.min, info.max + 1, (480, 160)).astype(kind)
     data = compressed(pixels, make_dicom, JPEGLSLossless)

@@ -95,7 +95,7 @@ def test_the_same_pixels_in_other_syntaxes_give_the_same_bytes(names: list[str])
     expected = scan_from_bytes(as_body(first), first)
     for name in others:
         if name == "SC_rgb_jpeg_gdcm.dcm":
-            pytest.importorskip("gdcm", reason="install edge-spine[codecs]")
+            pytest.importorskip("gdcm", reason="pip install '.[codecs]'")
         found = scan_from_bytes(as_body(name), name)
         np.testing.assert_array_equal(found.pixels, expected.pixels, err_msg=name)
         assert found.flags == expected.flags
@@ -117,7 +117,7 @@ def test_a_whole_body_scan_in_every_default_syntax(syntax: str, which: str, requ
 def test_jpeg_lossless_from_another_encoder(
     make_dicom: MakeDicom, tmp_path: Path, option: str, syntax: str, kind: str
 ) -> None:
-    pytest.importorskip("gdcm", reason="install edge-spine[codecs]")
+    pytest.importorskip("gdcm", reason="pip install '.[codecs]'")
     if not Path("/usr/bin/dcmcjpeg").exists():
         pytest.skip("DCMTK's dcmcjpeg is not installed (Debian: dcmtk)")
     pixels = np.random.default_rng(3).integers(0, np.iinfo(kind).max, (480, 160)).astype(kind)
@@ -133,7 +133,7 @@ def test_without_its_decoder_the_extra_is_named(make_dicom: MakeDicom, monkeypat
     syntaxes.plugin_for.cache_clear()
     try:
         data = make_dicom(syntax=RLELossless)
-        for syntax, words in ((JPEGLosslessSV1, "edge-spine[codecs]"), (JPEG2000Lossless, "pylibjpeg-openjpeg")):
+        for syntax, words in ((JPEGLosslessSV1, "pip install '.[codecs]'"), (JPEG2000Lossless, "pylibjpeg-openjpeg")):
             relabelled = pydicom.dcmread(io.BytesIO(data))
             relabelled.file_meta.TransferSyntaxUID = syntax
             assert words in refused(saved(relabelled), "unsupported-syntax")

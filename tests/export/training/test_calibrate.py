@@ -12,15 +12,16 @@ import pytest
 from edge_spine.bundle import load_bundle
 from edge_spine.bundle.bands import widening
 from edge_spine.errors import BundleError, UsageError
+from export.training.block import replace_block
 from export.training.calibrate import (
     Errors,
+    bands_block,
     calibrate,
     conformal_quantile,
     coverage_table,
     fit_severity,
     main,
     sagittal_gain,
-    with_bands,
 )
 from export.training.dataset import BAND_SEED, CALIBRATION_SEED, EVALUATION_SEED, REFERENCE_SEED
 from export.training.phantoms.phantom import Phantom, make_phantom
@@ -100,7 +101,7 @@ def test_seeds_are_nobody_elses() -> None:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
     return fake_bundle(tmp_path / "fake", checkpoint=CHECKPOINT, bands=fake_calibration())
 
 
@@ -127,9 +128,8 @@ def test_a_bundle_gets_bands_of_its_own_and_nothing_else_changes(model: Path, ca
 
 def test_bands_that_were_tampered_with_are_refused(model: Path) -> None:
     bundle = load_bundle(model)
-    content = with_bands(bundle, drawn(0, 40), BAND_SEED)
-    (model / "manifest.json").write_bytes(content)
-    load_bundle(model)
+    replace_block(bundle, "bands", bands_block(bundle, drawn(0, 40), BAND_SEED))
+    content = (model / "manifest.json").read_bytes()
     row = str(json.loads(content)["bands"]["sagittal"][100])
     narrower = content.replace(f" {row}".encode(), f" {float(row) / 2}".encode(), 1)
     assert narrower != content
@@ -173,7 +173,7 @@ def test_what_cannot_be_calibrated_is_one_line(model: Path, tmp_path: Path, caps
     assert (model / "manifest.json").read_bytes() == before
     nameless = load_bundle(fake_bundle(tmp_path / "nameless"))
     with pytest.raises(UsageError, match="does not name the weights"):
-        with_bands(nameless, drawn(0, 40), BAND_SEED)
+        bands_block(nameless, drawn(0, 40), BAND_SEED)
 
 
 def of_people(count: int, size: float) -> dict[str, Errors]:
@@ -235,7 +235,7 @@ def people(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, tuple[str, ...],
 def test_people_widen_the_bands_of_a_bundle_and_it_says_so(
     tmp_path: Path, people: list[tuple[Path, tuple[str, ...], int]], capsys: pytest.CaptureFixture
 ) -> None:
-    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
     # the FAKE networks find a spine in some phantoms only
     model = Path(shutil.copytree(load_bundle().folder, tmp_path / "model"))
     before = load_bundle(model).bands

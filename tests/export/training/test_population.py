@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="install edge-spine[export]")
+pytest.importorskip("torch", reason="pip install '.[export]'")
 
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import UsageError
@@ -50,7 +50,7 @@ def test_the_angles_are_those_of_the_central_98_percent() -> None:
 
 
 def test_the_angles_may_be_those_of_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
     model = fake_bundle(tmp_path / "model")
     angles = np.array(answered_angles(load_bundle().folder, 12, "onnx-cpu"))
     assert angles.shape == (12, 2) and angles.min() > 0 and angles.max() < 90 and angles.std(axis=0).min() > 2
@@ -64,7 +64,7 @@ def test_the_angles_may_be_those_of_the_answers(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_bundle_that_refuses_phantoms_gives_no_limits(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
+    pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
     crossed = fake_output().reshape(209, 6)[:, ::-1].reshape(-1)
     with pytest.raises(UsageError, match="3 of 3 phantoms were refused"):
         answered_angles(fake_bundle(tmp_path, crossed), 3, "onnx-cpu")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="install edge-spine[export]")
+pytest.importorskip("torch", reason="pip install '.[export]'")
 
 from edge_spine.network import CURVE_ROWS
 from edge_spine.preprocessing.crop import as_tensor

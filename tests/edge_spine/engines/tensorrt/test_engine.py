@@ -19,7 +19,7 @@ import pytest
 
 from edge_spine.bundle import load_bundle
 from edge_spine.engines import open_engine
-from edge_spine.engines.driver import gpu_problem
+from edge_spine.engines.driver import NoGpu, find_gpu
 from edge_spine.engines.tensorrt import cuda as cuda_module
 from edge_spine.engines.tensorrt import engine as tensorrt
 from edge_spine.engines.verification import read_references, verify
@@ -28,8 +28,18 @@ from tests.edge_spine.engines.tensorrt.fakes import GPU, VERSIONS
 
 ROOT = Path(__file__).resolve().parents[4]
 IMAGE = np.full((1, 3, 224, 224), 0.25, np.float32)
-needs_gpu = pytest.mark.skipif(gpu_problem() is not None, reason="no GPU on this machine")
-no_gpu = pytest.mark.skipif(gpu_problem() is None, reason="there is a GPU on this machine")
+
+
+def has_gpu() -> bool:
+    try:
+        find_gpu()
+    except NoGpu:
+        return False
+    return True
+
+
+needs_gpu = pytest.mark.skipif(not has_gpu(), reason="no GPU on this machine")
+no_gpu = pytest.mark.skipif(has_gpu(), reason="there is a GPU on this machine")
 
 
 class FakeCuda(ModuleType):
@@ -149,7 +159,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     monkeypatch.setitem(sys.modules, "pycuda", package)
     monkeypatch.setitem(sys.modules, "pycuda.driver", fake)
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    monkeypatch.setattr(tensorrt, "gpu_problem", lambda: None)
+    monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: fake_tensorrt(fake))
     return fake
 
@@ -282,7 +292,7 @@ def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tm
         return b"FAKE plan of " + model[:4], b"FAKE timings"
 
     monkeypatch.setenv("EDGE_SPINE_CACHE", str(tmp_path / "plans"))
-    monkeypatch.setattr(tensorrt, "find_gpu", lambda: GPU)
+    monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["10.3"])
     monkeypatch.setattr(tensorrt, "build_plan", fake_build)
     bundle = load_bundle()

@@ -32,7 +32,7 @@ from tests.edge_spine.outputs.dicom_checks import (
     stored,
 )
 
-pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
+pytest.importorskip("highdicom", reason="pip install '.[dicom]'")
 
 
 def uids(data: bytes) -> dict[str, str]:

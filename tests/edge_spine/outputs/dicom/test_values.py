@@ -43,7 +43,7 @@ def test_names_keep_their_letters(kind: str, character_set: Any, name: str, tmp_
     assert_valid(data, tmp_path)
 
 
-pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
+pytest.importorskip("highdicom", reason="pip install '.[dicom]'")
 
 ILLEGAL = {
     "PatientName": "A" * 65,
