@@ -40,7 +40,7 @@ def curved(**changes: Any) -> SpineResult:
 
 
 def test_a_scan_that_is_done() -> None:
-    flags = SimpleNamespace(accepted=True, flags=("trunk-leans", "inverted"))
+    flags = SimpleNamespace(flags=("trunk-leans", "inverted"))
     result = curved(quality=flags)
     report = run(result, place=Path("out"))
     largest = result.measurements.scoliosis_curves[0]
@@ -54,11 +54,9 @@ def test_a_scan_that_is_done() -> None:
     assert 0 <= report.timing_ms["read"] < report.timing_ms["total"]
 
 
-def test_a_result_that_is_not_accepted_says_so() -> None:
-    straight = fake_result(
-        curves=fake_curves(lateral_mm=0.0), quality=SimpleNamespace(accepted=False, flags=("low-confidence",))
-    )
-    assert run(straight).message == "a.dcm: no lateral curve, quality not accepted (low-confidence)"
+def test_a_straight_spine_has_no_lateral_curve() -> None:
+    straight = fake_result(curves=fake_curves(lateral_mm=0.0), quality=SimpleNamespace(flags=("low-confidence",)))
+    assert run(straight).message == "a.dcm: no lateral curve (low-confidence)"
 
 
 @pytest.mark.parametrize("source", [None, "a.dcm"])
