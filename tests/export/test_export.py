@@ -42,7 +42,13 @@ def bundle(exported):
 def test_the_bundle_says_what_it_is(bundle, weights_file):
     manifest = bundle.manifest
     assert (bundle.name, bundle.version) == ("test-spine", "0.0.1")
-    assert sorted(manifest["files"]) == ["localiser.onnx", "model.fp16.onnx", "model.int8.onnx", "references.npz"]
+    assert sorted(manifest["files"]) == [
+        "localiser.onnx",
+        "model.fp16.onnx",
+        "model.int8.onnx",
+        "references.npz",
+        "refinement.npz",
+    ]
     assert manifest["training"] == "Random weights; nothing was trained."
     assert manifest["checkpoint"]["file"] == weights_file.name
     assert manifest["calibration"]["crops"] == 4
