@@ -31,7 +31,8 @@ from edge_spine.outputs import preview_png  # noqa: E402
 from edge_spine.outputs.drawing import palette, panels  # noqa: E402
 from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, MillimetreView  # noqa: E402
 from edge_spine.outputs.drawing.raster import RasterCanvas  # noqa: E402
-from edge_spine.outputs.drawing.shading import largest_curve_tint, shade, span_across  # noqa: E402
+from edge_spine.outputs.drawing.shading import span_across, surface_picture  # noqa: E402
+from edge_spine.outputs.wording import model_line  # noqa: E402
 from edge_spine.preprocessing.body import Body  # noqa: E402
 from edge_spine.reconstruct import reconstruct  # noqa: E402
 from edge_spine.result import NOTICE, SpineResult  # noqa: E402
@@ -117,7 +118,7 @@ def draw(rows: Sequence[Example]) -> RasterCanvas:
     scale = _shared_scale(rows)
     for index, row in enumerate(rows):
         card = Box(_MARGIN, _HEAD + index * (_ROW + _GAP), WIDTH - 2 * _MARGIN, _ROW)
-        canvas.card(card, palette.CARD)
+        panels.draw_card(canvas, card)
         scan, coronal, sagittal, surface, numbers = _columns(card)
         body = row.found.prepared.body
         _scan_panel(canvas, scan, row, body)
@@ -176,11 +177,7 @@ def _head_and_foot(canvas: Canvas, rows: Sequence[Example]) -> None:
     canvas.text("orange in 3D: the largest lateral curve", left, 130, 15, palette.QUIET)
     baseline = canvas.box.bottom - 17
     canvas.text(NOTICE, _MARGIN, baseline, 19, palette.ORANGE, bold=True)
-    model = rows[0].found.model
-    about = (
-        f"{model['name']} {model['version']},  {model['engine']} {model['precision']},  model {model['sha256'][:12]}"
-    )
-    canvas.text(about, WIDTH - _MARGIN, baseline, 16, palette.QUIET, align="right")
+    canvas.text(model_line(rows[0].found.model), WIDTH - _MARGIN, baseline, 16, palette.QUIET, align="right")
 
 
 def _shared_scale(rows: Sequence[Example]) -> float:
@@ -196,13 +193,6 @@ def _shared_scale(rows: Sequence[Example]) -> float:
                 left, right = span_across(result, azimuth)
                 scales.append(_SURFACE / (right - left + 8))
     return float(min(scales))
-
-
-def _view(box: Box, across: Sequence[NDArray[np.float64]], z: NDArray[np.float64], scale: float) -> MillimetreView:
-    """Return a view with its content centred in its box."""
-    middle = (min(part.min() for part in across) + max(part.max() for part in across)) / 2
-    top = (z.max() + z.min()) / 2 + box.height / scale / 2
-    return MillimetreView(box, float(middle - box.width / scale / 2), float(top), scale)
 
 
 def _dashes(canvas: Canvas, path: NDArray[np.float64], clip: Box) -> None:
@@ -224,7 +214,7 @@ def _curve_pair(canvas: Canvas, view: MillimetreView, row: Example, plane: str, 
 def _scan_panel(canvas: Canvas, box: Box, row: Example, body: Body) -> None:
     result = row.found
     canvas.fill(box, palette.BLACK)
-    view = panels.scan_view(box, body, result)
+    view = panels.scan_view(box, result)
     spacing = result.scan.pixel_spacing_mm
     canvas.paste(box, panels.picture(view, body.pixels, spacing, float(body.pixels.min()), body.bright))
     ends = np.array([0, CROP_SIZE, CROP_SIZE, 0, 0])
@@ -235,7 +225,7 @@ def _scan_panel(canvas: Canvas, box: Box, row: Example, body: Body) -> None:
 
 def _coronal_panel(canvas: Canvas, box: Box, row: Example, body: Body, scale: float) -> None:
     curves, spacing = row.found.curves, row.found.scan.pixel_spacing_mm
-    view = _view(box, [curves.coronal, row.truth.curves.coronal], curves.z, scale)
+    view = MillimetreView.centred(box, [curves.coronal, row.truth.curves.coronal], curves.z, scale)
     rows = np.clip(np.rint(-curves.z / spacing[0]).astype(int), 0, body.pixels.shape[0] - 1)
     columns = np.clip(np.rint(curves.coronal / spacing[1]).astype(int), 0, body.pixels.shape[1] - 1)
     around = body.pixels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
@@ -249,11 +239,11 @@ def _coronal_panel(canvas: Canvas, box: Box, row: Example, body: Body, scale: fl
 def _sagittal_panel(canvas: Canvas, box: Box, row: Example, scale: float) -> None:
     canvas.fill(box, palette.BLACK)
     found = row.found
-    view = _view(box, [found.curves.sagittal, row.truth.curves.sagittal], found.curves.z, scale)
+    view = MillimetreView.centred(box, [found.curves.sagittal, row.truth.curves.sagittal], found.curves.z, scale)
     if found.band_90 is not None:
-        ribbon = panels.ribbon(view, found.curves.sagittal[:, 1], found.curves.z, found.band_90.sagittal)
-        canvas.area(ribbon, palette.BAND, 0.85, box)
-        canvas.hairlines(np.split(ribbon, 2), palette.BAND_EDGE, box)
+        centre, half_mm = found.curves.sagittal[:, 1], found.band_90.sagittal
+        band = view.between(centre - half_mm, centre + half_mm, found.curves.z)
+        panels.edged_area(canvas, view, band, palette.BAND, palette.BAND_EDGE, 0.85)
     _curve_pair(canvas, view, row, "sagittal", palette.SAGITTAL)
     _letters(canvas, box, "A", "P")
 
@@ -273,11 +263,7 @@ def _surface_panels(canvas: Canvas, box: Box, row: Example, scale: float) -> Non
     for azimuth in panels.SURFACE_AZIMUTHS:
         for result, name in ((row.truth, "truth"), (row.found, "found")):
             across = columns + sum(span_across(result, azimuth)) / 2
-            brightness, coverage = shade(result.spine, azimuth, z, across)
-            tint = largest_curve_tint(result, z)
-            lit = (brightness * coverage)[..., np.newaxis] * tint[:, np.newaxis, ::-1]
-            part = Box(left, box.y, _SURFACE, box.height)
-            canvas.paste(part, np.minimum(lit, 255).astype(np.uint8))
+            canvas.paste(Box(left, box.y, _SURFACE, box.height), surface_picture(result, azimuth, z, across))
             canvas.text(name, left + _SURFACE // 2, box.bottom - 7, 14, palette.QUIET, align="centre")
             left += _SURFACE
 

@@ -66,6 +66,11 @@ class ScoliosisCurve:
     upper_end: int
     lower_end: int
 
+    @property
+    def convex_sign(self) -> int:
+        """Return the sign of x towards the convex side: 1 to the patient's left, -1 to the right."""
+        return 1 if self.side == "left" else -1
+
 
 @dataclass(frozen=True)
 class LevelledCurve(ScoliosisCurve):
@@ -169,12 +174,7 @@ def measure(spine: Spine) -> Measurements:
     region = slice(curves[0].upper_end, curves[0].lower_end + 1) if curves else slice(None)
     sagittal_deg = np.degrees(np.arctan(slope[:, 1]))
     t4, t12, l1, l5 = np.interp(
-        [
-            fraction_of("T4", "top"),
-            fraction_of("T12", "bottom"),
-            fraction_of("L1", "top"),
-            fraction_of("L5", "bottom"),
-        ],
+        [fraction_of("T4", "top"), fraction_of("T12", "bottom"), fraction_of("L1", "top"), fraction_of("L5", "bottom")],
         fraction,
         sagittal_deg,
     )
@@ -337,12 +337,7 @@ def _arc_fraction(down: NDArray[np.float64], slope: NDArray[np.float64]) -> NDAr
 
 def _with_levels(curve: ScoliosisCurve, fraction: NDArray[np.float64]) -> LevelledCurve:
     return LevelledCurve(
-        cobb_deg=curve.cobb_deg,
-        ferguson_deg=curve.ferguson_deg,
-        side=curve.side,
-        apex=curve.apex,
-        upper_end=curve.upper_end,
-        lower_end=curve.lower_end,
+        **vars(curve),
         apex_level=level_at(float(fraction[curve.apex])),
         upper_end_level=level_at(float(fraction[curve.upper_end])),
         lower_end_level=level_at(float(fraction[curve.lower_end])),

@@ -12,7 +12,6 @@ from bisect import bisect_right
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 Part = Literal["top", "centre", "bottom"]
 
@@ -28,17 +27,15 @@ _BODY_HEIGHT_MM = np.array(
 )
 
 
-def _endplate_fractions() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    centre = _BODY_HEIGHT_MM[0] / 2 + np.concatenate([[0.0], np.cumsum(CENTRE_PITCH_MM)])
-    length = centre[-1] + _BODY_HEIGHT_MM[-1] / 2
-    top, bottom = centre - _BODY_HEIGHT_MM / 2, centre + _BODY_HEIGHT_MM / 2
-    return top / length, bottom / length
-
-
-_TOP, _BOTTOM = _endplate_fractions()
+_CENTRE_MM = _BODY_HEIGHT_MM[0] / 2 + np.concatenate([[0.0], np.cumsum(CENTRE_PITCH_MM)])
+_LENGTH_MM = _CENTRE_MM[-1] + _BODY_HEIGHT_MM[-1] / 2
+_FRACTIONS = {
+    "top": (_CENTRE_MM - _BODY_HEIGHT_MM / 2) / _LENGTH_MM,
+    "centre": _CENTRE_MM / _LENGTH_MM,
+    "bottom": (_CENTRE_MM + _BODY_HEIGHT_MM / 2) / _LENGTH_MM,
+}
 # a point in a disc gets the level of the nearer body, so that ranges meet at mid-disc
-_BOUNDARIES = np.concatenate([[0.0], (_BOTTOM[:-1] + _TOP[1:]) / 2, [1.0]])
-_MID_DISCS = _BOUNDARIES[1:-1].tolist()
+_MID_DISCS = ((_FRACTIONS["bottom"][:-1] + _FRACTIONS["top"][1:]) / 2).tolist()
 
 
 def _index(level: str) -> int:
@@ -88,8 +85,8 @@ def level_range(level: str) -> tuple[float, float]:
     ValueError
         If the level is not one of `LEVELS`.
     """
-    index = _index(level)
-    return float(_BOUNDARIES[index]), float(_BOUNDARIES[index + 1])
+    index, boundaries = _index(level), [0.0, *_MID_DISCS, 1.0]
+    return boundaries[index], boundaries[index + 1]
 
 
 def fraction_of(level: str, part: Part = "centre") -> float:
@@ -113,10 +110,6 @@ def fraction_of(level: str, part: Part = "centre") -> float:
         If the level or the part is unknown.
     """
     index = _index(level)
-    if part == "top":
-        return float(_TOP[index])
-    if part == "bottom":
-        return float(_BOTTOM[index])
-    if part == "centre":
-        return float((_TOP[index] + _BOTTOM[index]) / 2)
-    raise ValueError(f"unknown part {part!r} of a vertebra; expected 'top', 'centre' or 'bottom'")
+    if part not in _FRACTIONS:
+        raise ValueError(f"unknown part {part!r} of a vertebra; expected 'top', 'centre' or 'bottom'")
+    return float(_FRACTIONS[part][index])

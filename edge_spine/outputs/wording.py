@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,12 @@ def verdict(result: SpineResult) -> tuple[str, tuple[str, ...]]:
     """Return "Accepted" or "Not accepted", and the flags in words."""
     flags = tuple(flag.replace("-", " ") for flag in result.quality.flags)
     return ("Accepted" if result.quality.accepted else "Not accepted"), flags or ("no flags",)
+
+
+def model_line(model: Mapping[str, str], remark: str = "") -> str:
+    """Return name, version, engine, precision, a remark and the start of the hash of `SpineResult.model`."""
+    named, run = f"{model['name']} {model['version']}", f"{model['engine']} {model['precision']}"
+    return ",  ".join(part for part in (named, run, remark, f"model {model['sha256'][:12]}") if part)
 
 
 def origin(result: SpineResult) -> str:
