@@ -33,7 +33,6 @@ from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, MillimetreVie
 from edge_spine.outputs.drawing.raster import RasterCanvas  # noqa: E402
 from edge_spine.outputs.drawing.shading import span_across, surface_picture  # noqa: E402
 from edge_spine.outputs.wording import model_line  # noqa: E402
-from edge_spine.preprocessing.body import Body  # noqa: E402
 from edge_spine.reconstruct import reconstruct  # noqa: E402
 from edge_spine.result import NOTICE, SpineResult  # noqa: E402
 from export.training.dataset import EVALUATION_SEED  # noqa: E402
@@ -120,9 +119,8 @@ def draw(rows: Sequence[Example]) -> RasterCanvas:
         card = Box(_MARGIN, _HEAD + index * (_ROW + _GAP), WIDTH - 2 * _MARGIN, _ROW)
         panels.draw_card(canvas, card)
         scan, coronal, sagittal, surface, numbers = _columns(card)
-        body = row.found.prepared.body
-        _scan_panel(canvas, scan, row, body)
-        _coronal_panel(canvas, coronal, row, body, scale)
+        _scan_panel(canvas, scan, row)
+        _coronal_panel(canvas, coronal, row, scale)
         _sagittal_panel(canvas, sagittal, row, scale)
         _surface_panels(canvas, surface, row, scale)
         _numbers(canvas, numbers, row)
@@ -205,16 +203,16 @@ def _dashes(canvas: Canvas, path: NDArray[np.float64], clip: Box) -> None:
             canvas.stroke(dash, colour, width, clip)
 
 
-def _curve_pair(canvas: Canvas, view: MillimetreView, row: Example, plane: str, colours: Sequence[Colour]) -> None:
-    panels.curve_lines(canvas, view, getattr(row.found.curves, plane), row.found.curves.z, colours, 2.2)
+def _curve_pair(canvas: Canvas, view: MillimetreView, row: Example, plane: str) -> None:
+    panels.curve_lines(canvas, view, row.found.curves, plane, 2.2)
     for across in getattr(row.truth.curves, plane).T:
         _dashes(canvas, view.points(across, row.truth.curves.z), view.box)
 
 
-def _scan_panel(canvas: Canvas, box: Box, row: Example, body: Body) -> None:
+def _scan_panel(canvas: Canvas, box: Box, row: Example) -> None:
     result = row.found
     canvas.fill(box, palette.BLACK)
-    view = panels.scan_view(box, result)
+    view, body = panels.scan_view(box, result), result.prepared.body
     spacing = result.scan.pixel_spacing_mm
     canvas.paste(box, panels.picture(view, body.pixels, spacing, float(body.pixels.min()), body.bright))
     ends = np.array([0, CROP_SIZE, CROP_SIZE, 0, 0])
@@ -223,15 +221,15 @@ def _scan_panel(canvas: Canvas, box: Box, row: Example, body: Body) -> None:
     _letters(canvas, box, "R", "L")
 
 
-def _coronal_panel(canvas: Canvas, box: Box, row: Example, body: Body, scale: float) -> None:
-    curves, spacing = row.found.curves, row.found.scan.pixel_spacing_mm
+def _coronal_panel(canvas: Canvas, box: Box, row: Example, scale: float) -> None:
+    curves, spacing, body = row.found.curves, row.found.scan.pixel_spacing_mm, row.found.prepared.body
     view = MillimetreView.centred(box, [curves.coronal, row.truth.curves.coronal], curves.z, scale)
     rows = np.clip(np.rint(-curves.z / spacing[0]).astype(int), 0, body.pixels.shape[0] - 1)
     columns = np.clip(np.rint(curves.coronal / spacing[1]).astype(int), 0, body.pixels.shape[1] - 1)
     around = body.pixels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     low, high = np.percentile(around, (1, 99.9))
     canvas.paste(box, panels.picture(view, body.pixels, spacing, float(low), float(high)))
-    _curve_pair(canvas, view, row, "coronal", palette.CORONAL)
+    _curve_pair(canvas, view, row, "coronal")
     _letters(canvas, box, "R", "L")
     panels.scale_bar(canvas, view, 50)
 
@@ -244,7 +242,7 @@ def _sagittal_panel(canvas: Canvas, box: Box, row: Example, scale: float) -> Non
         centre, half_mm = found.curves.sagittal[:, 1], found.band_90.sagittal
         band = view.between(centre - half_mm, centre + half_mm, found.curves.z)
         panels.edged_area(canvas, view, band, palette.BAND, palette.BAND_EDGE, 0.85)
-    _curve_pair(canvas, view, row, "sagittal", palette.SAGITTAL)
+    _curve_pair(canvas, view, row, "sagittal")
     _letters(canvas, box, "A", "P")
 
 

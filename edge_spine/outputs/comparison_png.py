@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import cv2
 import numpy as np
 
+from edge_spine.comparison import Change, Comparison
 from edge_spine.outputs.drawing import palette, panels
 from edge_spine.outputs.drawing.canvas import Box, Canvas, MillimetreView
 from edge_spine.outputs.drawing.page import Page
 from edge_spine.outputs.drawing.raster import RasterCanvas, encode
 from edge_spine.outputs.wording import model_line
 from edge_spine.quantities import QUANTITIES
-
-if TYPE_CHECKING:
-    from edge_spine.comparison import Change, Comparison
 
 PAGE = Page(1600, 1000, 24, 14, 90, 946, (352, 352, 210, 210), head=48, foot=979)
 BEFORE, AFTER = palette.SKY, palette.ORANGE
@@ -79,7 +75,7 @@ def _overlay(
         panels.outlined(canvas, view.points(*line), colour, width, box)
     panels.corner_letters(canvas, box, *sides)
     panels.scale_bar(canvas, view, 50)
-    panels.legend(canvas, card, card.bottom - 20, [("before", BEFORE), ("after", AFTER)])
+    panels.legend(canvas, card, card.bottom - 20, ("before", "after"), (BEFORE, AFTER))
 
 
 def _changes(canvas: Canvas, card: Box, comparison: Comparison) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydicom.dataset import Dataset
 
 from edge_spine.outputs import stl
 from edge_spine.outputs.dicom import codes
 from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.identity import Identity, finished, identify, source_reference, source_series
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.result import SpineResult
 
 
 def encapsulated_stl(result: SpineResult) -> bytes:

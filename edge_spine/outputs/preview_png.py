@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import cv2
 
 from edge_spine.outputs.drawing import palette, panels
 from edge_spine.outputs.drawing.page import Page
 from edge_spine.outputs.drawing.raster import RasterCanvas, encode
 from edge_spine.outputs.wording import SUBTITLE, model_line
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.result import SpineResult
 
 PAGE = Page(1600, 1000, 24, 14, 76, 946, (280, 352, 256, 304), head=48, foot=979)
 

@@ -9,7 +9,6 @@ from functools import lru_cache
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import TYPE_CHECKING
 
 from edge_spine.outputs import preview_png
 from edge_spine.outputs.drawing import panels
@@ -20,10 +19,7 @@ from edge_spine.outputs.report.scene import plane_picture, scene
 from edge_spine.outputs.report.svg import SvgCanvas, data_uri
 from edge_spine.outputs.report.vector import hexadecimal
 from edge_spine.outputs.wording import REMARK, SUBTITLE, TITLE, headline, origin, sections, verdict
-from edge_spine.result import NOTICE
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.result import NOTICE, SpineResult
 
 _LABELS = {
     "scan": "The whole scan with the coronal curves of the spine; the patient's right is on the left",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from highdicom.sc import SCImage
 
@@ -11,9 +9,7 @@ from edge_spine.outputs import preview_png
 from edge_spine.outputs.dicom import codes
 from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.identity import CAUTION, MANUFACTURER, finished, identify, source_reference
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.result import SpineResult
 
 
 def render(result: SpineResult) -> bytes:

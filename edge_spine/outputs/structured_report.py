@@ -7,7 +7,7 @@ corner of the first pixel (PS3.3 C.18.6).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
@@ -39,18 +39,16 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from edge_spine.errors import OutputError
+from edge_spine.measure import LevelledCurve
 from edge_spine.outputs.dicom import codes
 from edge_spine.outputs.dicom.identity import CAUTION, MANUFACTURER, Identity, device_uid, finished, identify
 from edge_spine.outputs.dicom.values import REQUIRED
 from edge_spine.outputs.drawing.end_lines import end_lines
 from edge_spine.outputs.wording import side_view_worth
 from edge_spine.quantities import CURVE_QUANTITIES, QUANTITIES, SCHEME, Quantity
+from edge_spine.result import SpineResult
 from edge_spine.version import __version__
 from edge_spine.vertebrae import fraction_of
-
-if TYPE_CHECKING:
-    from edge_spine.measure import LevelledCurve
-    from edge_spine.result import SpineResult
 
 _CONTAINS = "CONTAINS"
 # The numbers of the whole centreline, in the order of the report.

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from edge_spine.quantities import CURVE_QUANTITIES, QUANTITIES
+from edge_spine.result import SpineResult
 from edge_spine.version import __version__
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
 
 TITLE = "edge-spine"
 SUBTITLE = "3D spine from one DXA scan"

@@ -14,7 +14,6 @@ import json
 import re
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pydicom.uid
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -26,10 +25,8 @@ from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.values import copied_attributes, legal_value
 from edge_spine.outputs.registry import DICOM_OBJECTS
 from edge_spine.reading.dicom import quiet_pydicom
+from edge_spine.result import SpineResult
 from edge_spine.version import __version__
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
 
 # `edge_spine.reading` refuses objects of this manufacturer, since they are results.
 MANUFACTURER = "edge-spine"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_spine.measure import LevelledCurve
 from edge_spine.reconstruct import Spine
+from edge_spine.result import SpineResult
 
 TANGENT_ROWS = 8
 # Smaller curves are within the error between repeated readings (MDC95 6.2 degrees); they are not drawn.
@@ -85,18 +85,17 @@ def end_lines(centre: NDArray[np.float64], curve: LevelledCurve) -> tuple[EndLin
     )
 
 
-def drawn_end_lines(
-    centre: NDArray[np.float64], curves: Sequence[LevelledCurve]
-) -> list[tuple[LevelledCurve, list[EndLine]]]:
+def drawn_end_lines(result: SpineResult) -> list[tuple[LevelledCurve, list[EndLine]]]:
     """Return the curves that are drawn, largest first, each with its end lines.
 
     Neighbouring curves share an end vertebra, whose line is returned with the larger curve only.
     """
     drawn: list[EndLine] = []
     found = []
-    for curve in [curve for curve in curves if curve.cobb_deg >= DRAWN_FROM_DEG][:_DRAWN_CURVES]:
+    curves = [curve for curve in result.measurements.scoliosis_curves if curve.cobb_deg >= DRAWN_FROM_DEG]
+    for curve in curves[:_DRAWN_CURVES]:
         new = []
-        for end in end_lines(centre, curve):
+        for end in end_lines(result.spine.centreline, curve):
             if all(abs(end.row - other.row) >= TANGENT_ROWS for other in drawn):
                 drawn.append(end)
                 new.append(end)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,8 @@ from edge_spine.outputs.drawing.table import Table
 from edge_spine.outputs.drawing.text import text_mask
 from edge_spine.outputs.wording import COBB, REMARK, headline, sections, verdict
 from edge_spine.preprocessing.crop import resample
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.reconstruct import Curves
+from edge_spine.result import SpineResult
 
 PAD, TITLE_HEIGHT, CAPTION_HEIGHT = 14, 44, 52
 SURFACE_AZIMUTHS = (-38.0, 38.0)
@@ -65,13 +63,13 @@ def _caption_row(card: Box, result: SpineResult) -> int:
     return card.bottom - (20 if result.band_90 is None else 32)
 
 
-def legend(canvas: Canvas, card: Box, baseline: int, entries: Sequence[tuple[str, Colour]]) -> None:
+def legend(canvas: Canvas, card: Box, baseline: int, names: Sequence[str], colours: Sequence[Colour]) -> None:
     """Write the names of the lines beside dots in their colours."""
     dot = 14
-    widths = [dot + text_mask(name, 14, False)[0].shape[1] for name, _ in entries]
-    space = min(20, (card.width - 2 * PAD - sum(widths)) // (len(entries) - 1))
+    widths = [dot + text_mask(name, 14, False)[0].shape[1] for name in names]
+    space = min(20, (card.width - 2 * PAD - sum(widths)) // (len(names) - 1))
     left = card.x + PAD
-    for (name, colour), width in zip(entries, widths, strict=True):
+    for name, colour, width in zip(names, colours, widths, strict=True):
         canvas.dot((left + 4.5, baseline - 4.5), 4.5, colour)
         canvas.text(name, left + dot, baseline, 14, palette.QUIET)
         left += width + space
@@ -155,7 +153,7 @@ def scan_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Millimetr
     view = scan_view(box, result)
     low = float(body.pixels.min())
     canvas.paste(box, picture(view, body.pixels, result.scan.pixel_spacing_mm, low, body.bright))
-    curve_lines(canvas, view, result.curves.coronal, result.curves.z, palette.CORONAL, 1.3)
+    curve_lines(canvas, view, result.curves, "coronal", 1.3)
     frame = view.points(
         [shared.left_mm, shared.right_mm, shared.right_mm, shared.left_mm, shared.left_mm],
         [shared.top_mm, shared.top_mm, shared.bottom_mm, shared.bottom_mm, shared.top_mm],
@@ -165,17 +163,11 @@ def scan_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Millimetr
     scale_bar(canvas, view)
 
 
-def curve_lines(
-    canvas: Canvas,
-    view: MillimetreView,
-    across: NDArray[np.float64],
-    z: NDArray[np.float64],
-    colours: Sequence[Colour],
-    width: float,
-) -> None:
-    """Draw the three curves of one view, given across (N, 3) and z (N,) in mm."""
-    for column, colour in enumerate(colours):
-        outlined(canvas, view.points(across[:, column], z), colour, width, view.box)
+def curve_lines(canvas: Canvas, view: MillimetreView, curves: Curves, plane: str, width: float) -> None:
+    """Draw the three curves of the "coronal" or the "sagittal" plane."""
+    colours = palette.CORONAL if plane == "coronal" else palette.SAGITTAL
+    for across, colour in zip(getattr(curves, plane).T, colours, strict=True):
+        outlined(canvas, view.points(across, curves.z), colour, width, view.box)
 
 
 def coronal_panel(canvas: Canvas, card: Box, result: SpineResult, view: MillimetreView) -> None:
@@ -195,22 +187,17 @@ def coronal_panel(canvas: Canvas, card: Box, result: SpineResult, view: Millimet
         band = view.between(centre - half_mm, centre + half_mm, curves.z)
         canvas.hairlines(np.split(band, 2), palette.YELLOW, view.box)
         _band_note(canvas, card, half_mm, filled=False)
-    curve_lines(canvas, view, curves.coronal, curves.z, palette.CORONAL, 2.4)
+    curve_lines(canvas, view, curves, "coronal", 2.4)
     corner_letters(canvas, view.box, "R", "L")
     scale_bar(canvas, view)
     cobb_lines(canvas, view, result)
-    legend(
-        canvas,
-        card,
-        _caption_row(card, result),
-        [("right border", palette.SKY), ("centre", palette.YELLOW), ("left border", palette.VERMILLION)],
-    )
+    legend(canvas, card, _caption_row(card, result), ("right border", "centre", "left border"), palette.CORONAL)
 
 
 def cobb_lines(canvas: Canvas, view: MillimetreView, result: SpineResult) -> None:
     """Draw end lines, apexes and Cobb angles of the lateral curves."""
     spine = result.spine
-    for index, (curve, lines) in enumerate(drawn_end_lines(spine.centreline, result.measurements.scoliosis_curves)):
+    for index, (curve, lines) in enumerate(drawn_end_lines(result)):
         convex = curve.convex_sign
         concave = "left" if curve.side == "right" else "right"
         for line in lines:
@@ -272,15 +259,10 @@ def sagittal_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Milli
         band = view.between(centre - half_mm, centre + half_mm, curves.z)
         edged_area(canvas, view, band, palette.BAND, palette.BAND_EDGE, 0.85)
         _band_note(canvas, card, half_mm, filled=True)
-    curve_lines(canvas, view, curves.sagittal, curves.z, palette.SAGITTAL, 2.4)
+    curve_lines(canvas, view, curves, "sagittal", 2.4)
     corner_letters(canvas, box, "A", "P")
     scale_bar(canvas, view)
-    legend(
-        canvas,
-        card,
-        _caption_row(card, result),
-        [("anterior", palette.GREEN), ("centre", palette.YELLOW), ("posterior", palette.PURPLE)],
-    )
+    legend(canvas, card, _caption_row(card, result), ("anterior", "centre", "posterior"), palette.SAGITTAL)
 
 
 def surface_panel(canvas: Canvas, card: Box, result: SpineResult, shared: MillimetreView) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +10,8 @@ from numpy.typing import NDArray
 from edge_spine.outputs.drawing import palette
 from edge_spine.outputs.drawing.canvas import Image
 from edge_spine.outputs.drawing.end_lines import DRAWN_FROM_DEG
-
-if TYPE_CHECKING:
-    from edge_spine.reconstruct import Spine
-    from edge_spine.result import SpineResult
+from edge_spine.reconstruct import Spine
+from edge_spine.result import SpineResult
 
 # Directions in the viewer's frame: to the right, upwards, towards the viewer.
 _KEY_LIGHT = np.array([-0.48, 0.52, 0.71])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,9 +15,7 @@ from edge_spine.outputs.drawing.palette import PALETTE
 from edge_spine.outputs.drawing.shading import largest_curve_tint
 from edge_spine.outputs.report.vector import hexadecimal
 from edge_spine.outputs.wording import COBB
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.result import SpineResult
 
 # Every graphics processor with WebGL 2 supports textures of this size.
 MAX_TEXTURE = 2048
@@ -39,7 +37,7 @@ def scene(result: SpineResult) -> dict[str, Any]:
     if len(vertices) > np.iinfo(np.uint16).max:
         raise ValueError(f"{len(vertices)} vertices; expected at most 65535, so that faces fit 16 bits")
     spine = result.spine
-    drawn = drawn_end_lines(spine.centreline, result.measurements.scoliosis_curves)
+    drawn = drawn_end_lines(result)
     tint = largest_curve_tint(result, vertices[:, 2])
     return {
         "vertices": _packed(vertices, "<f4"),
