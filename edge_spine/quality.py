@@ -34,14 +34,14 @@ _ROWS = np.repeat(CURVE_ROWS[:, np.newaxis], len(_PLACES), axis=1).astype(np.flo
 
 @dataclass(frozen=True)
 class Quality:
-    """Whether a result is accepted, with remarks.
+    """Whether a result is accepted, and its flags.
 
     Attributes
     ----------
     accepted : bool
         True: `judge` raises for a result that is not accepted.
     flags : tuple of str
-        Remarks: the scan's and the preparation's flags, "low-confidence", "spine-faint",
+        The scan's and the preparation's flags, "low-confidence", "spine-faint",
         "trunk-leans", "spine-leaves-crop", "side-view-atypical"; the estimator adds "models-disagree".
     """
 
@@ -57,7 +57,7 @@ def judge(
     measurements: Measurements,
     population: PopulationRange | None = None,
 ) -> Quality:
-    """Accept a result with remarks, or refuse it.
+    """Accept a result and flag what is unusual about it, or refuse it.
 
     Parameters
     ----------

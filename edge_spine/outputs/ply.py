@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_spine.result import SpineResult
+from edge_spine.result import NOTICE, SpineResult
 
 _FACE = np.dtype([("count", "u1"), ("vertices", "<i4", (3,))])
 
@@ -18,7 +18,7 @@ def render(result: SpineResult) -> bytes:
         "comment edge-spine: millimetres, DICOM LPS (x to the left, y to posterior, z to the head)\n"
         # 3D Slicer reads this comment.
         "comment SPACE=LPS\n"
-        "comment Research use only. Not for diagnosis.\n"
+        f"comment {NOTICE}\n"
         f"element vertex {len(vertices)}\n"
         "property float x\n"
         "property float y\n"

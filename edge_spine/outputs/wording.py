@@ -73,10 +73,10 @@ def verdict(result: SpineResult) -> tuple[str, tuple[str, ...]]:
     return ("Accepted" if result.quality.accepted else "Not accepted"), flags or ("no flags",)
 
 
-def model_line(model: Mapping[str, str], remark: str = "") -> str:
-    """Return name, version, engine, precision, a remark and the start of the hash of `SpineResult.model`."""
+def model_line(model: Mapping[str, str], timing: str = "") -> str:
+    """Return `SpineResult.model` as a line of text, which may tell the time that it took."""
     named, run = f"{model['name']} {model['version']}", f"{model['engine']} {model['precision']}"
-    return ",  ".join(part for part in (named, run, remark, f"model {model['sha256'][:12]}") if part)
+    return ",  ".join(part for part in (named, run, timing, f"model {model['sha256'][:12]}") if part)
 
 
 def origin(result: SpineResult) -> str:

@@ -65,7 +65,7 @@ class MillimetreView:
 
     @classmethod
     def centred(cls, box: Box, across: ArrayLike, z: ArrayLike, px_per_mm: float) -> MillimetreView:
-        """Return the view whose middle is that of the ranges of some coordinates, mm."""
+        """Return the view with the middle of the ranges of `across` and `z` (mm) at its centre."""
         middle, height = (float(np.min(values) + np.max(values)) / 2 for values in (across, z))
         return cls(box, middle - box.width / px_per_mm / 2, height + box.height / px_per_mm / 2, px_per_mm)
 

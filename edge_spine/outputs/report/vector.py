@@ -30,7 +30,7 @@ def hexadecimal(colour: Colour) -> str:
 
 
 class VectorCanvas(Canvas):
-    """A canvas whose colours are inks."""
+    """A canvas that keeps the names of colours, since screen and print show them differently."""
 
     def __init__(self, width: int, height: int) -> None:
         super().__init__(width, height)
