@@ -27,8 +27,8 @@ from edge_spine.outputs import preview_png
 from edge_spine.outputs.drawing import palette, panels
 from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, MillimetreView
 from edge_spine.outputs.drawing.raster import RasterCanvas, encode
-from edge_spine.outputs.drawing.shading import largest_curve_tint, shade, span_across
-from edge_spine.preprocessing.body import Body
+from edge_spine.outputs.drawing.shading import span_across, surface_picture
+from edge_spine.outputs.wording import model_line
 from edge_spine.reconstruct import reconstruct
 from edge_spine.result import NOTICE, SpineResult
 from export.training.dataset import EVALUATION_SEED
@@ -112,11 +112,10 @@ def draw(rows: Sequence[Example]) -> RasterCanvas:
     scale = _shared_scale(rows)
     for index, row in enumerate(rows):
         card = Box(_MARGIN, _HEAD + index * (_ROW + _GAP), WIDTH - 2 * _MARGIN, _ROW)
-        canvas.card(card, palette.CARD)
+        panels.draw_card(canvas, card)
         scan, coronal, sagittal, surface, numbers = _columns(card)
-        body = row.found.prepared.body
-        _scan_panel(canvas, scan, row, body)
-        _coronal_panel(canvas, coronal, row, body, scale)
+        _scan_panel(canvas, scan, row)
+        _coronal_panel(canvas, coronal, row, scale)
         _sagittal_panel(canvas, sagittal, row, scale)
         _surface_panels(canvas, surface, row, scale)
         _numbers(canvas, numbers, row)
@@ -171,11 +170,7 @@ def _head_and_foot(canvas: Canvas, rows: Sequence[Example]) -> None:
     canvas.text("orange in 3D: the largest lateral curve", left, 130, 15, palette.QUIET)
     baseline = canvas.box.bottom - 17
     canvas.text(NOTICE, _MARGIN, baseline, 19, palette.ORANGE, bold=True)
-    model = rows[0].found.model
-    about = (
-        f"{model['name']} {model['version']},  {model['engine']} {model['precision']},  model {model['sha256'][:12]}"
-    )
-    canvas.text(about, WIDTH - _MARGIN, baseline, 16, palette.QUIET, align="right")
+    canvas.text(model_line(rows[0].found.model), WIDTH - _MARGIN, baseline, 16, palette.QUIET, align="right")
 
 
 def _shared_scale(rows: Sequence[Example]) -> float:
@@ -193,13 +188,6 @@ def _shared_scale(rows: Sequence[Example]) -> float:
     return float(min(scales))
 
 
-def _view(box: Box, across: Sequence[NDArray[np.float64]], z: NDArray[np.float64], scale: float) -> MillimetreView:
-    """Return a view with its content centred in its box."""
-    middle = (min(part.min() for part in across) + max(part.max() for part in across)) / 2
-    top = (z.max() + z.min()) / 2 + box.height / scale / 2
-    return MillimetreView(box, float(middle - box.width / scale / 2), float(top), scale)
-
-
 def _dashes(canvas: Canvas, path: NDArray[np.float64], clip: Box) -> None:
     """Draw an open line as white dashes with a thin dark edge."""
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
@@ -210,16 +198,16 @@ def _dashes(canvas: Canvas, path: NDArray[np.float64], clip: Box) -> None:
             canvas.stroke(dash, colour, width, clip)
 
 
-def _curve_pair(canvas: Canvas, view: MillimetreView, row: Example, plane: str, colours: Sequence[Colour]) -> None:
-    panels.curve_lines(canvas, view, getattr(row.found.curves, plane), row.found.curves.z, colours, 2.2)
+def _curve_pair(canvas: Canvas, view: MillimetreView, row: Example, plane: str) -> None:
+    panels.curve_lines(canvas, view, row.found.curves, plane, 2.2)
     for across in getattr(row.truth.curves, plane).T:
         _dashes(canvas, view.points(across, row.truth.curves.z), view.box)
 
 
-def _scan_panel(canvas: Canvas, box: Box, row: Example, body: Body) -> None:
+def _scan_panel(canvas: Canvas, box: Box, row: Example) -> None:
     result = row.found
     canvas.fill(box, palette.BLACK)
-    view = panels.scan_view(box, body, result)
+    view, body = panels.scan_view(box, result), result.prepared.body
     spacing = result.scan.pixel_spacing_mm
     canvas.paste(box, panels.picture(view, body.pixels, spacing, float(body.pixels.min()), body.bright))
     ends = np.array([0, CROP_SIZE, CROP_SIZE, 0, 0])
@@ -228,15 +216,15 @@ def _scan_panel(canvas: Canvas, box: Box, row: Example, body: Body) -> None:
     _letters(canvas, box, "R", "L")
 
 
-def _coronal_panel(canvas: Canvas, box: Box, row: Example, body: Body, scale: float) -> None:
-    curves, spacing = row.found.curves, row.found.scan.pixel_spacing_mm
-    view = _view(box, [curves.coronal, row.truth.curves.coronal], curves.z, scale)
+def _coronal_panel(canvas: Canvas, box: Box, row: Example, scale: float) -> None:
+    curves, spacing, body = row.found.curves, row.found.scan.pixel_spacing_mm, row.found.prepared.body
+    view = MillimetreView.centred(box, [curves.coronal, row.truth.curves.coronal], curves.z, scale)
     rows = np.clip(np.rint(-curves.z / spacing[0]).astype(int), 0, body.pixels.shape[0] - 1)
     columns = np.clip(np.rint(curves.coronal / spacing[1]).astype(int), 0, body.pixels.shape[1] - 1)
     around = body.pixels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     low, high = np.percentile(around, (1, 99.9))
     canvas.paste(box, panels.picture(view, body.pixels, spacing, float(low), float(high)))
-    _curve_pair(canvas, view, row, "coronal", palette.CORONAL)
+    _curve_pair(canvas, view, row, "coronal")
     _letters(canvas, box, "R", "L")
     panels.scale_bar(canvas, view, 50)
 
@@ -244,12 +232,12 @@ def _coronal_panel(canvas: Canvas, box: Box, row: Example, body: Body, scale: fl
 def _sagittal_panel(canvas: Canvas, box: Box, row: Example, scale: float) -> None:
     canvas.fill(box, palette.BLACK)
     found = row.found
-    view = _view(box, [found.curves.sagittal, row.truth.curves.sagittal], found.curves.z, scale)
+    view = MillimetreView.centred(box, [found.curves.sagittal, row.truth.curves.sagittal], found.curves.z, scale)
     if found.band_90 is not None:
-        ribbon = panels.ribbon(view, found.curves.sagittal[:, 1], found.curves.z, found.band_90.sagittal)
-        canvas.area(ribbon, palette.BAND, 0.85, box)
-        canvas.hairlines(np.split(ribbon, 2), palette.BAND_EDGE, box)
-    _curve_pair(canvas, view, row, "sagittal", palette.SAGITTAL)
+        centre, half_mm = found.curves.sagittal[:, 1], found.band_90.sagittal
+        band = view.between(centre - half_mm, centre + half_mm, found.curves.z)
+        panels.edged_area(canvas, view, band, palette.BAND, palette.BAND_EDGE, 0.85)
+    _curve_pair(canvas, view, row, "sagittal")
     _letters(canvas, box, "A", "P")
 
 
@@ -268,11 +256,7 @@ def _surface_panels(canvas: Canvas, box: Box, row: Example, scale: float) -> Non
     for azimuth in panels.SURFACE_AZIMUTHS:
         for result, name in ((row.truth, "truth"), (row.found, "found")):
             across = columns + sum(span_across(result, azimuth)) / 2
-            brightness, coverage = shade(result.spine, azimuth, z, across)
-            tint = largest_curve_tint(result, z)
-            lit = (brightness * coverage)[..., np.newaxis] * tint[:, np.newaxis, ::-1]
-            part = Box(left, box.y, _SURFACE, box.height)
-            canvas.paste(part, np.minimum(lit, 255).astype(np.uint8))
+            canvas.paste(Box(left, box.y, _SURFACE, box.height), surface_picture(result, azimuth, z, across))
             canvas.text(name, left + _SURFACE // 2, box.bottom - 7, 14, palette.QUIET, align="centre")
             left += _SURFACE
 

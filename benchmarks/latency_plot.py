@@ -53,7 +53,7 @@ def _bars(canvas: Canvas, stages: dict[str, dict[str, float]], top: int) -> None
         canvas.text(shown, left - 14, row + 20, 15, palette.TEXT, align="right")
         canvas.fill(Box(left, row + 4, max(1, round(found["p50"] * scale)), 22), colour)
         whisker = np.array([[left + found["p50"] * scale, row + 15], [left + found["p90"] * scale, row + 15]])
-        canvas.hairlines([whisker], palette.TEXT)
+        canvas.hairlines([whisker], palette.TEXT, canvas.box)
         end = left + round(found["p90"] * scale) + 12
         canvas.text(f"{found['p50']:.2f} ms (p90 {found['p90']:.2f})", end, row + 20, 14, palette.QUIET)
 
@@ -75,7 +75,7 @@ def _spread(canvas: Canvas, stream: dict[str, Any], box: Box) -> None:
     canvas.rule(box.x, box.bottom, box.width, palette.RULE)
     for share in (50, 90, 99):
         at = box.x + (min(stream["ms"][f"p{share}"], high) - low) / (high - low) * box.width
-        canvas.hairlines([np.array([[at, box.y], [at, box.bottom]])], palette.TEXT)
+        canvas.hairlines([np.array([[at, box.y], [at, box.bottom]])], palette.TEXT, canvas.box)
         canvas.text(f"p{share}", round(at) - 4, box.y + 14, 13, palette.TEXT, align="right")
     canvas.text(f"{low:.1f} ms", box.x, box.bottom + 22, 14, palette.QUIET)
     canvas.text(f"{high:.1f} ms", box.right, box.bottom + 22, 14, palette.QUIET, align="right")

@@ -148,9 +148,8 @@ def paired_curves(
     free = list(after)
     pairs: list[tuple[LevelledCurve | None, LevelledCurve | None]] = []
     for curve in before:
-        partner = max(free, key=lambda other: _overlap(curve, other), default=None)
-        if partner is not None and _overlap(curve, partner) < _SHARED:
-            partner = None
+        near = [other for other in free if _overlap(curve, other) >= _SHARED]
+        partner = max(near, key=lambda other: _overlap(curve, other), default=None)
         if partner is not None:
             free.remove(partner)
         pairs.append((curve, partner))
@@ -169,9 +168,8 @@ def _overlap(one: LevelledCurve, other: LevelledCurve) -> float:
 def _curve_change(before: LevelledCurve | None, after: LevelledCurve | None) -> Change:
     shown = after or before
     assert shown is not None
-    name = f"cobb_deg {shown.side} apex {shown.apex_level}"
     angles = [None if curve is None else curve.cobb_deg for curve in (before, after)]
-    return _angle(name, *angles)
+    return _angle(f"cobb_deg {shown.side} apex {shown.apex_level}", *angles)
 
 
 def _angle(name: str, before: float | None, after: float | None) -> Change:

@@ -69,6 +69,11 @@ class ScoliosisCurve:
     upper_end: int
     lower_end: int
 
+    @property
+    def convex_sign(self) -> int:
+        """Return the sign of x towards the convex side: 1 to the patient's left, -1 to the right."""
+        return 1 if self.side == "left" else -1
+
 
 @dataclass(frozen=True)
 class LevelledCurve(ScoliosisCurve):

@@ -34,14 +34,14 @@ _ROWS = np.repeat(CURVE_ROWS[:, np.newaxis], len(_PLACES), axis=1).astype(np.flo
 
 @dataclass(frozen=True)
 class Quality:
-    """Whether a result is accepted, with remarks.
+    """Whether a result is accepted, and its flags.
 
     Attributes
     ----------
     accepted : bool
         True: `judge` raises for a result that is not accepted.
     flags : tuple of str
-        Remarks: the scan's and the preparation's flags, "low-confidence", "spine-faint",
+        The scan's and the preparation's flags, "low-confidence", "spine-faint",
         "trunk-leans", "spine-leaves-crop", "side-view-atypical"; the estimator adds "models-disagree".
     """
 
@@ -57,7 +57,7 @@ def judge(
     measurements: Measurements,
     population: PopulationRange | None = None,
 ) -> Quality:
-    """Accept a result with remarks, or refuse it.
+    """Accept a result and flag what is unusual about it, or refuse it.
 
     Parameters
     ----------
@@ -96,10 +96,17 @@ def judge(
             f"the image shows no spine where the curves run ({contrast:.2f} brighter than its surround, "
             f"expected {LEAST_CONTRAST:g} or more); give a whole-body, antero-posterior DXA bone image",
         )
-    flags = scan.flags + prepared.flags + _remarks(prepared, curves, spine, contrast)
-    if population is not None and population.is_atypical(measurements):
-        flags += (ATYPICAL_SIDE_VIEW,)
-    return Quality(accepted=True, flags=flags)
+    top, bottom = spine.centreline[0], spine.centreline[-1]
+    lean_deg = np.degrees(np.arctan2(abs(top[0] - bottom[0]), abs(top[2] - bottom[2])))
+    left, right = prepared.x_mm(np.array([0.0, CROP_SIZE - 1]))
+    unusual = {
+        "low-confidence": prepared.localiser_confidence < SURE,
+        "spine-faint": contrast < CLEAR_CONTRAST,
+        "trunk-leans": lean_deg > LEAN_DEG,
+        "spine-leaves-crop": curves.coronal.min() < left or curves.coronal.max() > right,
+        ATYPICAL_SIDE_VIEW: population is not None and population.is_atypical(measurements),
+    }
+    return Quality(True, scan.flags + prepared.flags + tuple(flag for flag, found in unusual.items() if found))
 
 
 def spine_contrast(prepared: Prepared, curves: Curves) -> float:
@@ -125,19 +132,3 @@ def spine_contrast(prepared: Prepared, curves: Curves) -> float:
     sampled = cv2.remap(prepared.tensor[0, 0], across, _ROWS, cv2.INTER_LINEAR)
     within, left, right = (float(part.mean()) for part in np.split(sampled, 3, axis=1))
     return within - max(left, right)
-
-
-def _remarks(prepared: Prepared, curves: Curves, spine: Spine, contrast: float) -> tuple[str, ...]:
-    flags = []
-    if prepared.localiser_confidence < SURE:
-        flags.append("low-confidence")
-    if contrast < CLEAR_CONTRAST:
-        flags.append("spine-faint")
-    top, bottom = spine.centreline[0], spine.centreline[-1]
-    lean = np.degrees(np.arctan2(abs(top[0] - bottom[0]), abs(top[2] - bottom[2])))
-    if lean > LEAN_DEG:
-        flags.append("trunk-leans")
-    left, right = prepared.x_mm(np.array([0.0, CROP_SIZE - 1]))
-    if curves.coronal.min() < left or curves.coronal.max() > right:
-        flags.append("spine-leaves-crop")
-    return tuple(flags)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.bundle.bands import Bands, PopulationRange
+from edge_spine.bundle.bands import VIEWS, Bands, PopulationRange
 from edge_spine.measure import Measurements
 from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.quality import Quality
@@ -145,10 +145,7 @@ def _values(result: SpineResult) -> dict[str, Any]:
             "z": _row(curves.z),
             "coronal": dict(zip(("left", "centre", "right"), map(_row, curves.coronal.T), strict=True)),
             "sagittal": dict(zip(("anterior", "centre", "posterior"), map(_row, curves.sagittal.T), strict=True)),
-            "band_90": {
-                "coronal": None if band is None else _row(band.coronal),
-                "sagittal": None if band is None else _row(band.sagittal),
-            },
+            "band_90": {view: None if band is None else _row(getattr(band, view)) for view in VIEWS},
         },
         "measurements": {
             "posture": result.measurements.posture,

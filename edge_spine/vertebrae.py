@@ -25,14 +25,17 @@ CENTRE_PITCH_MM = np.array(
 _BODY_HEIGHT_MM = np.array(
     [14.1, 15.6, 15.7, 16.2, 16.2, 17.4, 18.2, 18.7, 19.3, 20.2, 21.3, 22.7, 23.8, 24.3, 23.8, 24.1, 22.9]
 )
-# millimetres below the top of T1, then shares of the length to the bottom of L5
+
+
 _CENTRE_MM = _BODY_HEIGHT_MM[0] / 2 + np.concatenate([[0.0], np.cumsum(CENTRE_PITCH_MM)])
 _LENGTH_MM = _CENTRE_MM[-1] + _BODY_HEIGHT_MM[-1] / 2
-_TOP, _BOTTOM = (_CENTRE_MM - _BODY_HEIGHT_MM / 2) / _LENGTH_MM, (_CENTRE_MM + _BODY_HEIGHT_MM / 2) / _LENGTH_MM
-_PARTS = {"top": _TOP, "centre": (_TOP + _BOTTOM) / 2, "bottom": _BOTTOM}
+_FRACTIONS = {
+    "top": (_CENTRE_MM - _BODY_HEIGHT_MM / 2) / _LENGTH_MM,
+    "centre": _CENTRE_MM / _LENGTH_MM,
+    "bottom": (_CENTRE_MM + _BODY_HEIGHT_MM / 2) / _LENGTH_MM,
+}
 # a point in a disc gets the level of the nearer body, so that ranges meet at mid-disc
-_BOUNDARIES = np.concatenate([[0.0], (_BOTTOM[:-1] + _TOP[1:]) / 2, [1.0]])
-_MID_DISCS = _BOUNDARIES[1:-1].tolist()
+_MID_DISCS = ((_FRACTIONS["bottom"][:-1] + _FRACTIONS["top"][1:]) / 2).tolist()
 
 
 def _index(level: str) -> int:
@@ -82,8 +85,8 @@ def level_range(level: str) -> tuple[float, float]:
     ValueError
         If the level is not one of `LEVELS`.
     """
-    index = _index(level)
-    return float(_BOUNDARIES[index]), float(_BOUNDARIES[index + 1])
+    index, boundaries = _index(level), [0.0, *_MID_DISCS, 1.0]
+    return boundaries[index], boundaries[index + 1]
 
 
 def fraction_of(level: str, part: Part = "centre") -> float:
@@ -106,6 +109,7 @@ def fraction_of(level: str, part: Part = "centre") -> float:
     ValueError
         If the level or the part is unknown.
     """
-    if part not in _PARTS:
+    index = _index(level)
+    if part not in _FRACTIONS:
         raise ValueError(f"unknown part {part!r} of a vertebra; expected 'top', 'centre' or 'bottom'")
-    return float(_PARTS[part][_index(level)])
+    return float(_FRACTIONS[part][index])

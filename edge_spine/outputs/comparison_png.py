@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from edge_spine.comparison import Change, Comparison
 from edge_spine.outputs.drawing import palette, panels
-from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, MillimetreView
+from edge_spine.outputs.drawing.canvas import Box, Canvas, MillimetreView
 from edge_spine.outputs.drawing.page import Page
 from edge_spine.outputs.drawing.raster import RasterCanvas, encode
+from edge_spine.outputs.wording import model_line
 from edge_spine.quantities import QUANTITIES
-
-if TYPE_CHECKING:
-    from edge_spine.comparison import Change, Comparison
-    from edge_spine.result import SpineResult
 
 PAGE = Page(1600, 1000, 24, 14, 90, 946, (352, 352, 210, 210), head=48, foot=979)
 BEFORE, AFTER = palette.SKY, palette.ORANGE
@@ -43,67 +38,44 @@ def draw(comparison: Comparison) -> RasterCanvas:
     """Draw the page."""
     canvas, cards = RasterCanvas(PAGE.width, PAGE.height, palette.BACKGROUND), PAGE.cards()
     PAGE.draw_head(canvas, "change between two scans")
-    model = comparison.after.model
-    PAGE.draw_foot(
-        canvas,
-        f"{model['name']} {model['version']},  {model['engine']} {model['precision']},  model {model['sha256'][:12]}",
-    )
+    PAGE.draw_foot(canvas, model_line(comparison.after.model))
     for card in cards:
-        canvas.card(card, palette.CARD)
-    views = [panels.shared_view(result, [cards[0], cards[0], cards[2]]) for result in _both(comparison)]
+        panels.draw_card(canvas, card)
+    both = comparison.before, comparison.after
     # One scale for both: otherwise a change of scale would look like a change of the spine.
-    scale = min(view.px_per_mm for view in views)
-    for card, result, colour, title in zip(
-        cards, _both(comparison), (BEFORE, AFTER), ("Before", "After"), strict=False
-    ):
-        view = _centred(panels.picture_box(card), result.curves.coronal, result.curves.z, scale)
+    scale = min(panels.shared_view(result, [cards[0], cards[0], cards[2]]).px_per_mm for result in both)
+    for card, result, colour, title in zip(cards, both, (BEFORE, AFTER), ("Before", "After"), strict=False):
+        view = MillimetreView.centred(panels.picture_box(card), result.curves.coronal, result.curves.z, scale)
         panels.coronal_panel(canvas, card, result, view)
         canvas.fill(Box(card.x, card.y, card.width, 4), colour)
         box = canvas.text(title, card.x + panels.PAD, card.y - 8, 15, colour, bold=True)
         canvas.text(
             result.scan.source, box.right + 10, card.y - 8, 15, palette.QUIET, max_width=card.right - box.right - 12
         )
-    _overlay(canvas, cards[2], comparison, scale, "coronal", "Coronal", ("R", "L"))
-    _overlay(canvas, cards[3], comparison, scale, "sagittal", "Sagittal", ("A", "P"))
+    _overlay(canvas, cards[2], comparison, scale, "coronal", ("R", "L"))
+    _overlay(canvas, cards[3], comparison, scale, "sagittal", ("A", "P"))
     _changes(canvas, cards[4], comparison)
     return canvas
 
 
-def _both(comparison: Comparison) -> tuple[SpineResult, SpineResult]:
-    return comparison.before, comparison.after
-
-
-def _centred(box: Box, across: NDArray[np.float64], z: NDArray[np.float64], px_per_mm: float) -> MillimetreView:
-    left, right, top, bottom = across.min(), across.max(), z.max(), z.min()
-    return MillimetreView(
-        box,
-        float(left + right) / 2 - box.width / px_per_mm / 2,
-        float(top + bottom) / 2 + box.height / px_per_mm / 2,
-        px_per_mm,
-    )
-
-
 def _overlay(
-    canvas: Canvas, card: Box, comparison: Comparison, px_per_mm: float, plane: str, title: str, sides: tuple[str, str]
+    canvas: Canvas, card: Box, comparison: Comparison, px_per_mm: float, plane: str, sides: tuple[str, str]
 ) -> None:
     """Draw both centrelines with their lower ends, the bottom of L5, at one point."""
-    panels.title(canvas, card, title, "inferred" if plane == "sagittal" else "")
+    panels.title(canvas, card, plane.capitalize(), "inferred" if plane == "sagittal" else "")
     box = panels.picture_box(card)
     canvas.fill(box, palette.BLACK)
     lines = []
-    for result in _both(comparison):
+    for result in (comparison.before, comparison.after):
         across = getattr(result.curves, plane)[:, 1]
-        lines.append((across - across[-1], result.curves.z - result.curves.z[-1]))
-    view = _centred(
-        box, np.concatenate([line[0] for line in lines]), np.concatenate([line[1] for line in lines]), px_per_mm
-    )
-    for (across, z), colour, width in zip(lines, (BEFORE, AFTER), (5.0, 2.4), strict=True):
-        path = view.points(across, z)
-        canvas.stroke(path, palette.BLACK, width + 1.6, box)
-        canvas.stroke(path, colour, width, box)
+        lines.append(np.stack([across - across[-1], result.curves.z - result.curves.z[-1]]))
+    across, z = np.concatenate(lines, axis=1)
+    view = MillimetreView.centred(box, across, z, px_per_mm)
+    for line, colour, width in zip(lines, (BEFORE, AFTER), (5.0, 2.4), strict=True):
+        panels.outlined(canvas, view.points(*line), colour, width, box)
     panels.corner_letters(canvas, box, *sides)
     panels.scale_bar(canvas, view, 50)
-    panels.legend(canvas, card, card.bottom - 20, [("before", BEFORE), ("after", AFTER)])
+    panels.legend(canvas, card, card.bottom - 20, ("before", "after"), (BEFORE, AFTER))
 
 
 def _changes(canvas: Canvas, card: Box, comparison: Comparison) -> None:
@@ -117,41 +89,29 @@ def _changes(canvas: Canvas, card: Box, comparison: Comparison) -> None:
     canvas.rule(left, y + 8, right - left, palette.RULE)
     y += 34
     for change in comparison.changes[:_ROWS]:
-        y = _row(canvas, change, left, columns, y)
+        _row(canvas, change, left, columns, y)
+        y += 50
     notes = ["Two readings of one spine differ by the error.", "Lying down, curves measure less."]
     for index, note in enumerate(notes):
         canvas.text(note, left, card.bottom - 57 + 20 * index, 14, palette.QUIET, max_width=right - left)
-    colour: Colour = palette.QUIET if comparison.person == "same" else palette.ORANGE
+    colour = palette.QUIET if comparison.person == "same" else palette.ORANGE
     canvas.text(_PERSONS[comparison.person], left, card.bottom - 17, 14, colour, bold=True, max_width=right - left)
 
 
-def _row(canvas: Canvas, change: Change, left: int, columns: tuple[int, int, int], y: int) -> int:
+def _row(canvas: Canvas, change: Change, left: int, columns: tuple[int, int, int], y: int) -> None:
     if (quantity := QUANTITIES.get(change.name)) is None:
         name = change.name.replace("cobb_deg ", "Curve to the ").replace(" apex", ", apex")
     else:
         name = quantity.label if quantity.unit == "deg" else f"{quantity.label}, {quantity.unit}"
     beyond = bool(change.beyond_error)
     canvas.text(name, left, y, 15, palette.TEXT if beyond else palette.QUIET)
-    canvas.text(
-        change.verdict.replace(" deg", "°") if change.error is not None else "error not known",
-        left,
-        y + 19,
-        13,
-        palette.QUIET,
-    )
+    verdict = "error not known" if change.error is None else change.verdict.replace(" deg", "°")
+    canvas.text(verdict, left, y + 19, 13, palette.QUIET)
     for value, x in zip((change.before, change.after), columns[:2], strict=True):
         canvas.text("none" if value is None else _figure(change, value), x, y + 19, 14, palette.TEXT, align="right")
-    canvas.text(
-        f"{'+' if change.change >= 0 else ''}{_figure(change, change.change)}",
-        columns[2],
-        y + 19,
-        15,
-        palette.ORANGE if beyond else palette.TEXT,
-        bold=beyond,
-        align="right",
-    )
-    return y + 50
+    colour = palette.ORANGE if beyond else palette.TEXT
+    canvas.text(_figure(change, change.change, "+"), columns[2], y + 19, 15, colour, bold=beyond, align="right")
 
 
-def _figure(change: Change, value: float) -> str:
-    return f"{value:.1f}" + ("°" if change.unit == "deg" else "")
+def _figure(change: Change, value: float, sign: str = "-") -> str:
+    return f"{value:{sign}.1f}" + ("°" if change.unit == "deg" else "")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge_spine.measure import row_levels
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.result import SpineResult
 
 HEADER = (
     "z_mm",

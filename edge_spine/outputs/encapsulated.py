@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydicom.dataset import Dataset
 
 from edge_spine.outputs import stl
 from edge_spine.outputs.dicom import codes
 from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.identity import Identity, finished, identify, source_reference, source_series
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.result import SpineResult
 
 
 def encapsulated_stl(result: SpineResult) -> bytes:
     """Return the surface (mm, LPS) as an Encapsulated STL (PS3.3 A.85.1).
 
     It shares its frame of reference with the 3D centreline of the structured report alone: DXA defines no 3D patient
-    frame.
-
-    Raises
-    ------
-    OutputError
-        The scan is no DICOM file, or lacks a UID.
+    frame. Errors are those of `identify`.
     """
     identity = identify(result)
     dataset = _document(identity, stl.render(result), "model/stl", "3D surface of the spine, inferred, not seen")
@@ -34,7 +25,7 @@ def encapsulated_stl(result: SpineResult) -> bytes:
     dataset.PositionReferenceIndicator = ""
     dataset.MeasurementUnitsCodeSequence = [coded_item(codes.MILLIMETRE)]
     dataset.ReferencedSeriesSequence = [source_series(identity)]
-    return finished(dataset, identity, result, "stl", must_be_dated=False)
+    return finished(dataset, identity, result, "stl")
 
 
 def encapsulated_report(result: SpineResult) -> bytes:
@@ -56,10 +47,10 @@ def encapsulated_pdf(result: SpineResult, pdf: bytes) -> bytes:
 
     Raises
     ------
-    OutputError
-        The scan is no DICOM file, or lacks a UID.
     ValueError
         `pdf` is no PDF file.
+    OutputError
+        As `identify`.
     """
     if not pdf.startswith(b"%PDF-"):
         raise ValueError("the bytes do not begin with %PDF-; give a PDF file")
@@ -69,7 +60,7 @@ def encapsulated_pdf(result: SpineResult, pdf: bytes) -> bytes:
     dataset.ConversionType = "WSD"
     # The report shows the name of the scan's file, which may name the patient.
     dataset.BurnedInAnnotation = "YES"
-    return finished(dataset, identity, result, "pdf", must_be_dated=False)
+    return finished(dataset, identity, result, "pdf")
 
 
 def _document(identity: Identity, content: bytes, media_type: str, title: str) -> Dataset:

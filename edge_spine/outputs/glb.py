@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +10,8 @@ from numpy.typing import NDArray
 from edge_spine.measure import row_levels
 from edge_spine.outputs.drawing.shading import largest_curve_tint
 from edge_spine.reconstruct import RING_POINTS
-from edge_spine.result import NOTICE
+from edge_spine.result import NOTICE, SpineResult
 from edge_spine.vertebrae import LEVELS
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
 
 # Metres, +X to the patient's left, +Y to the head, +Z to the front: a rotation, which keeps left and right.
 GLTF_FROM_LPS_MM = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]) / 1000

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.result import NOTICE, SpineResult
 
 _FACE = np.dtype([("count", "u1"), ("vertices", "<i4", (3,))])
 
@@ -21,7 +18,7 @@ def render(result: SpineResult) -> bytes:
         "comment edge-spine: millimetres, DICOM LPS (x to the left, y to posterior, z to the head)\n"
         # 3D Slicer reads this comment.
         "comment SPACE=LPS\n"
-        "comment Research use only. Not for diagnosis.\n"
+        f"comment {NOTICE}\n"
         f"element vertex {len(vertices)}\n"
         "property float x\n"
         "property float y\n"

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import cv2
 
 from edge_spine.outputs.drawing import palette, panels
 from edge_spine.outputs.drawing.page import Page
 from edge_spine.outputs.drawing.raster import RasterCanvas, encode
-from edge_spine.outputs.wording import SUBTITLE
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.outputs.wording import SUBTITLE, model_line
+from edge_spine.result import SpineResult
 
 PAGE = Page(1600, 1000, 24, 14, 76, 946, (280, 352, 256, 304), head=48, foot=979)
 
 
 def render(result: SpineResult) -> bytes:
-    """Return the preview as PNG, 1600 x 1000 pixels.
-
-    Raises
-    ------
-    RuntimeError
-        OpenCV cannot encode the picture.
-    """
+    """Return the preview as PNG, 1600 x 1000 pixels."""
     # Run lengths are the fastest compression of a drawing with large even areas.
     options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     # From OpenCV 4.13 one filter can be chosen; trying all of them takes twice the time.
@@ -46,18 +36,14 @@ def draw(result: SpineResult, *, about_this_run: bool = True) -> RasterCanvas:
     """
     canvas = result.derived(_with_panels).copy()
     PAGE.draw_head(canvas, SUBTITLE, result.scan.source if about_this_run else "")
-    model = result.model
-    parts = [f"{model['name']} {model['version']}", f"{model['engine']} {model['precision']}"]
-    if about_this_run:
-        computed = sum(result.timing_ms[stage] for stage in ("preprocess", "infer", "reconstruct"))
-        parts.append(f"computed in {computed:.0f} ms")
-    PAGE.draw_foot(canvas, ",  ".join([*parts, f"model {model['sha256'][:12]}"]))
+    computed = sum(result.timing_ms[stage] for stage in ("preprocess", "infer", "reconstruct"))
+    PAGE.draw_foot(canvas, model_line(result.model, f"computed in {computed:.0f} ms" if about_this_run else ""))
     return canvas
 
 
 def _with_panels(result: SpineResult) -> RasterCanvas:
     canvas, cards = RasterCanvas(PAGE.width, PAGE.height, palette.BACKGROUND), PAGE.cards()
     for card in cards:
-        canvas.card(card, palette.CARD)
+        panels.draw_card(canvas, card)
     panels.draw_panels(canvas, cards, result)
     return canvas

@@ -61,40 +61,33 @@ class OutputFormat(Writer):
         Name of the file.
     needs : (str, str), optional
         A package that is not always installed, and the extra of edge-spine that installs it.
-    dicom : DicomObject, optional
-        The same content as a DICOM object.
     """
 
     filename: str
     needs: tuple[str, str] | None = None
-    dicom: DicomObject | None = None
 
 
 _HIGHDICOM, _REPORTLAB, _TRIMESH = ("highdicom", "dicom"), ("reportlab", "report"), ("trimesh", "report")
-_SR = DicomObject("structured_report:render", "Comprehensive3DSRStorage", 98101)
-_SC = DicomObject("secondary_capture:render", "SecondaryCaptureImageStorage", 98102)
-_STL = DicomObject("encapsulated:encapsulated_stl", "EncapsulatedSTLStorage", 98103)
-_PDF = DicomObject("encapsulated:encapsulated_report", "EncapsulatedPDFStorage", 98104)
-FORMATS: dict[str, OutputFormat] = {
+FORMATS = {
     "json": OutputFormat("result_json:render", "result.json"),
     "ply": OutputFormat("ply:render", "spine.ply"),
     "png": OutputFormat("preview_png:render", "preview.png"),
-    "stl": OutputFormat("stl:render", "spine.stl", dicom=_STL),
+    "stl": OutputFormat("stl:render", "spine.stl"),
     "glb": OutputFormat("glb:render", "spine.glb", _TRIMESH),
     "csv": OutputFormat("curves_csv:render", "curves.csv"),
     "html": OutputFormat("report_html:render", "report.html"),
-    "pdf": OutputFormat("report_pdf:render", "report.pdf", _REPORTLAB, _PDF),
-    "sr": OutputFormat(_SR.target, "spine.sr.dcm", _HIGHDICOM, _SR),
-    "sc": OutputFormat(_SC.target, "preview.sc.dcm", _HIGHDICOM, _SC),
+    "pdf": OutputFormat("report_pdf:render", "report.pdf", _REPORTLAB),
+    "sr": OutputFormat("structured_report:render", "spine.sr.dcm", _HIGHDICOM),
+    "sc": OutputFormat("secondary_capture:render", "preview.sc.dcm", _HIGHDICOM),
 }
 DEFAULT_FORMATS = ("json", "ply", "png")
-# The DICOM objects of the formats, in the order of their Series Numbers.
-DICOM_OBJECTS: dict[str, DicomObject] = dict(
-    sorted(
-        ((name, known.dicom) for name, known in FORMATS.items() if known.dicom is not None),
-        key=lambda item: item[1].series_number,
-    )
-)
+# The formats that are DICOM objects or can be in one, by their keys in `FORMATS`.
+DICOM_OBJECTS = {
+    "sr": DicomObject("structured_report:render", "Comprehensive3DSRStorage", 98101),
+    "sc": DicomObject("secondary_capture:render", "SecondaryCaptureImageStorage", 98102),
+    "stl": DicomObject("encapsulated:encapsulated_stl", "EncapsulatedSTLStorage", 98103),
+    "pdf": DicomObject("encapsulated:encapsulated_report", "EncapsulatedPDFStorage", 98104),
+}
 
 
 def parse_formats(names: str) -> tuple[str, ...]:
@@ -150,6 +143,8 @@ def write_outputs(
         A file cannot be written.
     OutputError
         A DICOM format is among `formats`, and the scan is no DICOM file or lacks a UID; nothing is written.
+    RuntimeError
+        OpenCV cannot encode a picture; nothing is written.
     """
     started = time.perf_counter()
     contents = {FORMATS[name].filename: FORMATS[name].render(result) for name in formats if name != "json"}

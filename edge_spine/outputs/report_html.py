@@ -9,10 +9,9 @@ from functools import lru_cache
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import TYPE_CHECKING
 
 from edge_spine.outputs import preview_png
-from edge_spine.outputs.drawing import palette, panels
+from edge_spine.outputs.drawing import panels
 from edge_spine.outputs.drawing.canvas import Box
 from edge_spine.outputs.drawing.end_lines import DRAWN_FROM_DEG
 from edge_spine.outputs.drawing.palette import PALETTE, PAPER
@@ -20,10 +19,7 @@ from edge_spine.outputs.report.scene import plane_picture, scene
 from edge_spine.outputs.report.svg import SvgCanvas, data_uri
 from edge_spine.outputs.report.vector import hexadecimal
 from edge_spine.outputs.wording import REMARK, SUBTITLE, TITLE, headline, origin, sections, verdict
-from edge_spine.result import NOTICE
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.result import NOTICE, SpineResult
 
 _LABELS = {
     "scan": "The whole scan with the coronal curves of the spine; the patient's right is on the left",
@@ -38,17 +34,12 @@ def render(result: SpineResult) -> bytes:
 
     The same scan and model give the same bytes. The page loads nothing, which its Content-Security-Policy enforces.
     The name of the scan's file is on it, and nothing else that names the patient.
-
-    Raises
-    ------
-    RuntimeError
-        OpenCV cannot encode a picture.
     """
-    style, viewer = _style(), _asset("viewer.min.js")
+    style, script = _style(), _asset("viewer.min.js")
     page = Template(_asset("page.html")).substitute(
-        policy=_policy(style, viewer),
+        policy=_policy(style, script),
         style=style,
-        viewer=viewer,
+        viewer=script,
         title=TITLE,
         subtitle=SUBTITLE,
         source=escape(result.scan.source),
@@ -69,14 +60,13 @@ def render(result: SpineResult) -> bytes:
 def _panels(result: SpineResult) -> dict[str, str]:
     own = [Box(0, 0, card.width, card.height) for card in preview_png.PAGE.cards()]
     view = panels.shared_view(result, own)
-    canvases = {name: SvgCanvas(card.width, card.height, name) for name, card in zip(_LABELS, own, strict=False)}
-    for canvas in canvases.values():
-        canvas.card(canvas.box, palette.CARD)
-    panels.scan_panel(canvases["scan"], own[0], result, view)
-    panels.coronal_panel(canvases["coronal"], own[1], result, view)
-    panels.sagittal_panel(canvases["sagittal"], own[2], result, view)
-    panels.surface_panel(canvases["surface"], own[3], result, view)
-    return {name: canvas.element(_LABELS[name]) for name, canvas in canvases.items()}
+    elements = {}
+    for (name, draw), card in zip(panels.PICTURES.items(), own, strict=False):
+        canvas = SvgCanvas(card.width, card.height, name)
+        panels.draw_card(canvas, card)
+        draw(canvas, card, result, view)
+        elements[name] = canvas.element(_LABELS[name])
+    return elements
 
 
 def _measurements(result: SpineResult) -> str:
@@ -117,10 +107,10 @@ def _hash(content: str) -> str:
 
 @lru_cache(maxsize=1)
 def _style() -> str:
-    screen = _variables(PALETTE)
-    paper = _variables(PAPER)
     names = "".join(f".fill-{name}{{fill:var(--{name})}}.stroke-{name}{{stroke:var(--{name})}}" for name in PALETTE)
-    return f":root{{{screen}}}\n@media print{{:root{{{paper}}}}}\n{names}\n{_asset('page.css')}"
+    return (
+        f":root{{{_variables(PALETTE)}}}\n@media print{{:root{{{_variables(PAPER)}}}}}\n{names}\n{_asset('page.css')}"
+    )
 
 
 def _variables(palette: dict[str, tuple[int, int, int]]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING
 
 from reportlab.lib.pagesizes import A4, landscape
 from reportlab.pdfgen.canvas import Canvas as Sheet
@@ -12,10 +11,7 @@ from edge_spine.outputs.drawing import palette, panels
 from edge_spine.outputs.drawing.page import Page
 from edge_spine.outputs.report.pdf import FONTS, PdfCanvas, register_fonts
 from edge_spine.outputs.wording import SUBTITLE, TITLE, origin
-from edge_spine.result import NOTICE
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.result import NOTICE, SpineResult
 
 # The proportions of A4: letters are larger than in the preview, and the panels a little narrower.
 PAGE = Page(1560, 1103, 36, 8, 96, 1034, (260, 360, 256, 276), head=66, foot=1066, inset=panels.PAD, small=15)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.result import SpineResult
 
 
 def render(result: SpineResult) -> bytes:

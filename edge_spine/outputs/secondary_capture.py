@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from highdicom.sc import SCImage
 
@@ -11,20 +9,13 @@ from edge_spine.outputs import preview_png
 from edge_spine.outputs.dicom import codes
 from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.identity import CAUTION, MANUFACTURER, finished, identify, source_reference
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.result import SpineResult
 
 
 def render(result: SpineResult) -> bytes:
     """Return the preview as a Secondary Capture image (PS3.3 A.8.1), RGB, 1000 rows and 1600 columns.
 
-    It shows neither the name of the file, which may name a patient, nor times.
-
-    Raises
-    ------
-    OutputError
-        The scan is no DICOM file, or lacks a UID.
+    It shows neither the name of the file, which may name a patient, nor times. Errors are those of `identify`.
     """
     identity = identify(result)
     picture = preview_png.draw(result, about_this_run=False).image
@@ -53,4 +44,4 @@ def render(result: SpineResult) -> bytes:
     source = source_reference(identity)
     source.PurposeOfReferenceCodeSequence = [coded_item(codes.SOURCE_IMAGE)]
     image.SourceImageSequence = [source]
-    return finished(image, identity, result, "sc", must_be_dated=False)
+    return finished(image, identity, result, "sc")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.result import SpineResult
 
 # STL has no fields for unit and axes; 3D Slicer reads SPACE=LPS. A header that begins with "solid" means a text file.
 _HEADER = b"edge-spine, mm, SPACE=LPS. Not for Diagnostic Use, for research use only."

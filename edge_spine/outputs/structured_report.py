@@ -7,7 +7,7 @@ corner of the first pixel (PS3.3 C.18.6).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
@@ -27,30 +27,28 @@ from highdicom.sr import (
     MeasurementReport,
     ObservationContext,
     ObserverContext,
-    PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
     Scoord3DContentItem,
     SourceImageForRegion,
     TextContentItem,
     TrackingIdentifier,
 )
+from highdicom.sr import PlanarROIMeasurementsAndQualitativeEvaluations as Group
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from edge_spine.errors import OutputError
+from edge_spine.measure import LevelledCurve
 from edge_spine.outputs.dicom import codes
 from edge_spine.outputs.dicom.identity import CAUTION, MANUFACTURER, Identity, device_uid, finished, identify
 from edge_spine.outputs.dicom.values import REQUIRED
 from edge_spine.outputs.drawing.end_lines import end_lines
 from edge_spine.outputs.wording import side_view_worth
 from edge_spine.quantities import CURVE_QUANTITIES, QUANTITIES, SCHEME, Quantity
+from edge_spine.result import SpineResult
 from edge_spine.version import __version__
-from edge_spine.vertebrae import Part, fraction_of
-
-if TYPE_CHECKING:
-    from edge_spine.measure import LevelledCurve
-    from edge_spine.result import SpineResult
+from edge_spine.vertebrae import fraction_of
 
 _CONTAINS = "CONTAINS"
 # The numbers of the whole centreline, in the order of the report.
@@ -90,7 +88,6 @@ def render(result: SpineResult) -> bytes:
     """
     identity = identify(result)
     source = _source_for_highdicom(identity)
-    _check_sop_class(source)
     report = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=_observer(result)),
         procedure_reported=codes.PROCEDURE,
@@ -116,7 +113,7 @@ def render(result: SpineResult) -> bytes:
             )
         ],
     )
-    return finished(document, identity, result, "sr", must_be_dated=True)
+    return finished(document, identity, result, "sr")
 
 
 def stored_points(result: SpineResult, x_mm: NDArray[np.float64], z_mm: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -151,17 +148,15 @@ class _Groups:
         self._identity = identity
         self._numbers: dict[str, Any] = result.to_dict()["measurements"]
 
-    def all(self) -> list[PlanarROIMeasurementsAndQualitativeEvaluations]:
-        measured = self._result.measurements.scoliosis_curves
-        lateral = [self._lateral_curve(number, curve) for number, curve in enumerate(measured)]
+    def all(self) -> list[Group]:
         return [
-            *lateral,
+            *(self._lateral_curve(*numbered) for numbered in enumerate(self._result.measurements.scoliosis_curves)),
             self._sagittal_curve("kyphosis T4-T12", "kyphosis_t4_t12_deg", ("T4", "T12")),
             self._sagittal_curve("lordosis L1-L5", "lordosis_l1_l5_deg", ("L1", "L5")),
             self._centreline(),
         ]
 
-    def _lateral_curve(self, number: int, curve: LevelledCurve) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    def _lateral_curve(self, number: int, curve: LevelledCurve) -> Group:
         numbers = self._numbers["scoliosis_curves"][number]
         return self._group(
             f"lateral curve {number + 1}",
@@ -180,39 +175,22 @@ class _Groups:
     def _cobb_points(self, curve: LevelledCurve) -> NDArray[np.float64]:
         """Return the ends of the two end lines, (4, 2), joined along the concave side beside the spine."""
         spine = self._result.spine
-        convex = 1.0 if curve.side == "left" else -1.0
-        ends = []
-        for line, sides in zip(end_lines(spine.centreline, curve), ((convex, -convex), (-convex, convex)), strict=True):
-            centre = spine.centreline[line.row, [0, 2]]
-            ends += [centre + side * spine.half_width[line.row] * line.direction for side in sides]
-        points = np.array(ends)
-        return stored_points(self._result, points[:, 0], points[:, 1])
+        upper, lower = (line.ends(spine, curve, (0.0, 0.0)) for line in end_lines(spine.centreline, curve))
+        points = np.concatenate([upper[::-1], lower])
+        return stored_points(self._result, points[:, 0], points[:, 2])
 
-    def _sagittal_curve(
-        self, name: str, key: str, levels: tuple[str, str]
-    ) -> PlanarROIMeasurementsAndQualitativeEvaluations:
-        return self._group(
-            name,
-            codes.SAGITTAL_CURVE,
-            self._centreline_points(levels),
-            levels,
-            [self._number(key)],
-        )
+    def _sagittal_curve(self, name: str, key: str, levels: tuple[str, str]) -> Group:
+        points = self._centreline_points(levels)
+        return self._group(name, codes.SAGITTAL_CURVE, points, levels, [self._number(key)])
 
-    def _centreline(self) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    def _centreline(self) -> Group:
         measurements = [self._number(name) for name in _CENTRELINE]
         if (band := self._result.band_90) is not None:
             for code, half_mm in ((codes.BAND_CORONAL, band.coronal), (codes.BAND_SAGITTAL, band.sagittal)):
                 mean_mm = round(float(half_mm.mean()), 3)
                 measurements.append(Measurement(name=code, value=mean_mm, unit=codes.MILLIMETRE))
-        return self._group(
-            "centreline T1-L5",
-            codes.SPINE,
-            self._centreline_points(("T1", "L5")),
-            (),
-            measurements,
-            purpose=codes.CENTERLINE,
-        )
+        points = self._centreline_points(("T1", "L5"))
+        return self._group("centreline T1-L5", codes.SPINE, points, (), measurements, purpose=codes.CENTERLINE)
 
     def _number(self, name: str) -> Measurement:
         quantity = QUANTITIES[name]
@@ -223,11 +201,9 @@ class _Groups:
         centre = self._result.spine.centreline
         steps = np.linalg.norm(np.diff(centre, axis=0), axis=1)
         arc = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
-        parts: tuple[Part, Part] = ("top", "bottom")
-        first, last = np.interp(
-            [fraction_of(*end) for end in zip(levels, parts, strict=True)], arc, np.arange(arc.size)
-        )
-        part = centre[round(float(first)) : round(float(last)) + 1]
+        fractions = [fraction_of(levels[0], "top"), fraction_of(levels[1], "bottom")]
+        first, last = np.rint(np.interp(fractions, arc, np.arange(arc.size))).astype(int)
+        part = centre[first : last + 1]
         return stored_points(self._result, part[:, 0], part[:, 2])
 
     def _group(
@@ -239,10 +215,10 @@ class _Groups:
         measurements: Sequence[Measurement],
         evaluations: Sequence[tuple[Code, Code]] = (),
         purpose: Code | None = None,
-    ) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    ) -> Group:
         source, model = self._identity.source, self._result.model
         sites = [codes.VERTEBRAE[level] for level in levels] or [codes.SPINE]
-        return PlanarROIMeasurementsAndQualitativeEvaluations(
+        return Group(
             tracking_identifier=TrackingIdentifier(
                 uid=self._identity.uid("tracking", name), identifier=f"edge-spine {name}"
             ),
@@ -325,20 +301,23 @@ def _text(name: Code, value: str) -> ContentItem:
 
 
 def _source_for_highdicom(identity: Identity) -> Dataset:
-    """Return the source without patient attributes, which highdicom's warnings would quote; `finished` sets them."""
+    """Return the source without patient attributes, which highdicom's warnings would quote; `finished` sets them.
+
+    Raises
+    ------
+    OutputError
+        The SOP class is unknown to highdicom.
+    """
     source = Dataset()
     source.update(identity.source)
     for keyword in REQUIRED:
         setattr(source, keyword, "")
     # Other values require attributes of radiography, which DXA images lack.
     source.Modality = "OT"
-    return source
-
-
-def _check_sop_class(source: Dataset) -> None:
     try:
         ImageLibrary([source])
     except (KeyError, ValueError):
         raise OutputError(
             "a DICOM report needs a scan whose SOPClassUID is that of a standard image; send it as CR, DX or SC"
         ) from None
+    return source

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from edge_spine.quantities import CURVE_QUANTITIES, QUANTITIES
+from edge_spine.result import SpineResult
 from edge_spine.version import __version__
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
 
 TITLE = "edge-spine"
 SUBTITLE = "3D spine from one DXA scan"
@@ -73,6 +71,12 @@ def verdict(result: SpineResult) -> tuple[str, tuple[str, ...]]:
     """Return "Accepted" or "Not accepted", and the flags in words."""
     flags = tuple(flag.replace("-", " ") for flag in result.quality.flags)
     return ("Accepted" if result.quality.accepted else "Not accepted"), flags or ("no flags",)
+
+
+def model_line(model: Mapping[str, str], timing: str = "") -> str:
+    """Return `SpineResult.model` as a line of text, which may tell the time that it took."""
+    named, run = f"{model['name']} {model['version']}", f"{model['engine']} {model['precision']}"
+    return ",  ".join(part for part in (named, run, timing, f"model {model['sha256'][:12]}") if part)
 
 
 def origin(result: SpineResult) -> str:

@@ -66,7 +66,7 @@ def test_truth_is_dashed_and_what_is_found_is_coloured() -> None:
     card = gallery.Box(gallery._MARGIN, gallery._HEAD, gallery.WIDTH - 2 * gallery._MARGIN, gallery._ROW)
     box = gallery._columns(card)[1]
     both = [row.found.curves.coronal, row.truth.curves.coronal]
-    view = gallery._view(box, both, row.found.curves.z, gallery._shared_scale([row]))
+    view = gallery.MillimetreView.centred(box, both, row.found.curves.z, gallery._shared_scale([row]))
     shares = {}
     for name, result in (("found", row.found), ("truth", row.truth)):
         x, y = view.points(result.curves.coronal[:, 1], result.curves.z).astype(int).T
@@ -84,7 +84,7 @@ def test_everything_lies_in_its_panel(plane: str) -> None:
     box = gallery._columns(card)[1 if plane == "coronal" else 2]
     for row in ROWS:
         both = [getattr(row.found.curves, plane), getattr(row.truth.curves, plane)]
-        view = gallery._view(box, both, row.found.curves.z, scale)
+        view = gallery.MillimetreView.centred(box, both, row.found.curves.z, scale)
         for across in both:
             points = np.concatenate([view.points(column, row.found.curves.z) for column in across.T])
             assert (points > (box.x, box.y)).all() and (points < (box.right, box.bottom)).all()

@@ -6,9 +6,11 @@ The codes of the measured numbers are in `edge_spine.quantities`.
 from __future__ import annotations
 
 from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from edge_spine.quantities import SCHEME
+from edge_spine.vertebrae import LEVELS
 
 REPORT_TITLE = Code("126000", "DCM", "Imaging Measurement Report")
 PROCEDURE = Code("38269-7", "LN", "DEXA Skeletal System Study Report")
@@ -24,28 +26,7 @@ NO = Code("373067005", "SCT", "No")
 
 SPINE = Code("421060004", "SCT", "Spine")
 SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
-VERTEBRAE = {
-    level: Code(value, "SCT", f"{level} vertebra")
-    for level, value in {
-        "T1": "64864005",
-        "T2": "53733008",
-        "T3": "1626008",
-        "T4": "73071006",
-        "T5": "56401006",
-        "T6": "45296009",
-        "T7": "62487009",
-        "T8": "11068009",
-        "T9": "82687006",
-        "T10": "7610001",
-        "T11": "12989004",
-        "T12": "23215003",
-        "L1": "66794005",
-        "L2": "14293000",
-        "L3": "36470004",
-        "L4": "11994002",
-        "L5": "49668003",
-    }.items()
-}
+VERTEBRAE: dict[str, Code] = {level: getattr(codes.SCT, f"{level}Vertebra") for level in LEVELS}
 
 DEGREE = Code("deg", "UCUM", "Degree")
 MILLIMETRE = Code("mm", "UCUM", "mm")

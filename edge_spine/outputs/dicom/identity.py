@@ -14,7 +14,6 @@ import json
 import re
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pydicom.uid
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -26,10 +25,8 @@ from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.values import copied_attributes, legal_value
 from edge_spine.outputs.registry import DICOM_OBJECTS
 from edge_spine.reading.dicom import quiet_pydicom
+from edge_spine.result import SpineResult
 from edge_spine.version import __version__
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
 
 # `edge_spine.reading` refuses objects of this manufacturer, since they are results.
 MANUFACTURER = "edge-spine"
@@ -117,21 +114,15 @@ def _identify(result: SpineResult) -> Identity:
             if not isinstance(value, str) or len(value) > 64 or not _UID.fullmatch(value):
                 raise OutputError(f"a DICOM result needs a scan with a valid {keyword}; give it as the scanner sent it")
             setattr(source, keyword, UID(value))
-        source.Rows, source.Columns = result.scan.turn.shape((result.scan.pixels.shape[0], result.scan.pixels.shape[1]))
+        rows, columns = result.scan.pixels.shape
+        source.Rows, source.Columns = result.scan.turn.shape((rows, columns))
         copied = copied_attributes(header)
         date, time = _content_date(header)
         equipment = (*_scanner(header), _edge_spine(result))
-    return Identity(
-        source=source,
-        copied=copied,
-        equipment=equipment,
-        content_date=date,
-        content_time=time,
-        key=_key(result, source, copied, date, time),
-    )
+    return Identity(source, copied, equipment, date, time, key=_key(result, source, copied, date, time))
 
 
-def finished(dataset: Dataset, identity: Identity, result: SpineResult, kind: str, *, must_be_dated: bool) -> bytes:
+def finished(dataset: Dataset, identity: Identity, result: SpineResult, kind: str) -> bytes:
     """Add the shared attributes and encode the object.
 
     Parameters
@@ -144,8 +135,6 @@ def finished(dataset: Dataset, identity: Identity, result: SpineResult, kind: st
         The result, for its model.
     kind : str
         A key of `edge_spine.outputs.registry.DICOM_OBJECTS`.
-    must_be_dated : bool
-        Whether Content Date and Time may not be empty; then `UNKNOWN_DATE` stands where the source has none.
 
     Returns
     -------
@@ -165,8 +154,9 @@ def finished(dataset: Dataset, identity: Identity, result: SpineResult, kind: st
     dataset.SeriesNumber = described.series_number
     dataset.SeriesDescription = CAUTION
     dataset.InstanceNumber = 1
-    dataset.ContentDate = identity.content_date or (UNKNOWN_DATE if must_be_dated else "")
-    dataset.ContentTime = identity.content_time or (UNKNOWN_TIME if must_be_dated else "")
+    # An SR document must be dated (PS3.3 C.17.2); the other objects may leave both empty.
+    dataset.ContentDate = identity.content_date or (UNKNOWN_DATE if kind == "sr" else "")
+    dataset.ContentTime = identity.content_time or (UNKNOWN_TIME if kind == "sr" else "")
     _describe_device(dataset, result)
     dataset.ContributingEquipmentSequence = list(identity.equipment)
     dataset.SOPInstanceUID = UID("2.25.0")
@@ -193,8 +183,6 @@ def source_series(identity: Identity) -> Dataset:
 
 def _encoded(dataset: Dataset) -> bytes:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = UID(derived_uid("implementation"))
     meta.ImplementationVersionName = f"EDGE-SPINE {__version__}"[:16]

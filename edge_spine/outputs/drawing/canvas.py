@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from edge_spine.outputs.drawing.text import shorten, text_mask
 
 Colour = tuple[int, int, int]  # red, green, blue
 Image = NDArray[np.uint8]
+PLATE_OPACITY = 0.7
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,50 @@ class MillimetreView:
     top_mm: float
     px_per_mm: float
 
-    def points(self, across: Any, z: Any) -> NDArray[np.float64]:
+    @classmethod
+    def centred(cls, box: Box, across: ArrayLike, z: ArrayLike, px_per_mm: float) -> MillimetreView:
+        """Return the view with the middle of the ranges of `across` and `z` (mm) at its centre."""
+        middle, height = (float(np.min(values) + np.max(values)) / 2 for values in (across, z))
+        return cls(box, middle - box.width / px_per_mm / 2, height + box.height / px_per_mm / 2, px_per_mm)
+
+    @property
+    def right_mm(self) -> float:
+        """Return the horizontal coordinate at the right edge."""
+        return self.left_mm + self.box.width / self.px_per_mm
+
+    @property
+    def bottom_mm(self) -> float:
+        """Return z at the lower edge."""
+        return self.top_mm - self.box.height / self.px_per_mm
+
+    def points(self, across: ArrayLike, z: ArrayLike) -> NDArray[np.float64]:
         """Return canvas coordinates (N, 2) of points in mm."""
         column = self.box.x + (np.atleast_1d(across) - self.left_mm) * self.px_per_mm
         row = self.box.y + (self.top_mm - np.atleast_1d(z)) * self.px_per_mm
         return np.column_stack([column, row])
 
+    def between(
+        self, one: NDArray[np.float64], other: NDArray[np.float64], z: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the outline (2 N, 2), on the canvas, of the area between two curves: down one and up the other."""
+        return np.concatenate([self.points(one, z), self.points(other[::-1], z[::-1])])
 
-class Canvas(Protocol):
+
+def text_box(text: str, x: int, baseline: int, size: int, bold: bool, align: str) -> Box:
+    """Return the pixels that a text takes; for the parameters see `Canvas.text`."""
+    mask, ascent = text_mask(text, size, bold)
+    height, width = mask.shape
+    left = {"left": x, "centre": x - width // 2, "right": x - width}[align]
+    return Box(left, baseline - ascent, width, height)
+
+
+class Canvas(ABC):
     """What the panels draw on: pixels, an SVG element or a PDF page, all in the pixels of the preview.
+
+    Parameters
+    ----------
+    width, height : int
+        Pixels.
 
     Attributes
     ----------
@@ -78,32 +116,45 @@ class Canvas(Protocol):
         The texts that were written, and their places.
     """
 
-    box: Box
-    texts: list[tuple[str, Box]]
+    def __init__(self, width: int, height: int) -> None:
+        self.box = Box(0, 0, width, height)
+        self.texts: list[tuple[str, Box]] = []
 
-    def fill(self, box: Box, colour: Colour) -> None:
-        """Fill a rectangle."""
+    @abstractmethod
+    def fill(self, box: Box, colour: Colour, radius: int = 0) -> None:
+        """Fill a rectangle, whose corners may be round."""
 
-    def card(self, box: Box, fill: Colour, radius: int = 10) -> None:
-        """Draw a filled rectangle with round corners."""
-
+    @abstractmethod
     def rule(self, x: int, y: int, width: int, colour: Colour) -> None:
         """Draw a horizontal line of one pixel."""
 
+    @abstractmethod
     def paste(self, box: Box, picture: Image) -> None:
         """Draw a picture of the size of a box: a scan in grey (H, W), or BGR (H, W, 3) on black."""
 
-    def hairlines(self, paths: Sequence[NDArray[np.float64]], colour: Colour, clip: Box | None = None) -> None:
+    @abstractmethod
+    def hairlines(self, paths: Sequence[NDArray[np.float64]], colour: Colour, clip: Box) -> None:
         """Draw open lines of one pixel through points (N, 2), clipped to a box."""
 
+    @abstractmethod
     def stroke(self, path: NDArray[np.float64], colour: Colour, width: float, clip: Box) -> None:
         """Draw an open line of any width through points (N, 2), clipped to a box."""
 
+    @abstractmethod
     def area(self, outline: NDArray[np.float64], colour: Colour, opacity: float, clip: Box) -> None:
         """Fill an outline (N, 2) with an opacity from 0 to 1, clipped to a box."""
 
+    @abstractmethod
     def dot(self, centre: tuple[float, float], radius: float, colour: Colour) -> None:
         """Draw a filled disc."""
+
+    @abstractmethod
+    def _plate(self, plate: Box, colour: Colour, box: Box) -> None:
+        """Fill a rectangle, under the text that takes a box, with `PLATE_OPACITY`."""
+
+    @abstractmethod
+    def _write(self, text: str, box: Box, baseline: int, size: int, colour: Colour, bold: bool) -> None:
+        """Write a text that takes a box."""
 
     def text(
         self,
@@ -144,3 +195,11 @@ class Canvas(Protocol):
         Box
             The pixels that the text takes.
         """
+        if max_width is not None:
+            text = shorten(text, max_width, size, bold)
+        box = text_box(text, x, baseline, size, bold, align)
+        if backing is not None:
+            self._plate(Box(box.x - 5, box.y - 2, box.width + 10, box.height + 3), backing, box)
+        self._write(text, box, baseline, size, colour, bold)
+        self.texts.append((text, box))
+        return box

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.measure import LevelledCurve
+from edge_spine.reconstruct import Spine
+from edge_spine.result import SpineResult
 
 TANGENT_ROWS = 8
 # Smaller curves are within the error between repeated readings (MDC95 6.2 degrees); they are not drawn.
@@ -35,10 +36,30 @@ class EndLine:
     level: str
     tilt_deg: float
 
-    @property
-    def direction(self) -> NDArray[np.float64]:
-        """Return the unit vector along the line: x (to the patient's left) and z (to the head)."""
-        return np.array([math.cos(math.radians(self.tilt_deg)), math.sin(math.radians(self.tilt_deg))])
+    def ends(
+        self, spine: Spine, curve: LevelledCurve, beyond_mm: tuple[float, float] = (30.0, 12.0)
+    ) -> NDArray[np.float64]:
+        """Return the ends of the line on the curve's concave and convex side.
+
+        Parameters
+        ----------
+        spine : Spine
+            The spine that the curve was measured on.
+        curve : LevelledCurve
+            The lateral curve of this end.
+        beyond_mm : (float, float)
+            How far the ends lie outside the spine.
+
+        Returns
+        -------
+        (2, 3) array
+            mm, LPS.
+        """
+        tilt = math.radians(self.tilt_deg)
+        reach = curve.convex_sign * np.array([-1.0, 1.0]) * (spine.half_width[self.row] + np.array(beyond_mm))
+        direction = np.array([math.cos(tilt), 0.0, math.sin(tilt)])
+        ends: NDArray[np.float64] = spine.centreline[self.row] + reach[:, np.newaxis] * direction
+        return ends
 
 
 def end_lines(centre: NDArray[np.float64], curve: LevelledCurve) -> tuple[EndLine, EndLine]:
@@ -64,23 +85,17 @@ def end_lines(centre: NDArray[np.float64], curve: LevelledCurve) -> tuple[EndLin
     )
 
 
-def drawn_curves(curves: Sequence[LevelledCurve]) -> list[LevelledCurve]:
-    """Return the curves whose end lines are drawn, largest first."""
-    return [curve for curve in curves if curve.cobb_deg >= DRAWN_FROM_DEG][:_DRAWN_CURVES]
-
-
-def drawn_end_lines(
-    centre: NDArray[np.float64], curves: Sequence[LevelledCurve]
-) -> list[tuple[LevelledCurve, list[EndLine]]]:
-    """Return the curves whose end lines are drawn, each with its lines.
+def drawn_end_lines(result: SpineResult) -> list[tuple[LevelledCurve, list[EndLine]]]:
+    """Return the curves that are drawn, largest first, each with its end lines.
 
     Neighbouring curves share an end vertebra, whose line is returned with the larger curve only.
     """
     drawn: list[EndLine] = []
     found = []
-    for curve in drawn_curves(curves):
+    curves = [curve for curve in result.measurements.scoliosis_curves if curve.cobb_deg >= DRAWN_FROM_DEG]
+    for curve in curves[:_DRAWN_CURVES]:
         new = []
-        for end in end_lines(centre, curve):
+        for end in end_lines(result.spine.centreline, curve):
             if all(abs(end.row - other.row) >= TANGENT_ROWS for other in drawn):
                 drawn.append(end)
                 new.append(end)

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.outputs.drawing import palette
-from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, Image, MillimetreView
+from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, Image, MillimetreView, text_box
 from edge_spine.outputs.drawing.end_lines import DRAWN_FROM_DEG, drawn_end_lines
-from edge_spine.outputs.drawing.shading import largest_curve_tint, shade, span_across
+from edge_spine.outputs.drawing.shading import span_across, surface_picture
 from edge_spine.outputs.drawing.table import Table
-from edge_spine.outputs.drawing.text import text_box, text_mask
+from edge_spine.outputs.drawing.text import text_mask
 from edge_spine.outputs.wording import COBB, REMARK, headline, sections, verdict
-from edge_spine.preprocessing.body import Body
 from edge_spine.preprocessing.crop import resample
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.reconstruct import Curves
+from edge_spine.result import SpineResult
 
 PAD, TITLE_HEIGHT, CAPTION_HEIGHT = 14, 44, 52
 SURFACE_AZIMUTHS = (-38.0, 38.0)
 
 
-def draw_panels(canvas: Canvas, cards: Sequence[Box], result: SpineResult) -> None:
-    """Draw scan, coronal view, sagittal view, surface and measurements on five cards."""
-    view = shared_view(result, cards)
-    scan_panel(canvas, cards[0], result, view)
-    coronal_panel(canvas, cards[1], result, view)
-    sagittal_panel(canvas, cards[2], result, view)
-    surface_panel(canvas, cards[3], result, view)
-    numbers_panel(canvas, cards[4], result)
+def draw_card(canvas: Canvas, card: Box) -> None:
+    """Draw the background of a card."""
+    canvas.fill(card, palette.CARD, radius=10)
 
 
 def picture_box(card: Box) -> Box:
@@ -48,18 +40,13 @@ def picture_box(card: Box) -> Box:
 
 def shared_view(result: SpineResult, cards: Sequence[Box]) -> MillimetreView:
     """Return the view of the coronal panel; the sagittal and surface panels share its scale and height."""
-    curves = result.curves
-    box = picture_box(cards[1])
-    top, bottom = float(curves.z.max()) + 24, float(curves.z.min()) - 24
-    left, right = float(curves.coronal.min()), float(curves.coronal.max())
-    depth = float(np.ptp(curves.sagittal))
+    curves, box = result.curves, picture_box(cards[1])
     scale = min(
-        box.height / (top - bottom),
-        box.width / (right - left + 80),
-        picture_box(cards[2]).width / (depth + 30),
+        box.height / float(np.ptp(curves.z) + 48),
+        box.width / float(np.ptp(curves.coronal) + 80),
+        picture_box(cards[2]).width / float(np.ptp(curves.sagittal) + 30),
     )
-    top += (box.height / scale - (top - bottom)) / 2
-    return MillimetreView(box, (left + right) / 2 - box.width / scale / 2, top, scale)
+    return MillimetreView.centred(box, curves.coronal, curves.z, scale)
 
 
 def title(canvas: Canvas, card: Box, text: str, note: str = "") -> None:
@@ -76,13 +63,13 @@ def _caption_row(card: Box, result: SpineResult) -> int:
     return card.bottom - (20 if result.band_90 is None else 32)
 
 
-def legend(canvas: Canvas, card: Box, baseline: int, entries: Sequence[tuple[str, Colour]]) -> None:
+def legend(canvas: Canvas, card: Box, baseline: int, names: Sequence[str], colours: Sequence[Colour]) -> None:
     """Write the names of the lines beside dots in their colours."""
     dot = 14
-    widths = [dot + text_mask(name, 14, False)[0].shape[1] for name, _ in entries]
-    space = min(20, (card.width - 2 * PAD - sum(widths)) // (len(entries) - 1))
+    widths = [dot + text_mask(name, 14, False)[0].shape[1] for name in names]
+    space = min(20, (card.width - 2 * PAD - sum(widths)) // (len(names) - 1))
     left = card.x + PAD
-    for (name, colour), width in zip(entries, widths, strict=True):
+    for name, colour, width in zip(names, colours, widths, strict=True):
         canvas.dot((left + 4.5, baseline - 4.5), 4.5, colour)
         canvas.text(name, left + dot, baseline, 14, palette.QUIET)
         left += width + space
@@ -98,11 +85,20 @@ def _band_note(canvas: Canvas, card: Box, half_mm: NDArray[np.float64], *, fille
     canvas.text(note, left, baseline, 14, palette.QUIET, max_width=card.right - PAD - left)
 
 
-def ribbon(
-    view: MillimetreView, centre: NDArray[np.float64], z: NDArray[np.float64], half_mm: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the outline (N, 2) of a band in pixels: down one side and up the other."""
-    return np.concatenate([view.points(centre - half_mm, z), view.points((centre + half_mm)[::-1], z[::-1])])
+def edged_area(
+    canvas: Canvas, view: MillimetreView, outline: NDArray[np.float64], fill: Colour, edge: Colour, opacity: float
+) -> None:
+    """Fill the outline of `MillimetreView.between` and draw its two curves."""
+    canvas.area(outline, fill, opacity, view.box)
+    canvas.hairlines(np.split(outline, 2), edge, view.box)
+
+
+def outlined(
+    canvas: Canvas, path: NDArray[np.float64], colour: Colour, width: float, clip: Box, *, edge: float = 1.6
+) -> None:
+    """Draw an open line that black, `edge` pixels wider, sets off from any background."""
+    canvas.stroke(path, palette.BLACK, width + edge, clip)
+    canvas.stroke(path, colour, width, clip)
 
 
 def scale_bar(canvas: Canvas, view: MillimetreView, length_mm: float = 100) -> None:
@@ -138,22 +134,14 @@ def picture(
     return grey
 
 
-def scan_view(box: Box, body: Body, result: SpineResult) -> MillimetreView:
+def scan_view(box: Box, result: SpineResult) -> MillimetreView:
     """Return the view that fits body and curves into a box."""
-    row_mm, column_mm = result.scan.pixel_spacing_mm
+    body, (row_mm, column_mm) = result.prepared.body, result.scan.pixel_spacing_mm
     columns = np.flatnonzero(body.mask.any(axis=0)) * column_mm
-    curves, margin = result.curves, 12.0
-    left = min(columns[0], float(curves.coronal.min())) - margin
-    right = max(columns[-1], float(curves.coronal.max())) + margin
-    top = max(-body.crown * row_mm, float(curves.z.max())) + margin
-    bottom = min(-body.toe * row_mm, float(curves.z.min())) - margin
-    scale = min(box.width / (right - left), box.height / (top - bottom))
-    return MillimetreView(
-        box,
-        (left + right) / 2 - box.width / scale / 2,
-        (top + bottom) / 2 + box.height / scale / 2,
-        scale,
-    )
+    across = np.append(columns[[0, -1]], result.curves.coronal)
+    z = np.append([-body.crown * row_mm, -body.toe * row_mm], result.curves.z)
+    scale = min(box.width / float(np.ptp(across) + 24), box.height / float(np.ptp(z) + 24))
+    return MillimetreView.centred(box, across, z, scale)
 
 
 def scan_panel(canvas: Canvas, card: Box, result: SpineResult, shared: MillimetreView) -> None:
@@ -162,34 +150,24 @@ def scan_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Millimetr
     box = picture_box(card)
     box = Box(box.x, box.y, box.width, box.height + CAPTION_HEIGHT - PAD)
     body = result.prepared.body
-    view = scan_view(box, body, result)
+    view = scan_view(box, result)
     low = float(body.pixels.min())
     canvas.paste(box, picture(view, body.pixels, result.scan.pixel_spacing_mm, low, body.bright))
-    curve_lines(canvas, view, result.curves.coronal, result.curves.z, palette.CORONAL, 1.3)
-    zoom_right = shared.left_mm + shared.box.width / shared.px_per_mm
-    zoom_bottom = shared.top_mm - shared.box.height / shared.px_per_mm
+    curve_lines(canvas, view, result.curves, "coronal", 1.3)
     frame = view.points(
-        [shared.left_mm, zoom_right, zoom_right, shared.left_mm, shared.left_mm],
-        [shared.top_mm, shared.top_mm, zoom_bottom, zoom_bottom, shared.top_mm],
+        [shared.left_mm, shared.right_mm, shared.right_mm, shared.left_mm, shared.left_mm],
+        [shared.top_mm, shared.top_mm, shared.bottom_mm, shared.bottom_mm, shared.top_mm],
     )
     canvas.hairlines([frame], palette.QUIET, box)
     corner_letters(canvas, box, "R", "L")
     scale_bar(canvas, view)
 
 
-def curve_lines(
-    canvas: Canvas,
-    view: MillimetreView,
-    across: NDArray[np.float64],
-    z: NDArray[np.float64],
-    colours: Sequence[Colour],
-    width: float,
-) -> None:
-    """Draw the three curves of one view, given across (N, 3) and z (N,) in mm."""
-    for column, colour in enumerate(colours):
-        path = view.points(across[:, column], z)
-        canvas.stroke(path, palette.BLACK, width + 1.6, view.box)
-        canvas.stroke(path, colour, width, view.box)
+def curve_lines(canvas: Canvas, view: MillimetreView, curves: Curves, plane: str, width: float) -> None:
+    """Draw the three curves of the "coronal" or the "sagittal" plane."""
+    colours = palette.CORONAL if plane == "coronal" else palette.SAGITTAL
+    for across, colour in zip(getattr(curves, plane).T, colours, strict=True):
+        outlined(canvas, view.points(across, curves.z), colour, width, view.box)
 
 
 def coronal_panel(canvas: Canvas, card: Box, result: SpineResult, view: MillimetreView) -> None:
@@ -202,52 +180,38 @@ def coronal_panel(canvas: Canvas, card: Box, result: SpineResult, view: Millimet
     margin = round(40 / column_mm)
     around = pixels[rows.min() : rows.max() + 1, max(0, columns.min() - margin) : columns.max() + margin + 1]
     low, high = np.percentile(around, (1, 99.9))
-    shown = picture(view, pixels, result.scan.pixel_spacing_mm, float(low), float(high))
-    canvas.paste(view.box, shown)
+    canvas.paste(view.box, picture(view, pixels, result.scan.pixel_spacing_mm, float(low), float(high)))
     if result.band_90 is not None:
         # Outlined only, so that the scan under the band stays visible.
-        band = ribbon(view, curves.coronal[:, 1], curves.z, result.band_90.coronal)
+        centre, half_mm = curves.coronal[:, 1], result.band_90.coronal
+        band = view.between(centre - half_mm, centre + half_mm, curves.z)
         canvas.hairlines(np.split(band, 2), palette.YELLOW, view.box)
-        _band_note(canvas, card, result.band_90.coronal, filled=False)
-    curve_lines(canvas, view, curves.coronal, curves.z, palette.CORONAL, 2.4)
+        _band_note(canvas, card, half_mm, filled=False)
+    curve_lines(canvas, view, curves, "coronal", 2.4)
     corner_letters(canvas, view.box, "R", "L")
     scale_bar(canvas, view)
     cobb_lines(canvas, view, result)
-    legend(
-        canvas,
-        card,
-        _caption_row(card, result),
-        [("right border", palette.SKY), ("centre", palette.YELLOW), ("left border", palette.VERMILLION)],
-    )
+    legend(canvas, card, _caption_row(card, result), ("right border", "centre", "left border"), palette.CORONAL)
 
 
 def cobb_lines(canvas: Canvas, view: MillimetreView, result: SpineResult) -> None:
-    """Draw end lines, apices and Cobb angles of the lateral curves."""
-    centre, half_width = result.spine.centreline, result.spine.half_width
-    for index, (curve, ends) in enumerate(drawn_end_lines(centre, result.measurements.scoliosis_curves)):
-        convex = -1 if curve.side == "right" else 1
-        for end in ends:
-            reach = half_width[end.row] + np.array([12.0, 30.0])
-            along = np.array([-convex * reach[1], convex * reach[0]])[:, np.newaxis] * end.direction
-            path = view.points(centre[end.row, 0] + along[:, 0], centre[end.row, 2] + along[:, 1])
-            canvas.stroke(path, palette.BLACK, 4.0, view.box)
-            canvas.stroke(path, palette.TEXT, 2.0, view.box)
+    """Draw end lines, apexes and Cobb angles of the lateral curves."""
+    spine = result.spine
+    for index, (curve, lines) in enumerate(drawn_end_lines(result)):
+        convex = curve.convex_sign
+        concave = "left" if curve.side == "right" else "right"
+        for line in lines:
+            ends = line.ends(spine, curve)
+            path = view.points(ends[:, 0], ends[:, 2])
+            outlined(canvas, path, palette.TEXT, 2.0, view.box, edge=2.0)
             tip = (path[0, 0] - convex * 8, path[0, 1] + 5)
-            _place(canvas, view.box, end.level, tip, 17, palette.TEXT, "left" if convex < 0 else "right")
-        apex = view.points(centre[curve.apex, 0], centre[curve.apex, 2])[0]
-        canvas.dot((apex[0], apex[1]), 6.5, palette.BLACK)
-        canvas.dot((apex[0], apex[1]), 5.0, palette.ORANGE if index == 0 else palette.TEXT)
-        beside = (apex[0] + convex * (half_width[curve.apex] * view.px_per_mm + 16), apex[1] + 8)
-        _place(
-            canvas,
-            view.box,
-            COBB.text(curve.cobb_deg),
-            beside,
-            24 if index == 0 else 20,
-            palette.ORANGE if index == 0 else palette.TEXT,
-            "right" if convex < 0 else "left",
-            bold=True,
-        )
+            _place(canvas, view.box, line.level, tip, 17, palette.TEXT, concave)
+        x, y = view.points(*spine.centreline[curve.apex, [0, 2]])[0]
+        colour, size = (palette.ORANGE, 24) if index == 0 else (palette.TEXT, 20)
+        canvas.dot((x, y), 6.5, palette.BLACK)
+        canvas.dot((x, y), 5.0, colour)
+        beside = (x + convex * (spine.half_width[curve.apex] * view.px_per_mm + 16), y + 8)
+        _place(canvas, view.box, COBB.text(curve.cobb_deg), beside, size, colour, curve.side, bold=True)
 
 
 def _place(
@@ -277,44 +241,28 @@ def sagittal_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Milli
     """Draw the inferred sagittal curves with their band and the range of the population."""
     title(canvas, card, "Sagittal", "inferred, not seen")
     curves, box = result.curves, picture_box(card)
-    middle = float(curves.sagittal.max() + curves.sagittal.min()) / 2
-    view = MillimetreView(box, middle - box.width / shared.px_per_mm / 2, shared.top_mm, shared.px_per_mm)
+    view = MillimetreView.centred(box, curves.sagittal, curves.z, shared.px_per_mm)
     canvas.fill(box, palette.BLACK)
-    bottom = view.top_mm - box.height / view.px_per_mm
-    right = view.left_mm + box.width / view.px_per_mm
-    grid = [view.points([view.left_mm, right], [z, z]) for z in np.arange(math.ceil(bottom / 50) * 50, view.top_mm, 50)]
-    canvas.hairlines(grid, palette.GRID, box)
+    heights = np.arange(math.ceil(view.bottom_mm / 50) * 50, view.top_mm, 50)
+    canvas.hairlines([view.points([view.left_mm, view.right_mm], [z, z]) for z in heights], palette.GRID, box)
     if result.population is not None:
-        usual = np.concatenate(
-            [
-                view.points(result.population.low, curves.z),
-                view.points(result.population.high[::-1], curves.z[::-1]),
-            ]
-        )
-        canvas.area(usual, palette.POPULATION, 1.0, box)
-        canvas.hairlines(np.split(usual, 2), palette.POPULATION_EDGE, box)
+        usual = view.between(result.population.low, result.population.high, curves.z)
+        edged_area(canvas, view, usual, palette.POPULATION, palette.POPULATION_EDGE, 1.0)
         note = "grey: 90 % of the phantoms"
         canvas.text(
             note, box.x + box.width // 2, box.y + 24, 13, palette.QUIET, align="centre", max_width=box.width - 72
         )
-    outline = np.concatenate(
-        [view.points(curves.sagittal[:, 0], curves.z), view.points(curves.sagittal[::-1, 2], curves.z[::-1])]
-    )
-    canvas.area(outline, palette.BONE, 0.16, box)
+    anterior, centre, posterior = curves.sagittal.T
+    canvas.area(view.between(anterior, posterior, curves.z), palette.BONE, 0.16, box)
     if result.band_90 is not None:
-        band = ribbon(view, curves.sagittal[:, 1], curves.z, result.band_90.sagittal)
-        canvas.area(band, palette.BAND, 0.85, box)
-        canvas.hairlines(np.split(band, 2), palette.BAND_EDGE, box)
-        _band_note(canvas, card, result.band_90.sagittal, filled=True)
-    curve_lines(canvas, view, curves.sagittal, curves.z, palette.SAGITTAL, 2.4)
+        half_mm = result.band_90.sagittal
+        band = view.between(centre - half_mm, centre + half_mm, curves.z)
+        edged_area(canvas, view, band, palette.BAND, palette.BAND_EDGE, 0.85)
+        _band_note(canvas, card, half_mm, filled=True)
+    curve_lines(canvas, view, curves, "sagittal", 2.4)
     corner_letters(canvas, box, "A", "P")
     scale_bar(canvas, view)
-    legend(
-        canvas,
-        card,
-        _caption_row(card, result),
-        [("anterior", palette.GREEN), ("centre", palette.YELLOW), ("posterior", palette.PURPLE)],
-    )
+    legend(canvas, card, _caption_row(card, result), ("anterior", "centre", "posterior"), palette.SAGITTAL)
 
 
 def surface_panel(canvas: Canvas, card: Box, result: SpineResult, shared: MillimetreView) -> None:
@@ -325,18 +273,13 @@ def surface_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Millim
     width = whole.width // len(SURFACE_AZIMUTHS)
     spans = [span_across(result, azimuth) for azimuth in SURFACE_AZIMUTHS]
     scale = min(shared.px_per_mm, *(width / (right - left + 8) for left, right in spans))
-    middle = shared.top_mm - whole.height / shared.px_per_mm / 2
+    middle = (shared.top_mm + shared.bottom_mm) / 2
     z = middle - (np.arange(whole.height, dtype=np.float64) + 0.5 - whole.height / 2) / scale
     columns = (np.arange(width, dtype=np.float64) + 0.5 - width / 2) / scale
-    tint = largest_curve_tint(result, z)
     names = ("from the right front", "from the left front")
     for index, azimuth in enumerate(SURFACE_AZIMUTHS):
-        brightness, coverage = shade(result.spine, azimuth, z, columns + sum(spans[index]) / 2)
-        light = (brightness * coverage).astype(np.float32)
-        lit = light[..., np.newaxis] * tint[:, np.newaxis, ::-1].astype(np.float32)
-        picture = np.minimum(lit, 255).astype(np.uint8)
         box = Box(whole.x + index * width, whole.y, width, whole.height)
-        canvas.paste(box, picture)
+        canvas.paste(box, surface_picture(result, azimuth, z, columns + sum(spans[index]) / 2))
         canvas.text(names[index], box.x + width // 2, _caption_row(card, result), 14, palette.QUIET, align="centre")
 
 
@@ -373,3 +316,15 @@ def numbers_panel(canvas: Canvas, card: Box, result: SpineResult) -> None:
         canvas.text(
             note, table.left, card.bottom - 37 + 20 * index, 15, palette.QUIET, max_width=table.right - table.left
         )
+
+
+# The cards with a picture, from the left.
+PICTURES = {"scan": scan_panel, "coronal": coronal_panel, "sagittal": sagittal_panel, "surface": surface_panel}
+
+
+def draw_panels(canvas: Canvas, cards: Sequence[Box], result: SpineResult) -> None:
+    """Draw the pictures and the measurements on five cards."""
+    view = shared_view(result, cards)
+    for draw, card in zip(PICTURES.values(), cards, strict=False):
+        draw(canvas, card, result, view)
+    numbers_panel(canvas, cards[-1], result)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from itertools import product
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.outputs.drawing.canvas import Box, Colour, Image
-from edge_spine.outputs.drawing.text import shorten, text_box, text_mask
+from edge_spine.outputs.drawing.canvas import PLATE_OPACITY, Box, Canvas, Colour, Image
+from edge_spine.outputs.drawing.text import text_mask
 
 _SHIFT = 4  # OpenCV takes coordinates in sixteenths of a pixel
-_PLATE_OPACITY = 0.7
 
 
-class RasterCanvas:
+class RasterCanvas(Canvas):
     """A `Canvas` of pixels.
 
     Parameters
@@ -33,10 +33,8 @@ class RasterCanvas:
     """
 
     def __init__(self, width: int, height: int, background: Colour) -> None:
-        self.image: Image = np.empty((height, width, 3), np.uint8)
-        self.box = Box(0, 0, width, height)
-        self.fill(self.box, background)
-        self.texts: list[tuple[str, Box]] = []
+        super().__init__(width, height)
+        self.image: Image = np.full((height, width, 3), background[::-1], np.uint8)
 
     def copy(self) -> RasterCanvas:
         """Return a canvas with the same pixels and texts."""
@@ -44,20 +42,13 @@ class RasterCanvas:
         copied.image, copied.texts = self.image.copy(), list(self.texts)
         return copied
 
-    def fill(self, box: Box, colour: Colour) -> None:
-        cv2.rectangle(self.image, (box.x, box.y), (box.right - 1, box.bottom - 1), colour[::-1], -1)
-
-    def card(self, box: Box, fill: Colour, radius: int = 10) -> None:
+    def fill(self, box: Box, colour: Colour, radius: int = 0) -> None:
         x, y, right, bottom = box.x, box.y, box.right - 1, box.bottom - 1
-        cv2.rectangle(self.image, (x + radius, y), (right - radius, bottom), fill[::-1], -1)
-        cv2.rectangle(self.image, (x, y + radius), (right, bottom - radius), fill[::-1], -1)
-        for centre in (
-            (x + radius, y + radius),
-            (right - radius, y + radius),
-            (x + radius, bottom - radius),
-            (right - radius, bottom - radius),
-        ):
-            cv2.circle(self.image, centre, radius, fill[::-1], -1, cv2.LINE_AA)
+        cv2.rectangle(self.image, (x + radius, y), (right - radius, bottom), colour[::-1], -1)
+        if radius:
+            cv2.rectangle(self.image, (x, y + radius), (right, bottom - radius), colour[::-1], -1)
+            for centre in product((x + radius, right - radius), (y + radius, bottom - radius)):
+                cv2.circle(self.image, centre, radius, colour[::-1], -1, cv2.LINE_AA)
 
     def rule(self, x: int, y: int, width: int, colour: Colour) -> None:
         self.image[y, x : x + width] = colour[::-1]
@@ -65,10 +56,9 @@ class RasterCanvas:
     def paste(self, box: Box, picture: Image) -> None:
         self._part(box)[:] = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) if picture.ndim == 2 else picture
 
-    def hairlines(self, paths: Sequence[NDArray[np.float64]], colour: Colour, clip: Box | None = None) -> None:
-        box = clip or self.box
-        fixed = [_fixed_point(path, box) for path in paths]
-        cv2.polylines(self._part(box), fixed, False, colour[::-1], 1, cv2.LINE_AA, _SHIFT)
+    def hairlines(self, paths: Sequence[NDArray[np.float64]], colour: Colour, clip: Box) -> None:
+        fixed = [_fixed_point(path, clip) for path in paths]
+        cv2.polylines(self._part(clip), fixed, False, colour[::-1], 1, cv2.LINE_AA, _SHIFT)
 
     def stroke(self, path: NDArray[np.float64], colour: Colour, width: float, clip: Box) -> None:
         # As one filled outline: OpenCV's thick lines have a bulge at every point of a fine curve.
@@ -88,31 +78,15 @@ class RasterCanvas:
         fixed = (round(centre[0] * 2**_SHIFT), round(centre[1] * 2**_SHIFT))
         cv2.circle(self.image, fixed, round(radius * 2**_SHIFT), colour[::-1], -1, cv2.LINE_AA, _SHIFT)
 
-    def text(
-        self,
-        text: str,
-        x: int,
-        baseline: int,
-        size: int,
-        colour: Colour,
-        *,
-        bold: bool = False,
-        align: str = "left",
-        max_width: int | None = None,
-        backing: Colour | None = None,
-    ) -> Box:
-        if max_width is not None:
-            text = shorten(text, max_width, size, bold)
-        box = text_box(text, x, baseline, size, bold, align)
-        if backing is not None:
-            plate = self._part(Box(max(0, box.x - 5), max(0, box.y - 2), box.width + 10, box.height + 3))
-            blend(plate, np.full(plate.shape[:2], round(255 * _PLATE_OPACITY), np.uint8), backing)
+    def _plate(self, plate: Box, colour: Colour, box: Box) -> None:
+        target = self._part(Box(max(0, plate.x), max(0, plate.y), plate.width, plate.height))
+        blend(target, np.full(target.shape[:2], round(255 * PLATE_OPACITY), np.uint8), colour)
+
+    def _write(self, text: str, box: Box, baseline: int, size: int, colour: Colour, bold: bool) -> None:
         mask, _ = text_mask(text, size, bold)
         top, left = max(0, box.y), max(0, box.x)
         target = self.image[top : max(top, box.bottom), left : max(left, box.right)]
         blend(target, mask[top - box.y :, left - box.x :][: target.shape[0], : target.shape[1]], colour)
-        self.texts.append((text, box))
-        return box
 
     def _part(self, box: Box) -> Image:
         return self.image[box.y : box.bottom, box.x : box.right]

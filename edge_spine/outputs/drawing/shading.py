@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.outputs.drawing import palette
+from edge_spine.outputs.drawing.canvas import Image
 from edge_spine.outputs.drawing.end_lines import DRAWN_FROM_DEG
-
-if TYPE_CHECKING:
-    from edge_spine.reconstruct import Spine
-    from edge_spine.result import SpineResult
+from edge_spine.reconstruct import Spine
+from edge_spine.result import SpineResult
 
 # Directions in the viewer's frame: to the right, upwards, towards the viewer.
 _KEY_LIGHT = np.array([-0.48, 0.52, 0.71])
@@ -96,6 +94,16 @@ def shade(
     brightness = np.zeros_like(coverage)
     brightness[row, column] = _AMBIENT + _DIFFUSE * diffuse + _SPECULAR * glint
     return brightness, coverage
+
+
+def surface_picture(
+    result: SpineResult, azimuth_deg: float, z_mm: NDArray[np.float64], across_mm: NDArray[np.float64]
+) -> Image:
+    """Return the surface that `shade` lights, in the colours of `largest_curve_tint`: BGR (H, W, 3) on black."""
+    brightness, coverage = shade(result.spine, azimuth_deg, z_mm, across_mm)
+    light, tint = (brightness * coverage).astype(np.float32), largest_curve_tint(result, z_mm).astype(np.float32)
+    picture: Image = np.minimum(light[..., np.newaxis] * tint[:, np.newaxis, ::-1], 255).astype(np.uint8)
+    return picture
 
 
 def span_across(result: SpineResult, azimuth_deg: float) -> tuple[float, float]:

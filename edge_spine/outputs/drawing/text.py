@@ -8,19 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.outputs.drawing.canvas import Box
-
 _HERSHEY_OVERSAMPLING = 4
 _HERSHEY_CONDENSING = 0.84
 _CAP_HEIGHT = 0.7  # of the font size, as in most sans-serif fonts
-
-
-def text_box(text: str, x: int, baseline: int, size: int, bold: bool, align: str) -> Box:
-    """Return the pixels that a text takes; for the parameters see `Canvas.text`."""
-    mask, ascent = text_mask(text, size, bold)
-    width = mask.shape[1]
-    left = {"left": x, "centre": x - width // 2, "right": x - width}[align]
-    return Box(left, baseline - ascent, width, mask.shape[0])
 
 
 def shorten(text: str, max_width: int, size: int, bold: bool = False) -> str:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_spine.outputs.drawing.canvas import Image
-from edge_spine.outputs.drawing.end_lines import EndLine, drawn_curves, drawn_end_lines
+from edge_spine.outputs.drawing.end_lines import drawn_end_lines
 from edge_spine.outputs.drawing.palette import PALETTE
 from edge_spine.outputs.drawing.shading import largest_curve_tint
 from edge_spine.outputs.report.vector import hexadecimal
 from edge_spine.outputs.wording import COBB
-
-if TYPE_CHECKING:
-    from edge_spine.result import SpineResult
+from edge_spine.result import SpineResult
 
 # Every graphics processor with WebGL 2 supports textures of this size.
 MAX_TEXTURE = 2048
 # Distance of the scan's plane behind the spine, whose true depth one view does not show.
 PLANE_BEHIND_MM = 20.0
-_TANGENT_REACH_MM = (30.0, 12.0)
 
 
 def scene(result: SpineResult) -> dict[str, Any]:
@@ -39,6 +36,8 @@ def scene(result: SpineResult) -> dict[str, Any]:
     vertices, faces = result.mesh()
     if len(vertices) > np.iinfo(np.uint16).max:
         raise ValueError(f"{len(vertices)} vertices; expected at most 65535, so that faces fit 16 bits")
+    spine = result.spine
+    drawn = drawn_end_lines(result)
     tint = largest_curve_tint(result, vertices[:, 2])
     return {
         "vertices": _packed(vertices, "<f4"),
@@ -46,11 +45,19 @@ def scene(result: SpineResult) -> dict[str, Any]:
         "faces": _packed(faces, "<u2"),
         "curves": _curves(result),
         "ends": [
-            _end(result, end, curve.side)
-            for curve, ends in drawn_end_lines(result.spine.centreline, result.measurements.scoliosis_curves)
-            for end in ends
+            {"level": line.level, "points": _packed(line.ends(spine, curve), "<f4")}
+            for curve, lines in drawn
+            for line in lines
         ],
-        "apexes": _apexes(result),
+        "apexes": [
+            {
+                "text": COBB.text(curve.cobb_deg),
+                "at": [round(float(value), 2) for value in spine.centreline[curve.apex]],
+                "convex": curve.convex_sign,
+                "half_width": round(float(spine.half_width[curve.apex]), 2),
+            }
+            for curve, _ in drawn
+        ],
         "plane": _plane(result),
     }
 
@@ -96,27 +103,6 @@ def _curves(result: SpineResult) -> list[dict[str, str]]:
     return [
         {"part": part, "colour": hexadecimal(PALETTE[colour]), "points": _packed(points, "<f4")}
         for part, colour, points in drawn
-    ]
-
-
-def _end(result: SpineResult, end: EndLine, side: str) -> dict[str, Any]:
-    centre, half_width = result.spine.centreline[end.row], result.spine.half_width[end.row]
-    concave = 1 if side == "right" else -1
-    long, short = _TANGENT_REACH_MM
-    along = np.array([concave * (half_width + long), -concave * (half_width + short)])
-    direction = np.array([end.direction[0], 0.0, end.direction[1]])
-    return {"level": end.level, "points": _packed(centre + along[:, np.newaxis] * direction, "<f4")}
-
-
-def _apexes(result: SpineResult) -> list[dict[str, Any]]:
-    return [
-        {
-            "text": COBB.text(curve.cobb_deg),
-            "at": [round(float(value), 2) for value in result.spine.centreline[curve.apex]],
-            "convex": -1 if curve.side == "right" else 1,
-            "half_width": round(float(result.spine.half_width[curve.apex]), 2),
-        }
-        for curve in drawn_curves(result.measurements.scoliosis_curves)
     ]
 
 

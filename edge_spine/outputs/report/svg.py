@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.outputs.drawing.canvas import Box, Image
+from edge_spine.outputs.drawing.canvas import Box, Colour, Image
 from edge_spine.outputs.drawing.palette import PALETTE
 from edge_spine.outputs.drawing.raster import encode
 from edge_spine.outputs.report.vector import Ink, VectorCanvas, cut_out, hexadecimal
@@ -52,28 +52,31 @@ class SvgCanvas(VectorCanvas):
 
     def _rectangle(self, box: Box, ink: Ink, *, radius: int = 0, opacity: float = 1.0) -> None:
         corner = f' rx="{radius}"' if radius else ""
-        self._parts.append(f"<rect {_rectangle(box)}{corner}{_fill(ink)}{_opacity(opacity)}/>")
+        self._parts.append(f"<rect {_rectangle(box)}{corner}{_paint('fill', ink)}{_opacity(opacity)}/>")
 
-    def _line(self, path: NDArray[np.float64], ink: Ink, width: float, clip: Box) -> None:
+    def stroke(self, path: NDArray[np.float64], colour: Colour, width: float, clip: Box) -> None:
+        stroke = _paint("stroke", self._ink(colour, clip))
         self._parts.append(
-            f'<polyline points="{_points(path)}" fill="none"{_stroke(ink)} stroke-width="{width:g}"{self._clip(clip)}/>'
+            f'<polyline points="{_points(path)}" fill="none"{stroke} stroke-width="{width:g}"{self._clip(clip)}/>'
         )
 
-    def _polygon(self, outline: NDArray[np.float64], ink: Ink, opacity: float, clip: Box) -> None:
-        self._parts.append(f'<polygon points="{_points(outline)}"{_fill(ink)}{_opacity(opacity)}{self._clip(clip)}/>')
+    def area(self, outline: NDArray[np.float64], colour: Colour, opacity: float, clip: Box) -> None:
+        fill = _paint("fill", self._ink(colour, clip))
+        self._parts.append(f'<polygon points="{_points(outline)}"{fill}{_opacity(opacity)}{self._clip(clip)}/>')
 
     def _disc(self, centre: tuple[float, float], radius: float, ink: Ink) -> None:
-        self._parts.append(f'<circle cx="{centre[0]:.2f}" cy="{centre[1]:.2f}" r="{radius:g}"{_fill(ink)}/>')
+        self._parts.append(f'<circle cx="{centre[0]:.2f}" cy="{centre[1]:.2f}" r="{radius:g}"{_paint("fill", ink)}/>')
 
     def _picture(self, box: Box, picture: Image) -> None:
         # Stretched by less than a pixel where the panel rounded its box.
         self._parts.append(f'<image {_rectangle(box)} preserveAspectRatio="none" href="{data_uri(picture)}"/>')
 
-    def _write(self, text: str, box: Box, baseline: int, size: int, ink: Ink, bold: bool) -> None:
+    def _write(self, text: str, box: Box, baseline: int, size: int, colour: Colour, bold: bool) -> None:
+        fill = _paint("fill", self._ink(colour, box))
         weight = ' font-weight="700"' if bold else ""
         # The browser fits any font to the length of the layout.
         self._parts.append(
-            f'<text x="{box.x}" y="{baseline}" font-size="{size}"{weight}{_fill(ink)} textLength="{box.width}" '
+            f'<text x="{box.x}" y="{baseline}" font-size="{size}"{weight}{fill} textLength="{box.width}" '
             f'lengthAdjust="spacingAndGlyphs">{escape(text)}</text>'
         )
 
@@ -89,11 +92,6 @@ def data_uri(picture: Image) -> str:
     ----------
     picture : array
         Grey (H, W), which becomes JPEG, or BGR (H, W, 3) on black, which becomes PNG with a transparent background.
-
-    Raises
-    ------
-    RuntimeError
-        OpenCV cannot encode the picture.
     """
     if picture.ndim == 2:
         kind, content = "jpeg", encode(picture, ".jpeg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
@@ -110,12 +108,11 @@ def _points(points: NDArray[np.float64]) -> str:
     return " ".join(f"{x:.2f},{y:.2f}" for x, y in points.tolist())
 
 
-def _fill(ink: Ink) -> str:
-    return f' fill="{hexadecimal(PALETTE[ink.name])}"' if ink.on_film else f' class="fill-{ink.name}"'
-
-
-def _stroke(ink: Ink) -> str:
-    return f' stroke="{hexadecimal(PALETTE[ink.name])}"' if ink.on_film else f' class="stroke-{ink.name}"'
+def _paint(attribute: str, ink: Ink) -> str:
+    """Return the colour of a "fill" or a "stroke": fixed on a scan, elsewhere a class."""
+    if ink.on_scan:
+        return f' {attribute}="{hexadecimal(PALETTE[ink.name])}"'
+    return f' class="{attribute}-{ink.name}"'
 
 
 def _opacity(opacity: float) -> str:

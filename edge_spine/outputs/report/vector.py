@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.outputs.drawing.canvas import Box, Colour, Image
-from edge_spine.outputs.drawing.palette import PALETTE, PAPER
-from edge_spine.outputs.drawing.text import shorten, text_box
+from edge_spine.outputs.drawing.canvas import PLATE_OPACITY, Box, Canvas, Colour, Image
+from edge_spine.outputs.drawing.palette import PALETTE
 
 _NAMES = {colour: name for name, colour in PALETTE.items() if name != "ground"}
 
@@ -22,11 +21,7 @@ class Ink:
     """A colour of the palette, and whether it is on a scan, which stays dark on paper."""
 
     name: str
-    on_film: bool = False
-
-    def on_paper(self) -> Colour:
-        """Return the colour in print."""
-        return (PALETTE if self.on_film else PAPER)[self.name]
+    on_scan: bool = False
 
 
 def hexadecimal(colour: Colour) -> str:
@@ -34,28 +29,15 @@ def hexadecimal(colour: Colour) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-class VectorCanvas(ABC):
-    """A `Canvas` that turns every call into one of six shapes, which a subclass writes.
-
-    Parameters
-    ----------
-    width, height : int
-        Size in pixels of the preview.
-    """
+class VectorCanvas(Canvas):
+    """A canvas that keeps the names of colours, since screen and print show them differently."""
 
     def __init__(self, width: int, height: int) -> None:
-        self.box = Box(0, 0, width, height)
-        self.texts: list[tuple[str, Box]] = []
-        self._films: list[Box] = []
+        super().__init__(width, height)
+        self._scans: list[Box] = []
 
     @abstractmethod
     def _rectangle(self, box: Box, ink: Ink, *, radius: int = 0, opacity: float = 1.0) -> None: ...
-
-    @abstractmethod
-    def _line(self, path: NDArray[np.float64], ink: Ink, width: float, clip: Box) -> None: ...
-
-    @abstractmethod
-    def _polygon(self, outline: NDArray[np.float64], ink: Ink, opacity: float, clip: Box) -> None: ...
 
     @abstractmethod
     def _disc(self, centre: tuple[float, float], radius: float, ink: Ink) -> None: ...
@@ -63,68 +45,35 @@ class VectorCanvas(ABC):
     @abstractmethod
     def _picture(self, box: Box, picture: Image) -> None: ...
 
-    @abstractmethod
-    def _write(self, text: str, box: Box, baseline: int, size: int, ink: Ink, bold: bool) -> None: ...
-
-    def fill(self, box: Box, colour: Colour) -> None:
+    def fill(self, box: Box, colour: Colour, radius: int = 0) -> None:
         # Black is the background of a view, which is white on paper.
-        self._rectangle(box, self._ground(box) if colour == PALETTE["black"] else self._ink(colour, box))
-
-    def card(self, box: Box, fill: Colour, radius: int = 10) -> None:
-        self._rectangle(box, self._ink(fill, box), radius=radius)
+        ink = self._ground(box) if colour == PALETTE["black"] else self._ink(colour, box)
+        self._rectangle(box, ink, radius=radius)
 
     def rule(self, x: int, y: int, width: int, colour: Colour) -> None:
-        path = np.array([[x, y + 0.5], [x + width, y + 0.5]])
-        self._line(path, self._ink(colour, self.box), 1.0, self.box)
+        self.stroke(np.array([[x, y + 0.5], [x + width, y + 0.5]]), colour, 1.0, self.box)
 
     def paste(self, box: Box, picture: Image) -> None:
         if picture.ndim == 2:
-            self._films.append(box)
+            self._scans.append(box)
         self._picture(box, picture)
 
-    def hairlines(self, paths: Sequence[NDArray[np.float64]], colour: Colour, clip: Box | None = None) -> None:
-        box = clip or self.box
+    def hairlines(self, paths: Sequence[NDArray[np.float64]], colour: Colour, clip: Box) -> None:
         for path in paths:
-            self._line(path, self._ink(colour, box), 1.0, box)
-
-    def stroke(self, path: NDArray[np.float64], colour: Colour, width: float, clip: Box) -> None:
-        self._line(path, self._ink(colour, clip), width, clip)
-
-    def area(self, outline: NDArray[np.float64], colour: Colour, opacity: float, clip: Box) -> None:
-        self._polygon(outline, self._ink(colour, clip), opacity, clip)
+            self.stroke(path, colour, 1.0, clip)
 
     def dot(self, centre: tuple[float, float], radius: float, colour: Colour) -> None:
         around = Box(round(centre[0]), round(centre[1]), 1, 1)
         self._disc(centre, radius, self._ink(colour, around))
 
-    def text(
-        self,
-        text: str,
-        x: int,
-        baseline: int,
-        size: int,
-        colour: Colour,
-        *,
-        bold: bool = False,
-        align: str = "left",
-        max_width: int | None = None,
-        backing: Colour | None = None,
-    ) -> Box:
-        if max_width is not None:
-            text = shorten(text, max_width, size, bold)
-        box = text_box(text, x, baseline, size, bold, align)
-        if backing is not None:
-            plate = Box(box.x - 5, box.y - 2, box.width + 10, box.height + 3)
-            self._rectangle(plate, self._ground(box), opacity=0.7)
-        self._write(text, box, baseline, size, self._ink(colour, box), bold)
-        self.texts.append((text, box))
-        return box
+    def _plate(self, plate: Box, colour: Colour, box: Box) -> None:
+        self._rectangle(plate, self._ground(box), opacity=PLATE_OPACITY)
 
     def _ink(self, colour: Colour, place: Box) -> Ink:
-        return Ink(_NAMES[colour], any(place.inside(film) for film in self._films))
+        return Ink(_NAMES[colour], any(place.inside(scan) for scan in self._scans))
 
     def _ground(self, place: Box) -> Ink:
-        return Ink("ground", self._ink(PALETTE["black"], place).on_film)
+        return Ink("ground", self._ink(PALETTE["black"], place).on_scan)
 
 
 def cut_out(picture: Image) -> Image:

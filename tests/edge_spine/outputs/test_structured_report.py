@@ -110,10 +110,13 @@ def test_each_curve_names_its_levels_and_side() -> None:
 def test_the_codes_of_vertebrae_are_snomeds() -> None:
     from edge_spine.outputs.dicom.codes import VERTEBRAE
 
+    thoracic = (
+        "64864005 53733008 1626008 73071006 56401006 45296009 62487009 11068009 82687006 7610001 12989004 23215003"
+    )
+    lumbar = "66794005 14293000 36470004 11994002 49668003"
     assert tuple(VERTEBRAE) == LEVELS
-    for level, code in VERTEBRAE.items():
-        known = getattr(codes.SCT, f"{level}Vertebra")
-        assert (code.value, code.meaning) == (known.value, known.meaning)
+    for (level, code), value in zip(VERTEBRAE.items(), f"{thoracic} {lumbar}".split(), strict=True):
+        assert (code.value, code.scheme_designator, code.meaning) == (value, "SCT", f"{level} vertebra")
 
 
 def test_every_public_code_is_as_the_standard_has_it() -> None:
