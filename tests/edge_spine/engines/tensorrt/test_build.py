@@ -1,13 +1,14 @@
-"""What a version of TensorRT can do, and what identifies a plan."""
+"""What a version of TensorRT can do, and NVIDIA's own parser and builder, without a GPU."""
 
 from __future__ import annotations
 
 import pytest
 
 from edge_spine.bundle import load_bundle
+from edge_spine.engines.forms import form_graph, widened
 from edge_spine.engines.tensorrt import build as build_plan
-from edge_spine.engines.tensorrt import engine as tensorrt
-from tests.edge_spine.engines.tensorrt.fakes import GPU, VERSIONS
+from edge_spine.errors import BundleError
+from tests.edge_spine.engines.tensorrt.fakes import VERSIONS
 
 
 @pytest.mark.parametrize(
@@ -20,10 +21,27 @@ def test_what_a_version_can_do_is_asked_of_its_attributes(version: str, typed: b
     assert ("strongly typed" in build_plan.options_text(trt, "int8-trt")) is typed
 
 
-def test_a_plans_identity_names_all_it_depends_on() -> None:
-    identity = tensorrt.plan_identity(VERSIONS["10.3"], b"graph", "int8-trt", GPU)
-    assert identity["tensorrt"] == "tensorrt 10.3.0" and identity["gpu"] == "FAKE GPU"
-    assert identity["options"].startswith("flags INT8 FP16") and len(identity["graph"]) == 64
-    assert sorted(identity) == ["compute capability", "driver", "gpu", "graph", "options", "system", "tensorrt"]
-    name = tensorrt.plan_name(load_bundle(), "int8-trt", GPU)
-    assert name.endswith("-int8-trt-FAKE-GPU") and "/" not in name and " " not in name
+@pytest.mark.parametrize("form", ["int8-trt", "fp16", "fp32"])
+def test_tensorrt_parses_and_builds_every_form(rtx, symmetric, half, form) -> None:
+    model = {"int8-trt": symmetric, "fp16": half, "fp32": widened(half)}[form]
+    said: list[str] = []
+    plan, _ = build_plan.build_plan(rtx, model, form, progress=said.append)
+    least = {"int8-trt": 25e6, "fp16": 50e6, "fp32": 100e6}[form]
+    assert least < len(plan) < 3 * least
+    assert build_plan.strongly_typed(rtx)
+
+
+def test_tensorrt_parses_and_builds_spine_lite(rtx) -> None:
+    plan, _ = build_plan.build_plan(rtx, form_graph(load_bundle("lite"), "int8-trt"), "int8-trt")
+    assert 7e6 < len(plan) < 25e6
+
+
+def test_tensorrt_refuses_the_processors_form(rtx, packaged) -> None:
+    """What the derived form is for: the parser takes no unsigned activations and no int32 biases."""
+    with pytest.raises(BundleError, match="the parser refuses the int8-trt graph"):
+        build_plan.build_plan(rtx, form_graph(packaged, "int8"), "int8-trt")
+
+
+def test_tensorrt_refuses_a_graph_with_other_ends(rtx, packaged) -> None:
+    with pytest.raises(BundleError, match="inputs and outputs of the fp32 graph are"):
+        build_plan.build_plan(rtx, packaged.read("localiser.onnx"), "fp32")
