@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from edge_spine.estimator import SpineEstimator
@@ -19,3 +21,8 @@ def estimator() -> SpineEstimator:
 @pytest.fixture(scope="session")
 def demo_result(estimator: SpineEstimator) -> SpineResult:
     return estimator(read_scan(DEMO_SCAN))
+
+
+@pytest.fixture(scope="module")
+def trimesh() -> Any:
+    return pytest.importorskip("trimesh", reason="install edge-spine[report]")
