@@ -1,4 +1,4 @@
-"""The import graph of the package: no cycle, no arrow upwards, no PyTorch, and no file that is too long."""
+"""The import graph of the package: no cycle, no arrow upwards, no PyTorch, no file that is too long, none untested."""
 
 from __future__ import annotations
 
@@ -31,6 +31,22 @@ ORDER = (
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
 TREES = ("edge_spine", "export", "benchmarks")
 MOST_LINES = 400
+# Modules of edge_spine without a test file of their name, each with its reason.
+WITHOUT_TESTS = {
+    "__main__": "one call of main, made by each test that starts the command in a process of its own",
+    "version": "one constant",
+    "cohort/workers": "an interface; its three implementations are tested in pool, on_ray and on_dask",
+}
+# Test files of edge_spine that no module names: their subject is several modules, or a file that is none.
+OF_NO_MODULE = {
+    "test_lite": "the second packaged model, through the whole package",
+    "test_whole_path": "every step in one walk, on real and bundled scans",
+    "node/test_privacy": "whatever node and watch folder leave behind",
+    "node/test_round_trip": "from a scanner to an archive",
+    "node/test_unit": "the unit file of systemd",
+    "outputs/test_meshes": "one surface in three formats",
+    "outputs/report/test_browser": "the page and its viewer in a browser",
+}
 
 
 def sources(*folders: str) -> dict[str, Path]:
@@ -129,6 +145,30 @@ def test_no_file_is_too_long() -> None:
         if len(path.read_text(encoding="utf-8").splitlines()) > MOST_LINES
     }
     assert long == set()
+
+
+def test_each_module_has_tests_of_its_name() -> None:
+    tree, tests = ROOT / "edge_spine", ROOT / "tests/edge_spine"
+    modules = {names(path, tree) for path in tree.rglob("*.py") if path.name != "__init__.py"}
+    tested = {names(path, tests) for path in tests.rglob("test_*.py")}
+    expected = {f"{folder}test_{name}" for folder, name in map(split, modules - set(WITHOUT_TESTS))}
+    assert {"without a test": expected - tested, "of no module": tested - expected - set(OF_NO_MODULE)} == {
+        "without a test": set(),
+        "of no module": set(),
+    }
+    # each exception is one still
+    assert set(WITHOUT_TESTS) <= modules and set(OF_NO_MODULE) <= tested - expected
+
+
+def names(path: Path, folder: Path) -> str:
+    """Return a path without suffix, relative to a folder."""
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def split(name: str) -> tuple[str, str]:
+    """Return the folder of a module, with its slash, and its last name."""
+    folder, slash, last = name.rpartition("/")
+    return folder + slash, last
 
 
 def test_a_room_names_its_door() -> None:

@@ -1,0 +1,80 @@
+"""One scan from its file to its outputs, and what is reported of each end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from edge_spine.errors import OutputError, Refusal
+from edge_spine.result import STAGES
+from edge_spine.runner import Report, process
+from tests.edge_spine.fake_result import fake_curves, fake_result
+
+PATIENT = "SECRET^NAME"
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def processed(estimator: Any = None, read: Any = None, write: Any = None, **more: Any) -> Report:
+    """FAKE steps that succeed, but for those that are given."""
+    return process(
+        "a.dcm",
+        estimator or (lambda scan: fake_result()),
+        read or (lambda: "FAKE scan"),
+        write or (lambda result: (result.with_timing(write=2.0), [Path("out/result.json")])),
+        "out",
+        **more,
+    )
+
+
+def test_a_scan_that_is_done() -> None:
+    report = processed()
+    assert (report.status, report.code, report.outputs) == ("done", None, [str(Path("out/result.json"))])
+    assert report.message.startswith("a.dcm: largest curve ") and report.message.endswith("; in out")
+    assert tuple(report.timing_ms) == STAGES and report.timing_ms["write"] == 2.0
+    assert report.line() == f"done: {report.message}"
+
+
+def test_the_line_says_what_was_found() -> None:
+    straight = processed(lambda scan: fake_result(curves=fake_curves(lateral_mm=0.0)))
+    assert straight.message == "a.dcm: no lateral curve; in out"
+    doubtful = SimpleNamespace(accepted=False, flags=("low-confidence", "trunk-leans"))
+    message = processed(lambda scan: fake_result(quality=doubtful)).message
+    assert "quality not accepted (low-confidence, trunk-leans)" in message
+
+
+@pytest.mark.parametrize("step", ["read", "estimator", "write"])
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (Refusal("no-spine", "no spine"), "refused (no-spine): a.dcm: no spine"),
+        (Refusal("no-spine", "a.dcm: no spine"), "refused (no-spine): a.dcm: no spine"),
+        (OutputError("needs a DICOM scan"), "failed: a.dcm: needs a DICOM scan"),
+        (OSError(28, "No space left on device"), "failed: a.dcm: OSError: No space left on device; -v shows where"),
+        (ValueError(PATIENT), "failed: a.dcm: ValueError; -v shows where"),
+    ],
+)
+def test_an_error_of_any_step_becomes_a_report(step: str, error: Exception, line: str) -> None:
+    report = processed(**{step: raising(error)})
+    assert report.line() == line and PATIENT not in repr(report)
+    assert report.outputs == [] and report.timing_ms["total"] >= report.timing_ms["read"]
+
+
+def test_storage_that_fails_is_raised_where_someone_waits_for_it() -> None:
+    with pytest.raises(OSError):
+        processed(write=raising(OSError(28, "No space left on device")), raise_storage=True)
+    assert processed(read=raising(ValueError()), raise_storage=True).status == "failed"
+
+
+def test_an_interruption_is_no_report() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        processed(raising(KeyboardInterrupt()))
