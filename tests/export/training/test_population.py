@@ -49,6 +49,7 @@ def test_the_angles_are_those_of_the_central_98_percent() -> None:
     assert 0 < low < 20 and 40 < high < 70 and population["angles_of"] == "true curves"
 
 
+@pytest.mark.slow
 def test_the_angles_may_be_those_of_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
     model = fake_bundle(tmp_path / "model")

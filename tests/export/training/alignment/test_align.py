@@ -55,6 +55,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, P
     return folder, phantoms
 
 
+@pytest.mark.slow
 def test_known_transforms_are_recovered_from_faulty_masks() -> None:
     cv2.setNumThreads(1)
     errors = self_test(60)
@@ -100,6 +101,7 @@ def test_an_oblique_volume_is_put_straight(tmp_path: Path) -> None:
     np.testing.assert_allclose(held.mean(axis=0), (10, -6, 8), atol=0.5)
 
 
+@pytest.mark.slow
 def test_pairs_become_shards_that_training_reads(
     written: tuple[Path, dict[str, Phantom]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
