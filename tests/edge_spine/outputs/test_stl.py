@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 
 from edge_spine.outputs.registry import FORMATS
@@ -18,15 +16,20 @@ def test_3d_slicer_is_told_the_axes() -> None:
     assert b"mm" in head or b"millimetres" in head
 
 
-def test_it_is_binary_and_its_normals_are_those_of_its_corners() -> None:
+def test_the_stl_is_the_surface_in_mm() -> None:
     result = fake_result()
     data = FORMATS["stl"].render(result)
-    # a reader takes a file that begins with this word for text
-    assert not data.startswith(b"solid")
-    _, faces = result.spine.mesh()
-    assert struct.unpack("<I", data[80:84]) == (len(faces),) and len(data) == 84 + 50 * len(faces)
+    head = data[:80].decode("ascii")
+    assert not head.startswith("solid")
+    for word in ("mm", "LPS", "Not for Diagnostic Use, for research use only."):
+        assert word in head
+    vertices, faces = result.spine.mesh()
+    assert int.from_bytes(data[80:84], "little") == len(faces)
+    assert len(data) == 84 + 50 * len(faces)
     triangles = np.frombuffer(data, STL_TRIANGLE, offset=84)
-    a, b, c = (triangles["corners"][:, corner].astype(float) for corner in range(3))
-    across = np.cross(b - a, c - a)
-    across /= np.linalg.norm(across, axis=1, keepdims=True)
-    np.testing.assert_allclose(triangles["normal"], across, atol=1e-2)
+    np.testing.assert_allclose(triangles["corners"], vertices[faces], atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(triangles["normal"], axis=1), 1.0, atol=1e-5)
+    # Normals point outwards: away from the axis of the ring that they belong to.
+    away = triangles["corners"].mean(axis=1) - result.spine.centreline.mean(axis=0)
+    sides = np.abs(triangles["normal"][:, 2]) < 0.5
+    assert ((away * triangles["normal"])[sides, :2].sum(axis=1) > 0).mean() > 0.8
