@@ -19,6 +19,7 @@ from edge_spine.errors import BundleError, UsageError
 from export.forms import answers
 
 
+@pytest.mark.slow
 def test_its_numbers_pass_the_gate(packaged, symmetric) -> None:
     """ONNX Runtime with every rewriting switched off computes what the graph says."""
     crops, expected = (part[:8] for part in read_references(packaged))
@@ -29,6 +30,7 @@ def test_its_numbers_pass_the_gate(packaged, symmetric) -> None:
     assert not compare(found + shift, expected, **figures).passed
 
 
+@pytest.mark.slow
 def test_widening_changes_types_and_nothing_else(packaged, half) -> None:
     crops, _ = (part[:2] for part in read_references(packaged))
     single = onnx.load_model_from_string(widened(half))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 
 from edge_spine.engines import open_engine
 from edge_spine.engines.verification import read_references, verify
@@ -21,6 +22,7 @@ def test_threads_of_a_process_share_one_openvino_engine(bundle) -> None:
 
 
 @needs_openvino
+@pytest.mark.slow
 def test_openvino_computes_in_float32_what_is_not_int8(packaged) -> None:
     """Where the processor has bfloat16, OpenVINO's default would lose a third of a crop pixel at the end."""
     largest = {}

@@ -113,6 +113,7 @@ def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tm
 
 
 @no_gpu
+@pytest.mark.slow
 def test_auto_runs_on_the_processor_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["demo", "--out", str(tmp_path), "-v"]) == 0
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "auto takes" in line]
