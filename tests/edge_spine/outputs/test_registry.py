@@ -35,6 +35,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     assert parse_formats("json,ply,png,stl") == ("json", "ply", "png", "stl")
 
 
+@pytest.mark.slow
 def test_highdicom_is_loaded_for_its_formats_only() -> None:
     code = (
         "import sys\n"
@@ -93,6 +94,7 @@ def test_dicom_results_are_written_beside_the_others(tmp_path: Path) -> None:
     assert read((tmp_path / "spine.sr.dcm").read_bytes()).Modality == "SR"
 
 
+@pytest.mark.slow
 def test_all_formats_share_mesh_identity_and_panels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for package in ("highdicom", "reportlab", "trimesh"):
         pytest.importorskip(package, reason="install edge-spine[dicom,report]")
@@ -123,6 +125,7 @@ def test_a_scan_that_is_no_dicom_file_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_command_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for package in ("highdicom", "onnxruntime"):
         pytest.importorskip(package)
@@ -133,6 +136,7 @@ def test_the_command_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert names == {"result.json", "spine.sr.dcm", "preview.sc.dcm", "spine.stl"}
 
 
+@pytest.mark.slow
 def test_the_command_says_why_an_image_without_header_has_no_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], demo_result: SpineResult
 ) -> None:
@@ -147,6 +151,7 @@ def test_the_command_says_why_an_image_without_header_has_no_report(
     assert not list((tmp_path / "out").glob("*/*"))
 
 
+@pytest.mark.slow
 def test_json_alone_loads_nothing_that_draws(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
     code = (

@@ -178,6 +178,7 @@ def test_a_scan_without_a_uid_is_refused_by_name(keyword: str, value: str | None
     assert "SECRET" not in str(caught.value) and "Doe" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_nothing_differs_in_another_process_at_another_time() -> None:
     code = (
         "import datetime, hashlib, sys, time\n"
@@ -203,6 +204,7 @@ def test_nothing_differs_in_another_process_at_another_time() -> None:
     assert runs[0].stdout == runs[1].stdout == here
 
 
+@pytest.mark.slow
 def test_times_and_the_name_of_the_file_change_nothing() -> None:
     result = fake_dicom_result()
     other = fake_dicom_result(source="DOE_JANE.dcm").with_timing(infer=123.0)
@@ -211,7 +213,7 @@ def test_times_and_the_name_of_the_file_change_nothing() -> None:
         assert b"DOE_JANE" not in render(kind, other)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param("sr", marks=pytest.mark.slow), "sc", "stl", "pdf"])
 def test_whatever_else_changes_gives_other_uids(kind: str) -> None:
     result = fake_dicom_result()
     pixels = fake_pixels()
@@ -250,6 +252,7 @@ def test_no_two_things_share_a_uid() -> None:
     assert len({item.SeriesNumber for item in objects}) == len(objects)
 
 
+@pytest.mark.slow
 def test_the_transfer_syntax_of_the_source_changes_nothing(make_dicom: MakeDicom) -> None:
     given = {
         "StudyInstanceUID": "1.2.3",
@@ -265,6 +268,7 @@ def test_the_transfer_syntax_of_the_source_changes_nothing(make_dicom: MakeDicom
         assert render(kind, results[0]) == render(kind, results[1]), kind
 
 
+@pytest.mark.slow
 def test_reading_a_header_twice_gives_the_same() -> None:
     source = stored(header(SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Jörg"))
     result = fake_dicom_result(source)
