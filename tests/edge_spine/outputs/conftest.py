@@ -13,12 +13,6 @@ from tests.edge_spine.outputs.dicom_checks import DEMO_SCAN
 
 
 @pytest.fixture(scope="session")
-def estimator() -> SpineEstimator:
-    pytest.importorskip("onnxruntime", reason="an engine is needed: install edge-spine[cpu]")
-    return SpineEstimator(engine="onnx-cpu")
-
-
-@pytest.fixture(scope="session")
 def demo_result(estimator: SpineEstimator) -> SpineResult:
     return estimator(read_scan(DEMO_SCAN))
 

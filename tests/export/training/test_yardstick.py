@@ -249,17 +249,16 @@ def _stand_in(seed: int, *packs: str) -> StandIn:
 
 
 @pytest.fixture(scope="module")
-def measured() -> dict[str, yardstick.Measured]:
+def measured(estimator: SpineEstimator) -> dict[str, yardstick.Measured]:
     mean_curve = mean_sagittal(50)
     blank = _stand_in(10_000_040, "made-up one")
     blank.bone[:] = 0
     one = [*(_stand_in(10_000_040 + k, "made-up one") for k in range(1, 6)), blank]
     two = [_stand_in(10_000_050 + k, "made-up two") for k in range(4)]
-    with SpineEstimator(engine="onnx-cpu") as estimator:
-        return {
-            person: yardstick.measure_person(estimator, (person,), scans, mean_curve)
-            for person, scans in (("made-up one", one), ("made-up two", two))
-        }
+    return {
+        person: yardstick.measure_person(estimator, (person,), scans, mean_curve)
+        for person, scans in (("made-up one", one), ("made-up two", two))
+    }
 
 
 def test_the_walk_counts_refusals_and_its_own_time(measured: dict[str, yardstick.Measured]) -> None:
