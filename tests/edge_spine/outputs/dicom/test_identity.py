@@ -45,9 +45,14 @@ def test_the_bundled_scan_gives_valid_objects(kind: str, demo_result: SpineResul
     assert_valid(render(kind, demo_result), tmp_path)
 
 
+@pytest.fixture(scope="module")
+def real_result(real_bone: Path, estimator: SpineEstimator) -> SpineResult:
+    return estimator(read_scan(real_bone))
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_real_scan_gives_valid_objects(kind: str, real_bone: Path, estimator: SpineEstimator, tmp_path: Path) -> None:
-    assert_valid(render(kind, estimator(read_scan(real_bone))), tmp_path)
+def test_a_real_scan_gives_valid_objects(kind: str, real_result: SpineResult, tmp_path: Path) -> None:
+    assert_valid(render(kind, real_result), tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
