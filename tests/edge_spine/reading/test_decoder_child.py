@@ -30,11 +30,11 @@ def child_program(tmp_path: Path, instead: str) -> str:
     ("instead", "words"),
     [
         ("os.abort()", "crash"),
-        ("import time; time.sleep(60)", "takes more than 1 s"),
-        ("return bytes(2**31)", "memory"),
-        ("raise BaseException('panic')", "damaged"),
+        pytest.param("import time; time.sleep(60)", "takes more than 1 s", marks=pytest.mark.slow),
+        pytest.param("return bytes(2**31)", "memory", marks=pytest.mark.slow),
+        pytest.param("raise BaseException('panic')", "damaged", marks=pytest.mark.slow),
         ("print('noise'); sys.stderr.write('SECRET'); raise ValueError", "damaged"),
-        ("os._exit(0)", "crash"),
+        pytest.param("os._exit(0)", "crash", marks=pytest.mark.slow),
     ],
 )
 def test_whatever_a_codec_does_the_next_frame_is_decoded(

@@ -67,6 +67,7 @@ def test_a_decoder_that_is_killed_costs_one_frame(fresh: DecoderProcess) -> None
     assert found == pixels.tobytes()
 
 
+@pytest.mark.slow
 def test_a_decoder_that_hangs_is_ended(fresh: DecoderProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     frame, options, pixels = frame_and_options()
     fresh.decode(frame, pixels.size, **options)
@@ -98,6 +99,7 @@ def test_threads_share_a_decoder(fresh: DecoderProcess) -> None:
     assert found == [pixels.tobytes()] * 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
 def test_the_decoder_ends_with_a_killed_parent(tmp_path: Path) -> None:
     data = tmp_path / "rle.dcm"
@@ -119,6 +121,7 @@ def test_the_decoder_ends_with_a_killed_parent(tmp_path: Path) -> None:
 MIB = 2**20
 
 
+@pytest.mark.slow
 def test_the_process_is_renewed_after_many_frames(fresh: DecoderProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder_process, "FRAMES_PER_PROCESS", 2)
     frame, options, pixels = rle()
@@ -145,6 +148,7 @@ def test_a_forked_process_decodes_with_one_of_its_own(make_dicom: MakeDicom) -> 
     assert decoder.pid == before
 
 
+@pytest.mark.slow
 def test_no_module_in_the_working_folder_takes_the_place_of_a_decoder(make_dicom: MakeDicom, tmp_path: Path) -> None:
     (tmp_path / "file.dcm").write_bytes(make_dicom(syntax=RLELossless))
     (tmp_path / "json.py").write_text("open('sprung', 'w')", encoding="utf-8")
@@ -155,6 +159,7 @@ def test_no_module_in_the_working_folder_takes_the_place_of_a_decoder(make_dicom
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system has no /proc")
 @pytest.mark.parametrize("kind", ["grey", "colour"])
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])

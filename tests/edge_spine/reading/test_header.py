@@ -38,13 +38,15 @@ def implicit(group: int, element: int, value: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("syntax", "content"),
     [
-        (
+        pytest.param(
             ExplicitVRLittleEndian,
             struct.pack("<HH2sHI", 0x7001, 0x1010, b"SQ", 0, 0xFFFFFFFF) + EMPTY_ITEM * 500_000 + END_OF_SEQUENCE,
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             ImplicitVRLittleEndian,
             b"".join(struct.pack("<HHI", 0x7001 + 2 * (n >> 16), n & 0xFFFF, 0) for n in range(500_000)),
+            marks=pytest.mark.slow,
         ),
         (ImplicitVRLittleEndian, implicit(0x0028, 0x0030, b"1\\" * 2_000_000)),
         (ImplicitVRLittleEndian, implicit(0x0008, 0x0005, b"XXX\\" * 1_000_000)),
