@@ -87,6 +87,7 @@ def images():
     return blotches(2, 7)
 
 
+@pytest.mark.slow
 def test_same_output_as_the_published_composition(published, ours, images):
     with torch.inference_mode():
         expected, found = published(images), ours(images)
@@ -101,6 +102,7 @@ def published_answer(published, images):
         return published(images[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -126,6 +128,7 @@ def test_every_part_reaches_the_output(published_answer, ours, images, name):
         weight.copy_(right)
 
 
+@pytest.mark.slow
 def test_names_are_those_of_the_released_checkpoint(ours):
     """torchvision's ResNet50 children 0 to 7, the library's stack, and the last layer; nothing else."""
     norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -164,6 +167,7 @@ def test_relative_table_is_exact_at_the_learned_size_and_scales_elsewhere():
         assert torch.allclose(table, wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(112, 112), (128, 160)])
 def test_other_sizes_give_finite_outputs_and_gradients(ours, shape):
     output = ours(torch.rand(1, 3, *shape))

@@ -19,6 +19,7 @@ class _Network(nn.Module):
         self.linear: Any = nn.Linear(features, outputs)
 
 
+@pytest.mark.slow
 def test_low_rank_is_split_and_agrees_after_float16() -> None:
     torch.manual_seed(0)
     network = _Network(2048, 1254)

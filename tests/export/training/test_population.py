@@ -14,6 +14,7 @@ from export.training.population import angle_limits, answered_angles, main, popu
 from tests.edge_spine.fake_bundle import fake_bundle, fake_output
 
 
+@pytest.mark.slow
 def test_the_range_holds_its_share_of_the_subjects() -> None:
     found = population_range(200)
     inside = []

@@ -75,6 +75,7 @@ def test_the_same_cases_give_the_same_filters() -> None:
     assert fit_filters(columns(3)) == fit_filters(columns(3))
 
 
+@pytest.mark.slow
 def test_the_true_centre_lies_on_the_column_of_the_crop() -> None:
     bundle = load_bundle()
     (case,) = cases_of(bundle, [make_phantom(46_000_000)], "onnx-cpu", 1)

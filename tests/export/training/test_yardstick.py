@@ -261,6 +261,7 @@ def measured(estimator: SpineEstimator) -> dict[str, yardstick.Measured]:
     }
 
 
+@pytest.mark.slow
 def test_the_walk_counts_refusals_and_its_own_time(measured: dict[str, yardstick.Measured]) -> None:
     assert [len(found.model) for found in measured.values()] == [5, 4]
     assert [found.refused for found in measured.values()] == [1, 0]
@@ -277,6 +278,7 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yardstick, "bootstrap", partial(bootstrap, resamples=20))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_resamples")
 def test_report_has_the_contracts_keys_and_is_plain_json(measured: dict[str, yardstick.Measured]) -> None:
     report = yardstick.summarise(measured)
@@ -295,6 +297,7 @@ def test_report_has_the_contracts_keys_and_is_plain_json(measured: dict[str, yar
     assert "seen in training" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_resamples")
 def test_every_line_of_people_that_training_saw_says_so(measured: dict[str, yardstick.Measured]) -> None:
     report = yardstick.summarise(measured, ["made-up two"])

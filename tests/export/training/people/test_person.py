@@ -77,6 +77,7 @@ def test_posed_bodies_lie_between_the_true_borders(folder: Path) -> None:
     assert np.abs(error).mean() < 1.5
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_image_and_another_one_another(folder: Path) -> None:
     first, again, other = (make_person(folder, ["chest", "lumbar"], seed) for seed in (4, 4, 5))
     np.testing.assert_array_equal(first.bone, again.bone)

@@ -226,6 +226,7 @@ def test_frames_are_right_handed_and_follow_tangent_and_rotation(shapes: list[Sp
     assert apart.std() == pytest.approx(1.5, abs=0.15)
 
 
+@pytest.mark.slow
 def test_vertebrae_turn_to_the_convex_side_in_proportion_to_the_curve() -> None:
     shapes = [_drawn(seed, 0.0, 45.0) for seed in range(600)]
     turned, thoracic, lumbar = [], [], []
