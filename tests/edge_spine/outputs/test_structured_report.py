@@ -30,6 +30,7 @@ from tests.edge_spine.outputs.dicom_checks import (
     program,
     read,
     render,
+    usual,
 )
 
 hd = pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
@@ -56,7 +57,7 @@ def demo_groups(demo_result: SpineResult) -> list[Any]:
 def test_the_numbers_are_those_of_the_json() -> None:
     result = fake_dicom_result()
     expected = result.to_dict()["measurements"]
-    found = {item["label"]: item["numbers"] for item in ohif_measurements(read(render("sr", result)))}
+    found = {item["label"]: item["numbers"] for item in ohif_measurements(read(usual("sr")))}
     assert expected["scoliosis_curves"]
     for number, curve in enumerate(expected["scoliosis_curves"], start=1):
         numbers = found.pop(f"edge-spine lateral curve {number}")
@@ -95,7 +96,7 @@ def test_without_a_calibration_there_is_no_band() -> None:
 
 def test_each_curve_names_its_levels_and_side() -> None:
     result = fake_dicom_result()
-    groups = imaging_groups(read(render("sr", result)))
+    groups = imaging_groups(read(usual("sr")))
     for curve, group in zip(result.measurements.scoliosis_curves, groups, strict=False):
         sites = [item.ConceptCodeSequence[0].CodeMeaning for item in find(group, "Finding Site")]
         assert sites == [f"{curve.upper_end_level} vertebra", f"{curve.lower_end_level} vertebra"]
@@ -279,7 +280,7 @@ def test_nothing_leaves_the_image() -> None:
 def test_highdicom_reads_it_back(tmp_path: Path) -> None:
     result = fake_dicom_result()
     file = tmp_path / "report.dcm"
-    file.write_bytes(render("sr", result))
+    file.write_bytes(usual("sr"))
     document = hd.sr.srread(file)
     groups = document.content.get_planar_roi_measurement_groups()
     curves = result.measurements.scoliosis_curves

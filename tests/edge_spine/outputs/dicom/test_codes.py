@@ -9,9 +9,8 @@ from pydicom.sr.coding import Code
 from edge_spine.quantities import CURVE_QUANTITIES, QUANTITIES, SCHEME
 from edge_spine.vertebrae import LEVELS
 from tests.edge_spine.outputs.dicom_checks import (
-    fake_dicom_result,
     read,
-    render,
+    usual,
 )
 
 
@@ -58,7 +57,7 @@ def test_every_public_code_is_as_the_standard_has_it() -> None:
 
 def test_the_private_scheme_is_declared_and_its_codes_fit() -> None:
     pytest.importorskip("highdicom", reason="install edge-spine[dicom]")
-    report = read(render("sr", fake_dicom_result()))
+    report = read(usual("sr"))
     schemes = {str(e.value) for e in report.iterall() if e.keyword == "CodingSchemeDesignator"}
     declared = {item.CodingSchemeDesignator for item in report.CodingSchemeIdentificationSequence}
     assert {scheme for scheme in schemes if scheme.startswith("99")} == declared == {"99EDGESPINE"}
