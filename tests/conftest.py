@@ -1,4 +1,4 @@
-"""What the tests share: the two real DXA files, and small synthetic DICOM files of the same make."""
+"""What the tests share: the two real DXA files, small synthetic DICOM files of their make, and the packaged model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, RLELossless
+
+from edge_spine import SpineEstimator
 
 REAL_SCANS = Path(__file__).resolve().parents[2] / "shared" / "data" / "dxa"
 SYNTHETIC_UID = "2.25.1234567890"
@@ -37,6 +39,13 @@ def real_bone() -> Path:
 def real_tissue() -> Path:
     """Soft-tissue image of the same scan."""
     return _real("whole_body_tissue.dcm")
+
+
+@pytest.fixture(scope="session")
+def estimator() -> SpineEstimator:
+    """The packaged model in ONNX Runtime, loaded once."""
+    pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
+    return SpineEstimator(engine="onnx-cpu")
 
 
 @pytest.fixture(scope="session")

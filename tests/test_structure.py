@@ -1,9 +1,10 @@
-"""The import graph of the package: no cycle, no arrow upwards, no PyTorch, and no file that is too long."""
+"""The import graph of the package: no cycle, no arrow upwards, no PyTorch, no file that is too long, none untested."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,22 @@ ORDER = (
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
 TREES = ("edge_spine", "export", "benchmarks")
 MOST_LINES = 400
+# Modules of edge_spine without a test file of their name, each with its reason.
+WITHOUT_TESTS = {
+    "__main__": "one call of main, made by each test that starts the command in a process of its own",
+    "version": "one constant",
+    "cohort/workers": "an interface; its three implementations are tested in pool, on_ray and on_dask",
+}
+# Test files of edge_spine that no module names: their subject is several modules, or a file that is none.
+OF_NO_MODULE = {
+    "test_lite": "the second packaged model, through the whole package",
+    "test_whole_path": "every step in one walk, on real and bundled scans",
+    "node/test_privacy": "whatever node and watch folder leave behind",
+    "node/test_round_trip": "from a scanner to an archive",
+    "node/test_unit": "the unit file of systemd",
+    "outputs/test_meshes": "one surface in three formats",
+    "outputs/report/test_browser": "the page and its viewer in a browser",
+}
 
 
 def sources(*folders: str) -> dict[str, Path]:
@@ -43,13 +60,20 @@ def sources(*folders: str) -> dict[str, Path]:
     return found
 
 
+@cache
+def imports(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """Return the imports anywhere in a file: within functions and under TYPE_CHECKING too."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imported(path: Path, modules: dict[str, Path]) -> Iterator[str]:
-    """Yield the modules that a file imports anywhere: within functions and under TYPE_CHECKING too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Yield the modules that a file imports."""
+    for node in imports(path):
         if isinstance(node, ast.Import):
             names = [name for alias in node.names for name in (alias.name, f"benchmarks.{alias.name}")]
             yield from (name for name in names if name in modules)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert node.level == 0, f"{path}: a relative import"
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
@@ -118,9 +142,8 @@ def test_the_package_imports_nothing_of_export_benchmarks_or_tests() -> None:
 
 def test_the_package_never_imports_torch() -> None:
     for path in sources("edge_spine").values():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for node in imports(path):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             assert "torch" not in {name.partition(".")[0] for name in names}, path
 
 
@@ -137,6 +160,30 @@ def test_nothing_is_installed_from_an_index_that_lacks_it() -> None:
     """A message says `pip install '.[EXTRA]'`, as the pages do: no index has a package of this name."""
     wrong = [name for name, path in sources(*TREES).items() if "edge-spine[" in path.read_text(encoding="utf-8")]
     assert wrong == []
+
+
+def test_each_module_has_tests_of_its_name() -> None:
+    tree, tests = ROOT / "edge_spine", ROOT / "tests/edge_spine"
+    modules = {name_of(path, tree) for path in tree.rglob("*.py") if path.name != "__init__.py"}
+    tested = {name_of(path, tests) for path in tests.rglob("test_*.py")}
+    expected = {f"{folder}test_{name}" for folder, name in map(split, modules - set(WITHOUT_TESTS))}
+    assert {"without a test": expected - tested, "of no module": tested - expected - set(OF_NO_MODULE)} == {
+        "without a test": set(),
+        "of no module": set(),
+    }
+    # each exception is one still
+    assert set(WITHOUT_TESTS) <= modules and set(OF_NO_MODULE) <= tested - expected
+
+
+def name_of(path: Path, folder: Path) -> str:
+    """Return a path without suffix, relative to a folder."""
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def split(name: str) -> tuple[str, str]:
+    """Return the folder of a module, with its slash, and its last name."""
+    folder, slash, last = name.rpartition("/")
+    return folder + slash, last
 
 
 def test_a_room_names_its_door() -> None:

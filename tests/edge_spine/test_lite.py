@@ -45,6 +45,7 @@ def test_it_passes_the_gate_of_the_large_model_and_has_bands() -> None:
     assert lite.bands is not None and lite.population is not None
 
 
+@pytest.mark.slow
 def test_it_sees_the_spine_that_the_large_model_sees() -> None:
     scan = read_scan(SCAN)
     results = []
@@ -60,6 +61,7 @@ def test_it_sees_the_spine_that_the_large_model_sees() -> None:
     assert (away < large.band_90.sagittal).mean() > 0.95
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_it_and_the_result_names_it(tmp_path: Path) -> None:
     ended = subprocess.run(
         [

@@ -41,11 +41,6 @@ MIDLINE = (
 )
 
 
-@pytest.fixture(scope="module")
-def estimator() -> SpineEstimator:
-    return SpineEstimator(engine="onnx-cpu")
-
-
 def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edge_spine", *(str(argument) for argument in arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)

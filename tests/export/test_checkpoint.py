@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from export.checkpoint import CheckpointError, load_regressor
+from export.lite import SpineLite
 
 
 def refusal(path) -> str:
@@ -17,6 +18,22 @@ def refusal(path) -> str:
     message = str(caught.value)
     assert message.startswith(path.name) and "\n" not in message
     return message
+
+
+@pytest.fixture(scope="module")
+def small() -> SpineLite:
+    """The smaller of the two networks, where the kind of network does not matter."""
+    torch.manual_seed(0)
+    return SpineLite().init_().eval()
+
+
+@pytest.fixture(scope="module")
+def small_file(small, tmp_path_factory):
+    path = tmp_path_factory.mktemp("small") / "spine.safetensors"
+    save_file(
+        {name: value.half() if value.is_floating_point() else value for name, value in small.state_dict().items()}, path
+    )
+    return path
 
 
 @pytest.mark.slow
@@ -41,11 +58,11 @@ def test_pytorch_files_bare_or_wrapped(regressor, tmp_path, wrapper):
     assert all(torch.equal(loaded.state_dict()[name], value) for name, value in state.items())
 
 
-def test_what_was_found_is_said(regressor, weights_file, tmp_path):
-    count = sum(parameter.numel() for parameter in regressor.parameters())
-    state = regressor.state_dict()
+def test_what_was_found_is_said(small, small_file, tmp_path):
+    count = sum(parameter.numel() for parameter in small.parameters())
+    state = small.state_dict()
     end = f"{len(state)} tensors, {count:,} parameters"
-    assert load_regressor(weights_file)[1].found == f"own layout (safetensors), no epoch stated, {end}, float16"
+    assert load_regressor(small_file)[1].found == f"own layout (safetensors), no epoch stated, {end}, float16"
     path = tmp_path / "epoch:1999-loss_valid-points:0.0168.pt"
     torch.save({name: value.bfloat16() if "linear" in name else value for name, value in state.items()}, path)
     _, source = load_regressor(path, "released")
@@ -56,14 +73,14 @@ def test_what_was_found_is_said(regressor, weights_file, tmp_path):
         assert "no epoch stated" in load_regressor(tmp_path / "odd.pt")[1].found
 
 
-def test_a_layout_that_was_not_asked_for_is_refused(regressor, weights_file, tmp_path):
+def test_a_layout_that_was_not_asked_for_is_refused(small, small_file, tmp_path):
     path = tmp_path / "mine.pt"
-    torch.save(regressor.state_dict(), path)
+    torch.save(small.state_dict(), path)
     with pytest.raises(CheckpointError, match=r"^mine\.pt: a PyTorch file; --layout own expects safetensors$"):
         load_regressor(path, "own")
     with pytest.raises(CheckpointError, match=r"^spine\.safetensors: a safetensors file; --layout released expects"):
-        load_regressor(weights_file, "released")
-    assert load_regressor(weights_file, "own")[1].found == load_regressor(weights_file)[1].found
+        load_regressor(small_file, "released")
+    assert load_regressor(small_file, "own")[1].found == load_regressor(small_file)[1].found
 
 
 @pytest.mark.parametrize(
@@ -78,26 +95,26 @@ def test_a_layout_that_was_not_asked_for_is_refused(regressor, weights_file, tmp
     ids=["whole numbers", "complex", "sparse", "quantised", "meta"],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_tensors_of_other_kinds_are_refused(regressor, tmp_path, odd):
+def test_tensors_of_other_kinds_are_refused(small, tmp_path, odd):
     path = tmp_path / "odd.pt"
-    torch.save({**regressor.state_dict(), "linear.bias": odd(regressor.linear.bias.detach())}, path)
+    torch.save({**small.state_dict(), "linear.bias": odd(small.linear.bias.detach())}, path)
     refusal(path)
 
 
-def test_names_of_parallel_training_and_missing_step_counts(regressor, tmp_path):
+def test_names_of_parallel_training_and_missing_step_counts(small, tmp_path):
     state = {
         f"module.{name}": value
-        for name, value in regressor.state_dict().items()
+        for name, value in small.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
     path = tmp_path / "parallel.pt"
     torch.save(state, path)
     loaded, _ = load_regressor(path)
-    assert torch.equal(loaded.linear.bias, regressor.linear.bias)
+    assert torch.equal(loaded.linear.bias, small.linear.bias)
 
 
-def test_what_differs_is_named(regressor, tmp_path):
-    state = dict(regressor.state_dict())
+def test_what_differs_is_named(small, tmp_path):
+    state = dict(small.state_dict())
     path = tmp_path / "other.safetensors"
 
     def saved(changed):

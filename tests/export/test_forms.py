@@ -55,6 +55,7 @@ def few(model, monkeypatch) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_half_keeps_its_ends_and_halves_its_weights(plain, references) -> None:
     half = half_graph(plain)
     onnx.checker.check_model(half, full_check=True)
@@ -73,6 +74,7 @@ def test_nothing_is_left_out_where_all_is_well(model, references, judge, few, mo
     assert exact == [] and found.strain < 10
 
 
+@pytest.mark.slow
 def test_what_costs_most_is_left_out_first(model, references, judge, few, monkeypatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(forms, "ROOM", 0.0)
@@ -84,12 +86,14 @@ def test_what_costs_most_is_left_out_first(model, references, judge, few, monkey
     assert found.strain == pytest.approx(min(table.values()))
 
 
+@pytest.mark.slow
 def test_a_form_that_strays_is_refused(model, references, few) -> None:
     crops, expected = references
     with pytest.raises(GateError, match=r"^no bundle written: int8-trt differs from PyTorch float32 by .* Cobb"):
         gated_forms(model, None, crops, expected + np.float32(0.3 / 224), 2.2)
 
 
+@pytest.mark.slow
 def test_every_form_has_its_line_and_its_place(model, plain, references, monkeypatch) -> None:
     """The reference is the float32 graph here, so that float16 and float32 are judged by what they are made from."""
     crops, _ = references
@@ -110,6 +114,7 @@ def test_every_form_has_its_line_and_its_place(model, plain, references, monkeyp
         gated_forms(model, strays.SerializeToString(), crops, expected, 2.2)
 
 
+@pytest.mark.slow
 def test_the_table_is_printed_by_one_command(few, tmp_path, capsys) -> None:
     report = tmp_path / "sensitivity.json"
     assert sensitivity.main(["--count", "1", "--json", str(report)]) == 0

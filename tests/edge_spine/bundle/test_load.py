@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +10,10 @@ import numpy as np
 import pytest
 
 from edge_spine.bundle import load_bundle
-from edge_spine.bundle.load import manifest_bytes, parse_manifest
-from edge_spine.engines.verification import compare, read_references, verify
+from edge_spine.bundle.load import parse_manifest
+from edge_spine.engines.verification import read_references
 from edge_spine.errors import BundleError
-from tests.edge_spine.fake_bundle import fake_calibration
-
-
-@pytest.fixture
-def folder(fake_model: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(fake_model, tmp_path / "bundle"))
-
-
-def refusal(folder: Path) -> str:
-    with pytest.raises(BundleError) as caught:
-        load_bundle(folder)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def rewrite(folder: Path, change: Any) -> None:
-    """Change the manifest and seal it again, as someone who writes bundles would."""
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    change(manifest)
-    (folder / "manifest.json").write_bytes(manifest_bytes(manifest))
+from tests.edge_spine.bundle.changing import refusal, rewrite
 
 
 def test_a_whole_bundle(folder: Path) -> None:
@@ -153,54 +131,6 @@ def test_a_manifest_that_is_wrong_is_named(folder: Path, change: Any, message: s
     assert message in refusal(folder)
 
 
-def test_bands_are_read_and_no_bundle_needs_them(folder: Path) -> None:
-    assert load_bundle(folder).bands is None
-    rewrite(folder, lambda m: m.update(bands=fake_calibration()))
-    bands = load_bundle(folder).bands
-    assert bands is not None
-    assert bands.coronal.tolist() == [0.5] * 209 and bands.sagittal.tolist() == [1.5] * 208 + [3]
-    straight, bent = bands.at(2.0, 0.0), bands.at(2.0, 30.0)
-    assert set(straight.coronal.tolist()) == {1.0} and set(bent.coronal.tolist()) == {2.0}
-    assert bent.sagittal[0] == pytest.approx(1.5 * 2 * 1.25) and bent.sagittal[-1] == pytest.approx(3 * 2 * 1.25)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"nominal": 0.95}, "'nominal' must be 0.9"),
-        ({"schema": "edge-spine/bands/3"}, "'schema' must be"),
-        ({"sagittal_gain": 0.2}, "an object with"),
-        ({"schema": "edge-spine/bands/2", "sagittal_gain": 1.0}, "'sagittal_gain' must be"),
-        ({"schema": "edge-spine/bands/2", "sagittal_gain": True}, "'sagittal_gain' must be"),
-        ({"schema": "edge-spine/bands/2", "sagittal_gain": "0.2"}, "'sagittal_gain' must be"),
-        ({"schema": "edge-spine/bands/2", "more": 1}, "an object with"),
-        ({"unit": "mm"}, "'unit' must be"),
-        ({"coronal": [0.5] * 208}, "'coronal' must be 209 numbers"),
-        ({"coronal": "0" * 209}, "'coronal' must be 209 numbers"),
-        ({"sagittal": [0.5] * 208 + [0]}, "'sagittal' must be 209 numbers"),
-        ({"sagittal": [-1.5] * 209}, "'sagittal' must be 209 numbers"),
-        ({"sagittal": [True] * 209}, "'sagittal' must be 209 numbers"),
-        ({"sagittal": [10**400] * 209}, "'sagittal' must be 209 numbers"),
-        ({"sagittal": ["1"] * 209}, "'sagittal' must be 209 numbers"),
-        ({"severity_deg": {"coronal": 30.0}}, "'severity_deg' must be an object"),
-        ({"severity_deg": {"coronal": 30.0, "sagittal": 0}}, "'severity_deg' must be an object"),
-        ({"count": 0}, "'count' must be"),
-        ({"weights_sha256": " "}, "'weights_sha256' must be a text"),
-        ({"note": "more"}, "an object with"),
-    ],
-)
-def test_bands_that_are_wrong_are_refused(folder: Path, change: dict[str, Any], message: str) -> None:
-    rewrite(folder, lambda m: m.update(bands=fake_calibration(**change)))
-    refused = refusal(folder)
-    assert "'bands'" in refused and message in refused
-
-
-@pytest.mark.parametrize("bands", [None, [], 1, {}])
-def test_bands_must_be_an_object(folder: Path, bands: Any) -> None:
-    rewrite(folder, lambda m: m.update(bands=bands))
-    assert "'bands': an object" in refusal(folder)
-
-
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b'{"schema": NaN}'])
 def test_files_that_are_no_manifest(folder: Path, content: bytes) -> None:
     (folder / "manifest.json").write_bytes(content)
@@ -217,38 +147,3 @@ def test_references_with_objects_are_refused(folder: Path) -> None:
     rewrite(folder, change)
     with pytest.raises(BundleError, match="not an archive with the arrays"):
         read_references(load_bundle(folder))
-
-
-def test_verify_measures_in_crop_pixels_and_millimetres(folder: Path) -> None:
-    from edge_spine.engines import open_engine
-
-    bundle = load_bundle(folder)
-    with open_engine(bundle, "onnx-cpu") as engine:
-        result = verify(bundle, engine)
-    assert result.passed and result.references == 2
-    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["deviations"][2]["part"] == "all"
-    expected = np.zeros((3, 1254), np.float32)
-    found = expected.reshape(3, 209, 6).copy()
-    found[..., 3:] += 0.2 / 224
-    both = compare(found.reshape(3, -1), expected, engine="e", precision="int8", model_pixel_mm=2.0)
-    coronal, sagittal, whole = both.deviations
-    assert coronal.max_px == 0
-    assert sagittal.mean_px == pytest.approx(0.2, abs=1e-4) and sagittal.mean_mm == pytest.approx(0.4, abs=1e-3)
-    assert whole.mean_px == pytest.approx(0.1, abs=1e-4) and both.passed and both.shape is None
-    assert "passed" in both.table()
-
-
-@pytest.mark.parametrize("wrong", [0.2 / 224, np.nan, np.inf])
-def test_verification_is_missed(wrong: float) -> None:
-    expected = np.zeros((2, 1254), np.float32)
-    result = compare(expected + np.float32(wrong), expected, engine="e", precision="int8", model_pixel_mm=2.2)
-    assert not result.passed and "MISSED" in result.table()
-    json.dumps(result.to_dict(), allow_nan=False)
-
-
-def test_few_far_values_miss_the_99th_percentile() -> None:
-    expected = np.zeros((1, 1254), np.float32)
-    found = expected.copy()
-    found[0, :20] = 2 / 224
-    result = compare(found, expected, engine="e", precision="int8", model_pixel_mm=2.2)
-    assert result.deviations[-1].mean_mm < 0.3 and not result.passed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from edge_spine import __version__
-from edge_spine.cli import common
 from edge_spine.cli import main as cli
 from tests.edge_spine.cli.running import PACKAGE, VERBS
 
@@ -99,33 +97,6 @@ def test_an_engine_that_cannot_run_says_so(
     assert shown.out == ""
     assert "tensorrt" in shown.err
     assert len(shown.err.splitlines()) == 1
-
-
-@pytest.mark.parametrize(("verb", "package"), [("node", "pynetdicom"), ("node", "highdicom"), ("watch", "filelock")])
-def test_a_verb_without_its_packages_names_the_extra(
-    verb: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    real = common.find_spec
-    monkeypatch.setattr(common, "find_spec", lambda name: None if name == package else real(name))
-    arguments = ["node", "--config", "node.toml"] if verb == "node" else ["watch", str(tmp_path), str(tmp_path / "out")]
-    assert cli.main(arguments) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert package in line and ".[node]" in line
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_node_without_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("pynetdicom")
-    assert cli.main(["node", "--config", str(tmp_path / "node.toml")]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "node.toml" in line and "README" in line
-
-
-def test_logging_is_put_back(capsys: pytest.CaptureFixture[str]) -> None:
-    ours = logging.getLogger("edge_spine")
-    before = list(ours.handlers), ours.level
-    cli.main(["run", "gone", "--out", "x", "--write", "docx"])
-    assert (list(ours.handlers), ours.level) == before
 
 
 def test_a_reader_that_leaves_early_causes_no_traceback(fake_model: Path) -> None:

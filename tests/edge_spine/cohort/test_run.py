@@ -21,7 +21,7 @@ from edge_spine.cohort.run import MOST_DEATHS, left_to_do, work_through
 from edge_spine.cohort.shards import Shards, shard_files
 from edge_spine.cohort.workers import Finished, Workers
 from edge_spine.runner import Report
-from tests.edge_spine.cohort.conftest import NOTE, ROOT, check_whole, command, make_cohort, run
+from tests.edge_spine.cohort.conftest import NOTE, ROOT, check_whole, command, run
 
 pytestmark = pytest.mark.slow
 
@@ -101,25 +101,6 @@ def test_an_interruption_keeps_what_is_finished(manifest: Path, tmp_path: Path) 
     check_whole(out, 24)
 
 
-def test_nothing_to_do_is_wrong_usage(tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("# nothing\n", encoding="utf-8")
-    ended = run(tmp_path / "list.txt", "--out", tmp_path / "out")
-    assert ended.returncode == 2 and "no scan in it" in ended.stderr and not (tmp_path / "out").exists()
-
-
-def test_a_missing_package_names_its_extra(manifest: Path, tmp_path: Path) -> None:
-    hide = "import edge_spine.cli.common as cli; cli.find_spec = lambda name: None if name == 'pyarrow' else object()"
-    ended = subprocess.run(
-        command(manifest, "--out", tmp_path / "out", before=hide),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.returncode == 2 and "pip install '.[batch]'" in ended.stderr
-
-
 class FakeWorkers(Workers):
     """FAKE workers in this process, which lose what they are told to and count what is under way."""
 
@@ -181,11 +162,3 @@ def test_failed_scans_are_tried_again_where_that_is_wanted(tmp_path: Path) -> No
         shards.add([row_of("a", "/a", None, Report("", "done"), None)])
     # the later try stands
     assert {row["id"]: row["status"] for row in read_cohort(tmp_path).to_pylist()} == {"a": "done", "b": "refused"}
-
-
-def test_a_run_of_one_is_a_cohort_too(tmp_path: Path) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    ended = run(make_cohort(folder, 1), "--out", tmp_path / "out", "--write", "json")
-    assert (ended.returncode, ended.stdout) == (0, "1 scans: 1 done\n"), ended.stderr
-    assert len(list((tmp_path / "out/scans").glob("scan-00-*/result.json"))) == 1

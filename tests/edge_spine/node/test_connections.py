@@ -102,6 +102,7 @@ def test_slow_requests_lock_nobody_out(node: RunningNode) -> None:
         assert_honest_peer_is_served(node)
 
 
+@pytest.mark.slow
 def test_mutated_requests_lock_nobody_out(node: RunningNode) -> None:
     assert node.process is not None
     assert_honest_peer_is_served(node)
@@ -259,6 +260,7 @@ def test_what_can_never_be_processed_is_refused_by_its_code(
     assert node.files() == set()
 
 
+@pytest.mark.slow
 def test_a_hostile_corpus_costs_no_memory_and_no_service(
     node: RunningNode, tmp_path: Path, make_dicom: MakeDicom
 ) -> None:
@@ -350,6 +352,7 @@ def test_tls_without_or_with_a_strange_certificate(tls_node: RunningNode, keys: 
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.slow
 def test_old_tls_is_refused_and_new_tls_is_not(tls_node: RunningNode, keys: dict[str, tuple[Path, Path]]) -> None:
     def version(most: ssl.TLSVersion) -> str | None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -366,6 +369,7 @@ def test_old_tls_is_refused_and_new_tls_is_not(tls_node: RunningNode, keys: dict
         version(ssl.TLSVersion.TLSv1_1)
 
 
+@pytest.mark.slow
 def test_silent_connections_do_not_hold_up_the_handshakes_of_others(
     tls_node: RunningNode, keys: dict[str, tuple[Path, Path]]
 ) -> None:

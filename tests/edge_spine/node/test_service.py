@@ -14,7 +14,7 @@ pytest.importorskip("pynetdicom", reason="pip install '.[node]'")
 pytest.importorskip("highdicom", reason="pip install '.[node]'")
 
 from tests.edge_spine.node.killed_node import STAGES
-from tests.edge_spine.node.running import Archive, RunningNode, archive, free_port, scan_file, wait_for
+from tests.edge_spine.node.running import RunningNode, archive, free_port, scan_file, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -126,62 +126,6 @@ def test_a_scan_that_kills_the_process_three_times_is_left_alone(
             wait_for(lambda: len(pacs.uids()) == 3, "the next scan's results")
 
 
-def test_an_archive_that_is_down_gets_everything_later(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
-    port = free_port()
-    with RunningNode(tmp_path, port, fake_model) as node:
-        for number in (1, 2):
-            assert node.store(scan_file(tmp_path, make_dicom, number)).returncode == 0
-        wait_for(lambda: node.health()["outbox"] == 2 and node.health()["queue"] == 0, "two parcels")
-        wait_for(lambda: node.health()["delivery_problem"] == "unreachable", "the problem's name")
-        with archive(port) as pacs:
-            wait_for(lambda: len(pacs.uids()) == 6 and node.idle(), "six results")
-        assert node.health()["delivery_problem"] == ""
-
-
-def test_a_wrong_title_becomes_a_dead_letter(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
-    delivery = "[delivery]\nfirst_retry_s = 0.1\nlongest_retry_s = 0.2\ngive_up_after_h = 0.0003\n"
-    pacs = Archive(title="SOMEBODY")
-    try:
-        with RunningNode(tmp_path, pacs.port, fake_model, delivery=delivery) as node:
-            assert node.store(scan_file(tmp_path, make_dicom)).returncode == 0
-            wait_for(lambda: node.health()["dead_letters"] == 1, "a dead letter")
-            assert node.health()["delivery_problem"] == "rejected"
-            assert {entry["event"] for entry in node.audit()} >= {"dead-letter"}
-            assert len([name for name in node.files() if name.startswith("dead/") and name.endswith(".dcm")]) == 3
-    finally:
-        pacs.close()
-
-
-def test_an_archive_without_room_is_tried_again_and_holds_up_nobody(
-    tmp_path: Path, fake_model: Path, make_dicom: MakeDicom
-) -> None:
-    with archive() as pacs, RunningNode(tmp_path, pacs.port, fake_model) as node:
-        asked: list[int] = []
-
-        def full_at_first(_received: int) -> int:
-            asked.append(1)
-            return 0xA700 if len(asked) <= 5 else 0x0000
-
-        pacs.answer = full_at_first
-        for number in (1, 2, 3):
-            assert node.store(scan_file(tmp_path, make_dicom, number)).returncode == 0
-        wait_for(lambda: len(pacs.uids()) == 9 and node.idle(), "nine results")
-        assert node.health()["dead_letters"] == 0
-        assert len(set(pacs.received)) == 9
-
-
-def test_an_object_that_the_archive_refuses_does_not_block_the_queue(
-    tmp_path: Path, fake_model: Path, make_dicom: MakeDicom
-) -> None:
-    with archive() as pacs, RunningNode(tmp_path, pacs.port, fake_model) as node:
-        pacs.answer = lambda _received: 0xA900
-        assert node.store(scan_file(tmp_path, make_dicom, 1)).returncode == 0
-        wait_for(lambda: node.health()["dead_letters"] == 1, "a dead letter")
-        pacs.answer = lambda _received: 0x0000
-        assert node.store(scan_file(tmp_path, make_dicom, 2)).returncode == 0
-        wait_for(lambda: len(pacs.uids()) == 3, "the second scan's results")
-
-
 def test_a_full_disk_is_a_status(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
     with RunningNode(tmp_path, free_port(), fake_model, least_free_mb=10**9) as node:
         sent = node.store(scan_file(tmp_path, make_dicom))
@@ -210,23 +154,6 @@ def test_a_disk_that_fills_up_leaves_no_partial_file(tmp_path: Path, fake_model:
             assert not [name for name in node.files() if ".part" in name]
     finally:
         subprocess.run(["umount", "-l", str(tmp_path / "spool")], check=False)
-
-
-def test_health_and_metrics(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
-    with archive() as pacs, RunningNode(tmp_path, pacs.port, fake_model) as node:
-        node.store(scan_file(tmp_path, make_dicom))
-        wait_for(lambda: len(pacs.received) == 3 and node.idle(), "results")
-        status, _ = node.get("/health")
-        assert status == 200
-        _, text = node.get("/metrics")
-        for line in (
-            'edge_spine_store_answers_total{answer="accepted"} 1.0',
-            'edge_spine_scans_total{code="",status="done"} 1.0',
-            'edge_spine_deliveries_total{outcome="delivered"} 1.0',
-            "edge_spine_queue_scans 0.0",
-        ):
-            assert line in text
-        assert node.get("/")[0] == 404
 
 
 def test_results_that_come_back_are_turned_away(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from edge_spine.estimator import SpineEstimator
@@ -11,11 +13,10 @@ from tests.edge_spine.outputs.dicom_checks import DEMO_SCAN
 
 
 @pytest.fixture(scope="session")
-def estimator() -> SpineEstimator:
-    pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
-    return SpineEstimator(engine="onnx-cpu")
-
-
-@pytest.fixture(scope="session")
 def demo_result(estimator: SpineEstimator) -> SpineResult:
     return estimator(read_scan(DEMO_SCAN))
+
+
+@pytest.fixture(scope="module")
+def trimesh() -> Any:
+    return pytest.importorskip("trimesh", reason="pip install '.[report]'")

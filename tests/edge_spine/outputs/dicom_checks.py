@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,12 @@ def fake_dicom_result(given: Dataset | None = None, **changes: Any) -> SpineResu
     """A FAKE result of a FAKE DICOM scan."""
     changes.setdefault("band_90", fake_bands())
     return fake_result(header=header() if given is None else given, **changes)
+
+
+@cache
+def usual(kind: str) -> bytes:
+    """Render an object of the usual FAKE result, once."""
+    return render(kind, fake_dicom_result())
 
 
 def program(name: str) -> str:

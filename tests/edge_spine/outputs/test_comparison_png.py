@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
-from edge_spine.cli import main as cli
 from edge_spine.comparison import compare
 from edge_spine.outputs import comparison_png
 from edge_spine.outputs.drawing.canvas import Box
@@ -56,24 +53,3 @@ def test_both_lines_are_drawn_in_their_colours() -> None:
     part = image[150:880, 760:1190].astype(int)
     for colour in (comparison_png.BEFORE, comparison_png.AFTER):
         assert (np.abs(part - np.array(colour[::-1])).max(axis=-1) < 12).sum() > 500
-
-
-def test_the_command_writes_picture_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
-    scan = str(Path(cli.__file__).parents[1] / "data" / "synthetic_whole_body.dcm")
-    assert cli.main(["compare", scan, scan, "--out", str(tmp_path / "change")]) == 0
-    shown = capsys.readouterr().out
-    assert "max_cobb_deg" in shown and "+0.0   within 6 deg" in shown
-    assert sorted(path.name for path in (tmp_path / "change").iterdir()) == ["comparison.json", "comparison.png"]
-    picture = cv2.imread(str(tmp_path / "change" / "comparison.png"))
-    assert picture is not None and picture.shape == (1000, 1600, 3)
-
-
-def test_the_command_refuses_what_run_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
-    wrong = tmp_path / "wrong.dcm"
-    wrong.write_bytes(b"no scan")
-    scan = str(Path(cli.__file__).parents[1] / "data" / "synthetic_whole_body.dcm")
-    assert cli.main(["compare", scan, str(wrong), "--out", str(tmp_path / "change")]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 1
-    assert not (tmp_path / "change").exists()

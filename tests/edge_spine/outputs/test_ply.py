@@ -28,3 +28,10 @@ def test_the_ply_reads_back_as_a_closed_surface() -> None:
     np.testing.assert_array_equal(faces["vertices"], expected_faces)
     edges = Counter((int(face[a]), int(face[b])) for face in faces["vertices"] for a, b in ((0, 1), (1, 2), (2, 0)))
     assert all(count == 1 and edges[end, start] == 1 for (start, end), count in edges.items())
+
+
+def test_3d_slicer_is_told_the_axes() -> None:
+    """vtkMRMLModelStorageNode looks for this word in each comment of a PLY file."""
+    head = FORMATS["ply"].render(fake_result()).partition(b"end_header\n")[0]
+    assert b"SPACE=LPS" in head and b"SPACE=RAS" not in head
+    assert b"mm" in head or b"millimetres" in head

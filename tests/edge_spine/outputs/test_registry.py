@@ -1,4 +1,4 @@
-"""DICOM results among the other forms: asked for by name, and loaded only then."""
+"""The table of formats: what is asked for by name, written whole or not at all, and loaded only then."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
+from edge_spine import files as atomic
 from edge_spine.cli import main as cli
 from edge_spine.errors import OutputError, UsageError
 from edge_spine.outputs import preview_png, write_outputs
@@ -33,6 +35,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     assert parse_formats("json,ply,png,stl") == ("json", "ply", "png", "stl")
 
 
+@pytest.mark.slow
 def test_highdicom_is_loaded_for_its_formats_only() -> None:
     code = (
         "import sys\n"
@@ -91,6 +94,7 @@ def test_dicom_results_are_written_beside_the_others(tmp_path: Path) -> None:
     assert read((tmp_path / "spine.sr.dcm").read_bytes()).Modality == "SR"
 
 
+@pytest.mark.slow
 def test_all_formats_share_mesh_identity_and_panels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for package in ("highdicom", "reportlab", "trimesh"):
         pytest.importorskip(package, reason="pip install '.[dicom,report]'")
@@ -121,6 +125,7 @@ def test_a_scan_that_is_no_dicom_file_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_command_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for package in ("highdicom", "onnxruntime"):
         pytest.importorskip(package)
@@ -131,6 +136,7 @@ def test_the_command_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert names == {"result.json", "spine.sr.dcm", "preview.sc.dcm", "spine.stl"}
 
 
+@pytest.mark.slow
 def test_the_command_says_why_an_image_without_header_has_no_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], demo_result: SpineResult
 ) -> None:
@@ -145,6 +151,7 @@ def test_the_command_says_why_an_image_without_header_has_no_report(
     assert not list((tmp_path / "out").glob("*/*"))
 
 
+@pytest.mark.slow
 def test_json_alone_loads_nothing_that_draws(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
     code = (
@@ -156,3 +163,66 @@ def test_json_alone_loads_nothing_that_draws(tmp_path: Path) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert ended.stdout.splitlines()[-2:] == ["[]", "[]"]
+
+
+def test_formats_are_parsed_in_a_fixed_order() -> None:
+    assert parse_formats("png, json,PNG") == ("json", "png")
+    assert parse_formats("stl,png,ply,json") == (*DEFAULT_FORMATS, "stl")
+
+
+@pytest.mark.parametrize("names", ["json,docx", "", " , "])
+def test_an_unknown_format_is_named_with_the_known_ones(names: str) -> None:
+    with pytest.raises(UsageError, match="json, ply, png") as caught:
+        parse_formats(names)
+    if "docx" in names:
+        assert "'docx'" in str(caught.value)
+
+
+def test_all_outputs_are_written_and_timed(tmp_path: Path, valid: jsonschema.Draft202012Validator) -> None:
+    folder = tmp_path / "new" / "scan"
+    result, paths = write_outputs(fake_result(), folder)
+    assert sorted(path.name for path in paths) == sorted(path.name for path in folder.iterdir())
+    assert sorted(path.name for path in paths) == ["preview.png", "result.json", "spine.ply"]
+    written = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    valid.validate(written)
+    assert 0 < written["timing_ms"]["write"] < result.timing_ms["write"]
+    assert result.timing_ms["total"] == pytest.approx(result.timing_ms["write"])
+
+
+def test_only_what_is_asked_for_is_written_and_replaced(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("old", encoding="utf-8")
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
+    _, paths = write_outputs(fake_result(), tmp_path, ["json"])
+    assert paths == [tmp_path / "result.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "result.json"]
+    assert json.loads(paths[0].read_text(encoding="utf-8"))["timing_ms"]["write"] < 50
+
+
+def test_a_failed_write_leaves_the_old_files_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    real_write = Path.write_bytes
+
+    def full_disk(path: Path, content: bytes) -> int:
+        if path.name.startswith(".b"):
+            real_write(path, content[:1])
+            raise OSError(28, "No space left on device")
+        return real_write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        atomic.write_files(tmp_path, {"a": b"new", "b": b"new"})
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
+    with pytest.raises(OSError, match="No space"):
+        atomic.write_files(tmp_path / "made", {"a": b"new", "b": b"new"})
+    assert not (tmp_path / "made").exists()
+
+
+def test_an_interruption_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(path: Path, content: bytes) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        atomic.write_files(tmp_path / "made", {"a": b"new"})
+    assert list(tmp_path.iterdir()) == []

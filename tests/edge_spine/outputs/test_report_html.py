@@ -19,16 +19,13 @@ import pytest
 from edge_spine.estimator import SpineEstimator
 from edge_spine.outputs import preview_png, report_html
 from edge_spine.outputs.drawing import panels
-from edge_spine.outputs.drawing.canvas import Box
-from edge_spine.outputs.drawing.palette import PALETTE, PAPER
 from edge_spine.outputs.registry import DEFAULT_FORMATS, FORMATS
-from edge_spine.outputs.report.scene import MAX_TEXTURE, PLANE_BEHIND_MM, scene
-from edge_spine.outputs.report.svg import SvgCanvas
-from edge_spine.outputs.report.vector import cut_out
+from edge_spine.outputs.report.scene import MAX_TEXTURE
 from edge_spine.outputs.wording import REMARK, headline, sections, verdict
 from edge_spine.reading import read_scan
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_pixels, fake_result
 from tests.edge_spine.outputs.dicom_checks import DEMO_SCAN, fake_dicom_result
+from tests.edge_spine.outputs.report.packed import unpacked
 
 HOSTILE = "<script>alert(1)</script>\"'&amp;$title</title>脊椎\u202e" + "very_long_name" * 40 + ".dcm"
 LARGEST_PAGE = 2_500_000
@@ -64,10 +61,6 @@ class _Page(HTMLParser):
 
 def _page(**changes: Any) -> _Page:
     return _Page(report_html.render(fake_result(**changes)))
-
-
-def _array(packed: str, kind: str) -> np.ndarray[Any, Any]:
-    return np.frombuffer(base64.b64decode(packed), kind).reshape(-1, 3)
 
 
 def test_it_is_asked_for_by_name() -> None:
@@ -260,22 +253,6 @@ def test_buttons_pictures_and_tables_have_names() -> None:
             assert "alt" in attributes
 
 
-def _luminance(colour: tuple[int, int, int]) -> float:
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (value / 255 for value in colour)]
-    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-
-
-@pytest.mark.parametrize("palette", [PALETTE, PAPER], ids=["screen", "paper"])
-@pytest.mark.parametrize("ink", ["text", "quiet", "orange"])
-def test_letters_have_the_contrast_of_wcag_aa(palette: dict[str, tuple[int, int, int]], ink: str) -> None:
-    for ground in ("background", "card", "ground"):
-        light, dark = sorted((_luminance(palette[ink]), _luminance(palette[ground])), reverse=True)
-        assert (light + 0.05) / (dark + 0.05) >= 4.5
-
-
-# --- the 3D scene
-
-
 def _signed_volume_ml(vertices: np.ndarray[Any, Any], faces: np.ndarray[Any, Any]) -> float:
     a, b, c = (vertices[faces[:, corner]].astype(np.float64) for corner in range(3))
     return float((a * np.cross(b, c)).sum() / 6000)
@@ -285,59 +262,24 @@ def test_the_embedded_surface_is_in_mm_and_right_handed() -> None:
     result = fake_result()
     page = _Page(report_html.render(result))
     data = json.loads(page.inside["script"][0])
-    vertices, faces = _array(data["vertices"], "<f4"), _array(data["faces"], "<u2")
+    vertices, faces = unpacked(data["vertices"], "<f4"), unpacked(data["faces"], "<u2")
     np.testing.assert_allclose(vertices, result.spine.mesh()[0], atol=1e-4)
     # Outward faces enclose a positive volume in a right-handed frame, and a mirrored axis makes it negative.
     assert _signed_volume_ml(vertices, faces) == pytest.approx(result.spine.volume_ml, rel=0.01)
-    assert len(_array(data["colours"], "u1")) == len(vertices)
+    assert len(unpacked(data["colours"], "u1")) == len(vertices)
 
 
-def test_the_curves_lie_in_lps() -> None:
-    result = fake_result()
-    curves = [(curve["part"], _array(curve["points"], "<f4")) for curve in scene(result)["curves"]]
-    right, left, anterior, posterior, centre = (points for _, points in curves)
-    assert [part for part, _ in curves] == ["borders"] * 4 + ["centreline"]
-    np.testing.assert_allclose(centre, result.spine.centreline, atol=1e-4)
-    np.testing.assert_allclose(right[:, 0], result.curves.coronal[:, 0], atol=1e-4)
-    assert (right[:, 0] < centre[:, 0]).all() and (centre[:, 0] < left[:, 0]).all()
-    assert (anterior[:, 1] < centre[:, 1]).all() and (centre[:, 1] < posterior[:, 1]).all()
-    assert centre[0, 2] > centre[-1, 2]
-
-
-def test_the_lines_of_the_cobb_angle_are_those_of_the_preview() -> None:
-    result = fake_result()
-    data = scene(result)
-    drawn = [text for text, _ in preview_png.draw(result).texts]
-    assert data["ends"] and data["apexes"]
-    for apex in data["apexes"]:
-        assert apex["text"] in drawn
-    assert [end["level"] for end in data["ends"]] == [text for text in drawn if re.fullmatch(r"[TL]\d+", text)]
-    straight = scene(fake_result(curves=fake_curves(lateral_mm=0.0)))
-    assert straight["ends"] == straight["apexes"] == []
-
-
-def test_the_lines_at_the_ends_of_the_largest_curve_differ_by_its_angle() -> None:
-    result = fake_result()
-    largest = result.measurements.scoliosis_curves[0]
-    tilts = []
-    for end in scene(result)["ends"][:2]:
-        (x0, y0, z0), (x1, y1, z1) = _array(end["points"], "<f4").tolist()
-        assert y0 == y1
-        tilts.append(np.degrees(np.arctan((z1 - z0) / (x1 - x0))))
-    assert abs(tilts[0] - tilts[1]) == pytest.approx(largest.cobb_deg, abs=0.01)
-
-
-@pytest.mark.parametrize("spacing", [(2.427, 2.419), (13.0, 6.0)])
-def test_the_plane_lies_behind_the_spine_where_the_scan_was(spacing: tuple[float, float]) -> None:
-    shape = (791, 272) if spacing[0] < 10 else (150, 109)
-    result = fake_result(pixels=fake_pixels(*shape), pixel_spacing_mm=spacing)
-    plane = scene(result)["plane"]
-    # Column 0 has its centre at x = 0, row 0 at z = 0.
-    assert plane["left"] + spacing[1] / 2 == pytest.approx(0, abs=1e-3)
-    assert plane["top"] - spacing[0] / 2 == pytest.approx(0, abs=1e-3)
-    assert plane["right"] - plane["left"] == pytest.approx(shape[1] * spacing[1], abs=2e-3)
-    assert plane["top"] - plane["bottom"] == pytest.approx(shape[0] * spacing[0], abs=2e-3)
-    assert plane["y"] - result.spine.mesh()[0][:, 1].max() == pytest.approx(PLANE_BEHIND_MM, abs=0.1)
+def test_the_bundle_carries_its_licence_and_cannot_end_its_element() -> None:
+    bundle = report_html._asset("viewer.min.js")
+    assert report_html._asset("three.LICENSE.txt").strip() in bundle[:2000]
+    assert "three.js 0.187.0" in bundle[:200]
+    pinned = json.loads(report_html._asset("package.json"))["devDependencies"]
+    assert pinned["three"] == "0.187.0"
+    for ending in ("</script", "<!--"):
+        assert ending not in bundle.lower()
+    source = report_html._asset("viewer.js")
+    for sink in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "fetch(", "import("):
+        assert sink not in source
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(791, 272), (3164, 1088)])
@@ -353,44 +295,3 @@ def test_the_plane_shows_the_whole_scan_upright(rows: int, columns: int) -> None
     assert picture.shape[1] / picture.shape[0] == pytest.approx(columns / rows, abs=2e-3)
     expected = cv2.resize(pixels, picture.shape[::-1], interpolation=cv2.INTER_AREA)
     assert np.corrcoef(expected.ravel(), picture.ravel())[0, 1] > 0.99
-
-
-# --- drawing
-
-
-def test_a_picture_cut_from_black_keeps_its_colours_and_soft_edges() -> None:
-    share = np.clip(9.5 - np.abs(np.arange(40) - 19.3), 0, 1)
-    picture = np.rint(np.tile(share[:, np.newaxis] * (40, 120, 200), (30, 1, 1))).astype(np.uint8)
-    freed = cut_out(picture)
-    np.testing.assert_allclose(freed[15, :, 3], 255 * share, atol=4)
-    seen = freed[15, :, 3] > 60
-    np.testing.assert_allclose(freed[15, seen, :3], np.tile((40, 120, 200), (int(seen.sum()), 1)), atol=6)
-
-
-def test_on_a_scan_colours_stay_and_beside_it_they_follow_the_page() -> None:
-    canvas = SvgCanvas(200, 100, "x")
-    film = Box(0, 0, 100, 100)
-    canvas.paste(film, np.zeros((100, 100), np.uint8))
-    canvas.text("on", 20, 50, 14, PALETTE["text"], backing=PALETTE["black"])
-    canvas.text("beside", 140, 50, 14, PALETTE["text"], backing=PALETTE["black"])
-    drawn = canvas.element("<label>")
-    assert re.search(r'<text [^>]*fill="#e8ecf1"[^>]*>on<', drawn)
-    assert re.search(r'<text [^>]*class="fill-text"[^>]*>beside<', drawn)
-    assert 'class="fill-ground"' in drawn
-    assert 'aria-label="&lt;label&gt;"' in drawn
-
-
-# --- the viewer
-
-
-def test_the_bundle_carries_its_licence_and_cannot_end_its_element() -> None:
-    bundle = report_html._asset("viewer.min.js")
-    assert report_html._asset("three.LICENSE.txt").strip() in bundle[:2000]
-    assert "three.js 0.187.0" in bundle[:200]
-    pinned = json.loads(report_html._asset("package.json"))["devDependencies"]
-    assert pinned["three"] == "0.187.0"
-    for ending in ("</script", "<!--"):
-        assert ending not in bundle.lower()
-    source = report_html._asset("viewer.js")
-    for sink in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "fetch(", "import("):
-        assert sink not in source

@@ -30,11 +30,3 @@ def test_tensor_has_three_equal_channels() -> None:
     assert tensor.shape == (1, 3, 224, 224) and tensor.dtype == np.float32
     for channel in range(3):
         np.testing.assert_array_equal(tensor[0, channel], crop)
-
-
-def test_columns_and_rows_are_places_in_millimetres_and_back() -> None:
-    place = CropPlacement(2.2, (10.0, 5.0), (3.0, 4.0))
-    assert place.corner_mm == (30.0, 20.0)
-    np.testing.assert_allclose(place.z_mm(np.array([0.0, 10.0])), [-30, -52])
-    np.testing.assert_allclose(place.x_mm(np.array([0.0, 10.0])), [20, 42])
-    np.testing.assert_allclose(place.columns_px(np.array([20.0, 42.0])), [0, 10])

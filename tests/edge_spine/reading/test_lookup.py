@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut, apply_rescale, apply_voi_lut
 
 from edge_spine.reading.read import scan_from_bytes
-from tests.edge_spine.reading.test_codecs import MakeDicom, as_body
+from tests.edge_spine.reading.samples import MakeDicom, as_body
 from tests.edge_spine.refusing import refused
 
 

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import io
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
     RLELossless,
 )
 
+from edge_spine.reading import checks
+from edge_spine.reading.decoder_process import decoder
 from edge_spine.reading.read import scan_from_bytes
 from edge_spine.scan import Scan
-from tests.edge_spine.reading.samples import BODY, MakeDicom, edited, enlarge, pydicom_file
+from tests.edge_spine.reading.samples import (
+    BODY,
+    MakeDicom,
+    as_body,
+    compressed,
+    edited,
+    enlarge,
+    pydicom_file,
+    saved,
+)
 from tests.edge_spine.refusing import refused
 
 
@@ -123,3 +142,96 @@ def test_several_frames(make_dicom: MakeDicom) -> None:
     assert "2 frames" in refused(make_dicom(NumberOfFrames=2), "not-dxa")
     refused(make_dicom(NumberOfFrames=2_000_000_000), "not-dxa")
     assert isinstance(scan_from_bytes(make_dicom(NumberOfFrames=1), "file.dcm"), Scan)
+
+
+def test_two_frames_in_a_file_of_one(make_dicom: MakeDicom) -> None:
+    pixels = np.zeros((480, 160), np.uint8)
+    dataset = pydicom.dcmread(io.BytesIO(compressed(make_dicom(pixels), JPEGLSLossless)))
+    frame = pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1)
+    dataset.PixelData = encapsulate([frame, frame])
+    dataset["PixelData"].is_undefined_length = True
+    stream = io.BytesIO()
+    dataset.save_as(stream)
+    assert "2 frames" in refused(stream.getvalue(), "unreadable")
+
+
+# Files of pydicom and pydicom-data whose pixels are the same; the first of each is uncompressed.
+SAME_PIXELS = [
+    ["693_UNCI.dcm", "693_J2KI.dcm"],
+    ["JPEG2000_UNC.dcm", "JPEG2000.dcm"],
+    ["MR2_UNCI.dcm", "MR2_J2KI.dcm"],
+    ["MR2_UNCR.dcm", "MR2_J2KR.dcm"],
+    ["RG1_UNCI.dcm", "RG1_J2KI.dcm"],
+    ["RG1_UNCR.dcm", "RG1_J2KR.dcm"],
+    ["RG3_UNCI.dcm", "RG3_J2KI.dcm"],
+    ["RG3_UNCR.dcm", "RG3_J2KR.dcm"],
+    ["OBXXXX1A.dcm", "OBXXXX1A_expb.dcm", "OBXXXX1A_rle.dcm"],
+    ["gdcm-US-ALOKA-16.dcm", "gdcm-US-ALOKA-16_big.dcm"],
+    ["SC_rgb.dcm", "SC_rgb_expb.dcm", "SC_rgb_rle.dcm", "SC_rgb_gdcm_KY.dcm", "SC_rgb_jpeg_gdcm.dcm"],
+    ["SC_rgb_16bit.dcm", "SC_rgb_expb_16bit.dcm", "SC_rgb_rle_16bit.dcm"],
+    ["US1_UNCR.dcm", "US1_J2KR.dcm"],
+    ["US1_UNCI.dcm", "US1_J2KI.dcm"],
+    [
+        *("MR_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm"),
+        *("MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm"),
+    ],
+]
+
+
+@pytest.fixture(autouse=True)
+def small_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let small and wide test images through: their pixels are what counts here."""
+    monkeypatch.setattr(checks, "MIN_ROWS", 1)
+    monkeypatch.setattr(checks, "MIN_COLUMNS", 1)
+
+
+@pytest.mark.parametrize("names", SAME_PIXELS, ids=lambda names: names[0])
+def test_the_same_pixels_in_other_syntaxes_give_the_same_bytes(names: list[str]) -> None:
+    first, *others = names
+    expected = scan_from_bytes(as_body(first), first)
+    for name in others:
+        if name == "SC_rgb_jpeg_gdcm.dcm":
+            pytest.importorskip("gdcm", reason="pip install '.[codecs]'")
+        found = scan_from_bytes(as_body(name), name)
+        np.testing.assert_array_equal(found.pixels, expected.pixels, err_msg=name)
+        assert found.flags == expected.flags
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
+@pytest.mark.parametrize("which", ["bundled", "real"])
+def test_a_whole_body_scan_in_every_default_syntax(syntax: str, which: str, request: pytest.FixtureRequest) -> None:
+    bundled = Path(str(files("edge_spine") / "data" / "synthetic_whole_body.dcm"))
+    path = bundled if which == "bundled" else request.getfixturevalue("real_bone")
+    data = path.read_bytes()
+    packed = compressed(data, syntax)
+    assert len(packed) < len(data)
+    np.testing.assert_array_equal(scan_from_bytes(packed, "x").pixels, scan_from_bytes(data, "x").pixels)
+
+
+def test_a_frame_that_says_another_size_never_reaches_the_decoder(
+    make_dicom: MakeDicom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_arguments: Any, **_options: Any) -> bytes:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(decoder, "decode", never)
+    small = np.random.default_rng(5).integers(0, 256, (480, 160)).astype(np.uint8)
+    for syntax in (JPEGLSLossless, JPEG2000Lossless):
+        dataset = pydicom.dcmread(io.BytesIO(compressed(make_dicom(small), syntax)))
+        dataset.Rows, dataset.PixelSpacing = 470, [4, 4]
+        assert "480 x 160" in refused(saved(dataset), "unreadable")
+        dataset.Rows = 480
+        dataset.PixelData = encapsulate([b"\xff\xd8" if syntax == JPEGLSLossless else b"\xff\x4f\xff\x51"])
+        dataset["PixelData"].is_undefined_length = True
+        refused(saved(dataset), "unreadable")
+
+
+def test_several_fragments_are_one_frame(make_dicom: MakeDicom) -> None:
+    pixels = np.random.default_rng(6).integers(0, 256, (480, 160)).astype(np.uint8)
+    dataset = pydicom.dcmread(io.BytesIO(compressed(make_dicom(pixels), JPEGLSLossless)))
+    frame = pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1)
+    dataset.PixelData = encapsulate([frame], fragments_per_frame=3)
+    dataset["PixelData"].is_undefined_length = True
+    scan = scan_from_bytes(saved(dataset), "file.dcm")
+    assert isinstance(scan, Scan)
+    np.testing.assert_array_equal(scan.pixels, pixels.astype(np.float32))

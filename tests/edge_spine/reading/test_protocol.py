@@ -70,3 +70,8 @@ def test_a_body_part_of_a_densitometer_and_of_a_radiograph(make_dicom: MakeDicom
 def test_free_text_never_reaches_a_message(make_dicom: MakeDicom) -> None:
     refused(make_dicom(ProtocolName="SECRET^NAME spine"), "not-whole-body")
     refused(make_dicom(ProtocolName=None, BodyPartExamined="SECRET^NAME\n"), "not-whole-body")
+
+
+@pytest.mark.parametrize("keyword", ["Manufacturer", "ManufacturerModelName"])
+def test_our_own_results_are_no_scans(make_dicom: MakeDicom, keyword: str) -> None:
+    assert "result of edge-spine" in refused(make_dicom(**{keyword: "Edge-Spine"}), "not-dxa")

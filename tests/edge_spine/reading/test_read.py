@@ -13,6 +13,7 @@ import pytest
 
 from edge_spine.errors import Refusal
 from edge_spine.reading import read_scan
+from edge_spine.reading.read import check_header
 from tests.edge_spine.reading.samples import MakeDicom
 from tests.edge_spine.refusing import refused
 
@@ -77,3 +78,16 @@ def test_importing_the_reader_loads_no_heavy_module() -> None:
     code = "import sys, edge_spine.scan, edge_spine.reading.files; print({'pydicom', 'cv2'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_header_alone_is_judged_without_its_pixels(make_dicom: MakeDicom) -> None:
+    whole = make_dicom()
+    check_header(whole[: len(whole) // 2])
+    for content, code in (
+        (b"", "unreadable"),
+        (whole[:200], "unsupported-syntax"),
+        (make_dicom(Modality="US"), "not-dxa"),
+    ):
+        with pytest.raises(Refusal) as caught:
+            check_header(content)
+        assert caught.value.code == code

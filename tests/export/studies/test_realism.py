@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_spine import SpineEstimator
+from edge_spine import Scan, SpineEstimator
 from export.studies.contrast import PARTS, ROWS
 from export.studies.realism import (
     FIGURES,
@@ -23,12 +23,15 @@ from export.training.phantoms.phantom import make_phantom
 from export.training.phantoms.scanner import IDXA
 
 
+@pytest.fixture(scope="module")
+def scan() -> Scan:
+    return scan_of(make_phantom(REALISM_SEED, scanner=IDXA))
+
+
 @pytest.mark.slow
-def test_figures_tell_a_smooth_image_from_a_textured_one() -> None:
-    scan = scan_of(make_phantom(REALISM_SEED, scanner=IDXA))
+def test_figures_tell_a_smooth_image_from_a_textured_one(scan: Scan, estimator: SpineEstimator) -> None:
     smooth = replace(scan, pixels=cv2.GaussianBlur(scan.pixels, (0, 0), 1.0))
-    with SpineEstimator(engine="onnx-cpu") as estimator:
-        plain, blurred = figures(estimator, scan), figures(estimator, smooth)
+    plain, blurred = figures(estimator, scan), figures(estimator, smooth)
     assert set(plain) == {f"{region}, {figure}" for region in REGIONS for figure in FIGURES}
     for region in REGIONS:
         assert blurred[f"{region}, grain"] < 0.6 * plain[f"{region}, grain"]
@@ -57,11 +60,9 @@ def test_contrast_table_sets_the_scan_beside_the_phantoms() -> None:
 
 
 @pytest.mark.slow
-def test_contrast_of_a_scan_falls_as_it_is_blurred() -> None:
-    scan = scan_of(make_phantom(REALISM_SEED, scanner=IDXA))
+def test_contrast_of_a_scan_falls_as_it_is_blurred(scan: Scan, estimator: SpineEstimator) -> None:
     smooth = replace(scan, pixels=cv2.GaussianBlur(scan.pixels, (0, 0), 3.0))
-    with SpineEstimator(engine="onnx-cpu") as estimator:
-        plain, blurred = contrasts(estimator, scan), contrasts(estimator, smooth)
+    plain, blurred = contrasts(estimator, scan), contrasts(estimator, smooth)
     assert all(0 < plain[f"{ROWS[0]}, {part}"] < 0.6 for part in PARTS)
     for part in PARTS:
         assert blurred[f"{ROWS[0]}, {part}"] < 0.8 * plain[f"{ROWS[0]}, {part}"]

@@ -105,6 +105,7 @@ def model(tmp_path: Path) -> Path:
     return fake_bundle(tmp_path / "fake", checkpoint=CHECKPOINT, bands=fake_calibration())
 
 
+@pytest.mark.slow
 def test_a_bundle_gets_bands_of_its_own_and_nothing_else_changes(model: Path, capsys: pytest.CaptureFixture) -> None:
     """The FAKE networks always answer the same: their errors are whatever phantoms differ by."""
     before = {path.name: path.read_bytes() for path in model.iterdir()}
@@ -232,6 +233,7 @@ def people(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, tuple[str, ...],
     return asked
 
 
+@pytest.mark.slow
 def test_people_widen_the_bands_of_a_bundle_and_it_says_so(
     tmp_path: Path, people: list[tuple[Path, tuple[str, ...], int]], capsys: pytest.CaptureFixture
 ) -> None:

@@ -53,6 +53,7 @@ def test_sample_landmarks_lie_on_the_spine() -> None:
     assert sample.thumbnail[int(bottom[0]) - 3, round(float(bottom[1]))] > 100
 
 
+@pytest.mark.slow
 def test_render_makes_whole_shards_and_keeps_them(tmp_path: Path) -> None:
     render(tmp_path, 3, 40, workers=1)
     shards = load_shards(tmp_path)

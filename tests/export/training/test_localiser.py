@@ -52,6 +52,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_opencv_runs_the_trained_network_alike(cache: Path, tmp_path: Path) -> None:
     network = train(cache, steps=2, batch=2)
     write_onnx(network, tmp_path / "localiser.onnx")

@@ -56,6 +56,7 @@ def test_few_people_are_inflated_and_many_hardly() -> None:
     assert inflation(5, 0.0) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("own", "other"), [(1.0, 0.2), (0.7, 0.7), (0.2, 1.0)])
 def test_five_people_give_bands_that_hold_nine_of_ten_rows_of_new_people(own: float, other: float) -> None:
     rng = np.random.default_rng(5)

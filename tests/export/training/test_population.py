@@ -14,6 +14,7 @@ from export.training.population import angle_limits, answered_angles, main, popu
 from tests.edge_spine.fake_bundle import fake_bundle, fake_output
 
 
+@pytest.mark.slow
 def test_the_range_holds_its_share_of_the_subjects() -> None:
     found = population_range(200)
     inside = []
@@ -49,6 +50,7 @@ def test_the_angles_are_those_of_the_central_98_percent() -> None:
     assert 0 < low < 20 and 40 < high < 70 and population["angles_of"] == "true curves"
 
 
+@pytest.mark.slow
 def test_the_angles_may_be_those_of_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
     model = fake_bundle(tmp_path / "model")

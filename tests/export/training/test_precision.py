@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("torch", reason="install edge-spine[export]")
+pytest.importorskip("torch", reason="pip install '.[export]'")
 
 import torch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -248,19 +249,19 @@ def _stand_in(seed: int, *packs: str) -> StandIn:
 
 
 @pytest.fixture(scope="module")
-def measured() -> dict[str, yardstick.Measured]:
+def measured(estimator: SpineEstimator) -> dict[str, yardstick.Measured]:
     mean_curve = mean_sagittal(50)
     blank = _stand_in(10_000_040, "made-up one")
     blank.bone[:] = 0
     one = [*(_stand_in(10_000_040 + k, "made-up one") for k in range(1, 6)), blank]
     two = [_stand_in(10_000_050 + k, "made-up two") for k in range(4)]
-    with SpineEstimator(engine="onnx-cpu") as estimator:
-        return {
-            person: yardstick.measure_person(estimator, (person,), scans, mean_curve)
-            for person, scans in (("made-up one", one), ("made-up two", two))
-        }
+    return {
+        person: yardstick.measure_person(estimator, (person,), scans, mean_curve)
+        for person, scans in (("made-up one", one), ("made-up two", two))
+    }
 
 
+@pytest.mark.slow
 def test_the_walk_counts_refusals_and_its_own_time(measured: dict[str, yardstick.Measured]) -> None:
     assert [len(found.model) for found in measured.values()] == [5, 4]
     assert [found.refused for found in measured.values()] == [1, 0]
@@ -271,6 +272,14 @@ def test_the_walk_counts_refusals_and_its_own_time(measured: dict[str, yardstick
         yardstick.measure_person(None, ("made-up one",), [_stand_in(10_000_040, "another")], mean_sagittal(2))  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of few resamples, where keys and lines are tested and no width of an interval."""
+    monkeypatch.setattr(yardstick, "bootstrap", partial(bootstrap, resamples=20))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_resamples")
 def test_report_has_the_contracts_keys_and_is_plain_json(measured: dict[str, yardstick.Measured]) -> None:
     report = yardstick.summarise(measured)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
@@ -288,6 +297,8 @@ def test_report_has_the_contracts_keys_and_is_plain_json(measured: dict[str, yar
     assert "seen in training" not in text
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_resamples")
 def test_every_line_of_people_that_training_saw_says_so(measured: dict[str, yardstick.Measured]) -> None:
     report = yardstick.summarise(measured, ["made-up two"])
     assert report["seen_in_training"] == ["made-up two"] and report["people"]["made-up two"]["seen_in_training"]

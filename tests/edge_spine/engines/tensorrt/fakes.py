@@ -1,8 +1,12 @@
-"""FAKE versions of TensorRT, and a FAKE GPU."""
+"""FAKE versions of TensorRT, a FAKE GPU, and a FAKE PyCUDA that writes down the order of calls."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import threading
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
 
 from edge_spine.engines.driver import Gpu
 
@@ -30,3 +34,112 @@ VERSIONS = {
     ),
     "11.4": FakeTrt(flags=("TF32",), network=("STRONGLY_TYPED",), levels=("SAME_COMPUTE_CAPABILITY",)),
 }
+
+
+class FakeCuda(ModuleType):
+    """FAKE pycuda.driver: host memory for a GPU, and a context stack for each thread, checked at every call."""
+
+    def __init__(self) -> None:
+        super().__init__("pycuda.driver")
+        self.said: list[str] = []
+        self.stacks = threading.local()
+        self.live: set[int] = set()
+        self.host_alloc_flags = SimpleNamespace(DEVICEMAP=2)
+        self.Context = SimpleNamespace(pop=lambda: self._pop())
+        self.Stream = lambda: self._made("stream", handle=7, synchronize=lambda: self._need("synchronize"))
+
+    def init(self) -> None:
+        self.said.append("init")
+
+    def Device(self, number: int) -> Any:
+        context = SimpleNamespace(push=self._push, detach=lambda: self.said.append("detach"))
+        return SimpleNamespace(retain_primary_context=lambda: context)
+
+    def pagelocked_zeros(self, shape: tuple[int, ...], dtype: Any, mem_flags: int = 0) -> Any:
+        self._need("host")
+        base = np.zeros(int(np.prod(shape)), dtype).view(FakeHost)
+        return base.reshape(shape)
+
+    def mem_alloc(self, size: int) -> Any:
+        self._need("alloc")
+        number = len(self.live) + 100
+        self.live.add(number)
+        return FakeBuffer(self, number)
+
+    def memcpy_htod_async(self, *_: Any) -> None:
+        self._need("to device")
+
+    def memcpy_dtoh_async(self, *_: Any) -> None:
+        self._need("to host")
+
+    @property
+    def depth(self) -> int:
+        return getattr(self.stacks, "depth", 0)
+
+    def _push(self) -> None:
+        assert "detach" not in self.said, "pushed after it was given back"
+        self.stacks.depth = self.depth + 1
+
+    def _pop(self) -> None:
+        assert self.depth > 0
+        self.stacks.depth = self.depth - 1
+
+    def _need(self, what: str) -> None:
+        assert self.depth > 0, f"{what} without a context"
+        self.said.append(what)
+
+    def _made(self, what: str, **more: Any) -> Any:
+        self._need(what)
+        return SimpleNamespace(**more)
+
+
+class FakeHost(np.ndarray):
+    def get_device_pointer(self) -> int:
+        return 55
+
+
+class FakeBuffer:
+    def __init__(self, cuda: FakeCuda, number: int) -> None:
+        self.cuda, self.number = cuda, number
+
+    def __int__(self) -> int:
+        return self.number
+
+    def free(self) -> None:
+        self.cuda._need("free")
+        self.cuda.live.discard(self.number)
+
+
+def fake_tensorrt(cuda: FakeCuda, *, loads: bool = True, starts: bool = True) -> Any:
+    """FAKE TensorRT: an engine that answers with the address of its output."""
+
+    class Part:
+        def __init__(self, name: str, **more: Any) -> None:
+            self.name = name
+            self.__dict__.update(more)
+
+        def __del__(self) -> None:
+            assert cuda.depth > 0, f"{self.name} destroyed without a context"
+            cuda.said.append(f"destroyed {self.name}")
+
+    def enqueue(stream: int) -> bool:
+        cuda._need(f"enqueue on {stream}")
+        return starts
+
+    def context() -> Any:
+        address = lambda name, value: cuda.said.append(f"address {name} {value}")  # noqa: E731
+        return Part("context", set_tensor_address=address, execute_async_v3=enqueue)
+
+    def engine(plan: bytes) -> Any:
+        if not loads:
+            return None
+        return Part("engine", create_execution_context=context, get_tensor_dtype=lambda name: "float32")
+
+    class Logger:
+        Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2)
+
+    return SimpleNamespace(
+        ILogger=Logger,
+        DataType=SimpleNamespace(FLOAT="float32"),
+        Runtime=lambda logger: Part("runtime", deserialize_cuda_engine=engine),
+    )

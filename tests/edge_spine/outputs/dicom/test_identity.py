@@ -30,6 +30,7 @@ from tests.edge_spine.outputs.dicom_checks import (
     read,
     render,
     stored,
+    usual,
 )
 
 pytest.importorskip("highdicom", reason="pip install '.[dicom]'")
@@ -45,9 +46,14 @@ def test_the_bundled_scan_gives_valid_objects(kind: str, demo_result: SpineResul
     assert_valid(render(kind, demo_result), tmp_path)
 
 
+@pytest.fixture(scope="module")
+def real_result(real_bone: Path, estimator: SpineEstimator) -> SpineResult:
+    return estimator(read_scan(real_bone))
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_real_scan_gives_valid_objects(kind: str, real_bone: Path, estimator: SpineEstimator, tmp_path: Path) -> None:
-    assert_valid(render(kind, estimator(read_scan(real_bone))), tmp_path)
+def test_a_real_scan_gives_valid_objects(kind: str, real_result: SpineResult, tmp_path: Path) -> None:
+    assert_valid(render(kind, real_result), tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,8 +65,7 @@ def test_a_straight_spine_without_bands_gives_valid_objects(kind: str, tmp_path:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_is_complete_and_says_what_it_is(kind: str) -> None:
-    result = fake_dicom_result()
-    data = render(kind, result)
+    data = usual(kind)
     dataset = read(data)
     assert data[128:132] == b"DICM"
     assert dataset.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
@@ -178,6 +183,7 @@ def test_a_scan_without_a_uid_is_refused_by_name(keyword: str, value: str | None
     assert "SECRET" not in str(caught.value) and "Doe" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_nothing_differs_in_another_process_at_another_time() -> None:
     code = (
         "import datetime, hashlib, sys, time\n"
@@ -203,6 +209,7 @@ def test_nothing_differs_in_another_process_at_another_time() -> None:
     assert runs[0].stdout == runs[1].stdout == here
 
 
+@pytest.mark.slow
 def test_times_and_the_name_of_the_file_change_nothing() -> None:
     result = fake_dicom_result()
     other = fake_dicom_result(source="DOE_JANE.dcm").with_timing(infer=123.0)
@@ -211,7 +218,7 @@ def test_times_and_the_name_of_the_file_change_nothing() -> None:
         assert b"DOE_JANE" not in render(kind, other)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param("sr", marks=pytest.mark.slow), "sc", "stl", "pdf"])
 def test_whatever_else_changes_gives_other_uids(kind: str) -> None:
     result = fake_dicom_result()
     pixels = fake_pixels()
@@ -226,7 +233,7 @@ def test_whatever_else_changes_gives_other_uids(kind: str) -> None:
         "spacing": fake_dicom_result(pixel_spacing_mm=(2.427, 2.418)),
         "curves": fake_dicom_result(curves=fake_curves(lateral_mm=14.5)),
     }
-    expected = uids(render(kind, result))
+    expected = uids(usual(kind))
     for what, other in changed.items():
         found = uids(render(kind, other))
         for keyword, uid in expected.items():
@@ -235,7 +242,7 @@ def test_whatever_else_changes_gives_other_uids(kind: str) -> None:
 
 def test_no_two_things_share_a_uid() -> None:
     result = fake_dicom_result()
-    objects = [read(render(kind, result)) for kind in KINDS]
+    objects = [read(usual(kind)) for kind in KINDS]
     shared = {
         str(result.scan.header[keyword].value)
         for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -250,6 +257,7 @@ def test_no_two_things_share_a_uid() -> None:
     assert len({item.SeriesNumber for item in objects}) == len(objects)
 
 
+@pytest.mark.slow
 def test_the_transfer_syntax_of_the_source_changes_nothing(make_dicom: MakeDicom) -> None:
     given = {
         "StudyInstanceUID": "1.2.3",
@@ -265,6 +273,7 @@ def test_the_transfer_syntax_of_the_source_changes_nothing(make_dicom: MakeDicom
         assert render(kind, results[0]) == render(kind, results[1]), kind
 
 
+@pytest.mark.slow
 def test_reading_a_header_twice_gives_the_same() -> None:
     source = stored(header(SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Jörg"))
     result = fake_dicom_result(source)

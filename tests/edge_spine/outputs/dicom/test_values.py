@@ -33,7 +33,7 @@ from tests.edge_spine.outputs.dicom_checks import (
         (None, "Plain^Name"),
     ],
 )
-@pytest.mark.parametrize("kind", ["sr", "stl"])
+@pytest.mark.parametrize("kind", [pytest.param("sr", marks=pytest.mark.slow), "stl"])
 def test_names_keep_their_letters(kind: str, character_set: Any, name: str, tmp_path: Path) -> None:
     data = render(kind, fake_dicom_result(header(SpecificCharacterSet=character_set, PatientName=name)))
     found = read(data)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_spine.outputs import comparison_png
 from edge_spine.outputs.drawing import palette
 from edge_spine.outputs.drawing.canvas import Colour
+from edge_spine.outputs.drawing.palette import PALETTE, PAPER
 
 # Linear RGB as dichromats see it: Machado, Oliveira and Fernandes 2009, severity 1.
 VISION = {
@@ -60,3 +61,16 @@ def test_the_measure_knows_a_pair_that_is_not_told_apart() -> None:
 def test_lines_and_text_stand_out_from_black(colour: Colour) -> None:
     luminance = float(linear(colour) @ (0.2126, 0.7152, 0.0722))
     assert (luminance + 0.05) / 0.05 > 3.0, "WCAG 1.4.11"
+
+
+def _luminance(colour: tuple[int, int, int]) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (value / 255 for value in colour)]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+@pytest.mark.parametrize("palette", [PALETTE, PAPER], ids=["screen", "paper"])
+@pytest.mark.parametrize("ink", ["text", "quiet", "orange"])
+def test_letters_have_the_contrast_of_wcag_aa(palette: dict[str, tuple[int, int, int]], ink: str) -> None:
+    for ground in ("background", "card", "ground"):
+        light, dark = sorted((_luminance(palette[ink]), _luminance(palette[ground])), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5

@@ -55,6 +55,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, P
     return folder, phantoms
 
 
+@pytest.mark.slow
 def test_known_transforms_are_recovered_from_faulty_masks() -> None:
     cv2.setNumThreads(1)
     errors = self_test(60)
@@ -100,6 +101,7 @@ def test_an_oblique_volume_is_put_straight(tmp_path: Path) -> None:
     np.testing.assert_allclose(held.mean(axis=0), (10, -6, 8), atol=0.5)
 
 
+@pytest.mark.slow
 def test_pairs_become_shards_that_training_reads(
     written: tuple[Path, dict[str, Phantom]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +146,7 @@ def test_training_without_pairs_is_one_line(tmp_path: Path) -> None:
         train(["--pairs", str(tmp_path), "--out", str(tmp_path / "run")])
 
 
+@pytest.mark.slow
 def test_a_pair_that_cannot_be_used_is_skipped_with_its_reason(
     written: tuple[Path, dict[str, Phantom]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,6 +172,7 @@ def test_a_pair_that_cannot_be_used_is_skipped_with_its_reason(
     assert "secret" not in printed and all(f"{name}: skipped [{code}]" in printed for name, (_, code) in bad.items())
 
 
+@pytest.mark.slow
 def test_an_mri_that_does_not_hold_the_whole_spine_is_refused(written: tuple[Path, dict[str, Phantom]]) -> None:
     folder, phantoms = written
     files = read_list(folder / "list.csv")[0]
@@ -189,6 +193,7 @@ def test_an_mri_that_does_not_hold_the_whole_spine_is_refused(written: tuple[Pat
         track(replace(mask, values=holed), still, pixel)
 
 
+@pytest.mark.slow
 def test_specks_and_bites_in_the_mri_mask_hardly_move_the_curves(written: tuple[Path, dict[str, Phantom]]) -> None:
     folder, phantoms = written
     files = read_list(folder / "list.csv")[1]
@@ -232,6 +237,7 @@ def test_a_wrong_list_is_one_line(tmp_path: Path, text: str, said: str, capsys: 
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_scan_without_feet_is_refused(written: tuple[Path, dict[str, Phantom]], tmp_path: Path) -> None:
     folder, phantoms = written
     files = read_list(folder / "list.csv")[0]

@@ -77,6 +77,7 @@ def test_posed_bodies_lie_between_the_true_borders(folder: Path) -> None:
     assert np.abs(error).mean() < 1.5
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_image_and_another_one_another(folder: Path) -> None:
     first, again, other = (make_person(folder, ["chest", "lumbar"], seed) for seed in (4, 4, 5))
     np.testing.assert_array_equal(first.bone, again.bone)
@@ -99,6 +100,7 @@ def test_spines_join_at_matching_levels_and_gaps_become_a_phantoms() -> None:
     assert [(p.name, p.first, p.last) for p in top] == [("chest", 0, 4), (None, 5, 16)]
 
 
+@pytest.mark.slow
 def test_shards_of_people_say_whose_bone_they_hold(folder: Path, tmp_path: Path) -> None:
     render(tmp_path, 2, 7, 1, partial(make_person, folder, ("chest", "lumbar")))
     (shard,) = load_shards(tmp_path, fields=("crop", "packs")).values()
@@ -117,6 +119,7 @@ def test_packs_are_chosen_by_name(folder: Path) -> None:
         make_person(folder, [], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("lidc_0314", "tcga_ov"), ("xcat50",), ("myosim",)])
 def test_real_packs_make_people_whose_spine_shows_where_it_is(names: tuple[str, ...]) -> None:
     if not all(any(REAL.rglob(f"{name}.npz")) for name in names):

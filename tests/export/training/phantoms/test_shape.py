@@ -110,6 +110,7 @@ def test_half_waves_follow_the_films_own_convention(films: dict[str, Any]) -> No
     assert (rms**2).sum() == pytest.approx((spread**2).mean(), rel=0.1)
 
 
+@pytest.mark.slow
 def test_spread_of_coronal_tangents_is_that_of_films(films: dict[str, Any], as_films: list[SpineShape]) -> None:
     tangents, classes = _tangents(as_films, 0) / SUPINE, _by_class(as_films)
     for name, inside in classes.items():
@@ -119,6 +120,7 @@ def test_spread_of_coronal_tangents_is_that_of_films(films: dict[str, Any], as_f
         assert np.abs(ratio - 1).max() < 0.24, name
 
 
+@pytest.mark.slow
 def test_spread_of_vertebral_tilts_is_that_of_films(films: dict[str, Any], as_films: list[SpineShape]) -> None:
     tilts, classes = _tilts(as_films) / SUPINE, _by_class(as_films)
     for name, inside in classes.items():
@@ -127,6 +129,7 @@ def test_spread_of_vertebral_tilts_is_that_of_films(films: dict[str, Any], as_fi
         assert np.abs(ratio - 1).max() < 0.27, name
 
 
+@pytest.mark.slow
 def test_waves_of_coronal_tangents_are_those_of_films(films: dict[str, Any], as_films: list[SpineShape]) -> None:
     waves, classes = half_waves(_tangents(as_films, 0)) / SUPINE, _by_class(as_films)
     for name, inside in classes.items():
@@ -137,12 +140,14 @@ def test_waves_of_coronal_tangents_are_those_of_films(films: dict[str, Any], as_
         assert ratio[9:].min() > 0.72 and ratio[9:].max() < 1.25, name
 
 
+@pytest.mark.slow
 def test_correlation_of_coronal_tangents_is_that_of_films(films: dict[str, Any], as_films: list[SpineShape]) -> None:
     apart = np.abs(np.corrcoef(_tangents(as_films, 0).T) - films["tangent_correlation"])
     assert apart[np.triu_indices(16, 1)].mean() < 0.085
     assert apart.max() < 0.26
 
 
+@pytest.mark.slow
 def test_vertebrae_tilt_less_than_the_line(films: dict[str, Any], as_films: list[SpineShape]) -> None:
     tangents, tilts = _tangents(as_films, 0), _tilts(as_films)
     between = (tilts[:, 1:] + tilts[:, :-1]) / 2
@@ -221,6 +226,7 @@ def test_frames_are_right_handed_and_follow_tangent_and_rotation(shapes: list[Sp
     assert apart.std() == pytest.approx(1.5, abs=0.15)
 
 
+@pytest.mark.slow
 def test_vertebrae_turn_to_the_convex_side_in_proportion_to_the_curve() -> None:
     shapes = [_drawn(seed, 0.0, 45.0) for seed in range(600)]
     turned, thoracic, lumbar = [], [], []

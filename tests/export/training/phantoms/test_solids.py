@@ -68,6 +68,7 @@ def test_cylinder_seen_from_the_side_and_end_on() -> None:
     assert end[30, 30 + 9] == pytest.approx(1.6, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_tilted_solids_agree_with_sampling_along_the_ray() -> None:
     solids = _random_solids(3, 12)
     closed, sampled = areal_density(solids, SHAPE, PIXEL, CORNER), _sampled(solids)

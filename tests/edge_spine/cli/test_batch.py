@@ -1,0 +1,36 @@
+"""The verb batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_spine.cli import common
+from edge_spine.cli import main as cli
+from tests.edge_spine.cohort.conftest import make_cohort, run
+
+
+def test_nothing_to_do_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "list.txt").write_text("# nothing\n", encoding="utf-8")
+    assert cli.main(["batch", str(tmp_path / "list.txt"), "--out", str(tmp_path / "out"), "--model", "lite"]) == 2
+    assert "no scan in it" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_missing_package_names_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = common.find_spec
+    monkeypatch.setattr(common, "find_spec", lambda name: None if name == "pyarrow" else real(name))
+    manifest = make_cohort(tmp_path, 2)
+    assert cli.main(["batch", str(manifest), "--out", str(tmp_path / "out"), "--model", "lite"]) == 2
+    assert "pip install '.[batch]'" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_run_of_one_is_a_cohort_too(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    ended = run(make_cohort(folder, 1), "--out", tmp_path / "out", "--write", "json")
+    assert (ended.returncode, ended.stdout) == (0, "1 scans: 1 done\n"), ended.stderr
+    assert len(list((tmp_path / "out/scans").glob("scan-00-*/result.json"))) == 1

@@ -1,0 +1,50 @@
+"""The FAKE and the packaged bundle, and the graphs that TensorRT gets of the packaged one, derived once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from edge_spine.bundle import load_bundle
+from edge_spine.bundle.load import Bundle
+from edge_spine.engines.forms import form_graph
+from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_graph
+from tests.edge_spine.engines.processors import needs_openvino
+
+
+@pytest.fixture(scope="session")
+def bundle(fake_model: Path) -> Bundle:
+    return load_bundle(fake_model)
+
+
+@pytest.fixture(params=["onnx-cpu", pytest.param("openvino", marks=needs_openvino)])
+def processor(request: pytest.FixtureRequest) -> str:
+    """Each engine that runs on the processor."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def packaged() -> Bundle:
+    return load_bundle()
+
+
+@pytest.fixture(scope="session")
+def symmetric(packaged: Bundle) -> bytes:
+    return form_graph(packaged, "int8-trt")
+
+
+@pytest.fixture(scope="session")
+def half(packaged: Bundle) -> bytes:
+    """A float16 graph of the packaged network: its INT8 weights in float16, since the package brings no float file."""
+    from export.forms import half_graph
+
+    model = form_graph(packaged, "int8")
+    plain = symmetric_graph(model, quantised_readers(symmetric_graph(model)))
+    return bytes(half_graph(onnx.load_model_from_string(plain)).SerializeToString())
+
+
+@pytest.fixture(scope="session")
+def rtx():
+    return pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has wheels for Linux x86_64 only")

@@ -1,0 +1,24 @@
+"""A FAKE PyCUDA and TensorRT in place of the real ones."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from edge_spine.engines.tensorrt import engine as tensorrt
+from tests.edge_spine.engines.tensorrt.fakes import GPU, FakeCuda, fake_tensorrt
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    fake = FakeCuda()
+    package = ModuleType("pycuda")
+    package.driver = fake  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pycuda", package)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", fake)
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: fake_tensorrt(fake))
+    return fake

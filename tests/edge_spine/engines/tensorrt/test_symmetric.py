@@ -1,0 +1,70 @@
+"""TensorRT's symmetric graph, derived from the packaged INT8 graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edge_spine.bundle import load_bundle
+from edge_spine.engines.forms import form_graph
+from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_graph
+from edge_spine.errors import BundleError
+
+
+def test_the_form_is_symmetric_and_has_no_quantised_bias(packaged, symmetric) -> None:
+    graph = onnx.load_model_from_string(symmetric).graph
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    producer = {name: node for node in graph.node for name in node.output}
+    pairs = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert len(pairs) > 150
+    for node in pairs:
+        assert values[node.input[2]].dtype == np.int8 and not values[node.input[2]].any()
+    exact = set(packaged.exact_readers)
+    for node in graph.node:
+        if node.op_type == "Conv" and node.name not in exact:
+            data, kernel = (producer[name] for name in node.input[:2])
+            assert (data.op_type, kernel.op_type) == ("DequantizeLinear", "DequantizeLinear"), node.name
+            assert values[node.input[2]].dtype == np.float32
+    assert Counter(value.dtype for value in values.values())[np.dtype(np.int32)] == 0
+
+
+def test_residual_sums_are_quantised_on_their_shortcut_only(packaged, symmetric) -> None:
+    graph = onnx.load_model_from_string(symmetric).graph
+    producer = {name: node for node in graph.node for name in node.output}
+    sums = [node for node in graph.node if node.op_type == "Add" and node.name.endswith("/Add")]
+    residual = [node for node in sums if any(producer[name].op_type == "Conv" for name in node.input)]
+    assert len(residual) == 19
+    for node in residual:
+        kinds = sorted(producer[name].op_type for name in node.input)
+        if node.name not in packaged.exact_readers:
+            assert kinds == ["Conv", "DequantizeLinear"], node.name
+
+
+def test_the_attention_and_the_last_layers_are_not_quantised(symmetric) -> None:
+    readers = quantised_readers(symmetric)
+    kinds = {node.name: node.op_type for node in onnx.load_model_from_string(symmetric).graph.node}
+    assert {kinds[name] for name in readers} == {"Conv", "MaxPool", "Add"}
+    assert not [name for name in readers if "pos_emb" in name or "linear" in name or "MatMul" in name]
+
+
+def test_a_reader_that_is_left_out_reads_floats(packaged) -> None:
+    model = form_graph(packaged, "int8")
+    readers = quantised_readers(symmetric_graph(model))
+    graph = onnx.load_model_from_string(symmetric_graph(model, readers)).graph
+    kinds = Counter(node.op_type for node in graph.node)
+    assert kinds["QuantizeLinear"] == kinds["DequantizeLinear"] == 0
+    assert len(readers) == len(set(readers)) > 80
+    one = symmetric_graph(model, [readers[5]])
+    assert set(readers) - set(quantised_readers(one)) == {readers[5]}
+
+
+def test_another_graph_is_refused_in_one_line(fake_model: Path) -> None:
+    for content in (b"nothing", load_bundle().read("localiser.onnx")[:1000]):
+        with pytest.raises(BundleError) as caught:
+            symmetric_graph(content)
+        assert "\n" not in str(caught.value)

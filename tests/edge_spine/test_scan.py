@@ -1,0 +1,28 @@
+"""A stored image is turned head up, and points are found again in what is stored."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from edge_spine.scan import Turn
+
+IMAGE = np.arange(15).reshape(3, 5)
+
+
+@pytest.mark.parametrize(("transpose", "flip_columns", "flip_rows"), list(product([False, True], repeat=3)))
+def test_each_turn_is_undone_for_points(transpose: bool, flip_columns: bool, flip_rows: bool) -> None:
+    turn = Turn(transpose, flip_columns, flip_rows)
+    turned = turn.apply(IMAGE)
+    assert turned.shape == turn.shape(IMAGE.shape) and np.shares_memory(turned, IMAGE)
+    rows, columns = np.indices(turned.shape)
+    points = np.column_stack([columns.ravel(), rows.ravel()])
+    stored_columns, stored_rows = turn.stored_points(points, turned.shape).astype(int).T
+    np.testing.assert_array_equal(IMAGE[stored_rows, stored_columns], turned.ravel())
+
+
+def test_a_turn_exchanges_first_and_flips_then() -> None:
+    np.testing.assert_array_equal(Turn(transpose=True, flip_columns=True).apply(IMAGE), np.rot90(IMAGE, -1))
+    assert Turn().shape((2.4, 1.2)) == (2.4, 1.2) and Turn(transpose=True).shape((2.4, 1.2)) == (1.2, 2.4)
