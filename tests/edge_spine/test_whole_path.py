@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 PACKAGE = Path(edge_spine.__file__).parent
 DEMO_SCAN = PACKAGE / "data" / "synthetic_whole_body.dcm"
-DEMO_SEED = 40_000_881
+DEMO_SEED = 40_000_913
 # the spine's midline in the real bone image, read off an enlarged view by eye: (row, column) in pixels
 MIDLINE = (
     (142.5, 140.8),

@@ -178,9 +178,13 @@ def _factor(which: str) -> Array:
 
 
 def factor_of(correlation: Array) -> Array:
-    """Return the matrix that gives standard normal numbers a correlation."""
+    """Return the matrix that gives standard normal numbers a correlation: its symmetric square root.
+
+    Unlike the scaled eigenvectors, it is unique where eigenvalues are equal, so that a seed gives the same curve on
+    every processor.
+    """
     values, vectors = np.linalg.eigh(correlation)
-    factor: Array = vectors * np.sqrt(np.maximum(values, 0.0))
+    factor: Array = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     return factor
 
 
