@@ -48,11 +48,12 @@ def got(port: int, path: str) -> tuple[int, str]:
 
 def test_health_is_a_status_and_metrics_are_text() -> None:
     monitor, state, port = Monitor(), {"ok": True, "queue": 3}, free_port()
-    monitor.answered("accepted")
-    monitor.turned_away("unknown-address")
-    monitor.processed("refused", "no-spine", 0.3)
-    monitor.delivered("postponed")
-    monitor.watch("edge_spine_queue_scans", "Waiting scans", lambda: 3.0)
+    monitor.answers.labels("accepted").inc()
+    monitor.turned_away.labels("unknown-address").inc()
+    monitor.scans.labels("refused", "no-spine").inc()
+    monitor.seconds.observe(0.3)
+    monitor.deliveries.labels("postponed").inc()
+    monitor.gauge("edge_spine_queue_scans", "Waiting scans", lambda: 3.0)
     with closing(HealthServer(port, monitor, lambda: state)):
         status, body = got(port, "/health")
         assert (status, json.loads(body)) == (200, state)
