@@ -51,6 +51,8 @@ _PASSES = 3
 _READ = np.arange(0, SAMPLED.size, 2)
 # weight of the squared second differences of the shift (pixels per row and row) against squared pixels
 _SMOOTHNESS = 50.0
+# its factor in so many rows at each end, where a border has no neighbours that could outvote it
+_END_SMOOTHNESS, _END_ROWS = 4.0, 16
 # distance of the centre, half-widths, at which a row's weight is halved
 _OUTLIER = 0.25
 # SD in samples of the Gaussian along the curve: for profiles, the contrast, and the error of the width
@@ -305,7 +307,9 @@ def splines() -> Array:
 def _penalty() -> Array:
     """Return the (20, 20) matrix of what a shift costs: its squared second differences, and a little its size."""
     second, basis = np.diff(splines(), n=2, axis=0), splines()
-    matrix: Array = _SMOOTHNESS * second.T @ second + _RIDGE * (basis.T @ basis)
+    row = np.arange(len(second))
+    cost = np.where(np.minimum(row, row[::-1]) < _END_ROWS, _END_SMOOTHNESS, 1.0)
+    matrix: Array = _SMOOTHNESS * (second.T * cost) @ second + _RIDGE * (basis.T @ basis)
     return matrix
 
 
