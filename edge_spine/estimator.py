@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -25,8 +24,6 @@ from edge_spine.reconstruct import curves_from_output, reconstruct
 from edge_spine.refine import refined
 from edge_spine.result import STAGES, SpineResult
 from edge_spine.scan import Scan
-from edge_spine.second_opinion import FLAG as MODELS_DISAGREE
-from edge_spine.second_opinion import disagreement_mm, mirrored
 
 
 class SpineEstimator(AbstractContextManager["SpineEstimator"]):
@@ -62,7 +59,6 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
         self._localiser = Localiser(bundle.read(bundle.file_with_role("localiser")))
         self._engine = open_engine(bundle, engine, threads=threads, precision=precision)
         self._bands, self._population = bundle.bands, bundle.population
-        self._second_opinion = bundle.second_opinion
         self._refinement = bundle.refinement
         self._model = {
             "name": bundle.name,
@@ -105,20 +101,15 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
         times = [time.perf_counter()]
         prepared = prepare(scan, self._localiser)
         times.append(time.perf_counter())
-        opinion = self._second_opinion
-        crops = [prepared.tensor] if opinion is None else [prepared.tensor, mirrored(prepared.tensor)]
-        outputs = [self._engine.infer(crop)[0] for crop in crops]
+        output = self._engine.infer(prepared.tensor)[0]
         times.append(time.perf_counter())
         if self._refinement is not None:
-            outputs[0] = refined(prepared.tensor, outputs[0], self._refinement)
-        curves, *others = (curves_from_output(output, prepared) for output in outputs)
+            output = refined(prepared.tensor, output, self._refinement)
+        curves = curves_from_output(output, prepared)
         spine = reconstruct(curves)
         measurements = measure(spine)
         quality = judge(scan, prepared, curves, spine, measurements, self._population)
         bands = None if self._bands is None else self._bands.at(prepared.model_pixel_mm, measurements.max_cobb_deg)
-        if opinion is not None and disagreement_mm(curves, *others) > opinion.limit_mm:
-            quality = replace(quality, flags=(*quality.flags, MODELS_DISAGREE))
-            bands = None if bands is None else replace(bands, sagittal=bands.sagittal * opinion.widening)
         times.append(time.perf_counter())
         result = SpineResult(
             scan=scan,

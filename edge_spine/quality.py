@@ -42,7 +42,7 @@ class Quality:
         True: `judge` raises for a result that is not accepted.
     flags : tuple of str
         The scan's and the preparation's flags, "low-confidence", "spine-faint",
-        "trunk-leans", "spine-leaves-crop", "side-view-atypical"; the estimator adds "models-disagree".
+        "trunk-leans", "spine-leaves-crop", "side-view-atypical".
     """
 
     accepted: bool

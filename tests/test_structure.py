@@ -17,7 +17,7 @@ ORDER = (
     ("reading",),
     ("preprocessing",),
     ("reconstruct",),
-    ("measure", "metrics", "refine", "second_opinion"),
+    ("measure", "metrics", "refine"),
     ("bundle",),
     ("engines",),
     ("quality",),

@@ -1,4 +1,4 @@
-"""Check and parse the optional blocks of a manifest: bands, population and second opinion."""
+"""Check and parse the optional blocks of a manifest: bands and population."""
 
 from __future__ import annotations
 
@@ -7,23 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_spine import second_opinion
 from edge_spine.bundle import bands
 from edge_spine.bundle.bands import ANGLES, VIEWS, BandCalibration, PopulationRange
-from edge_spine.bundle.rules import (
-    TEXT,
-    Rule,
-    Rules,
-    between,
-    count,
-    exactly,
-    is_number,
-    several,
-    versioned_problem,
-    within,
-)
+from edge_spine.bundle.rules import TEXT, Rule, Rules, between, count, exactly, several, versioned_problem
 from edge_spine.network import CROP_SIZE, ROWS
-from edge_spine.second_opinion import SecondOpinion
 
 _SEVERITY = between(0, 1e6)
 _BANDS: Rules = {
@@ -50,13 +37,6 @@ _LIMITS = Rule(
     lambda value: several(2, between(-180, 180)).holds(value) and value[0] < value[1],
     "two angles between -180 and 180, the lower one first",
 )
-_SECOND_OPINION: Rules = {
-    "kind": exactly(second_opinion.KIND),
-    "limit_mm": Rule(lambda value: is_number(value) and 0 < value <= 100, "a number above 0 and up to 100"),
-    "false_alarm_rate": within(0, 1),
-    "widening": within(1, 10),
-}
-
 _GAIN = between(-10, 1)._replace(optional=True)
 _ANGLES = {**dict.fromkeys(ANGLES, _LIMITS), "angles_of": exactly(*bands.ANGLES_OF)}
 
@@ -64,7 +44,6 @@ _ANGLES = {**dict.fromkeys(ANGLES, _LIMITS), "angles_of": exactly(*bands.ANGLES_
 BLOCKS: Mapping[str, Mapping[str, Rules]] = {
     "bands": {bands.SCHEMA: {**_BANDS, "sagittal_gain": _GAIN}, bands.OLD_SCHEMA: _BANDS},
     "population": {bands.POPULATION_SCHEMA: {**_POPULATION, **_ANGLES}, bands.OLD_POPULATION_SCHEMA: _POPULATION},
-    "second_opinion": {second_opinion.SCHEMA: _SECOND_OPINION},
 }
 
 
@@ -93,8 +72,3 @@ def parsed_population(block: Mapping[str, Any]) -> PopulationRange:
     low, high = (np.array(block[side], dtype=np.float64) for side in ("low", "high"))
     limits = {name: (float(block[name][0]), float(block[name][1])) for name in ANGLES if name in block}
     return PopulationRange(low, high, **limits)
-
-
-def parsed_second_opinion(block: Mapping[str, Any]) -> SecondOpinion:
-    """Return a checked second opinion as numbers."""
-    return SecondOpinion(*(float(block[key]) for key in ("limit_mm", "false_alarm_rate", "widening")))

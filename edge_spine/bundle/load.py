@@ -16,17 +16,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from edge_spine.bundle.bands import BandCalibration, PopulationRange
-from edge_spine.bundle.blocks import (
-    BLOCKS,
-    block_problem,
-    parsed_bands,
-    parsed_population,
-    parsed_second_opinion,
-)
+from edge_spine.bundle.blocks import BLOCKS, block_problem, parsed_bands, parsed_population
 from edge_spine.bundle.rules import FILLED, TEXT, Rule, between, broken_rule, count, exactly
 from edge_spine.errors import BundleError
 from edge_spine.refine import Refinement, read_refinement
-from edge_spine.second_opinion import SecondOpinion
 
 MANIFEST = "manifest.json"
 # the models that come with the package, and their folders
@@ -104,12 +97,6 @@ class Bundle:
     def population(self) -> PopulationRange | None:
         """Range of the side view in the training set, crop pixels, or None where the bundle has none."""
         return parsed_population(self.manifest["population"]) if "population" in self.manifest else None
-
-    @property
-    def second_opinion(self) -> SecondOpinion | None:
-        """Limits for comparing a crop with its mirror image, or None where the bundle has none."""
-        block = self.manifest.get("second_opinion")
-        return None if block is None else parsed_second_opinion(block)
 
     @property
     def refinement(self) -> Refinement | None:

@@ -51,11 +51,6 @@ def between(low: float, high: float) -> Rule:
     return Rule(lambda value: is_number(value) and low < value < high, f"a number between {low:g} and {high:g}")
 
 
-def within(low: float, high: float) -> Rule:
-    """Return the rule of a number that lies between two limits or equals one."""
-    return Rule(lambda value: is_number(value) and low <= value <= high, f"a number from {low:g} to {high:g}")
-
-
 def several(number: int, rule: Rule) -> Rule:
     """Return the rule of a list of so many values that each keep a rule."""
 

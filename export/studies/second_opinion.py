@@ -4,9 +4,7 @@
 same prepared crops of phantoms and of people's scans, each whole and mirrored, as scanned and disturbed (noise, blur,
 contrast, cut ends), and prints rank correlations of their differences with the true error of spine. Differences are
 mean absolute differences of the sagittal centre, or of all three sagittal columns, mm; the columns that correlate
-better are kept, and both are reported. Intervals resample people, with all of their images. The limit that flags a
-stated share of undisturbed phantoms is printed with the share of bad results, those whose 3D error is above twice the
-median of undisturbed images of the same kind (phantoms or people), that it catches.
+better are kept, and both are reported. Intervals resample people, with all of their images.
 """
 
 from __future__ import annotations
@@ -200,23 +198,8 @@ def correlation(
     return float(spearmanr(signal, error).statistic), float(low), float(high)
 
 
-def limit_of(signal: NDArray[np.float64], false_alarms: float) -> float:
-    """Return the limit that at most a fraction `false_alarms` of the images exceed."""
-    return float(np.quantile(signal, 1 - false_alarms, method="higher"))
-
-
-def caught(signal: NDArray[np.float64], bad: NDArray[np.bool_], limit: float) -> dict[str, float | int | None]:
-    """Return the fractions of bad and of other images above a limit; None if there are none."""
-    flagged = signal > limit
-    return {
-        "bad": int(bad.sum()),
-        "caught": float(flagged[bad].mean()) if bad.any() else None,
-        "others_flagged": float(flagged[~bad].mean()) if not bad.all() else None,
-    }
-
-
-def measure(opinions: list[Opinion], false_alarms: float) -> dict[str, Any]:
-    """Return the correlations of each group, signal, columns and error, and limits with their detection rates.
+def measure(opinions: list[Opinion]) -> dict[str, Any]:
+    """Return the correlations of each group, signal, columns and error.
 
     Raises
     ------
@@ -225,31 +208,20 @@ def measure(opinions: list[Opinion], false_alarms: float) -> dict[str, Any]:
     """
     clean = [o for o in opinions if o.group == PHANTOMS and o.disturbance == "as scanned"]
     if not clean:
-        raise ValueError("no undisturbed phantom was accepted; limits are set by them, so give a larger --count")
+        raise ValueError("no undisturbed phantom was accepted; they scale the differences, so give a larger --count")
     groups = _groups(opinions)
-    report: dict[str, Any] = {"false_alarms": false_alarms, "count": {name: len(g) for name, g in groups.items()}}
-    usual = {
-        kind: np.median([o.errors["deviation3d_mm"] for o in groups[f"{kind}, as scanned"]])
-        for kind in sorted({group[0].group for group in groups.values()})
-    }
-    report["columns"] = {}
+    report: dict[str, Any] = {"count": {name: len(g) for name, g in groups.items()}, "columns": {}}
     for columns in COLUMNS:
         pairs = np.array([opinion.differences[columns] for opinion in clean])
         scale = (float(np.median(pairs[:, 0])), float(np.median(pairs[:, 1])))
-        limits = {n: limit_of(v, false_alarms) for n, v in signals(clean, columns, scale).items()}
-        found: dict[str, Any] = {"scale_mm": list(scale), "limits": limits, "groups": {}}
+        found: dict[str, Any] = {"scale_mm": list(scale), "groups": {}}
         for name, group in groups.items():
             people = [opinion.person for opinion in group]
             values = signals(group, columns, scale)
-            deviation = np.array([opinion.errors["deviation3d_mm"] for opinion in group])
-            bad = deviation > 2 * usual[group[0].group]
             found["groups"][name] = {
                 signal: {
-                    **{
-                        error: list(correlation(values[signal], np.array([o.errors[error] for o in group]), people))
-                        for error in ERRORS
-                    },
-                    **caught(values[signal], bad, limits[signal]),
+                    error: list(correlation(values[signal], np.array([o.errors[error] for o in group]), people))
+                    for error in ERRORS
                 }
                 for signal in SIGNALS
             }
@@ -267,11 +239,10 @@ def _groups(opinions: list[Opinion]) -> dict[str, list[Opinion]]:
                 o for o in opinions if o.group == group and (o.disturbance == "as scanned") in wanted
             ]
     # A rank correlation requires three images.
-    whole = {g for g in {o.group for o in opinions} if len(groups[f"{g}, as scanned"]) > 2}
-    return {name: group for name, group in groups.items() if len(group) > 2 and group[0].group in whole}
+    return {name: group for name, group in groups.items() if len(group) > 2}
 
 
-def _mean_correlation(groups: dict[str, dict[str, dict[str, Any]]]) -> float:
+def _mean_correlation(groups: dict[str, dict[str, dict[str, list[float]]]]) -> float:
     return float(np.nanmean([row["sagittal_mm"][0] for group in groups.values() for row in group.values()]))
 
 
@@ -279,23 +250,17 @@ def table(report: dict[str, Any]) -> str:
     """Return the report as Markdown, selected columns first."""
     lines = []
     for columns in sorted(COLUMNS, key=lambda name: name != report["kept"]):
-        found = report["columns"][columns]
-        shown = ", ".join(f"{name} {limit:.2f}" for name, limit in found["limits"].items())
         kept = " (kept)" if columns == report["kept"] else ""
         lines += [
-            f"Sagittal columns: {columns}{kept}. Limits that flag {100 * report['false_alarms']:.0f} % of undisturbed "
-            f"phantoms, mm ('both' in medians): {shown}",
+            f"Sagittal columns: {columns}{kept}",
             "",
-            "| images | difference | with sagittal error | with 3D error | bad | caught | others flagged |",
-            "|---|---|---|---|---|---|---|",
+            "| images | difference | with sagittal error | with 3D error |",
+            "|---|---|---|---|",
         ]
-        for name, group in found["groups"].items():
+        for name, group in report["columns"][columns]["groups"].items():
             for signal, row in group.items():
                 rho = ["{:.2f} [{:.2f}, {:.2f}]".format(*row[error]) for error in ERRORS]
-                shares = [
-                    "-" if row[key] is None else f"{100 * row[key]:.0f} %" for key in ("caught", "others_flagged")
-                ]
-                cells = [f"{name} ({report['count'][name]})", signal, *rho, str(row["bad"]), *shares]
+                cells = [f"{name} ({report['count'][name]})", signal, *rho]
                 lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines[:-1])
@@ -320,7 +285,6 @@ def main(argv: list[str] | None = None) -> int:
         "--only", nargs="+", default=[], metavar="NAME[,NAME]", help="people as commas join their packs' names"
     )
     parser.add_argument("--count", type=int, default=200, help="phantoms, and scans of all people (default 200)")
-    parser.add_argument("--false-alarms", type=float, default=0.02, help="share of undisturbed phantoms (default 0.02)")
     parser.add_argument("--engine", default="onnx-cpu")
     parser.add_argument("--threads", type=int, help="of each engine")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
@@ -339,7 +303,7 @@ def main(argv: list[str] | None = None) -> int:
         total = options.count + each * len(only)
         for scan in tqdm(scans(options.people, only, options.count, each), total=total, unit="scan", disable=None):
             opinions += opinions_on((large, small), localiser, *scan)
-    report = measure(opinions, options.false_alarms)
+    report = measure(opinions)
     print(table(report))
     if options.json:
         options.json.write_text(json.dumps(report, indent=1), encoding="utf-8")

@@ -58,6 +58,21 @@ def test_the_curves_are_those_of_the_output_at_the_place_of_the_crop(fake_model:
     assert [curve.side for curve in result.measurements.scoliosis_curves[:2]].count("left") == 1
 
 
+def test_the_network_runs_once_on_the_crop(fake_model: Path, phantom: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+    crops = []
+    with SpineEstimator("onnx-cpu", fake_model, threads=1) as estimator:
+        infer = estimator._engine.infer
+
+        def recorded(crop: np.ndarray) -> np.ndarray:
+            crops.append(crop)
+            return infer(crop)
+
+        monkeypatch.setattr(estimator._engine, "infer", recorded)
+        result = estimator(phantom)
+    assert len(crops) == 1
+    np.testing.assert_array_equal(crops[0], result.prepared.tensor)
+
+
 def test_the_bands_of_the_bundle_become_millimetres_of_the_scan(tmp_path: Path, phantom: Scan) -> None:
     from tests.edge_spine.fake_bundle import fake_bundle, fake_calibration
 

@@ -37,6 +37,6 @@ def test_page_and_picture_say_it_once_and_whole() -> None:
         assert report_html.render(result).decode().count(" ".join(lines)) == times
 
 
-def test_flags_of_the_side_view_are_words() -> None:
-    quality = SimpleNamespace(accepted=True, flags=("side-view-atypical", "models-disagree"))
-    assert verdict(fake_result(quality=quality))[1] == ("side view atypical", "models disagree")
+def test_flags_are_words() -> None:
+    quality = SimpleNamespace(accepted=True, flags=("trunk-leans", "side-view-atypical"))
+    assert verdict(fake_result(quality=quality))[1] == ("trunk leans", "side view atypical")
