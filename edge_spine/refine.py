@@ -14,9 +14,7 @@ Fallback: where the column has no contrast the weights vanish, and the network's
 
 from __future__ import annotations
 
-import io
 import itertools
-import zipfile
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 
 from edge_spine.errors import BundleError
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS
+from edge_spine.npz import read_arrays
 
 # distances from the centreline on each side, tenths of a half-width
 TAPS = 24
@@ -109,11 +108,7 @@ def read_refinement(content: bytes) -> Refinement:
         It is no such file, an array is missing, has another shape or type, or holds values that are not finite.
     """
     names = [field.name for field in fields(Refinement)]
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in names}
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleError(f"the refinement is no .npz file with {', '.join(names)}: {error}") from error
+    arrays = dict(zip(names, read_arrays(content, "the refinement", *names), strict=True))
     sizes = [INPUTS, arrays["bias0"].size, arrays["bias1"].size, 2]
     for layer, (given, made) in enumerate(itertools.pairwise(sizes)):
         for name, shape in ((f"weight{layer}", (given, made)), (f"bias{layer}", (made,))):
