@@ -37,7 +37,7 @@ WINDOW = np.arange(-12, 13, 4)
 INPUTS = len(WINDOW) * (2 * TAPS + 1) + PARTS
 # no shift of the centre is as large
 LIMIT_PX = 5.0
-# nor changes a half-width as much
+# no half-width changes as much
 WIDTH_LIMIT_PX = 2.5
 
 Array = NDArray[np.float64]
@@ -175,10 +175,10 @@ def errors_px(
     basis = splines()[SAMPLED]
     rows = basis[_READ]
     penalty = _penalty()
-    network, said = centre[SAMPLED], half_width[SAMPLED]
-    width, shift, coefficients = said, np.zeros(SAMPLED.size), np.zeros(basis.shape[1])
+    start, start_width = centre[SAMPLED], half_width[SAMPLED]
+    width, shift, coefficients = start_width, np.zeros(SAMPLED.size), np.zeros(basis.shape[1])
     for _ in range(_PASSES):
-        profile, seen = scaled_profile(crop, network + shift, width)
+        profile, seen = scaled_profile(crop, start + shift, width)
         aside, wider = _read(windows(profile, _READ), refinement)
         weight = seen[_READ] ** 2 / (1 + (aside / _OUTLIER) ** 2)
         weighted = rows * weight[:, np.newaxis]
@@ -187,8 +187,8 @@ def errors_px(
         shift = basis @ coefficients
         lacking = along(np.interp(np.arange(SAMPLED.size), _READ, wider) * width, _ALONG_WIDTH)
         trust = np.minimum(2 * along(seen, _ALONG_WIDTH), 1)
-        width = np.maximum(width + trust * lacking, _LEAST_WIDTH * said)
-    lacking = np.interp(np.arange(ROWS), SAMPLED, width - said)
+        width = np.maximum(width + trust * lacking, _LEAST_WIDTH * start_width)
+    lacking = np.interp(np.arange(ROWS), SAMPLED, width - start_width)
     return _limited(splines() @ coefficients, LIMIT_PX), _limited(lacking, WIDTH_LIMIT_PX)
 
 
