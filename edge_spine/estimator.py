@@ -57,9 +57,10 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
     ) -> None:
         bundle = load_bundle(model)
         self._localiser = Localiser(bundle.read(bundle.file_with_role("localiser")))
+        # read before the engine is opened, which an error would leave open
+        self._refinement = bundle.refinement
         self._engine = open_engine(bundle, engine, threads=threads, precision=precision)
         self._bands, self._population = bundle.bands, bundle.population
-        self._refinement = bundle.refinement
         self._model = {
             "name": bundle.name,
             "version": bundle.version,

@@ -54,7 +54,7 @@ def replace_folder(place: Path, by: Path) -> None:
     Parameters
     ----------
     place : Path
-        The folder to replace; it need not exist.
+        The folder to replace; it need not exist. A symbolic link is replaced itself, not the folder it leads to.
     by : Path
         The new content.
 
@@ -72,7 +72,10 @@ def replace_folder(place: Path, by: Path) -> None:
         if old.is_dir():
             old.replace(place)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_durably(path: Path, content: bytes) -> None:

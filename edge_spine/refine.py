@@ -14,9 +14,7 @@ Fallback: where the column has no contrast the weights vanish, and the network's
 
 from __future__ import annotations
 
-import io
 import itertools
-import zipfile
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 
 from edge_spine.errors import BundleError
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS
+from edge_spine.npz import read_arrays
 
 # distances from the centreline on each side, tenths of a half-width
 TAPS = 24
@@ -38,7 +37,7 @@ WINDOW = np.arange(-12, 13, 4)
 INPUTS = len(WINDOW) * (2 * TAPS + 1) + PARTS
 # no shift of the centre is as large
 LIMIT_PX = 5.0
-# nor changes a half-width as much
+# no half-width changes as much
 WIDTH_LIMIT_PX = 2.5
 
 Array = NDArray[np.float64]
@@ -111,11 +110,7 @@ def read_refinement(content: bytes) -> Refinement:
         It is no such file, an array is missing, has another shape or type, or holds values that are not finite.
     """
     names = [field.name for field in fields(Refinement)]
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in names}
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleError(f"the refinement is no .npz file with {', '.join(names)}: {error}") from error
+    arrays = dict(zip(names, read_arrays(content, "the refinement", *names), strict=True))
     sizes = [INPUTS, arrays["bias0"].size, arrays["bias1"].size, 2]
     for layer, (given, made) in enumerate(itertools.pairwise(sizes)):
         for name, shape in ((f"weight{layer}", (given, made)), (f"bias{layer}", (made,))):
@@ -182,10 +177,10 @@ def errors_px(
     basis = splines()[SAMPLED]
     rows = basis[_READ]
     penalty = _penalty()
-    network, said = centre[SAMPLED], half_width[SAMPLED]
-    width, shift, coefficients = said, np.zeros(SAMPLED.size), np.zeros(basis.shape[1])
+    start, start_width = centre[SAMPLED], half_width[SAMPLED]
+    width, shift, coefficients = start_width, np.zeros(SAMPLED.size), np.zeros(basis.shape[1])
     for _ in range(_PASSES):
-        profile, seen = scaled_profile(crop, network + shift, width)
+        profile, seen = scaled_profile(crop, start + shift, width)
         aside, wider = _read(windows(profile, _READ), refinement)
         weight = seen[_READ] ** 2 / (1 + (aside / _OUTLIER) ** 2)
         weighted = rows * weight[:, np.newaxis]
@@ -194,8 +189,8 @@ def errors_px(
         shift = basis @ coefficients
         lacking = along(np.interp(np.arange(SAMPLED.size), _READ, wider) * width, _ALONG_WIDTH)
         trust = np.minimum(2 * along(seen, _ALONG_WIDTH), 1)
-        width = np.maximum(width + trust * lacking, _LEAST_WIDTH * said)
-    lacking = np.interp(np.arange(ROWS), SAMPLED, width - said)
+        width = np.maximum(width + trust * lacking, _LEAST_WIDTH * start_width)
+    lacking = np.interp(np.arange(ROWS), SAMPLED, width - start_width)
     return _limited(splines() @ coefficients, LIMIT_PX), _limited(lacking, WIDTH_LIMIT_PX)
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # each other. Every module of the package is in one of them.
 ORDER = (
     ("errors", "version", "files", "network", "vertebrae", "scan", "quantities"),
-    ("reading",),
+    ("reading", "npz"),
     ("preprocessing",),
     ("reconstruct",),
     ("measure", "metrics", "refine"),

@@ -247,6 +247,8 @@ def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
     pixel = {_PIXEL: None, **manifest["preprocessing"]}
     if problem := broken_rule(pixel, {_PIXEL: between(0, 100)}):
         refuse(f"'preprocessing': {problem}")
+    if "refine" in manifest:
+        refuse("'refine': refined as releases before 0.4.1 did, which this one cannot; export the model again")
     for key in BLOCKS:
         if key in manifest and (problem := block_problem(key, manifest[key])):
             refuse(f"{key!r}: {problem}")

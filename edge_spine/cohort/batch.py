@@ -59,10 +59,12 @@ class SpineBatch:
     formats: Sequence[str] = ()
     folder: str | None = None
     # Pickled, so that a worker can compare it with its own version.
-    version: str = field(init=False, default=__version__)
+    version: str = field(init=False)
 
     def __post_init__(self) -> None:
-        """Check that there is a folder for the files."""
+        """Note the version, and check that there is a folder for the files."""
+        # not a default, which a worker would take from its own class
+        self.version = __version__
         if self.formats and self.folder is None:
             raise UsageError("formats are given but no folder to write them to")
 

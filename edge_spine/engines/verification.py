@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from edge_spine.errors import BundleError, Refusal
 from edge_spine.measure import scoliosis_curves
 from edge_spine.metrics import centreline_deviation, iou3d
 from edge_spine.network import CROP_SIZE, INPUT_SHAPE, OUTPUT_SHAPE, CropPlacement
+from edge_spine.npz import read_arrays
 from edge_spine.preprocessing.crop import as_tensor
 from edge_spine.reconstruct import Spine, curves_from_output, reconstruct
 
@@ -178,12 +178,7 @@ def read_references(bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.float
         The file has other arrays.
     """
     name = bundle.file_with_role("references")
-    content = io.BytesIO(bundle.read(name))
-    try:
-        with np.load(content, allow_pickle=False) as arrays:
-            crops, outputs = arrays["inputs"], arrays["outputs"]
-    except Exception:  # a damaged archive makes zipfile and NumPy raise many types
-        raise BundleError(f"{name}: not an archive with the arrays 'inputs' and 'outputs'") from None
+    crops, outputs = read_arrays(bundle.read(name), name, "inputs", "outputs")
     crops_fit = crops.dtype == np.uint8 and crops.shape[1:] == INPUT_SHAPE[2:] and len(crops) > 0
     if not crops_fit or outputs.dtype != np.float32 or outputs.shape != (len(crops), OUTPUT_SHAPE[1]):
         raise BundleError(

@@ -27,7 +27,7 @@ from export.training.samples import Samples
 HIDDEN = 48
 IMAGES, EPOCHS, BATCH = 20_000, 12, 512
 PEAK_RATE, WEIGHT_DECAY = 4e-3, 0.01
-# every so many samples of an image, because neighbours say the same
+# every so many samples of an image, because neighbours are nearly equal
 _STEP = 4
 # SDs, pixels, of the splines that a true centre is disturbed by, and the SD of the logarithm of its half-width
 _DISTURBANCE_PX, _DISTURBANCE_WIDTH = (0.5, 1.0, 1.7), 0.08
@@ -74,10 +74,10 @@ def draw(samples: Samples, images: int, rng: np.random.Generator) -> Iterator[tu
         true, half_width = columns[:, 1], smoothed(columns[:, 2] - columns[:, 0]) / 2
         moved = splines() @ rng.normal(0, rng.choice(_DISTURBANCE_PX), splines().shape[1])
         start = smoothed(true) + moved
-        said = half_width * np.exp(parts() @ rng.normal(0, _DISTURBANCE_WIDTH, parts().shape[1]))
-        profile, _ = scaled_profile(crop, start[SAMPLED], said[SAMPLED])
+        start_width = half_width * np.exp(parts() @ rng.normal(0, _DISTURBANCE_WIDTH, parts().shape[1]))
+        profile, _ = scaled_profile(crop, start[SAMPLED], start_width[SAMPLED])
         chosen = np.arange(rng.integers(_STEP), SAMPLED.size, _STEP)
-        wanted = np.stack([(true - start) / said, half_width / said - 1], axis=1)[SAMPLED[chosen]]
+        wanted = np.stack([(true - start) / start_width, half_width / start_width - 1], axis=1)[SAMPLED[chosen]]
         yield windows(profile, chosen), wanted.astype(np.float32)
 
 

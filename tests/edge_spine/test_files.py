@@ -62,6 +62,19 @@ def test_a_folder_with_content_is_replaced_whole_or_not_at_all(tmp_path: Path, m
     assert names(tmp_path) == {"a"} and names(place) == {"new"}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege on Windows")
+def test_a_link_to_a_folder_is_replaced_and_its_target_stays(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.mkdir()
+    (target / "old").write_bytes(b"1")
+    link.symlink_to(target)
+    with beside(link) as partial:
+        partial.mkdir()
+        (partial / "new").write_bytes(b"2")
+    assert sorted(tmp_path.iterdir()) == [link, target] and not link.is_symlink()
+    assert [path.name for folder in (link, target) for path in folder.iterdir()] == ["new", "old"]
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_a_file_and_a_folder_do_not_replace_each_other(kind: str, tmp_path: Path) -> None:
     place = tmp_path / "a"

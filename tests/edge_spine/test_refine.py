@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_spine import SpineEstimator
+from edge_spine import SpineEstimator, estimator
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import BundleError
 from edge_spine.network import CURVE_ROWS
@@ -282,6 +282,12 @@ def test_weights_that_are_wrong_are_named(change: dict[str, Any], message: str) 
         read_refinement(archive(border_reader(), **change))
 
 
+def test_no_engine_is_opened_for_a_bundle_with_wrong_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimator, "open_engine", lambda *_, **__: pytest.fail("an engine was opened"))
+    with pytest.raises(BundleError, match="refinement is no"):
+        SpineEstimator("onnx-cpu", fake_bundle(tmp_path, refinement=b"no archive"), threads=1)
+
+
 @pytest.mark.parametrize("content", [b"", b"PK", b"no archive", archive(border_reader())[:-40]])
 def test_a_file_that_is_no_archive_is_refused(content: bytes) -> None:
     with pytest.raises(BundleError, match="refinement is no"):
@@ -293,8 +299,8 @@ def test_only_a_bundle_with_the_file_is_refined(tmp_path: Path) -> None:
     scan = Scan(phantom_pixels(), (2.427, 2.419), "FAKE.npy", None, ())
     results = []
     for folder in (fake_bundle(tmp_path / "off"), fake_bundle(tmp_path / "on", refinement=archive(border_reader()))):
-        with SpineEstimator("onnx-cpu", folder, threads=1) as estimator:
-            results.append(estimator(scan))
+        with SpineEstimator("onnx-cpu", folder, threads=1) as opened:
+            results.append(opened(scan))
     off, on = results
     expected = refined(off.prepared.tensor, fake_output(), border_reader()) - fake_output()
     moved = on.curves.coronal - off.curves.coronal

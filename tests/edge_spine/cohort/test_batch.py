@@ -89,7 +89,9 @@ def test_another_version_or_model_on_a_worker_is_said(monkeypatch: pytest.Monkey
     with pytest.raises(EdgeSpineError, match="is not the one that the run was started with"):
         SpineBatch("lite", "onnx-cpu", 1, model_sha256="0" * 64)({"path": [str(BUNDLED)]})
     sent = pickle.dumps(SpineBatch("lite", "onnx-cpu", 1))
+    # the class of a worker with another release
     monkeypatch.setattr(batch, "__version__", "0.0.1")
+    monkeypatch.setattr(SpineBatch, "version", "0.0.1", raising=False)
     with pytest.raises(EdgeSpineError, match=r"a worker has edge-spine 0\.0\.1, the run was started with"):
         pickle.loads(sent)({"path": [str(BUNDLED)]})
 
