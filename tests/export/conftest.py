@@ -46,8 +46,7 @@ def regressor():
         for norm in norms:
             norm.momentum = 1.0
         images = torch.from_numpy(soft_crops(4, 3)).float().div(255)[:, None].expand(-1, 3, -1, -1)
-        # random weights are rounded more coarsely than trained ones; processors differ by a tenth in how much
-        model.linear.weight *= 0.22
+        model.linear.weight *= 0.3
         model.train()(images)
         for norm in norms:
             norm.running_var += norm.running_mean**2
