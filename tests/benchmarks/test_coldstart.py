@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_spine.engines import select
 from tests.benchmarks.conftest import run_script
 
 pytestmark = pytest.mark.slow
@@ -50,4 +51,6 @@ def test_a_plain_run_loads_no_package_of_another_purpose() -> None:
         *("pyarrow", "pandas", "ray", "distributed", "multiprocessing"),
     }
     drawing = {f"edge_spine.outputs.{name}" for name in ("preview_png", "drawing", "report_html", "glb", "stl")}
-    assert not loaded & (drawing | {"edge_spine.comparison", "edge_spine.engines.verification", "edge_spine.cohort"})
+    # a processor that may cut off INT8 sums is checked against references when the engine is opened
+    checking = set() if select._may_saturate() else {"edge_spine.engines.verification"}
+    assert not loaded & (drawing | checking | {"edge_spine.comparison", "edge_spine.cohort"})

@@ -55,7 +55,7 @@ def test_it_sees_the_spine_that_the_large_model_sees() -> None:
     large, lite = results
     assert lite.quality.accepted
     assert np.abs(lite.curves.coronal - large.curves.coronal).mean() < 1.5
-    # spine-lite 0.1.0 learnt from an earlier spine: it must stay within what the present one calls possible
+    # they learnt from other images: each must stay within what the other calls possible
     assert large.band_90 is not None
     away = np.abs(lite.curves.sagittal[:, 1] - large.curves.sagittal[:, 1])
     assert (away < large.band_90.sagittal).mean() > 0.95
