@@ -19,6 +19,10 @@ _OPENCV_VNNI = 23
 _log = logging.getLogger(__name__)
 
 
+class _WrongSums(EngineUnavailable):
+    """INT8 sums overflow on this processor."""
+
+
 def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = None, precision: str = "auto") -> Engine:
     """Load a bundle's network into an engine.
 
@@ -66,7 +70,8 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
                 opened = _open(bundle, name, threads, precision)
             except EngineUnavailable as error:
                 problem = str(error)
-                _log.warning("%s", problem)
+                # wrong sums belong to the processor, and the next engine has none; anything else should be repaired
+                _log.log(logging.INFO if isinstance(error, _WrongSums) else logging.WARNING, "%s", problem)
             else:
                 _log.info("auto takes %s (%s)%s", name, opened.precision, "".join(f"; {why}" for why in passed_over))
                 return opened
@@ -120,8 +125,8 @@ def _open(bundle: Bundle, name: EngineName, threads: int | None, precision: str)
     if name is not EngineName.ONNX_CUDA and shown == INT8 and _may_saturate() and not _agrees(bundle, engine):
         engine.close()
         if name is EngineName.OPENVINO:
-            raise EngineUnavailable("openvino: INT8 gives wrong results on this processor; use onnx-cpu")
-        _log.warning("onnx-cpu: this processor cuts off INT8 sums; computing them exactly, which is slower")
+            raise _WrongSums("openvino: INT8 gives wrong results on this processor; use onnx-cpu")
+        _log.info("onnx-cpu: this processor cuts off INT8 sums; computing them exactly, which is slower")
         engine = _on_processor_or_cuda(name, model, shown, threads, exact_integers=True)
         if not _agrees(bundle, engine):
             engine.close()
