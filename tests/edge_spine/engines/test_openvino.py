@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from edge_spine.engines import open_engine
+from edge_spine.engines import open_engine, select
 from edge_spine.engines.verification import read_references, verify
 from tests.edge_spine.engines.processors import IMAGE, needs_openvino
 
@@ -25,6 +25,8 @@ def test_threads_of_a_process_share_one_openvino_engine(bundle) -> None:
 @pytest.mark.slow
 def test_openvino_computes_in_float32_what_is_not_int8(packaged) -> None:
     """Where the processor has bfloat16, OpenVINO's default would lose a third of a crop pixel at the end."""
+    if select._may_saturate():
+        pytest.skip("OpenVINO's INT8 sums may be wrong on this processor, which has no bfloat16 either")
     largest = {}
     for name in ("onnx-cpu", "openvino"):
         with open_engine(packaged, name) as engine:
