@@ -13,7 +13,8 @@ from edge_spine.errors import EngineUnavailable, UsageError
 ENGINES = tuple(name.value for name in EngineName)
 PRECISIONS = ("auto", "int8", "fp16", "fp32")
 _AUTO_ORDER = (EngineName.TENSORRT, EngineName.ONNX_CUDA, EngineName.OPENVINO, EngineName.ONNX_CPU)
-_CHECKED_REFERENCES = 2
+# references that are run at the start where INT8 sums may overflow: few where they are computed exactly
+_CHECKED_EXACT, _CHECKED = 2, 6
 # OpenCV's number of AVX-512 VNNI, which its Python module does not name
 _OPENCV_VNNI = 23
 _log = logging.getLogger(__name__)
@@ -121,16 +122,15 @@ def _open(bundle: Bundle, name: EngineName, threads: int | None, precision: str)
     model = form_graph(bundle, precision)
     # the engine file of a bundle may hold another precision than INT8
     shown = bundle.precision(bundle.file_with_role("engine")) if precision == INT8 else precision
-    engine = _on_processor_or_cuda(name, model, shown, threads)
-    if name is not EngineName.ONNX_CUDA and shown == INT8 and _may_saturate() and not _agrees(bundle, engine):
+    checked = name is not EngineName.ONNX_CUDA and shown == INT8 and _may_saturate()
+    exact = checked and name is EngineName.ONNX_CPU
+    if exact:
+        _log.info("onnx-cpu: this processor may cut off INT8 sums; computing them exactly, which is slower")
+    engine = _on_processor_or_cuda(name, model, shown, threads, exact_integers=exact)
+    if checked and not _agrees(bundle, engine, _CHECKED_EXACT if exact else _CHECKED):
         engine.close()
-        if name is EngineName.OPENVINO:
-            raise _WrongSums("openvino: INT8 gives wrong results on this processor; use onnx-cpu")
-        _log.info("onnx-cpu: this processor cuts off INT8 sums; computing them exactly, which is slower")
-        engine = _on_processor_or_cuda(name, model, shown, threads, exact_integers=True)
-        if not _agrees(bundle, engine):
-            engine.close()
-            raise EngineUnavailable("onnx-cpu: INT8 gives wrong results on this processor; edge-spine verify shows it")
+        hint = "edge-spine verify shows it" if exact else "use onnx-cpu"
+        raise _WrongSums(f"{name.value}: INT8 gives wrong results on this processor; {hint}")
     return engine
 
 
@@ -154,8 +154,8 @@ def _may_saturate() -> bool:
     return x86 and not cv2.checkHardwareSupport(_OPENCV_VNNI)
 
 
-def _agrees(bundle: Bundle, engine: Engine) -> bool:
+def _agrees(bundle: Bundle, engine: Engine, count: int) -> bool:
     """Return whether an engine agrees with the bundle's first references."""
     from edge_spine.engines.verification import verify
 
-    return verify(bundle, engine, _CHECKED_REFERENCES).passed
+    return verify(bundle, engine, count).passed
