@@ -52,7 +52,7 @@ def as_films(films: dict[str, Any]) -> list[SpineShape]:
     """Shapes with the films' distribution of Cobb angles and of common tilts, supine."""
     rng = np.random.default_rng(0)
     known = [8.0, *films["cobb_percentiles_5_25_50_75_95_deg"], 90.0]
-    cobb = np.interp(rng.random(2000), [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1], known) * SUPINE * SWING_OVER_COBB
+    cobb = np.interp(rng.random(8000), [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1], known) * SUPINE * SWING_OVER_COBB
     lean = rng.normal(0, SUPINE * 2.65, len(cobb))
     return [_drawn(seed, lean[seed], cobb[seed]) for seed in range(len(cobb))]
 
