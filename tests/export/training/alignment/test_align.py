@@ -26,7 +26,7 @@ from export.training.phantoms.scanner import IDXA
 from export.training.train import main as train
 
 # one of each split
-PAIRS = (("p0", 60_000_001, 6.0), ("p1", 60_000_004, -8.5), ("p11", 60_000_003, 2.5))
+PAIRS = (("p0", 60_000_001, 6.0), ("p1", 60_000_005, -8.5), ("p11", 60_000_007, 2.5))
 
 
 def _write(folder: Path, name: str, phantom: Phantom, placement: Placement, grid: Grid = DIXON) -> PairFiles:
