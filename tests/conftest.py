@@ -1,4 +1,4 @@
-"""What the tests share: the two real DXA files, small synthetic DICOM files of their make, and the packaged model."""
+"""Fixtures of all tests: the two real DXA files, small synthetic DICOM files of their make, and the packaged model."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def name_of(path: Path, folder: Path) -> str:
 
 
 def split(name: str) -> tuple[str, str]:
-    """Return the folder of a module, with its slash, and its last name."""
+    """Split the path of a module into its folder, with the slash, and its name."""
     folder, slash, last = name.rpartition("/")
     return folder + slash, last
 

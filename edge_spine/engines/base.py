@@ -92,7 +92,7 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def importing(engine: str, package: str, extra: str) -> Iterator[None]:
-    """Raise EngineUnavailable, which names the extra to install, where an import fails."""
+    """Turn an ImportError in the block into EngineUnavailable, which names the extra to install."""
     try:
         yield
     except ImportError as error:

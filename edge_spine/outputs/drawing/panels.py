@@ -88,7 +88,7 @@ def _band_note(canvas: Canvas, card: Box, half_mm: NDArray[np.float64], *, fille
 def edged_area(
     canvas: Canvas, view: MillimetreView, outline: NDArray[np.float64], fill: Colour, edge: Colour, opacity: float
 ) -> None:
-    """Fill the outline of `MillimetreView.between` and draw its two curves."""
+    """Fill the area between two curves, whose outline `MillimetreView.between` gives, and draw the curves."""
     canvas.area(outline, fill, opacity, view.box)
     canvas.hairlines(np.split(outline, 2), edge, view.box)
 

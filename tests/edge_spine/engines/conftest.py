@@ -21,7 +21,7 @@ def bundle(fake_model: Path) -> Bundle:
 
 @pytest.fixture(params=["onnx-cpu", pytest.param("openvino", marks=needs_openvino)])
 def processor(request: pytest.FixtureRequest) -> str:
-    """Each engine that runs on the processor."""
+    """Return the name of each engine that runs on the processor, in turn."""
     return str(request.param)
 
 

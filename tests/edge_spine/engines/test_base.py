@@ -1,4 +1,4 @@
-"""The contract that every engine on the processor keeps."""
+"""What every engine on the processor must do: answer, refuse wrong input and models, and close."""
 
 from __future__ import annotations
 

@@ -77,15 +77,13 @@ def as_body(name: str) -> bytes:
     return saved(dataset)
 
 
-def rle() -> tuple[bytes, dict[str, Any], bytes]:
-    """Return a frame, what the decoder must know of it, and its pixels."""
-    row = b"\xf1\7"  # sixteen times 7
-    frame = struct.pack("<16I", 1, 64, *[0] * 14) + row * 16
-    options = {
-        "syntax": str(RLELossless),
-        "plugin": "pydicom",
-        "rows": 16,
-        "columns": 16,
+def decoder_options(syntax: str, plugin: str, rows: int, columns: int) -> dict[str, Any]:
+    """Return what a decoder must know of a frame of 8-bit grey values."""
+    return {
+        "syntax": str(syntax),
+        "plugin": plugin,
+        "rows": rows,
+        "columns": columns,
         "samples_per_pixel": 1,
         "bits_allocated": 8,
         "bits_stored": 8,
@@ -93,4 +91,10 @@ def rle() -> tuple[bytes, dict[str, Any], bytes]:
         "photometric_interpretation": "MONOCHROME2",
         "planar_configuration": 0,
     }
-    return frame, options, b"\7" * 256
+
+
+def rle() -> tuple[bytes, dict[str, Any], bytes]:
+    """Return a frame, what the decoder must know of it, and its pixels."""
+    row = b"\xf1\7"  # sixteen times 7
+    frame = struct.pack("<16I", 1, 64, *[0] * 14) + row * 16
+    return frame, decoder_options(RLELossless, "pydicom", 16, 16), b"\7" * 256

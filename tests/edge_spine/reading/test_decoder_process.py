@@ -27,7 +27,7 @@ from pydicom.uid import (
 from edge_spine.reading import decoder_process
 from edge_spine.reading.decoder_process import DecoderProcess, UndecodableFrame, decoder
 from edge_spine.reading.read import scan_from_bytes
-from tests.edge_spine.reading.samples import MakeDicom, compressed, rle, saved
+from tests.edge_spine.reading.samples import MakeDicom, compressed, decoder_options, rle, saved
 
 
 def frame_and_options() -> tuple[bytes, dict[str, Any], NDArray[np.uint8]]:
@@ -39,19 +39,7 @@ def frame_and_options() -> tuple[bytes, dict[str, Any], NDArray[np.uint8]]:
     dataset.set_pixel_data(pixels, "MONOCHROME2", 8)
     dataset.compress(JPEGLSLossless, generate_instance_uid=False)
     frame = pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1)
-    options = {
-        "syntax": str(JPEGLSLossless),
-        "plugin": "pyjpegls",
-        "rows": 64,
-        "columns": 48,
-        "samples_per_pixel": 1,
-        "bits_allocated": 8,
-        "bits_stored": 8,
-        "pixel_representation": 0,
-        "photometric_interpretation": "MONOCHROME2",
-        "planar_configuration": 0,
-    }
-    return frame, options, pixels
+    return frame, decoder_options(JPEGLSLossless, "pyjpegls", 64, 48), pixels
 
 
 def test_a_decoder_that_is_killed_costs_one_frame(fresh: DecoderProcess) -> None:
