@@ -70,7 +70,7 @@ class Example:
     def figures(self) -> dict[str, float]:
         """Return the errors as `export.training.evaluate` defines them, and the share of rows inside their bands."""
         found, truth = self.found, self.truth
-        figures = compare(found.curves, found.spine, truth.curves, truth.spine)
+        figures = compare(found, truth)
         if found.band_90 is not None:
             figures |= judge_bands(found.band_90, centre_errors(found.curves, truth.curves))
         return figures
@@ -80,7 +80,8 @@ def example(name: str, found: SpineResult, subject: Subject) -> Example:
     """Return an example with result and truth."""
     truth = subject.truth(found.curves.z)
     spine = reconstruct(truth)
-    return Example(name, found, replace(found, curves=truth, spine=spine, measurements=measure(spine), band_90=None))
+    known = {"curves": truth, "spine": spine, "levels": subject.levels, "band_90": None}
+    return Example(name, found, replace(found, **known, measurements=measure(spine, subject.levels)))
 
 
 def chosen_seeds(count: int, first: int, searched: int = SEARCHED) -> list[int]:

@@ -13,7 +13,8 @@ import numpy as np
 from edge_spine.bundle import load_bundle
 from edge_spine.engines import open_engine
 from edge_spine.errors import named_refusals
-from edge_spine.measure import measure
+from edge_spine.locate import locate
+from edge_spine.measure import levels_of, measure
 from edge_spine.network import INPUT_SHAPE
 from edge_spine.preprocessing import prepare
 from edge_spine.preprocessing.locator import INPUT_PIXEL_MM as LOCALISER_PIXEL_MM
@@ -58,7 +59,8 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
         bundle = load_bundle(model)
         self._localiser = Localiser(bundle.read(bundle.file_with_role("localiser")))
         # read before the engine is opened, which an error would leave open
-        self._refinement = bundle.refinement
+        self._refinement, self._level_network = bundle.refinement, bundle.level_network
+        self._angle_errors = bundle.angle_errors
         self._engine = open_engine(bundle, engine, threads=threads, precision=precision)
         self._bands, self._population = bundle.bands, bundle.population
         self._model = {
@@ -107,9 +109,14 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
         if self._refinement is not None:
             output = refined(prepared.tensor, output, self._refinement)
         curves = curves_from_output(output, prepared)
+        levels = None
+        if self._level_network is not None:
+            levels = locate(prepared.tensor, output, self._level_network).levels(prepared)
+            curves = curves.between(levels.top, levels.bottom)
         spine = reconstruct(curves)
-        measurements = measure(spine)
-        quality = judge(scan, prepared, curves, spine, measurements, self._population)
+        levels = levels or levels_of(spine)
+        measurements = measure(spine, levels, self._angle_errors)
+        quality = judge(scan, prepared, curves, spine, measurements, levels, self._population)
         bands = None if self._bands is None else self._bands.at(prepared.model_pixel_mm, measurements.max_cobb_deg)
         times.append(time.perf_counter())
         result = SpineResult(
@@ -117,6 +124,7 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
             prepared=prepared,
             curves=curves,
             spine=spine,
+            levels=levels,
             measurements=measurements,
             quality=quality,
             model=self._model,

@@ -1,14 +1,19 @@
 """Measure angles and lengths of a spine.
 
-Every angle comes from the tangent of one smooth fit of the centreline. The fit is a polynomial in z whose
-degree follows the noise: Legendre polynomials up to degree 10, each degree weighted by its Bayesian
-information criterion against the noise seen in degrees 11 to 30 (waves of 30 to 80 mm, shorter than any
-curve of the spine). A straight line with noise is fitted as straight, and a curve without noise keeps its shape to
-its ends.
+The tilt of a vertebra is estimated, in each view, by the mean direction of the two lines from its body centre to its
+neighbours' (to the top of T1 and the bottom of L5 at the ends): vertebrae tilt less than the tangent of the line
+through their centres, and these chords flatten it to about the same. A Cobb angle is the difference of tilt between
+the two most tilted vertebrae of a curve, kyphosis that of T4 and T12, lordosis that of L1 and L5.
+
+The chords are taken from one smooth fit of the centreline. The fit is a polynomial in z whose degree follows the noise:
+Legendre polynomials up to degree 10, each degree weighted by its Bayesian information criterion against the noise seen
+in degrees 11 to 30 (waves of 30 to 80 mm, shorter than any curve of the spine). A straight line with noise is fitted
+as straight, and a curve without noise keeps its shape to its ends.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -19,7 +24,7 @@ from numpy.polynomial import legendre
 from numpy.typing import ArrayLike, NDArray
 
 from edge_spine.reconstruct import Spine
-from edge_spine.vertebrae import Part, fraction_of, level_at
+from edge_spine.vertebrae import LEVELS, Levels, average_levels
 
 Side = Literal["left", "right"]
 
@@ -38,8 +43,8 @@ _NOISE_FLOOR_POINTS = 209
 # a millionth of a millimetre
 _EVEN = 1e-12
 
-# of kyphosis, then of lordosis
-_SAGITTAL_ENDS: tuple[tuple[str, Part], ...] = (("T4", "top"), ("T12", "bottom"), ("L1", "top"), ("L5", "bottom"))
+# ends of the kyphosis and of the lordosis
+KYPHOSIS, LORDOSIS = ("T4", "T12"), ("L1", "L5")
 
 Polynomials: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -51,15 +56,15 @@ class ScoliosisCurve:
     Attributes
     ----------
     cobb_deg : float
-        Curve-based Cobb angle: difference of the two successive extrema of the tangent angle (Bonanni, IJSS
-        11(3):22).
+        Difference of two successive extrema of the tilt: of the vertebrae, or of the tangent where there are none
+        (Bonanni, IJSS 11(3):22).
     ferguson_deg : float
         Angle at the apex between the lines to the centres of the two ends.
     side : {"left", "right"}
         The patient's side to which the curve is convex.
     apex, upper_end, lower_end : int
-        Indices into the centreline. The ends are the most tilted points, the apex the point farthest from the
-        straight line between them.
+        Indices into the centreline. The ends are the most tilted vertebrae or points, the apex the point farthest from
+        the straight line between them.
     """
 
     cobb_deg: float
@@ -77,7 +82,7 @@ class ScoliosisCurve:
 
 @dataclass(frozen=True)
 class LevelledCurve(ScoliosisCurve):
-    """A lateral curve with the names of its levels, estimated from fractions of the arc length."""
+    """A lateral curve with the names of its vertebrae."""
 
     apex_level: str
     upper_end_level: str
@@ -94,16 +99,18 @@ class Measurements:
         "supine": the angles are smaller than standing ones.
     max_cobb_deg : float
         Cobb angle of the largest lateral curve, 0 if none reaches `MIN_CURVE_DEG`.
+    max_cobb_error_90_deg, kyphosis_error_90_deg, lordosis_error_90_deg : float or None
+        Half-width of the calibrated 90 % interval of the angle; None without calibration.
     scoliosis_curves : tuple of LevelledCurve
         Largest first.
     kyphosis_t4_t12_deg : float
-        Tangent at the top of T4 against the bottom of T12; positive if convex to posterior.
+        Tilt of T4 against that of T12 in the sagittal view; positive if convex to posterior.
     lordosis_l1_l5_deg : float
-        Tangent at the top of L1 against the bottom of L5; positive if convex to anterior.
-    plane_of_maximal_curvature_deg : float
+        Tilt of L5 against that of L1 in the sagittal view; positive if convex to anterior.
+    plane_of_maximal_curvature_deg : float or None
         Azimuth in [0, 180), from the patient's left (0, coronal) towards posterior (90, sagittal), of the
-        vertical plane in which the largest lateral curve's region shows the greatest difference of tangents.
-        Without a lateral curve the region is the whole spine.
+        vertical plane in which the largest lateral curve's region shows the greatest difference of tangents. None
+        without a lateral curve that is larger than its error.
     centreline_length_mm : float
         Length of the 3D centreline.
     max_lateral_deviation_mm : float
@@ -114,17 +121,44 @@ class Measurements:
 
     posture: str
     max_cobb_deg: float
+    max_cobb_error_90_deg: float | None
     scoliosis_curves: tuple[LevelledCurve, ...]
     kyphosis_t4_t12_deg: float
+    kyphosis_error_90_deg: float | None
     lordosis_l1_l5_deg: float
-    plane_of_maximal_curvature_deg: float
+    lordosis_error_90_deg: float | None
+    plane_of_maximal_curvature_deg: float | None
     centreline_length_mm: float
     max_lateral_deviation_mm: float
     volume_ml: float
 
 
+@dataclass(frozen=True)
+class AngleErrors:
+    """Half-widths of calibrated 90 % intervals, degrees.
+
+    Attributes
+    ----------
+    cobb_from_deg : tuple of float
+        Least measured Cobb angle of each class of size, the first 0.
+    cobb_deg : tuple of float
+        Half-width of each class.
+    kyphosis_deg, lordosis_deg : float
+        Of all sizes.
+    """
+
+    cobb_from_deg: tuple[float, ...]
+    cobb_deg: tuple[float, ...]
+    kyphosis_deg: float
+    lordosis_deg: float
+
+    def of_cobb(self, cobb_deg: float) -> float:
+        """Return the half-width for a measured Cobb angle, degrees."""
+        return self.cobb_deg[bisect_right(self.cobb_from_deg, cobb_deg) - 1]
+
+
 def scoliosis_curves(x: ArrayLike, z: ArrayLike) -> list[ScoliosisCurve]:
-    """Find the lateral curves of a coronal centreline.
+    """Find the lateral curves of a coronal centreline by its tangents, where no vertebrae are known.
 
     Parameters
     ----------
@@ -149,16 +183,20 @@ def scoliosis_curves(x: ArrayLike, z: ArrayLike) -> list[ScoliosisCurve]:
         raise ValueError(f"x {x_mm.shape} and z {z_mm.shape} do not match; expected (N,) and (N,)")
     down = _descent(z_mm)
     fitted, slope = _fit(down, x_mm[:, np.newaxis])
-    return _lateral_curves(down, fitted[:, 0], slope[:, 0])
+    return _lateral_curves(down, fitted[:, 0], np.arange(down.size), np.degrees(np.arctan(slope[:, 0])))
 
 
-def measure(spine: Spine) -> Measurements:
+def measure(spine: Spine, levels: Levels | None = None, errors: AngleErrors | None = None) -> Measurements:
     """Measure a spine.
 
     Parameters
     ----------
     spine : Spine
         mm, LPS, from the top of T1 to the bottom of L5; at least 8 rows.
+    levels : Levels, optional
+        Where its vertebrae lie; those of average proportions where they are not given.
+    errors : AngleErrors, optional
+        Calibration of the model that the spine is from.
 
     Returns
     -------
@@ -170,37 +208,73 @@ def measure(spine: Spine) -> Measurements:
     ValueError
         If the centreline has fewer than 8 rows or values that are not finite.
     """
-    down = _descent(spine.centreline[:, 2])
+    heights = spine.centreline[:, 2]
+    down = _descent(heights)
     fitted, slope = _fit(down, spine.centreline[:, :2])
-    fraction = _arc_fraction(down, slope)
-    curves = tuple(_with_levels(curve, fraction) for curve in _lateral_curves(down, fitted[:, 0], slope[:, 0]))
-    region = slice(curves[0].upper_end, curves[0].lower_end + 1) if curves else slice(None)
-    sagittal_deg = np.degrees(np.arctan(slope[:, 1]))
-    t4, t12, l1, l5 = np.interp([fraction_of(*end) for end in _SAGITTAL_ENDS], fraction, sagittal_deg)
+    levels = levels or levels_of(spine)
+    coronal_deg, sagittal_deg = vertebra_tilts(heights[0] - levels.stations, down, fitted).T
+    rows = np.abs(heights[:, np.newaxis] - levels.z).argmin(axis=0)
+    curves = tuple(_with_levels(c, heights, levels) for c in _lateral_curves(down, fitted[:, 0], rows, coronal_deg))
+    largest = curves[0].cobb_deg if curves else 0.0
+    tilt_deg = dict(zip(LEVELS, sagittal_deg.tolist(), strict=True))
+    error = None if errors is None else errors.of_cobb(largest)
+    plane = None
+    if curves and largest > (error or 0.0):
+        plane = _plane_of_maximal_curvature(slope[curves[0].upper_end : curves[0].lower_end + 1])
     return Measurements(
         posture="supine",
-        max_cobb_deg=curves[0].cobb_deg if curves else 0.0,
+        max_cobb_deg=largest,
+        max_cobb_error_90_deg=error,
         scoliosis_curves=curves,
-        kyphosis_t4_t12_deg=float(t4 - t12),
-        lordosis_l1_l5_deg=float(l5 - l1),
-        plane_of_maximal_curvature_deg=_plane_of_maximal_curvature(slope[region]),
+        kyphosis_t4_t12_deg=tilt_deg[KYPHOSIS[0]] - tilt_deg[KYPHOSIS[1]],
+        kyphosis_error_90_deg=None if errors is None else errors.kyphosis_deg,
+        lordosis_l1_l5_deg=tilt_deg[LORDOSIS[1]] - tilt_deg[LORDOSIS[0]],
+        lordosis_error_90_deg=None if errors is None else errors.lordosis_deg,
+        plane_of_maximal_curvature_deg=plane,
         centreline_length_mm=spine.length_mm,
         max_lateral_deviation_mm=float(np.abs(_chord_offset(down, fitted[:, 0])).max()),
         volume_ml=spine.volume_ml,
     )
 
 
-def row_levels(spine: Spine) -> tuple[str, ...]:
-    """Estimate the vertebral level of each row of a spine, as `measure` does for apexes and ends.
+def levels_of(spine: Spine) -> Levels:
+    """Place vertebrae of average proportions on a spine from the top of T1 to the bottom of L5.
 
     Raises
     ------
     ValueError
         As `measure`.
     """
-    down = _descent(spine.centreline[:, 2])
+    heights = spine.centreline[:, 2]
+    down = _descent(heights)
     _, slope = _fit(down, spine.centreline[:, :2])
-    return tuple(level_at(fraction) for fraction in _arc_fraction(down, slope).tolist())
+    return average_levels(heights, _arc_share(down, slope))
+
+
+def vertebra_tilts(
+    stations: NDArray[np.float64], down: NDArray[np.float64], columns: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the tilt of each vertebra in each view, degrees: (17, C).
+
+    Parameters
+    ----------
+    stations : (19,) array
+        Distance below the first row, mm, of the top of T1, the body centres and the bottom of L5.
+    down : (N,) array
+        Distance of each row below the first, mm.
+    columns : (N, C) array
+        Places of the centreline in each view, mm.
+    """
+    places = np.stack([np.interp(stations, down, column) for column in columns.T], axis=1)
+    chords_deg = np.degrees(np.arctan2(np.diff(places, axis=0), np.diff(stations)[:, np.newaxis]))
+    tilts: NDArray[np.float64] = (chords_deg[1:] + chords_deg[:-1]) / 2
+    return tilts
+
+
+def cobb_deg(tilts_deg: NDArray[np.float64]) -> float:
+    """Return the largest difference of successive extrema of tilts (N,), degrees; 0 below `MIN_CURVE_DEG`."""
+    ends = _alternating_extrema(tilts_deg, MIN_CURVE_DEG)
+    return max((abs(float(tilts_deg[b] - tilts_deg[a])) for a, b in pairwise(ends)), default=0.0)
 
 
 def _descent(z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -268,27 +342,26 @@ def _even_polynomials(points: int) -> Polynomials:
 
 
 def _lateral_curves(
-    down: NDArray[np.float64], x: NDArray[np.float64], slope: NDArray[np.float64]
+    down: NDArray[np.float64], x: NDArray[np.float64], rows: NDArray[np.intp], tilt_deg: NDArray[np.float64]
 ) -> list[ScoliosisCurve]:
-    tangent_deg = np.degrees(np.arctan(slope))
-    ends = _alternating_extrema(tangent_deg, MIN_CURVE_DEG)
-    curves = [_curve_between(down, x, tangent_deg, upper, lower) for upper, lower in pairwise(ends)]
+    """Return the curves between extrema of the tilts (K,) that were taken at `rows` (K,) of a centreline (N,)."""
+    ends = _alternating_extrema(tilt_deg, MIN_CURVE_DEG)
+    curves = [
+        _curve_between(down, x, abs(float(tilt_deg[b] - tilt_deg[a])), int(rows[a]), int(rows[b]))
+        for a, b in pairwise(ends)
+    ]
     return sorted(curves, key=lambda curve: -curve.cobb_deg)
 
 
 def _curve_between(
-    down: NDArray[np.float64],
-    x: NDArray[np.float64],
-    tangent_deg: NDArray[np.float64],
-    upper: int,
-    lower: int,
+    down: NDArray[np.float64], x: NDArray[np.float64], cobb: float, upper: int, lower: int
 ) -> ScoliosisCurve:
     offset = _chord_offset(down[upper : lower + 1], x[upper : lower + 1])
     apex = upper + int(np.abs(offset).argmax())
     above = np.arctan2(x[apex] - x[upper], down[apex] - down[upper])
     below = np.arctan2(x[lower] - x[apex], down[lower] - down[apex])
     return ScoliosisCurve(
-        cobb_deg=float(abs(tangent_deg[lower] - tangent_deg[upper])),
+        cobb_deg=cobb,
         ferguson_deg=float(abs(np.degrees(below - above))),
         side="right" if offset[apex - upper] < 0 else "left",
         apex=apex,
@@ -327,20 +400,16 @@ def _chord_offset(down: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[
     return offset
 
 
-def _arc_fraction(down: NDArray[np.float64], slope: NDArray[np.float64]) -> NDArray[np.float64]:
+def _arc_share(down: NDArray[np.float64], slope: NDArray[np.float64]) -> NDArray[np.float64]:
     stretch = np.sqrt(1 + (slope**2).sum(axis=1))
     arc = np.concatenate([[0.0], np.cumsum((stretch[1:] + stretch[:-1]) / 2 * np.diff(down))])
-    fraction: NDArray[np.float64] = arc / arc[-1]
-    return fraction
+    share: NDArray[np.float64] = arc / arc[-1]
+    return share
 
 
-def _with_levels(curve: ScoliosisCurve, fraction: NDArray[np.float64]) -> LevelledCurve:
-    return LevelledCurve(
-        **vars(curve),
-        apex_level=level_at(float(fraction[curve.apex])),
-        upper_end_level=level_at(float(fraction[curve.upper_end])),
-        lower_end_level=level_at(float(fraction[curve.lower_end])),
-    )
+def _with_levels(curve: ScoliosisCurve, heights: NDArray[np.float64], levels: Levels) -> LevelledCurve:
+    names = levels.names_at(heights[[curve.apex, curve.upper_end, curve.lower_end]])
+    return LevelledCurve(**vars(curve), apex_level=names[0], upper_end_level=names[1], lower_end_level=names[2])
 
 
 def _plane_of_maximal_curvature(slope: NDArray[np.float64]) -> float:

@@ -65,6 +65,10 @@ class CropPlacement:
         """Return the places of crop columns, mm."""
         return self.corner_mm[1] + columns * self.model_pixel_mm
 
+    def rows_px(self, z_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the crop rows of heights `z_mm`."""
+        return (-z_mm - self.corner_mm[0]) / self.model_pixel_mm
+
     def columns_px(self, x_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the crop columns of places `x_mm`."""
         return (x_mm - self.corner_mm[1]) / self.model_pixel_mm

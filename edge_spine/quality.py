@@ -10,10 +10,11 @@ import numpy as np
 from edge_spine.bundle.bands import ATYPICAL_SIDE_VIEW, PopulationRange
 from edge_spine.errors import Refusal
 from edge_spine.measure import Measurements
-from edge_spine.network import CROP_SIZE, CURVE_ROWS
+from edge_spine.network import CROP_SIZE
 from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.reconstruct import Curves, Spine
 from edge_spine.scan import Scan
+from edge_spine.vertebrae import Levels
 
 # accepted means over the rows, mm: from below a child's to above any adult's
 WIDTH_MM, DEPTH_MM = (18.0, 70.0), (14.0, 60.0)
@@ -29,7 +30,6 @@ LEAST_CONTRAST, CLEAR_CONTRAST = 0.10, 0.15
 # places across the spine, in vertebral widths from its centre: within it, and beyond its transverse processes
 _WITHIN, _BESIDE = np.linspace(-0.3, 0.3, 8), np.linspace(0.8, 1.3, 8)
 _PLACES = np.concatenate([_WITHIN, -_BESIDE, _BESIDE])
-_ROWS = np.repeat(CURVE_ROWS[:, np.newaxis], len(_PLACES), axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Quality:
         True: `judge` raises for a result that is not accepted.
     flags : tuple of str
         The scan's and the preparation's flags, "low-confidence", "spine-faint",
-        "trunk-leans", "spine-leaves-crop", "side-view-atypical".
+        "trunk-leans", "spine-leaves-crop", "levels-uncertain", "side-view-atypical".
     """
 
     accepted: bool
@@ -55,13 +55,14 @@ def judge(
     curves: Curves,
     spine: Spine,
     measurements: Measurements,
+    levels: Levels,
     population: PopulationRange | None = None,
 ) -> Quality:
     """Accept a result and flag what is unusual about it, or refuse it.
 
     Parameters
     ----------
-    scan, prepared, curves, spine, measurements
+    scan, prepared, curves, spine, measurements, levels
         Results of the earlier steps.
     population : PopulationRange, optional
         Usual angles, where the bundle has them.
@@ -104,6 +105,7 @@ def judge(
         "spine-faint": contrast < CLEAR_CONTRAST,
         "trunk-leans": lean_deg > LEAN_DEG,
         "spine-leaves-crop": curves.coronal.min() < left or curves.coronal.max() > right,
+        "levels-uncertain": levels.uncertain,
         ATYPICAL_SIDE_VIEW: population is not None and population.is_atypical(measurements),
     }
     return Quality(True, scan.flags + prepared.flags + tuple(flag for flag, found in unusual.items() if found))
@@ -129,6 +131,7 @@ def spine_contrast(prepared: Prepared, curves: Curves) -> float:
     columns = prepared.columns_px(curves.coronal)
     width = columns[:, 2:] - columns[:, :1]
     across = (columns[:, 1:2] + width * _PLACES).astype(np.float32)
-    sampled = cv2.remap(prepared.tensor[0, 0], across, _ROWS, cv2.INTER_LINEAR)
+    rows = np.repeat(prepared.rows_px(curves.z)[:, np.newaxis], len(_PLACES), axis=1).astype(np.float32)
+    sampled = cv2.remap(prepared.tensor[0, 0], across, rows, cv2.INTER_LINEAR)
     within, left, right = (float(part.mean()) for part in np.split(sampled, 3, axis=1))
     return within - max(left, right)

@@ -24,6 +24,8 @@ class Quantity:
         Code value, coding scheme designator and code meaning in the structured report.
     inferred : bool
         Whether it depends on the sagittal curves, which the scan does not show.
+    error : str, optional
+        Attribute that holds the half-width of its 90 % interval.
     """
 
     label: str
@@ -31,21 +33,31 @@ class Quantity:
     decimals: int
     code: tuple[str, str, str]
     inferred: bool = False
+    error: str | None = None
 
-    def text(self, value: float) -> str:
-        """Return a value with its unit, as reports show it."""
-        return f"{value:.{self.decimals}f}" + ("°" if self.unit == "deg" else f" {self.unit}")
+    def text(self, value: float, error: float | None = None) -> str:
+        """Return a value with its unit, as reports show it; whole numbers where its error is given."""
+        number = f"{value:.{self.decimals}f}" if error is None else f"{value:.0f} ± {error:.0f}"
+        return number + ("°" if self.unit == "deg" else f" {self.unit}")
+
+    def of(self, measured: object, name: str) -> tuple[float | None, float | None]:
+        """Return its value and error in an object of `edge_spine.measure`; None where there is none."""
+        return getattr(measured, name), None if self.error is None else getattr(measured, self.error)
 
 
 # Keys are attributes of `edge_spine.measure.Measurements`, and of result.json in this order. No public code names an
 # angle of kyphosis or lordosis, and "Cobb angle" beside a coronal image would mislead.
 QUANTITIES = {
-    "max_cobb_deg": Quantity("Largest Cobb angle", "deg", 1, ("285285000", "SCT", "Cobb angle")),
+    "max_cobb_deg": Quantity(
+        *("Largest Cobb angle", "deg", 1, ("285285000", "SCT", "Cobb angle")), error="max_cobb_error_90_deg"
+    ),
     "kyphosis_t4_t12_deg": Quantity(
-        "Kyphosis T4 to T12", "deg", 1, ("kyphosis-t4-t12", SCHEME, "Kyphosis T4-T12, inferred, not seen"), True
+        *("Kyphosis T4 to T12", "deg", 1, ("kyphosis-t4-t12", SCHEME, "Kyphosis T4-T12, inferred, not seen"), True),
+        error="kyphosis_error_90_deg",
     ),
     "lordosis_l1_l5_deg": Quantity(
-        "Lordosis L1 to L5", "deg", 1, ("lordosis-l1-l5", SCHEME, "Lordosis L1-L5, inferred, not seen"), True
+        *("Lordosis L1 to L5", "deg", 1, ("lordosis-l1-l5", SCHEME, "Lordosis L1-L5, inferred, not seen"), True),
+        error="lordosis_error_90_deg",
     ),
     "plane_of_maximal_curvature_deg": Quantity(
         *("Plane of maximal curvature", "deg", 0),
@@ -63,4 +75,6 @@ CURVE_QUANTITIES = {
     "cobb_deg": Quantity("Cobb", "deg", 1, ("285285000", "SCT", "Cobb angle")),
     "ferguson_deg": Quantity("Ferguson", "deg", 1, ("ferguson-angle", SCHEME, "Ferguson angle")),
 }
+# Attributes that hold the half-widths of 90 % intervals.
+ERRORS = tuple(quantity.error for quantity in QUANTITIES.values() if quantity.error is not None)
 CURVE_NAMES = ("side", "apex_level", "upper_end_level", "lower_end_level")

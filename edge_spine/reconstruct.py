@@ -20,6 +20,8 @@ RING_POINTS = 48
 SMOOTHING_WINDOW = 11
 SMOOTHING_DEGREE = 3
 _HALF = SMOOTHING_WINDOW // 2
+# rows that give the direction in which a curve is continued
+_END_ROWS = 20
 _BASIS = np.vander(np.arange(-_HALF, _HALF + 1) / _HALF, SMOOTHING_DEGREE + 1)
 # (11, 11): from the values in a window to those of their cubic
 _WINDOW_FIT: NDArray[np.float64] = _BASIS @ np.linalg.pinv(_BASIS)
@@ -44,6 +46,15 @@ class Curves:
     z: NDArray[np.float64]
     coronal: NDArray[np.float64]
     sagittal: NDArray[np.float64]
+
+    def between(self, top: float, bottom: float) -> Curves:
+        """Return the curves at 209 even heights from `top` to `bottom`, mm; y is 0 at the mean of the new centre.
+
+        They are linear between rows, and straight beyond the first and the last row, as their outermost rows run.
+        """
+        z = np.linspace(top, bottom, len(self.z))
+        coronal, sagittal = (_resampled(self.z, columns, z) for columns in (self.coronal, self.sagittal))
+        return Curves(z, coronal, sagittal - sagittal[:, 1].mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +171,17 @@ def curves_from_output(output: ArrayLike, place: CropPlacement) -> Curves:
         coronal=place.corner_mm[1] + crop_mm[:, :3],
         sagittal=crop_mm[:, 3:] - crop_mm[:, 4].mean(),
     )
+
+
+def _resampled(
+    z: NDArray[np.float64], columns: NDArray[np.float64], wanted: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Interpolate columns (N, C) at decreasing heights z (N,) to other heights (K,)."""
+    found = np.stack([np.interp(-wanted, -z, column) for column in columns.T], axis=1)
+    for outside, end, other in ((wanted > z[0], 0, _END_ROWS), (wanted < z[-1], -1, -1 - _END_ROWS)):
+        slope = (columns[end] - columns[other]) / (z[end] - z[other])
+        found[outside] = columns[end] + (wanted[outside, np.newaxis] - z[end]) * slope
+    return found
 
 
 def reconstruct(curves: Curves) -> Spine:

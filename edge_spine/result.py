@@ -18,8 +18,9 @@ from edge_spine.quality import Quality
 from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, QUANTITIES
 from edge_spine.reconstruct import Curves, Spine
 from edge_spine.scan import Scan
+from edge_spine.vertebrae import LEVELS, Levels
 
-SCHEMA = "edge-spine/result/1"
+SCHEMA = "edge-spine/result/2"
 NOTICE = "Research use only. Not for diagnosis."
 STAGES = ("read", "preprocess", "infer", "reconstruct", "write", "total")
 T = TypeVar("T")
@@ -39,6 +40,8 @@ class SpineResult:
         Six borders and centres in mm, anchored to the scanned image.
     spine : Spine
         The 3D centreline, cross-sections, surface and volume.
+    levels : Levels
+        Heights of the vertebrae, mm.
     measurements : Measurements
         Angles, lengths and volume.
     quality : Quality
@@ -57,6 +60,7 @@ class SpineResult:
     prepared: Prepared
     curves: Curves
     spine: Spine
+    levels: Levels
     measurements: Measurements
     quality: Quality
     model: Mapping[str, str]
@@ -91,7 +95,7 @@ class SpineResult:
         return self.derived(_mesh)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values in the schema "edge-spine/result/1", numbers with three decimals.
+        """Return plain values in the schema "edge-spine/result/2", numbers with three decimals.
 
         Later calls return the same inner dictionaries and lists: copy before changing them.
         """
@@ -126,7 +130,12 @@ def _mesh(result: SpineResult) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
 def _values(result: SpineResult) -> dict[str, Any]:
     """Return the parts of `SpineResult.to_dict` that do not depend on the time that it took."""
     scan, curves, band = result.scan, result.curves, result.band_90
-    numbers = {name: _rounded(getattr(result.measurements, name)) for name in QUANTITIES}
+    measured = result.measurements
+    numbers: dict[str, float | None] = {}
+    for name, quantity in QUANTITIES.items():
+        for key, value in zip((name, quantity.error), quantity.of(measured, name), strict=True):
+            if key is not None:
+                numbers[key] = None if value is None else _rounded(value)
     return {
         "schema": SCHEMA,
         "scan": {
@@ -141,6 +150,7 @@ def _values(result: SpineResult) -> dict[str, Any]:
         },
         "model": dict(result.model),
         "quality": {"accepted": bool(result.quality.accepted), "flags": list(result.quality.flags)},
+        "levels": _levels(result),
         "curves": {
             "z": _row(curves.z),
             "coronal": dict(zip(("left", "centre", "right"), map(_row, curves.coronal.T), strict=True)),
@@ -148,15 +158,27 @@ def _values(result: SpineResult) -> dict[str, Any]:
             "band_90": {view: None if band is None else _row(getattr(band, view)) for view in VIEWS},
         },
         "measurements": {
-            "posture": result.measurements.posture,
+            "posture": measured.posture,
             "max_cobb_deg": numbers.pop("max_cobb_deg"),
+            "max_cobb_error_90_deg": numbers.pop("max_cobb_error_90_deg"),
             "scoliosis_curves": [
                 {name: _rounded(getattr(curve, name)) for name in CURVE_QUANTITIES}
                 | {name: getattr(curve, name) for name in CURVE_NAMES}
-                for curve in result.measurements.scoliosis_curves
+                for curve in measured.scoliosis_curves
             ],
             **numbers,
         },
+    }
+
+
+def _levels(result: SpineResult) -> dict[str, dict[str, float | None]]:
+    """Return the body centres by name: on the centreline, at the heights that were found."""
+    levels, line = result.levels, result.spine.centreline
+    x, y = (np.interp(-levels.z, -line[:, 2], line[:, axis]) for axis in (0, 1))
+    errors = [None] * len(LEVELS) if levels.z_error is None else [_rounded(error) for error in levels.z_error]
+    return {
+        name: {"x": _rounded(x[k]), "y": _rounded(y[k]), "z": _rounded(levels.z[k]), "z_error_mm": errors[k]}
+        for k, name in enumerate(LEVELS)
     }
 
 

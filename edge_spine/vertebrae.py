@@ -1,19 +1,11 @@
-"""Estimate vertebral levels along a T1-L5 centreline from average proportions.
-
-A DXA curve carries no vertebral labels. Assuming that it runs from the upper endplate of T1 (fraction 0) to
-the lower endplate of L5 (fraction 1), a fraction of its arc length names the level that an average spine has
-there. The pitches are of a supine population, as the scans are. One vertebra too many or too few shifts
-every level.
-"""
+"""Names of the vertebrae T1 to L5, and where they lie along a spine."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
-
-Part = Literal["top", "centre", "bottom"]
+from numpy.typing import ArrayLike, NDArray
 
 LEVELS: tuple[str, ...] = tuple(f"T{n}" for n in range(1, 13)) + tuple(f"L{n}" for n in range(1, 6))
 
@@ -21,95 +13,74 @@ LEVELS: tuple[str, ...] = tuple(f"T{n}" for n in range(1, 13)) + tuple(f"L{n}" f
 CENTRE_PITCH_MM = np.array(
     [20.4, 20.8, 21.1, 21.7, 22.0, 22.9, 23.6, 24.1, 25.7, 27.7, 30.1, 31.9, 34.5, 35.7, 36.7, 36.1]
 )
-# Vertebral body height (posterior), T1 ... L5: Panjabi et al. 1991 and 1992.
-_BODY_HEIGHT_MM = np.array(
-    [14.1, 15.6, 15.7, 16.2, 16.2, 17.4, 18.2, 18.7, 19.3, 20.2, 21.3, 22.7, 23.8, 24.3, 23.8, 24.1, 22.9]
-)
+# Half the height (posterior) of the bodies of T1 and L5: Panjabi et al. 1991 and 1992.
+_HALF_T1_MM, _HALF_L5_MM = 14.1 / 2, 22.9 / 2
+_CENTRE_MM = _HALF_T1_MM + np.concatenate([[0.0], np.cumsum(CENTRE_PITCH_MM)])
+# share of the arc from the top of T1 to the bottom of L5 at which the centres of an average spine lie
+_AVERAGE_SHARES = _CENTRE_MM / (_CENTRE_MM[-1] + _HALF_L5_MM)
 
 
-_CENTRE_MM = _BODY_HEIGHT_MM[0] / 2 + np.concatenate([[0.0], np.cumsum(CENTRE_PITCH_MM)])
-_LENGTH_MM = _CENTRE_MM[-1] + _BODY_HEIGHT_MM[-1] / 2
-_FRACTIONS = {
-    "top": (_CENTRE_MM - _BODY_HEIGHT_MM / 2) / _LENGTH_MM,
-    "centre": _CENTRE_MM / _LENGTH_MM,
-    "bottom": (_CENTRE_MM + _BODY_HEIGHT_MM / 2) / _LENGTH_MM,
-}
-# a point in a disc gets the level of the nearer body, so that ranges meet at mid-disc
-_MID_DISCS = ((_FRACTIONS["bottom"][:-1] + _FRACTIONS["top"][1:]) / 2).tolist()
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Heights of the vertebrae of one spine, mm, in the frame of its curves: z decreases from T1 to L5.
+
+    Attributes
+    ----------
+    z : (17,) array
+        Body centres of `LEVELS`.
+    top, bottom : float
+        Top of T1 and bottom of L5.
+    z_error : (17,) array, optional
+        Expected absolute error of each of `z`, mm; None where the heights are those of average proportions.
+    uncertain : bool
+        Whether the count may be off by one: every name would then be that of the neighbour.
+    """
+
+    z: NDArray[np.float64]
+    top: float
+    bottom: float
+    z_error: NDArray[np.float64] | None = None
+    uncertain: bool = False
+
+    def __post_init__(self) -> None:
+        heights = self.stations
+        if heights.shape != (len(LEVELS) + 2,) or not (np.diff(heights) < 0).all():
+            raise ValueError("17 body centres are expected, each lower than the one before, between top and bottom")
+
+    @property
+    def stations(self) -> NDArray[np.float64]:
+        """Return the heights of the top of T1, of the 17 centres, and of the bottom of L5, (19,)."""
+        return np.concatenate([[self.top], self.z, [self.bottom]])
+
+    def edges(self, level: str) -> tuple[float, float]:
+        """Return the heights (upper, lower) half way to the next centres; top of T1 and bottom of L5 at the ends.
+
+        Raises
+        ------
+        ValueError
+            The level is none of `LEVELS`.
+        """
+        if level not in LEVELS:
+            raise ValueError(f"unknown vertebral level {level!r}; expected one of {LEVELS[0]} ... {LEVELS[-1]}")
+        index, between = LEVELS.index(level), (self.z[1:] + self.z[:-1]) / 2
+        edges = np.concatenate([[self.top], between, [self.bottom]])
+        return float(edges[index]), float(edges[index + 1])
+
+    def names_at(self, z: ArrayLike) -> tuple[str, ...]:
+        """Name the vertebra at each of some heights, mm; in a disc and beyond the ends the nearest one."""
+        between = (self.z[1:] + self.z[:-1]) / 2
+        indices = np.searchsorted(-between, -np.atleast_1d(np.asarray(z, dtype=np.float64)), side="right")
+        return tuple(LEVELS[index] for index in indices.tolist())
 
 
-def _index(level: str) -> int:
-    if level not in LEVELS:
-        raise ValueError(f"unknown vertebral level {level!r}; expected one of {LEVELS[0]} ... {LEVELS[-1]}")
-    return LEVELS.index(level)
-
-
-def level_at(fraction: float) -> str:
-    """Name the vertebral level at a fraction of the arc length.
+def average_levels(z: NDArray[np.float64], arc_share: NDArray[np.float64]) -> Levels:
+    """Place the vertebrae of average proportions on a centreline from the top of T1 to the bottom of L5.
 
     Parameters
     ----------
-    fraction : float
-        Arc length from the top of T1, divided by that from the top of T1 to the bottom of L5; 0 to 1.
-
-    Returns
-    -------
-    str
-        "T1" ... "L5". In a disc, the nearer of its two vertebrae.
-
-    Raises
-    ------
-    ValueError
-        If the fraction is not between 0 and 1.
+    z : (N,) array
+        Heights of its points, mm, decreasing.
+    arc_share : (N,) array
+        Share of the arc length above each point, 0 to 1.
     """
-    if not 0.0 <= fraction <= 1.0:
-        raise ValueError(f"fraction of arc length is {fraction}; expected 0 (top of T1) to 1 (bottom of L5)")
-    return LEVELS[bisect_right(_MID_DISCS, fraction)]
-
-
-def level_range(level: str) -> tuple[float, float]:
-    """Return the fractions of the arc length between which `level_at` returns a level.
-
-    Parameters
-    ----------
-    level : str
-        "T1" ... "L5".
-
-    Returns
-    -------
-    tuple of float
-        Start and end, from mid-disc to mid-disc (the ends of the curve for T1 and L5).
-
-    Raises
-    ------
-    ValueError
-        If the level is not one of `LEVELS`.
-    """
-    index, boundaries = _index(level), [0.0, *_MID_DISCS, 1.0]
-    return boundaries[index], boundaries[index + 1]
-
-
-def fraction_of(level: str, part: Part = "centre") -> float:
-    """Return the fraction of the arc length at which a part of a vertebral body lies.
-
-    Parameters
-    ----------
-    level : str
-        "T1" ... "L5".
-    part : {"top", "centre", "bottom"}
-        Upper endplate, body centre or lower endplate.
-
-    Returns
-    -------
-    float
-        0 for the top of T1 to 1 for the bottom of L5.
-
-    Raises
-    ------
-    ValueError
-        If the level or the part is unknown.
-    """
-    index = _index(level)
-    if part not in _FRACTIONS:
-        raise ValueError(f"unknown part {part!r} of a vertebra; expected 'top', 'centre' or 'bottom'")
-    return float(_FRACTIONS[part][index])
+    return Levels(np.interp(_AVERAGE_SHARES, arc_share, z), float(z[0]), float(z[-1]))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import EdgeSpineError, UsageError
+from edge_spine.locate import read_level_network
 from edge_spine.refine import read_refinement
 
 if TYPE_CHECKING:
@@ -63,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--localiser", type=Path, help="ONNX file of the spine localiser, to go with it (default: the bundled model's)"
     )
+    parser.add_argument(
+        "--levels",
+        type=Path,
+        metavar="NPZ",
+        help="weights of the network that finds the vertebrae, to go with it (default: the bundled model's)",
+    )
     refinement = parser.add_mutually_exclusive_group()
     refinement.add_argument(
         "--refinement",
@@ -107,6 +114,8 @@ def _export(options: argparse.Namespace) -> None:
     refinement = None if options.no_refinement else _companion("refinement", options.refinement)
     if refinement is not None:
         read_refinement(refinement)
+    levels = _companion("levels", options.levels)
+    read_level_network(levels)
     regressor, source = load_regressor(options.checkpoint, options.layout)
     print(f"{source.file}: {source.found}", flush=True)
     calibration, references, crops_from = _crops(options)
@@ -121,6 +130,7 @@ def _export(options: argparse.Namespace) -> None:
         recipe=recipe,
         localiser=localiser,
         refinement=refinement,
+        levels=levels,
         with_float=options.forms == "all",
     )
     print(summary(verifications))

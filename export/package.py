@@ -45,6 +45,7 @@ MODEL_FILE = "model.int8.onnx"
 FLOAT_FILE = "model.fp16.onnx"
 LOCALISER_FILE = "localiser.onnx"
 REFINEMENT_FILE = "refinement.npz"
+LEVELS_FILE = "levels.npz"
 REFERENCES_FILE = "references.npz"
 PRECISION = "int8"
 # One model pixel is the body's extent / 832; this is a person of 1.83 m.
@@ -160,6 +161,7 @@ def build_bundle(
     recipe: Recipe | None = None,
     localiser: bytes | None = None,
     refinement: bytes | None = None,
+    levels: bytes | None = None,
     with_float: bool = True,
 ) -> tuple[Bundle, list[Verification]]:
     """Quantise a network and write its bundle, without bands: `export.training.calibrate` adds those of this engine.
@@ -182,6 +184,8 @@ def build_bundle(
         The localiser's ONNX file.
     refinement : bytes, optional
         Weights of the coronal refinement, see `edge_spine.refine.read_refinement`.
+    levels : bytes, optional
+        Weights of the network that finds the vertebrae, see `edge_spine.locate.read_level_network`.
     with_float : bool
         Whether the bundle gets a float16 file, twice the size of the INT8 one, for the forms fp16 and fp32.
 
@@ -223,6 +227,8 @@ def build_bundle(
         contents[FLOAT_FILE] = (half, "float", FP16)
     if localiser is not None:
         contents[LOCALISER_FILE] = (localiser, "localiser", "float32")
+    if levels is not None:
+        contents[LEVELS_FILE] = (levels, "levels", "float32")
     if refinement is not None:
         contents[REFINEMENT_FILE] = (refinement, "refinement", "float32")
     manifest = {

@@ -18,6 +18,7 @@ UNIT = "crop pixels"
 VIEWS = ("coronal", "sagittal")
 Angle = TypeVar("Angle", float, NDArray[np.float64])
 
+ANGLES_SCHEMA = "edge-spine/angles/1"
 POPULATION_SCHEMA = "edge-spine/population/2"
 # without limits of angles
 OLD_POPULATION_SCHEMA = "edge-spine/population/1"

@@ -1,4 +1,4 @@
-"""Check and parse the optional blocks of a manifest: bands and population."""
+"""Check and parse the optional blocks of a manifest: bands, errors of the angles, and population."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from edge_spine.bundle import bands
 from edge_spine.bundle.bands import ANGLES, VIEWS, BandCalibration, PopulationRange
 from edge_spine.bundle.rules import TEXT, Rule, Rules, between, count, exactly, several, versioned_problem
+from edge_spine.measure import AngleErrors
 from edge_spine.network import CROP_SIZE, ROWS
 
 _SEVERITY = between(0, 1e6)
@@ -37,12 +38,34 @@ _LIMITS = Rule(
     lambda value: several(2, between(-180, 180)).holds(value) and value[0] < value[1],
     "two angles between -180 and 180, the lower one first",
 )
+_DEGREES = between(0, 180)
+_ANGLE_ERRORS: Rules = {
+    "nominal": exactly(bands.NOMINAL),
+    "cobb_from_deg": Rule(
+        lambda value: (
+            isinstance(value, list)
+            and bool(value)
+            and all(isinstance(angle, int | float) and 0 <= angle < 180 for angle in value)
+            and value[0] == 0
+            and value == sorted(set(value))
+        ),
+        "increasing angles, the first 0",
+    ),
+    "cobb_deg": Rule(
+        lambda value: isinstance(value, list) and bool(value) and all(map(_DEGREES.holds, value)),
+        "positive angles",
+    ),
+    **dict.fromkeys(("kyphosis_deg", "lordosis_deg"), _DEGREES),
+    "count": count("scans"),
+    **dict.fromkeys(("calibrated_on", "method", "weights_sha256"), TEXT),
+}
 _GAIN = between(-10, 1)._replace(optional=True)
 _ANGLES = {**dict.fromkeys(ANGLES, _LIMITS), "angles_of": exactly(*bands.ANGLES_OF)}
 
 # the rules of each block by the schemas that are accepted
 BLOCKS: Mapping[str, Mapping[str, Rules]] = {
     "bands": {bands.SCHEMA: {**_BANDS, "sagittal_gain": _GAIN}, bands.OLD_SCHEMA: _BANDS},
+    "angles": {bands.ANGLES_SCHEMA: _ANGLE_ERRORS},
     "population": {bands.POPULATION_SCHEMA: {**_POPULATION, **_ANGLES}, bands.OLD_POPULATION_SCHEMA: _POPULATION},
 }
 
@@ -53,7 +76,20 @@ def block_problem(key: str, block: object) -> str | None:
     if problem is None and key == "population" and isinstance(block, dict):
         ordered = all(low < high for low, high in zip(block["low"], block["high"], strict=True))
         problem = None if ordered else "'low' must be below 'high' in every row"
+    if problem is None and key == "angles" and isinstance(block, dict):
+        same = len(block["cobb_from_deg"]) == len(block["cobb_deg"])
+        problem = None if same else "'cobb_from_deg' and 'cobb_deg' must have the same length"
     return problem
+
+
+def parsed_angles(block: Mapping[str, Any]) -> AngleErrors:
+    """Return checked errors of the angles."""
+    return AngleErrors(
+        cobb_from_deg=tuple(map(float, block["cobb_from_deg"])),
+        cobb_deg=tuple(map(float, block["cobb_deg"])),
+        kyphosis_deg=float(block["kyphosis_deg"]),
+        lordosis_deg=float(block["lordosis_deg"]),
+    )
 
 
 def parsed_bands(block: Mapping[str, Any]) -> BandCalibration:

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from edge_spine.bundle.bands import BandCalibration, PopulationRange
-from edge_spine.bundle.blocks import BLOCKS, block_problem, parsed_bands, parsed_population
+from edge_spine.bundle.blocks import BLOCKS, block_problem, parsed_angles, parsed_bands, parsed_population
 from edge_spine.bundle.rules import FILLED, TEXT, Rule, between, broken_rule, count, exactly
 from edge_spine.errors import BundleError
+from edge_spine.locate import LevelNetwork, read_level_network
+from edge_spine.measure import AngleErrors
 from edge_spine.refine import Refinement, read_refinement
 
 MANIFEST = "manifest.json"
@@ -32,6 +34,7 @@ ROLE_SUFFIXES = {
     "float": ".onnx",
     "localiser": ".onnx",
     "refinement": ".npz",
+    "levels": ".npz",
     "references": ".npz",
 }
 _MANIFEST_LIMIT = 1 << 20
@@ -97,6 +100,18 @@ class Bundle:
     def population(self) -> PopulationRange | None:
         """Range of the side view in the training set, crop pixels, or None where the bundle has none."""
         return parsed_population(self.manifest["population"]) if "population" in self.manifest else None
+
+    @property
+    def angle_errors(self) -> AngleErrors | None:
+        """Calibrated errors of the angles, or None where the bundle has none."""
+        return parsed_angles(self.manifest["angles"]) if "angles" in self.manifest else None
+
+    @property
+    def level_network(self) -> LevelNetwork | None:
+        """Weights of the network that finds the vertebrae, or None where the bundle has none."""
+        if not self.has_role("levels"):
+            return None
+        return read_level_network(self.read(self.file_with_role("levels")))
 
     @property
     def refinement(self) -> Refinement | None:

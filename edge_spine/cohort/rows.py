@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, QUANTITIES
+from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, ERRORS, QUANTITIES
 from edge_spine.result import STAGES
 from edge_spine.runner import Report
 from edge_spine.version import __version__
@@ -33,6 +33,7 @@ TEXTS = (
 NUMBERS = (
     *("row_spacing_mm", "column_spacing_mm"),
     *_ANGLES,
+    *ERRORS,
     *(f"largest_curve_{name}" for name in CURVE_QUANTITIES),
     *_SIZES,
     *(f"{stage}_ms" for stage in STAGES),
@@ -86,7 +87,7 @@ def row_of(scan_id: str, path: str, entry: str | None, report: Report, result: S
     row["sop_instance_uid"] = result.scan.sop_instance_uid
     row["row_spacing_mm"], row["column_spacing_mm"] = map(float, result.scan.pixel_spacing_mm)
     row["flags"] = list(result.quality.flags)
-    row |= {name: float(getattr(measured, name)) for name in (*_ANGLES, *_SIZES)}
+    row |= {name: _float(getattr(measured, name)) for name in (*_ANGLES, *ERRORS, *_SIZES)}
     row["scoliosis_curves"] = len(measured.scoliosis_curves)
     if measured.scoliosis_curves:
         largest = measured.scoliosis_curves[0]
@@ -110,6 +111,10 @@ def lost_row(scan_id: str, path: str, times: int) -> Row:
     """Return the row of a scan whose worker process died at each attempt."""
     report = Report(path, "failed", WORKER_DIED, f"the worker process died {times} times while processing this scan")
     return row_of(scan_id, path, None, report, None)
+
+
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _floats(values: ArrayLike) -> list[float]:

@@ -7,7 +7,6 @@ import io
 
 import numpy as np
 
-from edge_spine.measure import row_levels
 from edge_spine.result import SpineResult
 
 HEADER = (
@@ -37,7 +36,7 @@ def render(result: SpineResult) -> bytes:
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(HEADER)
-    for values, level in zip(measured.tolist(), row_levels(result.spine), strict=True):
+    for values, level in zip(measured.tolist(), result.levels.names_at(curves.z), strict=True):
         # Adding zero turns -0.0 into 0.0.
         cells = [f"{round(value, 3) + 0.0:.3f}" for value in values]
         table.writerow([*cells, *[""] * (len(HEADER) - 1 - len(cells)), level])

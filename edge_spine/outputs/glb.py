@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.measure import row_levels
 from edge_spine.outputs.drawing.shading import largest_curve_tint
 from edge_spine.reconstruct import RING_POINTS
 from edge_spine.result import NOTICE, SpineResult
@@ -20,7 +19,7 @@ _DARKER = 0.74
 
 
 def render(result: SpineResult) -> bytes:
-    """Return the closed surface as GLB, light and dark by estimated vertebral level.
+    """Return the closed surface as GLB, light and dark by vertebral level.
 
     The points are those of spine.ply in metres and glTF's axes, by `GLTF_FROM_LPS_MM`. The file holds no lines, since
     MeshLab 2025.07 crashes on them.
@@ -46,7 +45,7 @@ def render(result: SpineResult) -> bytes:
         "unit": "metre",
         "axes": "+X to the patient's left, +Y to the head, +Z to anterior",
         "source_frame": "DICOM LPS, mm: x = X * 1000, y = -Z * 1000, z = Y * 1000, with x, y, z as in result.json",
-        "colours": "estimated levels T1 to L5, light and dark in turns; orange along the largest lateral curve",
+        "colours": "levels T1 to L5, light and dark in turns; orange along the largest lateral curve",
     }
 
     def complete(tree: dict[str, Any]) -> None:
@@ -78,7 +77,7 @@ def smooth_normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> N
 
 def _vertex_colours(result: SpineResult) -> NDArray[np.uint8]:
     """Return red, green, blue and opacity, (V, 4) from 0 to 255, linear as glTF requires."""
-    dark = np.array([LEVELS.index(level) % 2 for level in row_levels(result.spine)], bool)
+    dark = np.array([LEVELS.index(level) % 2 for level in result.levels.names_at(result.spine.centreline[:, 2])], bool)
     rows = largest_curve_tint(result, result.spine.centreline[:, 2])
     rows[dark] *= _DARKER
     of_vertex = np.concatenate([np.repeat(rows, RING_POINTS, axis=0), rows[[0, -1]]]) / 255

@@ -24,6 +24,7 @@ from highdicom.sr import (
     ImageLibrary,
     ImageRegion,
     Measurement,
+    MeasurementProperties,
     MeasurementReport,
     ObservationContext,
     ObserverContext,
@@ -48,7 +49,6 @@ from edge_spine.outputs.wording import side_view_worth
 from edge_spine.quantities import CURVE_QUANTITIES, QUANTITIES, SCHEME, Quantity
 from edge_spine.result import SpineResult
 from edge_spine.version import __version__
-from edge_spine.vertebrae import fraction_of
 
 _CONTAINS = "CONTAINS"
 # The numbers of the whole centreline, in the order of the report.
@@ -158,12 +158,17 @@ class _Groups:
 
     def _lateral_curve(self, number: int, curve: LevelledCurve) -> Group:
         numbers = self._numbers["scoliosis_curves"][number]
+        # the interval is calibrated for the largest curve
+        error = None if number else self._numbers["max_cobb_error_90_deg"]
         return self._group(
             f"lateral curve {number + 1}",
             codes.LATERAL_CURVE,
             self._cobb_points(curve),
             (curve.upper_end_level, curve.lower_end_level),
-            [_measurement(quantity, numbers[name], codes.CURVE_METHOD) for name, quantity in CURVE_QUANTITIES.items()],
+            [
+                _measurement(quantity, numbers[name], codes.CURVE_METHOD, error if name == "cobb_deg" else None)
+                for name, quantity in CURVE_QUANTITIES.items()
+            ],
             [
                 (codes.CONVEX_SIDE, codes.SIDES[curve.side]),
                 (codes.APEX, codes.VERTEBRAE[curve.apex_level]),
@@ -184,7 +189,7 @@ class _Groups:
         return self._group(name, codes.SAGITTAL_CURVE, points, levels, [self._number(key)])
 
     def _centreline(self) -> Group:
-        measurements = [self._number(name) for name in _CENTRELINE]
+        measurements = [self._number(name) for name in _CENTRELINE if self._numbers[name] is not None]
         if (band := self._result.band_90) is not None:
             for code, half_mm in ((codes.BAND_CORONAL, band.coronal), (codes.BAND_SAGITTAL, band.sagittal)):
                 mean_mm = round(float(half_mm.mean()), 3)
@@ -194,15 +199,14 @@ class _Groups:
 
     def _number(self, name: str) -> Measurement:
         quantity = QUANTITIES[name]
-        return _measurement(quantity, self._numbers[name], codes.INFERRED if quantity.inferred else None)
+        error = None if quantity.error is None else self._numbers[quantity.error]
+        return _measurement(quantity, self._numbers[name], codes.INFERRED if quantity.inferred else None, error)
 
     def _centreline_points(self, levels: tuple[str, str]) -> NDArray[np.float64]:
         """Return the centreline on the stored image from the top of one level to the bottom of another."""
         centre = self._result.spine.centreline
-        steps = np.linalg.norm(np.diff(centre, axis=0), axis=1)
-        arc = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
-        fractions = [fraction_of(levels[0], "top"), fraction_of(levels[1], "bottom")]
-        first, last = np.rint(np.interp(fractions, arc, np.arange(arc.size))).astype(int)
+        top, bottom = self._result.levels.edges(levels[0])[0], self._result.levels.edges(levels[1])[1]
+        first, last = (int(np.abs(centre[:, 2] - z).argmin()) for z in (top, bottom))
         part = centre[first : last + 1]
         return stored_points(self._result, part[:, 0], part[:, 2])
 
@@ -245,8 +249,12 @@ class _Groups:
         )
 
 
-def _measurement(quantity: Quantity, value: float, method: Code | None) -> Measurement:
-    return Measurement(name=Code(*quantity.code), value=value, unit=codes.UNITS[quantity.unit], method=method)
+def _measurement(quantity: Quantity, value: float, method: Code | None, error: float | None) -> Measurement:
+    """Return a measurement, with the half-width of its 90 % interval as its uncertainty (TID 310) where it has one."""
+    interval = None
+    if error is not None:
+        interval = MeasurementProperties(upper_measurement_uncertainty=error, lower_measurement_uncertainty=error)
+    return Measurement(*(Code(*quantity.code), value, codes.UNITS[quantity.unit]), method=method, properties=interval)
 
 
 def _observer(result: SpineResult) -> ObserverContext:

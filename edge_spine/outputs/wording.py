@@ -32,7 +32,8 @@ def headline(result: SpineResult) -> tuple[str, str]:
     curves = result.measurements.scoliosis_curves
     if not curves:
         return "none", "no curve that can be measured"
-    return COBB.text(curves[0].cobb_deg), f"convex to the {curves[0].side}, apex {curves[0].apex_level}"
+    largest = COBB.text(curves[0].cobb_deg, result.measurements.max_cobb_error_90_deg)
+    return largest, f"convex to the {curves[0].side}, apex {curves[0].apex_level}"
 
 
 def sections(result: SpineResult) -> tuple[Section, Section]:
@@ -49,9 +50,10 @@ def sections(result: SpineResult) -> tuple[Section, Section]:
     inferred: list[tuple[str, str]] = []
     for name, quantity in QUANTITIES.items():
         # The largest angle is the headline.
-        if name != "max_cobb_deg":
+        value, error = quantity.of(measured, name)
+        if name != "max_cobb_deg" and value is not None:
             rows = inferred if quantity.inferred else seen
-            rows.append((quantity.label, quantity.text(getattr(measured, name))))
+            rows.append((quantity.label, quantity.text(value, error)))
     return (
         Section("Largest lateral curve (Cobb)", tuple(seen)),
         Section("Inferred, not seen", tuple(inferred), side_view_worth(result)),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, map_coordinates
 
-from edge_spine.vertebrae import level_range
+from edge_spine.vertebrae import average_levels
 
 Array = NDArray[np.float64]
 
@@ -105,9 +105,10 @@ def contrast(straight: Array, edges: Array, share: Array) -> dict[str, float]:
     # The bounds of a strip include half a millimetre at both ends.
     inner = [_strip(smooth, first, 3) for first in range(-8, 7, 3)]
     ribs = [_strip(smooth, side * first - (3 if side < 0 else 0), 4) for side in (-1, 1) for first in range(36, 56, 4)]
+    levels = average_levels(-share, share)
     figures = {}
     for part, (first, last) in PARTS.items():
-        rows = (share >= level_range(first)[0]) & (share <= level_range(last)[1])
+        rows = (share >= -levels.edges(first)[0]) & (share <= -levels.edges(last)[1])
         background = float(straight[rows][outside[rows]].mean())
         level = float(straight[rows][inside[rows]].mean()) - background
         figures[f"{ROWS[0]}, {part}"] = float(np.mean([column[rows].std() for column in inner])) / level

@@ -74,7 +74,7 @@ def views_of(
     targets = [np.stack([target_of(curve) for curve in between])]
     if views == 2:
         rng = np.random.default_rng(AUGMENTING_SEED)
-        drawn = [augment(rng, crop, curve, CROP_SIZE) for crop, curve in zip(crops, curves, strict=True)]
+        drawn = [augment(rng, crop, curve, CROP_SIZE)[:2] for crop, curve in zip(crops, curves, strict=True)]
         images.append(np.stack([image for image, _ in drawn]))
         targets.append(np.stack([target for _, target in drawn]))
     return np.stack(images), np.stack(targets)

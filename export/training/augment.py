@@ -25,11 +25,16 @@ GREY_SPREAD = 0.35
 FIELD_NODES = 4
 FIELD_SPREAD = 0.12
 _CENTRE = (CROP_SIZE - 1) / 2
+_NONE = np.empty((0, 2), np.float32)
 
 
 def augment(
-    rng: np.random.Generator, crop: NDArray[np.uint8], curves: NDArray[np.float32], size: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    rng: np.random.Generator,
+    crop: NDArray[np.uint8],
+    curves: NDArray[np.float32],
+    size: int,
+    levels: NDArray[np.float32] = _NONE,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
     """Draw one training sample from a wide crop.
 
     Parameters
@@ -40,12 +45,16 @@ def augment(
         As in `dataset.Sample`.
     size : int
         Side of the image.
+    levels : (K, 2) float32 array
+        Points to move with the image, (row, column) of the true crop.
 
     Returns
     -------
     image : (size, size) uint8 array
     target : (209, 6) float32 array
         Crop pixels / 224.
+    points : (K, 2) float32 array
+        Where the levels are now, (row, column) in pixels of an image of 224 x 224.
     """
     turn = np.radians(np.clip(rng.normal(0, 2.2), -7, 7))
     scale = float(np.clip(rng.normal(1.0, 0.022), 0.93, 1.07))
@@ -70,10 +79,12 @@ def augment(
         target[:, column] = np.interp(heights, row, x + _CENTRE)
     for column in range(3, 6):
         target[:, column] = np.interp(heights, moved[1][1], curves[:, column] * scale)
+    points = ((levels[:, ::-1] - _CENTRE - shift) @ back.T)[:, ::-1] + _CENTRE
     if rng.random() < 0.5:
         image = image[:, ::-1]
         target[:, :3] = (CROP_SIZE - 1) - target[:, 2::-1]
-    return disturb(rng, np.ascontiguousarray(image)), target_of(target)
+        points[:, 1] = (CROP_SIZE - 1) - points[:, 1]
+    return disturb(rng, np.ascontiguousarray(image)), target_of(target), points.astype(np.float32)
 
 
 def disturb(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -37,9 +37,10 @@ from edge_spine.bundle import load_bundle
 from edge_spine.bundle.bands import NOMINAL, SCHEMA, UNIT, VIEWS, widening
 from edge_spine.bundle.load import Bundle
 from edge_spine.errors import EdgeSpineError, Refusal, UsageError
+from export.training.agreement import endplate_errors, mean_sagittal, scan_of
+from export.training.angle_errors import angles_block, interval_lines
 from export.training.block import replace_block
 from export.training.dataset import BAND_SEED
-from export.training.evaluate import mean_sagittal, scan_of
 from export.training.people import make_person
 from export.training.people_bands import (
     LEAST_IMAGES,
@@ -73,6 +74,8 @@ class Errors:
         Largest Cobb angle of the result, which is what the runtime knows, degrees.
     refused : int
         Phantoms that the walk refused, which are not among the N.
+    angles_deg : (N, 3) array
+        Errors of Cobb angle, kyphosis and lordosis against the tilts of the endplates, degrees.
     mean_curve_px : (N,) array, optional
         Mean absolute error of the sagittal centre when the mean curve is the answer, crop pixels of the result.
     """
@@ -80,6 +83,7 @@ class Errors:
     error_px: Array
     cobb_deg: Array
     refused: int
+    angles_deg: Array
     mean_curve_px: Array | None = None
 
     def scores(self, view: int, severity_deg: float) -> Array:
@@ -105,7 +109,7 @@ def collect(estimator: SpineEstimator, phantoms: Iterable[Phantom], mean_curve: 
     UsageError
         Every one was refused.
     """
-    errors, cobbs, baseline, refused = [], [], [], 0
+    errors, cobbs, angles, baseline, refused = [], [], [], [], 0
     for phantom in phantoms:
         try:
             result = estimator(scan_of(phantom))
@@ -119,9 +123,12 @@ def collect(estimator: SpineEstimator, phantoms: Iterable[Phantom], mean_curve: 
             guess_mm = mean_curve * phantom.model_pixel_mm
             baseline.append(float(np.abs(guess_mm - truth.sagittal[:, 1]).mean()) / pixel_mm)
         cobbs.append(result.measurements.max_cobb_deg)
+        angles.append(list(endplate_errors(result, phantom).values()))
     if not errors:
         raise UsageError(f"no phantom could be used, {refused} were refused")
-    return Errors(np.array(errors), np.array(cobbs), refused, np.array(baseline) if baseline else None)
+    return Errors(
+        np.array(errors), np.array(cobbs), refused, np.array(angles), np.array(baseline) if baseline else None
+    )
 
 
 def conformal_quantile(scores: Array, nominal: float = NOMINAL) -> Array:
@@ -336,7 +343,10 @@ def _run(options: argparse.Namespace) -> None:
         phantoms = render(make_phantom, seeds)
         errors = collect(estimator, tqdm(phantoms, total=options.count, unit="phantom", disable=None))
         people = _people(estimator, groups, options, render) if groups else None
-    replace_block(bundle, "bands", bands_block(bundle, errors, options.seed, people))
+    bands = bands_block(bundle, errors, options.seed, people)
+    angles = angles_block(errors, people or {}, bands["calibrated_on"], bands["weights_sha256"])
+    replace_block(bundle, "bands", bands)
+    replace_block(load_bundle(options.model), "angles", angles)
     calibration = load_bundle(options.model).bands
     assert calibration is not None
     for view in VIEWS:
@@ -345,6 +355,7 @@ def _run(options: argparse.Namespace) -> None:
     if people:
         print(*coverage_table(errors, people), sep="\n")
         print(f"sagittal gain over the mean curve, left-out people: {sagittal_gain(people):.1%}")
+    print(*interval_lines(angles, {"phantoms": errors, **(people or {})}), sep="\n")
 
 
 def _people(

@@ -28,9 +28,9 @@ from edge_spine.preprocessing.body import Body, find_body
 from edge_spine.preprocessing.crop import resample
 from edge_spine.preprocessing.intensity import normalise
 from edge_spine.preprocessing.locator import thumbnail
+from edge_spine.vertebrae import LEVELS
 from export.training.people import PersonScan, make_person, pack_names
 from export.training.phantoms.phantom import Phantom, make_phantom
-from export.training.phantoms.shape import FIRST_THORACIC, LAST_LUMBAR
 
 # training takes the seeds below these, so that nothing is ever judged on what it learnt from
 EVALUATION_SEED = 10_000_000
@@ -41,7 +41,7 @@ BAND_SEED = 35_000_000
 MARGIN = 24
 WIDE = CROP_SIZE + 2 * MARGIN
 SHARD = 250
-FIELDS = ("crop", "curves", "thumbnail", "landmarks")
+FIELDS = ("crop", "curves", "thumbnail", "landmarks", "levels")
 _CENTRE = (CROP_SIZE - 1) / 2
 
 
@@ -60,12 +60,15 @@ class Sample:
         The localiser's input times 255.
     landmarks : (3, 2) float32 array
         Crop centre, T1 top and L5 bottom, (row, column) in `thumbnail`.
+    levels : (19, 2) float32 array
+        Body centres of T1 to L5, the top of T1 and the bottom of L5, (row, column) in the true crop; NaN where unknown.
     """
 
     crop: NDArray[np.uint8]
     curves: NDArray[np.float32]
     thumbnail: NDArray[np.uint8]
     landmarks: NDArray[np.float32]
+    levels: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +87,15 @@ class SpineInScan:
     curves_at : callable
         Turns heights z (K,) into the six curves (K, 6), mm: z and x from the centre of the scan's top-left pixel,
         y from any origin.
+    centres_px : (17, 2) array, optional
+        Body centres of T1 to L5, (row, column) in scan pixels, where they are known.
     """
 
     model_pixel_mm: float
     centre_px: tuple[float, float]
     ends_px: list[tuple[float, float]]
     curves_at: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    centres_px: NDArray[np.float64] | None = None
 
 
 def make_sample(phantom: Phantom) -> Sample:
@@ -100,8 +106,9 @@ def make_sample(phantom: Phantom) -> Sample:
     spine = SpineInScan(
         phantom.model_pixel_mm,
         phantom.crop_origin_px(-_CENTRE),
-        [_to_pixel(phantom, end) for end in trunk_ends(phantom)],
+        [_to_pixel(phantom, end) for end in phantom.trunk_ends],
         lambda z: phantom.curves_at(z + top) - first_mm,
+        np.array([_to_pixel(phantom, centre) for centre in phantom.body_centres]),
     )
     return cut_sample(body, phantom.framing.pixel_mm, spine)
 
@@ -118,21 +125,15 @@ def cut_sample(body: Body, spacing_mm: tuple[float, float], spine: SpineInScan) 
     curves[:, :3] -= column * column_mm - _CENTRE * pixel
     small, start, step = thumbnail(shown, spacing_mm)
     landmarks = [[(r - start[0]) / step[0], (c - start[1]) / step[1]] for r, c in (spine.centre_px, *spine.ends_px)]
+    centres = np.full((len(LEVELS), 2), np.nan) if spine.centres_px is None else spine.centres_px
+    points = np.concatenate([centres, spine.ends_px]) - spine.centre_px
     return Sample(
         crop=np.round(crop * 255).astype(np.uint8),
         curves=(curves / pixel).astype(np.float32),
         thumbnail=np.round(small * 255).astype(np.uint8),
         landmarks=np.array(landmarks, dtype=np.float32),
+        levels=(points * spacing_mm / pixel + _CENTRE).astype(np.float32),
     )
-
-
-def trunk_ends(phantom: Phantom) -> list[NDArray[np.float64]]:
-    """Centres (mm) of the top of T1 and of the bottom of L5."""
-    shape = phantom.shape
-    return [
-        shape.centre[level] + sign * shape.tangent[level] * shape.height[level] / 2
-        for level, sign in ((FIRST_THORACIC, -1), (LAST_LUMBAR, 1))
-    ]
 
 
 def _to_pixel(phantom: Phantom, point: NDArray[np.float64]) -> tuple[float, float]:

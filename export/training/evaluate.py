@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,10 @@ from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
 from edge_spine.bundle.bands import NOMINAL, VIEWS
 from edge_spine.errors import EdgeSpineError, Refusal, UsageError
-from edge_spine.measure import measure
 from edge_spine.network import CROP_SIZE
 from edge_spine.preprocessing import prepare
 from edge_spine.preprocessing.locator import Localiser
 from edge_spine.preprocessing.prepare import Prepared
-from edge_spine.reconstruct import Curves, reconstruct
 from edge_spine.scan import Scan
 from export.training import yardstick, yardstick_table
 from export.training.agreement import (
@@ -47,6 +46,7 @@ from export.training.agreement import (
     interval,
     judge_bands,
     mean_sagittal,
+    measured,
     scan_of,
 )
 from export.training.dataset import EVALUATION_SEED
@@ -68,15 +68,13 @@ def assess(
         The runtime refuses the scan.
     """
     result = estimator(scan_of(phantom))
-    truth = phantom.truth(result.curves.z)
-    true_spine = reconstruct(truth)
-    guess = Curves(z=truth.z, coronal=truth.coronal, sagittal=mean_curve * phantom.model_pixel_mm)
-    cobb = measure(true_spine).max_cobb_deg
-    model = compare(result.curves, result.spine, truth, true_spine)
+    truth = measured(phantom.truth(result.curves.z), phantom.levels)
+    guess = replace(truth.curves, sagittal=mean_curve * phantom.model_pixel_mm)
+    model = compare(result, truth)
     bands = None
     if result.band_90 is not None:
-        bands = judge_bands(result.band_90, centre_errors(result.curves, truth))
-    return model, compare(guess, reconstruct(guess), truth, true_spine), bands, cobb
+        bands = judge_bands(result.band_90, centre_errors(result.curves, truth.curves))
+    return model, compare(measured(guess, phantom.levels), truth), bands, truth.measurements.max_cobb_deg
 
 
 def crop_error_px(prepared: Prepared, origin_px: tuple[float, float], model_pixel_mm: float) -> float:

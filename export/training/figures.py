@@ -2,9 +2,10 @@
 
 A group holds the N images of one person, as columns of which each has the images along its first axis:
 
-- one value an image, (N,): the errors of `export.training.agreement.compare` and the other names in `MEANS`, what the
-  bands hold (`BAND_MEANS`, absent without bands), `baseline_sagittal_mae_mm`, and for each angle of `ANGLES` the
-  measured `<angle>_deg` and the `true_<angle>_deg`, degrees;
+- one value an image, (N,): the errors of `export.training.agreement.compare` and the other names in `MEANS`, those of
+  `judge_levels` (absent for the baseline), what the bands hold (`BAND_MEANS`, absent without bands),
+  `baseline_sagittal_mae_mm`, and for each angle of `ANGLES` the measured `<angle>_deg` and the `true_<angle>_deg`,
+  degrees;
 - `waves` and `true_waves`, (N, 10): `tangent_waves` of the coronal centrelines, degrees;
 - `sagittal_error_mm`, (N, 209): signed error of the sagittal centre, mm, positive to posterior.
 """
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.fft import dct
 
 from edge_spine.bundle.bands import VIEWS
-from export.training.agreement import FIGURES
+from export.training.agreement import FIGURES, LEVEL_FIGURES
 
 Array = NDArray[np.float64]
 Group = dict[str, Array]
@@ -122,7 +123,7 @@ def figures(groups: Sequence[Group]) -> dict[str, float]:
     """
     names = [name for name in groups[0] if name != "sagittal_error_mm"]
     pooled = {name: np.concatenate([group[name] for group in groups]) for name in names}
-    found = {name: float(pooled[name].mean()) for name in (*MEANS, *BAND_MEANS) if name in pooled}
+    found = {name: float(pooled[name].mean()) for name in (*MEANS, *LEVEL_FIGURES, *BAND_MEANS) if name in pooled}
     found["sagittal_ratio"] = found["sagittal_mae_mm"] / float(pooled["baseline_sagittal_mae_mm"].mean())
     found["cobb_bias_deg"] = float((pooled["cobb_deg"] - pooled["true_cobb_deg"]).mean())
     for angle in ANGLES:

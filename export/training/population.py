@@ -79,9 +79,9 @@ def population_range(count: int) -> dict[str, Any]:
     places, angles = [], []
     for seed in tqdm(range(count), unit="subject", disable=None):
         subject = make_subject(seed)
-        centre = subject.curves_at(subject.row_heights_mm)[:, 4] / subject.model_pixel_mm
-        places.append(centre - centre.mean())
-        angles.append(angles_of(measure(reconstruct(subject.truth()))))
+        truth = subject.truth(subject.trunk_heights_mm)
+        places.append(truth.sagittal[:, 1] / subject.model_pixel_mm)
+        angles.append(angles_of(measure(reconstruct(truth), subject.levels)))
     tail = 50 * (1 - SHARE)
     low, high = np.percentile(places, (tail, 100 - tail), axis=0)
     return {

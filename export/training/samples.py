@@ -93,7 +93,7 @@ class Samples:
             crop, curves = shards[chosen]["crop"][row], shards[chosen]["curves"][row]
             if self.change is not None:
                 crop = self.change(crop, curves)
-            image, target = augment(self.rng, crop, curves, size)
+            image, target, _ = augment(self.rng, crop, curves, size)
             images.append(image)
             targets.append(target.ravel())
         drawn, wanted = np.stack(images), np.stack(targets)

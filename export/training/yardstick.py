@@ -17,7 +17,7 @@ import multiprocessing
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,19 @@ from tqdm import tqdm
 from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import Refusal, UsageError
-from edge_spine.measure import measure
-from edge_spine.reconstruct import Curves, Spine, reconstruct
-from export.training.agreement import CLASSES, centre_errors, compare, judge_bands, mean_sagittal, scan_of
+from export.training.agreement import (
+    CLASSES,
+    Answer,
+    centre_errors,
+    compare,
+    judge_bands,
+    judge_levels,
+    mean_sagittal,
+    measured,
+    scan_of,
+)
 from export.training.figures import (
+    ANGLES,
     COBB_LIMIT_DEG,
     Array,
     Group,
@@ -62,6 +71,12 @@ TARGETS: tuple[tuple[str, str, float, float], ...] = (
     ("IoU at least 0.72", "iou3d", 0.72, 1),
     ("kyphosis slope at least 0.5", "kyphosis_slope", 0.5, math.inf),
     ("lordosis slope at least 0.5", "lordosis_slope", 0.5, math.inf),
+    ("body centres within 4 mm", "level_mae_mm", 0, 4),
+    ("97 % of vertebrae named right", "level_named", 0.97, 1),
+    ("ends within 4 mm", "ends_mae_mm", 0, 4),
+    ("Cobb against endplates, MAE at most 3.5 degrees", "endplate_cobb_mae_deg", 0, 3.5),
+    ("Cobb against endplates, bias within 1.5 degrees", "endplate_cobb_bias_deg", -1.5, 1.5),
+    *((f"90 % interval of {angle} holds 0.88 to 0.92", f"{angle}_interval", 0.88, 0.92) for angle in ANGLES),
     ("coronal bands hold 0.88 to 0.93", "coronal_coverage", 0.88, 0.93),
     ("sagittal bands hold 0.88 to 0.93", "sagittal_coverage", 0.88, 0.93),
 )
@@ -132,20 +147,21 @@ def seeds_of(person: Person, count: int) -> range:
     return range(first, first + count)
 
 
-def row_of(curves: Curves, spine: Spine, truth: Curves, true_spine: Spine) -> dict[str, Any]:
+def row_of(found: Answer, truth: Answer) -> dict[str, Any]:
     """One image's values for the columns of a group in `export.training.figures`, but those of bands and baseline."""
-    coronal, sagittal = curves.coronal - truth.coronal, curves.sagittal - truth.sagittal
-    row: dict[str, Any] = compare(curves, spine, truth, true_spine)
+    curves, true = found.curves, truth.curves
+    coronal, sagittal = curves.coronal - true.coronal, curves.sagittal - true.sagittal
+    row: dict[str, Any] = compare(found, truth)
     row["coronal_centre_mae_mm"] = float(np.abs(coronal[:, 1]).mean())
     row["coronal_borders_mae_mm"] = float(np.abs(coronal[:, [0, 2]]).mean())
     row["sagittal_centre_mae_mm"] = float(np.abs(sagittal[:, 1]).mean())
     row["sagittal_error_mm"] = sagittal[:, 1]
-    for prefix, measured in (("", measure(spine)), ("true_", measure(true_spine))):
-        row[f"{prefix}cobb_deg"] = measured.max_cobb_deg
-        row[f"{prefix}kyphosis_deg"] = measured.kyphosis_t4_t12_deg
-        row[f"{prefix}lordosis_deg"] = measured.lordosis_l1_l5_deg
+    for prefix, angles in (("", found.measurements), ("true_", truth.measurements)):
+        row[f"{prefix}cobb_deg"] = angles.max_cobb_deg
+        row[f"{prefix}kyphosis_deg"] = angles.kyphosis_t4_t12_deg
+        row[f"{prefix}lordosis_deg"] = angles.lordosis_l1_l5_deg
     row["waves"] = tangent_waves(curves.coronal[:, 1], curves.z)
-    row["true_waves"] = tangent_waves(truth.coronal[:, 1], truth.z)
+    row["true_waves"] = tangent_waves(true.coronal[:, 1], true.z)
     return row
 
 
@@ -172,13 +188,13 @@ def measure_person(
             continue
         finally:
             found.seconds += time.perf_counter() - start
-        truth = scan.truth(result.curves.z)
-        true_spine = reconstruct(truth)
-        guess = Curves(z=truth.z, coronal=truth.coronal, sagittal=mean_curve * scan.model_pixel_mm)
-        base = row_of(guess, reconstruct(guess), truth, true_spine)
-        row = row_of(result.curves, result.spine, truth, true_spine)
+        truth = measured(scan.truth(result.curves.z), scan.levels)
+        guess = replace(truth.curves, sagittal=mean_curve * scan.model_pixel_mm)
+        base = row_of(measured(guess, scan.levels), truth)
+        row = row_of(result, truth)
+        row |= judge_levels(result, scan)
         if result.band_90 is not None:
-            row |= judge_bands(result.band_90, centre_errors(result.curves, truth))
+            row |= judge_bands(result.band_90, centre_errors(result.curves, truth.curves))
         row["baseline_sagittal_mae_mm"] = base["baseline_sagittal_mae_mm"] = base["sagittal_mae_mm"]
         found.model.append(row)
         found.baseline.append(base)

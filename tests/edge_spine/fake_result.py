@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.bundle.bands import Bands
-from edge_spine.measure import measure
+from edge_spine.measure import levels_of, measure
 from edge_spine.preprocessing.body import Body, find_body
 from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.reconstruct import Curves, reconstruct
@@ -83,6 +83,7 @@ def fake_result(**changes: Any) -> SpineResult:
         "prepared": Prepared(2.2, (135.2, 40.75), spacing, np.zeros((1, 3, 224, 224), np.float32), (), 1.0, body),
         "curves": curves,
         "spine": spine,
+        "levels": levels_of(spine),
         "measurements": measure(spine),
         "quality": SimpleNamespace(accepted=True, flags=()),
         "model": {

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.training.alignment.rigid import Placement
-from export.training.dataset import trunk_ends
 from export.training.phantoms.absorptiometry import soft_tissue
 from export.training.phantoms.phantom import Phantom, Subject, make_phantom
 from export.training.phantoms.scanner import IDXA, Framing
@@ -106,7 +105,7 @@ def scan_spine_mask(phantom: Phantom) -> NDArray[np.uint8]:
     """Return the spine in the frame of a phantom's scan, (rows, columns), 0 or 255."""
     z, x = phantom.framing.grid()
     curves = phantom.curves_at(z[:, 0])
-    top, bottom = (end[2] for end in trunk_ends(phantom))
+    top, bottom = (end[2] for end in phantom.trunk_ends)
     inside = (x > curves[:, :1]) & (x < curves[:, 2:3]) & (z < top) & (z > bottom)
     return np.where(inside, 255, 0).astype(np.uint8)
 
@@ -149,7 +148,7 @@ def _spine_mask(subject: Subject, points: NDArray[np.float64], grid: Grid) -> ND
     y = grid.axis(1)[None, :, None]
     across = (2 * x - left - right) / (right - left)
     inside = across**2 + ((2 * y - front - back) / (back - front)) ** 2 < 1
-    for (x0, y0, z0), level, sign in zip(trunk_ends(subject), (FIRST_THORACIC, LAST_LUMBAR), (1, -1), strict=True):
+    for (x0, y0, z0), level, sign in zip(subject.trunk_ends, (FIRST_THORACIC, LAST_LUMBAR), (1, -1), strict=True):
         tx, ty, tz = subject.shape.tangent[level]
         inside &= sign * ((x - x0) * tx + (y - y0) * ty + (z - z0) * tz) > 0
     return inside.astype(np.uint8)

@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from edge_spine.network import CANONICAL_ROWS, CROP_SIZE, CURVE_ROWS
+from edge_spine.network import CANONICAL_ROWS, CROP_SIZE, CURVE_ROWS, ROWS
 from edge_spine.reconstruct import Curves
+from edge_spine.vertebrae import Levels
 from export.training.phantoms.absorptiometry import bone_density, soft_tissue
 from export.training.phantoms.anatomy import draw_person, skeleton
 from export.training.phantoms.extras import carried
 from export.training.phantoms.person import Person
 from export.training.phantoms.scanner import IDXA, Framing, Scanner, Shown, draw_framing, draw_scanner, scanner_images
-from export.training.phantoms.shape import SpineShape, draw_build, draw_shape
+from export.training.phantoms.shape import FIRST_THORACIC, LAST_LUMBAR, SpineShape, draw_build, draw_shape
 
 NOTE = "Synthetic phantom, not a person"
 TILE_ROWS, TILE_COLUMNS = 810, 274
@@ -79,6 +80,42 @@ class Subject:
                 border = line[:, axis] + side * half * stretch[:, axis]
                 columns.append(np.interp(-z, -line[:, 2], border))
         return np.stack(columns, axis=1)
+
+    @property
+    def trunk_ends(self) -> NDArray[np.float64]:
+        """Return the centres of the top of T1 and of the bottom of L5, (2, 3) mm."""
+        shape = self.shape
+        ends = [
+            shape.centre[level] + sign * shape.tangent[level] * shape.height[level] / 2
+            for level, sign in ((FIRST_THORACIC, -1), (LAST_LUMBAR, 1))
+        ]
+        return np.stack(ends)
+
+    @property
+    def body_centres(self) -> NDArray[np.float64]:
+        """Return the body centres of T1 to L5, (17, 3) mm."""
+        return self.shape.centre[FIRST_THORACIC : LAST_LUMBAR + 1]
+
+    @property
+    def tilts_deg(self) -> NDArray[np.float64]:
+        """Return the tilt of the bodies of T1 to L5 in the coronal and in the sagittal view, (17, 2) degrees.
+
+        As the endplates show it; positive where the lower endplate faces to the patient's left, or to posterior.
+        """
+        up = self.shape.axes[FIRST_THORACIC : LAST_LUMBAR + 1, 2]
+        return np.degrees(np.arctan2(-up[:, :2], up[:, 2:]))
+
+    @property
+    def levels(self) -> Levels:
+        """Return the true heights of the vertebrae with the origin of a result."""
+        top, ends = self.framing.top_left_mm[0], self.trunk_ends[:, 2]
+        return Levels(self.body_centres[:, 2] - top, float(ends[0] - top), float(ends[1] - top))
+
+    @property
+    def trunk_heights_mm(self) -> NDArray[np.float64]:
+        """Return 209 even heights from the top of T1 to the bottom of L5, with the origin of a result."""
+        levels = self.levels
+        return np.linspace(levels.top, levels.bottom, ROWS)
 
     def truth(self, z: NDArray[np.float64] | None = None) -> Curves:
         """Return the six true curves, mm, with the origin of a result.

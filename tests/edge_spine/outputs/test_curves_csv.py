@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import pytest
 
-from edge_spine.measure import row_levels
 from edge_spine.outputs.registry import FORMATS
 from edge_spine.vertebrae import LEVELS
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result
@@ -67,7 +66,7 @@ def test_levels_run_from_t1_to_l5_and_agree_with_the_measurements(lateral_mm: fl
     _, rows = table(FORMATS["csv"].render(result))
     levels = [row[9] for row in rows]
     assert tuple(level for level, _ in itertools.groupby(levels)) == LEVELS
-    assert tuple(levels) == row_levels(result.spine)
+    assert tuple(levels) == result.levels.names_at(result.curves.z)
     for curve in result.measurements.scoliosis_curves:
         assert levels[curve.apex] == curve.apex_level
         assert levels[curve.upper_end] == curve.upper_end_level

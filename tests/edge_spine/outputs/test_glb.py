@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_spine.measure import row_levels
 from edge_spine.outputs.registry import FORMATS
 from edge_spine.reconstruct import RING_POINTS
 from edge_spine.vertebrae import LEVELS
@@ -72,7 +71,7 @@ def test_levels_are_bands_and_the_largest_curve_is_tinted(trimesh: Any, lateral_
     assert (rings == rings[:, :1]).all() and (colours[:, 3] == 255).all()
     grey = rings[:, 0, :3] @ [0.2126, 0.7152, 0.0722]
     # At each change of level the shade jumps, down and up in turns; nowhere else.
-    levels = np.array([LEVELS.index(level) for level in row_levels(result.spine)])
+    levels = np.array([LEVELS.index(level) for level in result.levels.names_at(result.spine.centreline[:, 2])])
     changes = np.flatnonzero(np.diff(levels))
     assert len(changes) == len(LEVELS) - 1
     jumps = np.diff(grey)

@@ -29,7 +29,7 @@ def test_the_ridge_stays_under_the_centre_curve(size: int) -> None:
     rng = np.random.default_rng(0)
     tested = 0
     for _ in range(30):
-        image, target = augment(rng, _drawn(curves), curves, size)
+        image, target, _ = augment(rng, _drawn(curves), curves, size)
         column = target[:, 1] * CROP_SIZE
         shown = np.round((CURVE_ROWS + 0.5) * size / CROP_SIZE - 0.5).astype(int)
         weights = image[shown].astype(float) ** 4

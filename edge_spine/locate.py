@@ -1,0 +1,292 @@
+"""Find the vertebrae T1 to L5 along the coronal centreline in the image.
+
+The crop is sampled along the normals of the centreline, one sample a crop row and 48 pixels (about 105 mm) to either
+side, so that ribs, their heads, discs and the pelvis lie at their own rows in a bent spine too. A small network of
+one-dimensional convolutions along the spine (`export.training.levels`) gives a probability for every second row to be
+the body centre of each of the 17 levels, the top of T1 or the bottom of L5. The answer is the most probable chain of
+17 centres whose distances are those of adults. Each place is the mean of its level's probability near the chain, and
+its expected error follows from how wide that probability is.
+
+A miscount moves every vertebra by one. The probability of the chain is therefore compared with that of the same chain
+named one level higher or lower: `Found.margin`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_spine.errors import BundleError
+from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS, CropPlacement
+from edge_spine.npz import read_arrays
+from edge_spine.refine import smoothed
+from edge_spine.vertebrae import CENTRE_PITCH_MM, LEVELS, Levels
+
+# samples to either side of the centreline, crop pixels
+REACH_PX = 48
+# one channel for the middle sample, then on each side means of two and, further out, of four samples
+_BIN_PX = (*(2,) * 8, *(4,) * 8)
+# the samples' means, and the row's place in the crop from -1 to 1
+CHANNELS = 2 * len(_BIN_PX) + 2
+# every so many crop rows has a probability
+STRIDE = 2
+CELLS = CROP_SIZE // STRIDE
+# body centres of `LEVELS`, then the top of T1 and the bottom of L5
+POINTS = len(LEVELS) + 2
+T1_TOP, L5_BOTTOM = len(LEVELS), len(LEVELS) + 1
+ENTRY_TAPS = 7
+DILATIONS = (1, 2, 4, 8, 16, 8, 4, 2, 1)
+# below this margin a miscount is likely
+LEAST_MARGIN = 1.0
+
+_TYPICAL_PIXEL_MM = 2.2
+# distance between neighbouring centres, cells: mean of adults, relative SD, and the longest that is tried
+_PITCH = CENTRE_PITCH_MM / (_TYPICAL_PIXEL_MM * STRIDE)
+_PITCH_SPREAD, _LONGEST = 0.08, 14
+# cells to either side of the chain that give a place and its spread
+_NEAR = 2
+_LEAST_DEVIATION = 1e-3
+# half a body's height as a share of the distance to the next centre, least and most; 0.33 on average
+_HALF_BODY = (0.25, 0.45)
+# slopes of the centreline are averaged over so many rows
+_SLOPE_ROWS = 31
+_END_ROWS = 24
+
+Array = NDArray[np.float64]
+Grey = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class LevelNetwork:
+    """Weights of the network: an entry of stride 2, residual layers of three taps, a linear exit.
+
+    Attributes
+    ----------
+    entry_weight, entry_bias : (7 * 34, W), (W,) float32 arrays
+    middle_weight, middle_bias : (9, 3 * W, W), (9, W) float32 arrays
+    exit_weight, exit_bias : (W, 19), (19,) float32 arrays
+    error_px : (2,) float32 array
+        Expected absolute error of a place, crop pixels: the first number, and the second times the spread.
+    """
+
+    entry_weight: Grey
+    entry_bias: Grey
+    middle_weight: Grey
+    middle_bias: Grey
+    exit_weight: Grey
+    exit_bias: Grey
+    error_px: Grey
+
+    def log_probabilities(self, strip: Grey) -> Array:
+        """Map a strip (224, 34) to the logarithms of the probabilities (112, 19) of its rows."""
+        padded = np.pad(strip, ((ENTRY_TAPS // 2, ENTRY_TAPS // 2), (0, 0)))
+        taps = padded[STRIDE * np.arange(CELLS)[:, np.newaxis] + np.arange(ENTRY_TAPS)]
+        hidden = np.maximum(taps.reshape(CELLS, -1) @ self.entry_weight + self.entry_bias, 0)
+        for dilation, weight, bias in zip(DILATIONS, self.middle_weight, self.middle_bias, strict=True):
+            wide = np.pad(hidden, ((dilation, dilation), (0, 0)))
+            seen = np.concatenate([wide[:CELLS], hidden, wide[2 * dilation :]], axis=1)
+            hidden = hidden + np.maximum(seen @ weight + bias, 0)
+        logits = (hidden @ self.exit_weight + self.exit_bias).astype(np.float64)
+        logits -= logits.max(axis=0)
+        logarithms: Array = logits - np.log(np.exp(logits).sum(axis=0))
+        return logarithms
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Places of the vertebrae on the centreline of a crop.
+
+    Attributes
+    ----------
+    rows : (19,) array
+        Crop rows of the centreline at the body centres of `LEVELS`, the top of T1 and the bottom of L5.
+    error_px : (19,) array
+        Expected absolute error of each, crop pixels.
+    margin : float
+        Mean over the vertebrae of the logarithm of how much more probable the chain is than the same chain named one
+        level higher or lower, whichever is more probable.
+    """
+
+    rows: Array
+    error_px: Array
+    margin: float
+
+    def levels(self, place: CropPlacement) -> Levels:
+        """Return the heights of the vertebrae in the scan, mm."""
+        z, count = place.z_mm(self.rows), len(LEVELS)
+        return Levels(
+            z=z[:count],
+            top=float(z[T1_TOP]),
+            bottom=float(z[L5_BOTTOM]),
+            z_error=self.error_px[:count] * place.model_pixel_mm,
+            uncertain=self.margin < LEAST_MARGIN,
+        )
+
+
+def read_level_network(content: bytes) -> LevelNetwork:
+    """Read the weights from an .npz file.
+
+    Raises
+    ------
+    BundleError
+        It is no such file, an array is missing, has another shape or type, or holds values that are not finite.
+    """
+    names = [field.name for field in fields(LevelNetwork)]
+    arrays = dict(zip(names, read_arrays(content, "the level network", *names), strict=True))
+    width, layers = arrays["entry_bias"].size, len(DILATIONS)
+    shapes = {
+        "entry_weight": (ENTRY_TAPS * CHANNELS, width),
+        "entry_bias": (width,),
+        "middle_weight": (layers, 3 * width, width),
+        "middle_bias": (layers, width),
+        "exit_weight": (width, POINTS),
+        "exit_bias": (POINTS,),
+        "error_px": (2,),
+    }
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
+            raise BundleError(
+                f"the level network's {name} is {array.dtype} {array.shape}; finite float32 {shape} expected"
+            )
+    return LevelNetwork(**arrays)
+
+
+def locate(tensor: NDArray[np.float32], output: NDArray[np.float32], network: LevelNetwork) -> Found:
+    """Find the vertebrae along the coronal centreline of a network's output.
+
+    Parameters
+    ----------
+    tensor : (1, 3, 224, 224) array
+        The network's input, in [0, 1].
+    output : (1254,) array
+        Its output, after the refinement, crop pixels / 224; finite.
+    network : LevelNetwork
+        Of the bundle.
+    """
+    centre = np.asarray(output, dtype=np.float64).reshape(ROWS, 6)[:, 1] * CROP_SIZE
+    line = continued(smoothed(centre))
+    return read_places(network.log_probabilities(strip(tensor[0, 0], line)), network.error_px)
+
+
+def continued(centre: Array) -> Array:
+    """Continue a centreline (209,) at the curve rows in straight lines to all 224 rows of the crop."""
+    rows = np.arange(float(CROP_SIZE))
+    line: Array = np.interp(rows, CURVE_ROWS, centre)
+    run = (_END_ROWS - 1) / 2
+    for outside, end, part in (
+        (rows < CURVE_ROWS[0], 0, slice(0, _END_ROWS)),
+        (rows > CURVE_ROWS[-1], -1, slice(-_END_ROWS, None)),
+    ):
+        steps = np.arange(_END_ROWS) - run
+        slope = float(steps @ centre[part] / (steps @ steps))
+        line[outside] = centre[end] + slope * (rows[outside] - CURVE_ROWS[end])
+    return line
+
+
+def slopes(line: Array) -> Array:
+    """Return the smoothed slopes (224,) of a centreline, columns per row."""
+    half = _SLOPE_ROWS // 2
+    padded = np.pad(np.gradient(line), half, mode="edge")
+    smooth: Array = np.convolve(padded, _slope_kernel(), mode="valid")
+    return smooth
+
+
+@lru_cache(maxsize=1)
+def _slope_kernel() -> Array:
+    """Return the weights (31,) of the mean of slopes: a Gaussian of 5 rows."""
+    place = np.arange(_SLOPE_ROWS) - _SLOPE_ROWS // 2
+    weights: Array = np.exp(-((place / 5.0) ** 2) / 2)
+    weights /= weights.sum()
+    return weights
+
+
+def strip(crop: NDArray[np.float32], line: Array) -> Grey:
+    """Sample a crop (224, 224) along the normals of a centreline (224,): (224, 34), of mean 0 and deviation 1."""
+    # OpenCV takes long to import, and loading a bundle needs this module
+    import cv2
+
+    slope = slopes(line)[:, np.newaxis]
+    along = np.arange(-REACH_PX, REACH_PX + 1) / np.sqrt(1 + slope**2)
+    columns = (line[:, np.newaxis] + along).astype(np.float32)
+    rows = (np.arange(float(CROP_SIZE))[:, np.newaxis] - slope * along).astype(np.float32)
+    grey = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) @ _bins()
+    grey = (grey - grey.mean()) / max(float(grey.std()), _LEAST_DEVIATION)
+    place = np.linspace(-1, 1, CROP_SIZE)[:, np.newaxis]
+    channels: Grey = np.concatenate([grey, place], axis=1).astype(np.float32)
+    return channels
+
+
+@lru_cache(maxsize=1)
+def _bins() -> Grey:
+    """Return the weights (97, 33) that average samples into channels, from the middle outwards, left before right."""
+    offset = np.arange(-REACH_PX, REACH_PX + 1)
+    columns, edge = [offset == 0], 0
+    for width in _BIN_PX:
+        columns += [(offset * side > edge) & (offset * side <= edge + width) for side in (-1, 1)]
+        edge += width
+    chosen = np.stack(columns, axis=1).astype(np.float32)
+    weights: Grey = chosen / chosen.sum(axis=0)
+    return weights
+
+
+def read_places(logarithms: Array, error_px: NDArray[np.floating[Any]]) -> Found:
+    """Read the chain of vertebrae from the logarithms of probabilities (112, 19).
+
+    Parameters
+    ----------
+    logarithms : (112, 19) array
+        See `LevelNetwork.log_probabilities`.
+    error_px : (2,) array
+        See `LevelNetwork`.
+    """
+    chain = best_chain(logarithms[:, : len(LEVELS)])
+    cell = np.arange(CELLS)
+    above, below = cell <= chain[0], cell >= chain[-1]
+    ends = [int(np.where(side, logarithms[:, point], -np.inf).argmax()) for point, side in ((-2, above), (-1, below))]
+    rows, spread = np.empty(POINTS), np.empty(POINTS)
+    for point, place in enumerate([*chain, *ends]):
+        near = np.arange(max(0, place - _NEAR), min(CELLS, place + _NEAR + 1))
+        weight = np.exp(logarithms[near, point] - logarithms[place, point])
+        rows[point] = weight @ near / weight.sum()
+        whole = np.exp(logarithms[:, point])
+        spread[point] = np.sqrt(whole @ (cell - rows[point]) ** 2)
+    last = len(LEVELS) - 1
+    # also where the end lies outside of the crop
+    least, most = (share * (rows[1] - rows[0]) for share in _HALF_BODY)
+    rows[T1_TOP] = rows[0] - np.clip(rows[0] - rows[T1_TOP], least, most)
+    least, most = (share * (rows[last] - rows[last - 1]) for share in _HALF_BODY)
+    rows[L5_BOTTOM] = rows[last] + np.clip(rows[L5_BOTTOM] - rows[last], least, most)
+    expected = float(error_px[0]) + float(error_px[1]) * STRIDE * spread
+    return Found(rows * STRIDE, expected, _margin(logarithms, np.array(chain)))
+
+
+def best_chain(logarithms: Array) -> list[int]:
+    """Return the cells of the most probable chain through (112, 17) logarithms, with distances like those of adults."""
+    steps = np.arange(1, _LONGEST + 1)
+    total = logarithms[:, 0]
+    came: list[NDArray[np.int64]] = []
+    for level, pitch in enumerate(_PITCH, start=1):
+        cost = -((steps / pitch - 1) ** 2) / (2 * _PITCH_SPREAD**2)
+        padded = np.concatenate([np.full(_LONGEST, -np.inf), total])
+        # row: cell, column: how many cells above it the level before lies
+        before = padded[_LONGEST + np.arange(CELLS)[:, np.newaxis] - steps] + cost
+        best = before.argmax(axis=1)
+        came.append(steps[best])
+        total = np.take_along_axis(before, best[:, np.newaxis], axis=1)[:, 0] + logarithms[:, level]
+    chain = [int(total.argmax())]
+    for step in reversed(came):
+        chain.append(chain[-1] - int(step[chain[-1]]))
+    return chain[::-1]
+
+
+def _margin(logarithms: Array, chain: NDArray[np.int64]) -> float:
+    centres = logarithms[:, : len(LEVELS)]
+    level = np.arange(len(LEVELS))
+    own = centres[chain, level]
+    higher, lower = centres[chain[1:], level[:-1]], centres[chain[:-1], level[1:]]
+    return float(min((own[1:] - higher).mean(), (own[:-1] - lower).mean()))
