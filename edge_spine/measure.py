@@ -5,25 +5,21 @@ neighbours' (to the top of T1 and the bottom of L5 at the ends): vertebrae tilt 
 through their centres, and these chords flatten it to about the same. A Cobb angle is the difference of tilt between
 the two most tilted vertebrae of a curve, kyphosis that of T4 and T12, lordosis that of L1 and L5.
 
-The chords are taken from one smooth fit of the centreline. The fit is a polynomial in z whose degree follows the noise:
-Legendre polynomials up to degree 10, each degree weighted by its Bayesian information criterion against the noise seen
-in degrees 11 to 30 (waves of 30 to 80 mm, shorter than any curve of the spine). A straight line with noise is fitted
-as straight, and a curve without noise keeps its shape to its ends.
+The chords are taken from the smooth fit of the centreline (`edge_spine.smooth_fit`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
-from numpy.polynomial import legendre
 from numpy.typing import ArrayLike, NDArray
 
 from edge_spine.reconstruct import Spine
+from edge_spine.smooth_fit import fit
 from edge_spine.vertebrae import LEVELS, Levels, average_levels
 
 Side = Literal["left", "right"]
@@ -32,21 +28,8 @@ Side = Literal["left", "right"]
 MIN_CURVE_DEG = 3.0
 MIN_POINTS = 8
 
-_MAX_DEGREE = 10
-_MAX_NOISE_DEGREE = 30
-# above the criterion's log(209) = 5.3, since a false curve is worse than a slightly stiff fit
-_DEGREE_PENALTY = 7.0
-# a network's error is smoother than white noise, so the noise of 209 rows is taken as at least 0.02 mm each
-_NOISE_FLOOR_MM = 0.02
-_NOISE_FLOOR_POINTS = 209
-# deviation from even spacing, share of half the length, below which the cached polynomials are used; moves no fit by
-# a millionth of a millimetre
-_EVEN = 1e-12
-
 # ends of the kyphosis and of the lordosis
 KYPHOSIS, LORDOSIS = ("T4", "T12"), ("L1", "L5")
-
-Polynomials: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -182,7 +165,7 @@ def scoliosis_curves(x: ArrayLike, z: ArrayLike) -> list[ScoliosisCurve]:
     if x_mm.ndim != 1 or x_mm.shape != z_mm.shape:
         raise ValueError(f"x {x_mm.shape} and z {z_mm.shape} do not match; expected (N,) and (N,)")
     down = _descent(z_mm)
-    fitted, slope = _fit(down, x_mm[:, np.newaxis])
+    fitted, slope = fit(down, x_mm[:, np.newaxis])
     return _lateral_curves(down, fitted[:, 0], np.arange(down.size), np.degrees(np.arctan(slope[:, 0])))
 
 
@@ -210,7 +193,7 @@ def measure(spine: Spine, levels: Levels | None = None, errors: AngleErrors | No
     """
     heights = spine.centreline[:, 2]
     down = _descent(heights)
-    fitted, slope = _fit(down, spine.centreline[:, :2])
+    fitted, slope = fit(down, spine.centreline[:, :2])
     levels = levels or levels_of(spine)
     coronal_deg, sagittal_deg = vertebra_tilts(heights[0] - levels.stations, down, fitted).T
     rows = np.abs(heights[:, np.newaxis] - levels.z).argmin(axis=0)
@@ -247,7 +230,7 @@ def levels_of(spine: Spine) -> Levels:
     """
     heights = spine.centreline[:, 2]
     down = _descent(heights)
-    _, slope = _fit(down, spine.centreline[:, :2])
+    _, slope = fit(down, spine.centreline[:, :2])
     return average_levels(heights, _arc_share(down, slope))
 
 
@@ -285,60 +268,6 @@ def _descent(z: NDArray[np.float64]) -> NDArray[np.float64]:
     if not np.all(np.diff(down) > 0):
         raise ValueError("z of a centreline must be finite and strictly monotonic, from the top down")
     return down
-
-
-def _fit(down: NDArray[np.float64], columns: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Smooth (N, C) columns over the descent; return them and their slopes, mm per mm of descent."""
-    if not np.all(np.isfinite(columns)):
-        raise ValueError("the centreline has values that are not finite numbers")
-    points = down.size
-    max_degree = _max_degree(points)
-    t = 2 * down / down[-1] - 1
-    even = np.abs(t - np.linspace(-1, 1, points)).max() < _EVEN
-    orthonormal, derivatives = _even_polynomials(points) if even else _polynomials(t)
-    coefficients = orthonormal.T @ columns
-
-    energy = coefficients**2
-    noise = energy[max_degree + 1 :].mean(axis=0)
-    noise = np.maximum(noise, _NOISE_FLOOR_MM**2 * points / _NOISE_FLOOR_POINTS)
-    explained = np.cumsum(energy[1 : max_degree + 1], axis=0)
-    degrees = np.arange(1, max_degree + 1)[:, np.newaxis]
-    log_evidence = (explained / noise - _DEGREE_PENALTY * degrees) / 2
-    evidence = np.exp(log_evidence - log_evidence.max(axis=0))
-    # each coefficient is weighted by the evidence of the degrees that include it
-    belief = np.cumsum((evidence / evidence.sum(axis=0))[::-1], axis=0)[::-1]
-    kept = coefficients[: max_degree + 1] * np.concatenate([np.ones_like(noise)[np.newaxis], belief])
-
-    fitted: NDArray[np.float64] = orthonormal[:, : max_degree + 1] @ kept
-    slope: NDArray[np.float64] = derivatives @ kept * (2 / down[-1])
-    return fitted, slope
-
-
-def _max_degree(points: int) -> int:
-    return min(_MAX_DEGREE, (points - 1) // 3)
-
-
-def _polynomials(t: NDArray[np.float64]) -> Polynomials:
-    """Return polynomials that are orthonormal on the points `t` (-1 to 1), and the derivatives of those in the fit.
-
-    Returns
-    -------
-    orthonormal : (N, noise degrees + 1) array
-    derivatives : (N, fit degrees + 1) array
-        By t.
-    """
-    kept = _max_degree(t.size) + 1
-    basis = legendre.legvander(t, min(_MAX_NOISE_DEGREE, t.size - 1))
-    orthonormal, triangle = np.linalg.qr(basis)
-    to_series = np.linalg.solve(triangle[:kept, :kept], np.eye(kept))
-    derivatives: NDArray[np.float64] = legendre.legval(t, legendre.legder(to_series)).T
-    return orthonormal, derivatives
-
-
-@lru_cache(maxsize=4)
-def _even_polynomials(points: int) -> Polynomials:
-    """Return `_polynomials` of evenly spaced points, as the rows of a network's curves are."""
-    return _polynomials(np.linspace(-1, 1, points))
 
 
 def _lateral_curves(
