@@ -47,6 +47,10 @@ _TYPICAL_PIXEL_MM = 2.2
 # distance between neighbouring centres, cells: mean of adults, relative SD, and the longest that is tried
 _PITCH = CENTRE_PITCH_MM / (_TYPICAL_PIXEL_MM * STRIDE)
 _PITCH_SPREAD, _LONGEST = 0.08, 14
+_STEPS = np.arange(1, _LONGEST + 1)
+_STEP_COSTS = -((_STEPS / _PITCH[:, np.newaxis] - 1) ** 2) / (2 * _PITCH_SPREAD**2)
+# (112, 14) places, in a list with `_LONGEST` more cells above, of the cells that lie so many steps above each
+_BEFORE = _LONGEST + np.arange(CELLS)[:, np.newaxis] - _STEPS
 # cells to either side of the chain that give a place and its spread
 _NEAR = 2
 _LEAST_DEVIATION = 1e-3
@@ -245,16 +249,14 @@ def read_places(logarithms: Array, error_px: NDArray[np.floating[Any]]) -> Found
         See `LevelNetwork`.
     """
     chain = best_chain(logarithms[:, : len(LEVELS)])
-    cell = np.arange(CELLS)
-    above, below = cell <= chain[0], cell >= chain[-1]
-    ends = [int(np.where(side, logarithms[:, point], -np.inf).argmax()) for point, side in ((-2, above), (-1, below))]
-    rows, spread = np.empty(POINTS), np.empty(POINTS)
-    for point, place in enumerate([*chain, *ends]):
-        near = np.arange(max(0, place - _NEAR), min(CELLS, place + _NEAR + 1))
-        weight = np.exp(logarithms[near, point] - logarithms[place, point])
-        rows[point] = weight @ near / weight.sum()
-        whole = np.exp(logarithms[:, point])
-        spread[point] = np.sqrt(whole @ (cell - rows[point]) ** 2)
+    ends = (logarithms[: chain[0] + 1, T1_TOP].argmax(), chain[-1] + logarithms[chain[-1] :, L5_BOTTOM].argmax())
+    places, point = np.array([*chain, *ends]), np.arange(POINTS)
+    near = places + np.arange(-_NEAR, _NEAR + 1)[:, np.newaxis]
+    inside = (near >= 0) & (near < CELLS)
+    weight = np.exp(logarithms[near.clip(0, CELLS - 1), point] - logarithms[places, point]) * inside
+    rows: Array = (weight * near).sum(axis=0) / weight.sum(axis=0)
+    away = np.arange(CELLS)[:, np.newaxis] - rows
+    spread = np.sqrt((np.exp(logarithms) * away**2).sum(axis=0))
     last = len(LEVELS) - 1
     # also where the end lies outside of the crop
     least, most = (share * (rows[1] - rows[0]) for share in _HALF_BODY)
@@ -267,17 +269,15 @@ def read_places(logarithms: Array, error_px: NDArray[np.floating[Any]]) -> Found
 
 def best_chain(logarithms: Array) -> list[int]:
     """Return the cells of the most probable chain through (112, 17) logarithms, with distances like those of adults."""
-    steps = np.arange(1, _LONGEST + 1)
-    total = logarithms[:, 0]
-    came: list[NDArray[np.int64]] = []
-    for level, pitch in enumerate(_PITCH, start=1):
-        cost = -((steps / pitch - 1) ** 2) / (2 * _PITCH_SPREAD**2)
-        padded = np.concatenate([np.full(_LONGEST, -np.inf), total])
-        # row: cell, column: how many cells above it the level before lies
-        before = padded[_LONGEST + np.arange(CELLS)[:, np.newaxis] - steps] + cost
+    cell = np.arange(CELLS)
+    total, came = logarithms[:, 0], []
+    padded = np.full(_LONGEST + CELLS, -np.inf)
+    for level, cost in enumerate(_STEP_COSTS, start=1):
+        padded[_LONGEST:] = total
+        before = padded[_BEFORE] + cost
         best = before.argmax(axis=1)
-        came.append(steps[best])
-        total = np.take_along_axis(before, best[:, np.newaxis], axis=1)[:, 0] + logarithms[:, level]
+        came.append(best + 1)
+        total = before[cell, best] + logarithms[:, level]
     chain = [int(total.argmax())]
     for step in reversed(came):
         chain.append(chain[-1] - int(step[chain[-1]]))

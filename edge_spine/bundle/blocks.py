@@ -45,8 +45,8 @@ _ANGLE_ERRORS: Rules = {
         lambda value: (
             isinstance(value, list)
             and bool(value)
-            and all(isinstance(angle, int | float) and 0 <= angle < 180 for angle in value)
             and value[0] == 0
+            and all(map(_DEGREES.holds, value[1:]))
             and value == sorted(set(value))
         ),
         "increasing angles, the first 0",

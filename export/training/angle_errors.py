@@ -9,7 +9,7 @@ Cobb angles have one interval for each class of measured size, since their error
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from edge_spine.bundle.bands import ANGLES_SCHEMA, NOMINAL
 from edge_spine.errors import UsageError
 from export.training.people_bands import constant_share, inflation, pooled_quantile
-
-if TYPE_CHECKING:
-    from export.training.calibrate import Errors
+from export.training.walk_errors import Errors
 
 # least measured Cobb angle of each class, degrees
 COBB_FROM_DEG = (0.0, 10.0, 25.0, 40.0)

@@ -23,7 +23,6 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,8 @@ from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
 from edge_spine.bundle.bands import NOMINAL, SCHEMA, UNIT, VIEWS, widening
 from edge_spine.bundle.load import Bundle
-from edge_spine.errors import EdgeSpineError, Refusal, UsageError
-from export.training.agreement import endplate_errors, mean_sagittal, scan_of
+from edge_spine.errors import EdgeSpineError, UsageError
+from export.training.agreement import mean_sagittal
 from export.training.angle_errors import angles_block, interval_lines
 from export.training.block import replace_block
 from export.training.dataset import BAND_SEED
@@ -51,6 +50,7 @@ from export.training.people_bands import (
     people_rows,
 )
 from export.training.phantoms.phantom import Phantom, make_phantom
+from export.training.walk_errors import Errors, collect
 
 _FIT_SHARE = 0.2
 _SEVERITIES_DEG = np.geomspace(15, 1000, 100)
@@ -60,75 +60,6 @@ _METHOD = (
 )
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Errors:
-    """Errors of the runtime's walk on N phantoms.
-
-    Attributes
-    ----------
-    error_px : (N, 2, 209) array
-        Error of the coronal and of the sagittal centre, crop pixels of the result.
-    cobb_deg : (N,) array
-        Largest Cobb angle of the result, which is what the runtime knows, degrees.
-    refused : int
-        Phantoms that the walk refused, which are not among the N.
-    angles_deg : (N, 3) array
-        Errors of Cobb angle, kyphosis and lordosis against the tilts of the endplates, degrees.
-    mean_curve_px : (N,) array, optional
-        Mean absolute error of the sagittal centre when the mean curve is the answer, crop pixels of the result.
-    """
-
-    error_px: Array
-    cobb_deg: Array
-    refused: int
-    angles_deg: Array
-    mean_curve_px: Array | None = None
-
-    def scores(self, view: int, severity_deg: float) -> Array:
-        """Return one view's errors (N, 209) as those of straight spines."""
-        scores: Array = self.error_px[:, view] / widening(self.cobb_deg, severity_deg)[:, np.newaxis]
-        return scores
-
-
-def collect(estimator: SpineEstimator, phantoms: Iterable[Phantom], mean_curve: Array | None = None) -> Errors:
-    """Take phantoms through the whole walk.
-
-    Parameters
-    ----------
-    estimator : SpineEstimator
-        The bundle.
-    phantoms : iterable of Phantom
-        With their truth.
-    mean_curve : (209,) array, optional
-        A sagittal centre of mean 0, crop pixels, to compare the answers with.
-
-    Raises
-    ------
-    UsageError
-        Every one was refused.
-    """
-    errors, cobbs, angles, baseline, refused = [], [], [], [], 0
-    for phantom in phantoms:
-        try:
-            result = estimator(scan_of(phantom))
-        except Refusal:
-            refused += 1
-            continue
-        truth, pixel_mm = phantom.truth(result.curves.z), result.prepared.model_pixel_mm
-        error_mm = [getattr(result.curves, view)[:, 1] - getattr(truth, view)[:, 1] for view in VIEWS]
-        errors.append(np.stack(error_mm) / pixel_mm)
-        if mean_curve is not None:
-            guess_mm = mean_curve * phantom.model_pixel_mm
-            baseline.append(float(np.abs(guess_mm - truth.sagittal[:, 1]).mean()) / pixel_mm)
-        cobbs.append(result.measurements.max_cobb_deg)
-        angles.append(list(endplate_errors(result, phantom).values()))
-    if not errors:
-        raise UsageError(f"no phantom could be used, {refused} were refused")
-    return Errors(
-        np.array(errors), np.array(cobbs), refused, np.array(angles), np.array(baseline) if baseline else None
-    )
 
 
 def conformal_quantile(scores: Array, nominal: float = NOMINAL) -> Array:

@@ -47,7 +47,11 @@ def fake_calibration(**changes: Any) -> dict[str, Any]:
 
 
 def fake_bundle(
-    folder: Path, output: NDArray[np.float32] | None = None, refinement: bytes | None = None, **more: Any
+    folder: Path,
+    output: NDArray[np.float32] | None = None,
+    refinement: bytes | None = None,
+    levels: bytes | None = None,
+    **more: Any,
 ) -> Path:
     """Write the FAKE bundle; its localiser always points at the middle of a 1920 x 640 mm scan's trunk.
 
@@ -63,6 +67,8 @@ def fake_bundle(
     roles = {"model.fake.onnx": "engine", "localiser.onnx": "localiser", "references.npz": "references"}
     if refinement is not None:
         contents["refinement.npz"], roles["refinement.npz"] = refinement, "refinement"
+    if levels is not None:
+        contents["levels.npz"], roles["levels.npz"] = levels, "levels"
     files = {
         name: {
             "sha256": hashlib.sha256(content).hexdigest(),

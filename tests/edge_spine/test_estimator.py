@@ -58,6 +58,31 @@ def test_the_curves_are_those_of_the_output_at_the_place_of_the_crop(fake_model:
     assert [curve.side for curve in result.measurements.scoliosis_curves[:2]].count("left") == 1
 
 
+def test_the_rows_run_from_the_top_of_t1_to_the_bottom_of_l5_as_found(tmp_path: Path, phantom: Scan) -> None:
+    from tests.edge_spine.bundle.test_blocks import fake_angles
+    from tests.edge_spine.fake_bundle import fake_bundle
+    from tests.edge_spine.test_locate import saved
+
+    plain, found = (
+        fake_bundle(tmp_path / "plain"),
+        fake_bundle(tmp_path / "found", levels=saved(), angles=fake_angles()),
+    )
+    with SpineEstimator(model=plain) as one, SpineEstimator(model=found) as other:
+        average, result = one(phantom), other(phantom)
+    levels, curves = result.levels, result.curves
+    assert (curves.z[0], curves.z[-1]) == (levels.top, levels.bottom) and len(curves.z) == 209
+    assert average.levels.z_error is None and levels.z_error is not None
+    # the same spine, read at other heights
+    inside = (curves.z < average.curves.z[0]) & (curves.z > average.curves.z[-1])
+    expected = np.interp(-curves.z, -average.curves.z, average.curves.coronal[:, 1])
+    np.testing.assert_allclose(curves.coronal[inside, 1], expected[inside], atol=1e-6)
+    written = json.loads(result.to_json())
+    jsonschema.Draft202012Validator(schema()).validate(written)
+    assert written["levels"]["T7"]["z"] == pytest.approx(levels.z[6], abs=1e-3)
+    assert written["measurements"]["max_cobb_error_90_deg"] in fake_angles()["cobb_deg"]
+    assert json.loads(average.to_json())["measurements"]["kyphosis_error_90_deg"] is None
+
+
 def test_the_network_runs_once_on_the_crop(fake_model: Path, phantom: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
     crops = []
     with SpineEstimator("onnx-cpu", fake_model, threads=1) as estimator:

@@ -10,7 +10,7 @@ import pytest
 
 from edge_spine.bundle.bands import PopulationRange
 from edge_spine.errors import Refusal
-from edge_spine.measure import measure
+from edge_spine.measure import levels_of, measure
 from edge_spine.network import CROP_SIZE, CURVE_ROWS
 from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.quality import Quality, judge, spine_contrast
@@ -36,6 +36,7 @@ def _verdict(
     shift_px: float = 0.0,
     brightness: float = 0.4,
     one_side: float = 0.0,
+    uncertain: bool = False,
     population: PopulationRange | None = None,
     **changes: Any,
 ) -> Quality:
@@ -56,7 +57,8 @@ def _verdict(
     curves = curves_from_output(output.astype(np.float32).ravel(), prepared)
     spine = reconstruct(curves)
     scan = Scan(np.zeros((791, 272), np.float32), (2.4, 2.4), "test.dcm", None, ("orientation-unknown",))
-    return judge(scan, prepared, curves, spine, measure(spine), population)
+    levels = replace(levels_of(spine), uncertain=uncertain)
+    return judge(scan, prepared, curves, spine, measure(spine), levels, population)
 
 
 def test_an_adult_spine_is_accepted_with_the_flags_of_its_scan() -> None:
@@ -122,6 +124,11 @@ def test_contrast_is_that_of_the_spine_with_the_brighter_side() -> None:
     columns = np.tile([106.0, 112.0, 118.0, 106.0, 112.0, 118.0], (209, 1)) / CROP_SIZE
     prepared = _prepared(tensor=np.broadcast_to(crop, (1, 3, *crop.shape)))
     assert spine_contrast(prepared, curves_from_output(columns, prepared)) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_count_that_may_be_off_is_flagged() -> None:
+    assert "levels-uncertain" in _verdict(uncertain=True).flags
+    assert "levels-uncertain" not in _verdict().flags
 
 
 def test_a_side_view_outside_the_usual_angles_is_flagged() -> None:

@@ -5,23 +5,24 @@ from __future__ import annotations
 from dataclasses import fields
 
 from edge_spine.measure import LevelledCurve, Measurements
-from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, QUANTITIES
+from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, ERRORS, QUANTITIES
 from edge_spine.result import schema
 
 
 def test_the_table_holds_every_number_of_measurements() -> None:
     names = {field.name for field in fields(Measurements)}
-    assert names - {"posture", "scoliosis_curves"} == set(QUANTITIES)
+    assert names - {"posture", "scoliosis_curves"} == {*QUANTITIES, *ERRORS}
     curve = {field.name for field in fields(LevelledCurve)}
     assert curve - {"apex", "upper_end", "lower_end"} == {*CURVE_QUANTITIES, *CURVE_NAMES}
 
 
 def test_the_schema_requires_every_number() -> None:
-    assert set(QUANTITIES) <= set(schema()["properties"]["measurements"]["required"])
+    assert {*QUANTITIES, *ERRORS} <= set(schema()["properties"]["measurements"]["required"])
 
 
 def test_names_end_in_their_units_and_texts_carry_them() -> None:
     for name, quantity in {**QUANTITIES, **CURVE_QUANTITIES}.items():
         assert name.endswith(f"_{quantity.unit}") and len(quantity.code[0]) <= 16, name
     assert QUANTITIES["max_cobb_deg"].text(12.34) == "12.3°"
+    assert QUANTITIES["max_cobb_deg"].text(25.6, 3.7) == "26 ± 4°"
     assert QUANTITIES["volume_ml"].text(250.6) == "251 ml"

@@ -79,6 +79,21 @@ def test_output_that_is_not_finite_is_refused(bad: float) -> None:
     assert refusal.value.code == "implausible-curves"
 
 
+def test_curves_between_other_heights_run_on_straight() -> None:
+    z = -100 - 2.2 * np.arange(209.0)
+    lean, bow = 0.2 * z, 30 * np.cos(np.pi * np.linspace(-1, 1, 209))
+    curves = Curves(z, np.stack([lean - 18, lean, lean + 18], axis=1), np.stack([bow - 14, bow, bow + 14], axis=1))
+    moved = curves.between(-95.0, -550.0)
+    assert moved.z[0] == -95 and moved.z[-1] == -550 and len(moved.z) == 209
+    np.testing.assert_allclose(moved.coronal[:, 1], 0.2 * moved.z, atol=1e-9)
+    assert moved.sagittal[:, 1].mean() == pytest.approx(0, abs=1e-9)
+    # the shape stays; only its mean is taken off again
+    inner = slice(5, -5)
+    shift = np.interp(-moved.z, -z, bow) - moved.sagittal[:, 1]
+    assert np.ptp(shift[inner]) < 0.05
+    np.testing.assert_allclose(moved.sagittal[:, 2] - moved.sagittal[:, 0], 28)
+
+
 def test_output_of_another_size_is_an_error() -> None:
     with pytest.raises(ValueError, match="1254"):
         curves_from_output(np.zeros(1200), Placement())

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edge_spine.result import SCHEMA, SpineResult, schema
+from edge_spine.vertebrae import LEVELS
 from tests.edge_spine.fake_result import fake_bands, fake_result
 
 
@@ -25,6 +26,7 @@ def test_a_result_is_valid_and_has_the_keys_of_the_contract(valid: jsonschema.Dr
         "scan",
         "model",
         "quality",
+        "levels",
         "curves",
         "measurements",
         "timing_ms",
@@ -34,7 +36,7 @@ def test_a_result_is_valid_and_has_the_keys_of_the_contract(valid: jsonschema.Dr
     assert curves["band_90"] == {"coronal": None, "sagittal": None}
     assert set(found["timing_ms"]) == {"read", "preprocess", "infer", "reconstruct", "write", "total"}
     assert found["notice"] == "Research use only. Not for diagnosis."
-    assert found["schema"] == schema()["properties"]["schema"]["const"] == SCHEMA == "edge-spine/result/1"
+    assert found["schema"] == schema()["properties"]["schema"]["const"] == SCHEMA == "edge-spine/result/2"
 
 
 def test_curves_keep_their_columns_and_three_decimals() -> None:
@@ -45,6 +47,22 @@ def test_curves_keep_their_columns_and_three_decimals() -> None:
         np.testing.assert_allclose(curves["coronal"][name], result.curves.coronal[:, column], atol=5.1e-4)
     for column, name in enumerate(("anterior", "centre", "posterior")):
         np.testing.assert_allclose(curves["sagittal"][name], result.curves.sagittal[:, column], atol=5.1e-4)
+
+
+def test_levels_lie_on_the_centreline_at_their_heights(valid: jsonschema.Draft202012Validator) -> None:
+    plain = fake_result()
+    found = replace(plain, levels=replace(plain.levels, z_error=np.linspace(1, 3, 17)))
+    levels = found.to_dict()["levels"]
+    valid.validate(found.to_dict())
+    assert tuple(levels) == LEVELS
+    line = plain.spine.centreline
+    for name, z in zip(LEVELS, plain.levels.z, strict=True):
+        place = levels[name]
+        assert place["z"] == pytest.approx(z, abs=5.1e-4)
+        nearest = line[np.abs(line[:, 2] - z).argmin()]
+        assert np.hypot(place["x"] - nearest[0], place["y"] - nearest[1]) < 1
+    assert (levels["T1"]["z_error_mm"], levels["L5"]["z_error_mm"]) == (1, 3)
+    assert plain.to_dict()["levels"]["T1"]["z_error_mm"] is None
 
 
 def test_a_calibrated_band_is_valid_too(valid: jsonschema.Draft202012Validator) -> None:
@@ -76,7 +94,10 @@ def test_a_calibrated_band_is_valid_too(valid: jsonschema.Draft202012Validator) 
         (("quality", "flags"), ["a", "a"]),
         (("timing_ms", "total"), -1),
         (("notice",), "For diagnosis."),
-        (("schema",), "edge-spine/result/2"),
+        (("schema",), "edge-spine/result/1"),
+        (("levels", "T13"), {"x": 0, "y": 0, "z": 0, "z_error_mm": None}),
+        (("levels", "T1", "z_error_mm"), -1),
+        (("measurements", "max_cobb_error_90_deg"), 0),
     ],
 )
 def test_the_schema_is_strict(valid: jsonschema.Draft202012Validator, path: tuple[Any, ...], value: Any) -> None:

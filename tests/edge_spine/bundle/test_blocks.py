@@ -55,6 +55,54 @@ def test_bands_that_are_wrong_are_refused(folder: Path, change: dict[str, Any], 
     assert "'bands'" in refused and message in refused
 
 
+def fake_angles(**changes: Any) -> dict[str, Any]:
+    """FAKE errors of the angles as they lie in a file."""
+    return {
+        "schema": "edge-spine/angles/1",
+        "nominal": 0.9,
+        "cobb_from_deg": [0, 10, 25],
+        "cobb_deg": [3.0, 4.0, 6.5],
+        "kyphosis_deg": 9.0,
+        "lordosis_deg": 10.0,
+        "count": 100,
+        "calibrated_on": "nothing: invented",
+        "method": "none",
+        "weights_sha256": "a" * 64,
+        **changes,
+    }
+
+
+def test_errors_of_angles_are_read_and_no_bundle_needs_them(folder: Path) -> None:
+    assert load_bundle(folder).angle_errors is None
+    rewrite(folder, lambda m: m.update(angles=fake_angles()))
+    errors = load_bundle(folder).angle_errors
+    assert errors is not None and [errors.of_cobb(angle) for angle in (0, 10, 70)] == [3.0, 4.0, 6.5]
+    assert (errors.kyphosis_deg, errors.lordosis_deg) == (9.0, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": "edge-spine/angles/2"}, "'schema' must be"),
+        ({"nominal": 0.95}, "'nominal' must be 0.9"),
+        ({"cobb_from_deg": [5, 10, 25]}, "'cobb_from_deg' must be"),
+        ({"cobb_from_deg": [0, 25, 10]}, "'cobb_from_deg' must be"),
+        ({"cobb_from_deg": [0, True, 25]}, "'cobb_from_deg' must be"),
+        ({"cobb_from_deg": []}, "'cobb_from_deg' must be"),
+        ({"cobb_from_deg": [0, "10", 25]}, "'cobb_from_deg' must be"),
+        ({"cobb_deg": [3.0, 4.0]}, "same length"),
+        ({"cobb_deg": [3.0, 4.0, 0]}, "'cobb_deg' must be"),
+        ({"kyphosis_deg": -1}, "'kyphosis_deg' must be"),
+        ({"lordosis_deg": "10"}, "'lordosis_deg' must be"),
+        ({"note": "more"}, "an object with"),
+    ],
+)
+def test_errors_of_angles_that_are_wrong_are_refused(folder: Path, change: dict[str, Any], message: str) -> None:
+    rewrite(folder, lambda m: m.update(angles=fake_angles(**change)))
+    refused = refusal(folder)
+    assert "'angles'" in refused and message in refused
+
+
 @pytest.mark.parametrize("bands", [None, [], 1, {}])
 def test_bands_must_be_an_object(folder: Path, bands: Any) -> None:
     rewrite(folder, lambda m: m.update(bands=bands))

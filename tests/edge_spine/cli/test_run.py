@@ -98,7 +98,7 @@ def test_running_again_replaces_the_outputs(fake_model: Path, scan_file: Path, t
     written = tmp_path / "body" / "result.json"
     written.write_text("old", encoding="utf-8")
     assert cli.main(arguments) == 0
-    assert json.loads(written.read_text(encoding="utf-8"))["schema"] == "edge-spine/result/1"
+    assert json.loads(written.read_text(encoding="utf-8"))["schema"] == "edge-spine/result/2"
 
 
 @pytest.mark.slow

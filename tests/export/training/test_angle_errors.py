@@ -6,7 +6,7 @@ import pytest
 from edge_spine.bundle.blocks import block_problem, parsed_angles
 from edge_spine.errors import UsageError
 from export.training.angle_errors import COBB_FROM_DEG, angles_block, half_width, interval_lines
-from export.training.calibrate import Errors
+from export.training.walk_errors import Errors
 
 
 def errors(seed: int, count: int = 400, size: float = 1.0) -> Errors:

@@ -50,6 +50,9 @@ def test_sample_landmarks_lie_on_the_spine() -> None:
     assert middle == pytest.approx((CROP_SIZE - 1) / 2, abs=0.5)
     centre, top, bottom = sample.landmarks
     assert centre[0] == pytest.approx((top[0] + bottom[0]) / 2, abs=0.7)
+    assert sample.levels.shape == (19, 2) and (np.diff(sample.levels[:17, 0]) > 5).all()
+    rows = np.arange(WIDE) - MARGIN
+    np.testing.assert_allclose(np.interp(sample.levels[:, 0], rows, sample.curves[:, 1]), sample.levels[:, 1], atol=0.2)
     assert sample.thumbnail[int(bottom[0]) - 3, round(float(bottom[1]))] > 100
 
 
