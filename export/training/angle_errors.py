@@ -8,7 +8,9 @@ Cobb angles have one interval for each class of measured size, since their error
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,21 +50,18 @@ def angles_block(
     Raises
     ------
     UsageError
-        A class of Cobb angles has fewer than `LEAST_SCANS` scans.
+        There are fewer than `LEAST_SCANS` scans.
     """
     groups = [errors, *people.values()]
-    classes = [np.searchsorted(COBB_FROM_DEG, group.cobb_deg, side="right") - 1 for group in groups]
+    least = classes_of(np.concatenate([group.cobb_deg for group in groups]))
     cobb = []
-    for number, least in enumerate(COBB_FROM_DEG):
-        inside = [group.angles_deg[of == number, 0] for group, of in zip(groups, classes, strict=True)]
-        if sum(map(len, inside)) < LEAST_SCANS:
-            raise UsageError(f"only {sum(map(len, inside))} scans have a Cobb angle of {least:g} degrees or more")
-        cobb.append(half_width(inside))
+    for low, high in pairwise([*least, math.inf]):
+        cobb.append(half_width([g.angles_deg[(g.cobb_deg >= low) & (g.cobb_deg < high), 0] for g in groups]))
     kyphosis, lordosis = (half_width([group.angles_deg[:, column] for group in groups]) for column in (1, 2))
     return {
         "schema": ANGLES_SCHEMA,
         "nominal": NOMINAL,
-        "cobb_from_deg": list(COBB_FROM_DEG),
+        "cobb_from_deg": least,
         "cobb_deg": cobb,
         "kyphosis_deg": kyphosis,
         "lordosis_deg": lordosis,
@@ -71,6 +70,25 @@ def angles_block(
         "method": METHOD,
         "weights_sha256": weights_sha256,
     }
+
+
+def classes_of(cobb_deg: Array) -> list[float]:
+    """Return the least angle of each class; one with fewer than `LEAST_SCANS` scans is joined to that below it.
+
+    Raises
+    ------
+    UsageError
+        There are fewer scans than that in all.
+    """
+    if len(cobb_deg) < LEAST_SCANS:
+        raise UsageError(f"{len(cobb_deg)} scans are too few for intervals of angles, {LEAST_SCANS} are needed")
+    kept: list[float] = []
+    high = math.inf
+    for low in reversed(COBB_FROM_DEG):
+        if low == 0 or ((cobb_deg >= low) & (cobb_deg < high)).sum() >= LEAST_SCANS:
+            kept.insert(0, low)
+            high = low
+    return kept
 
 
 def half_width(groups: Sequence[Array]) -> float:

@@ -5,7 +5,7 @@ import pytest
 
 from edge_spine.bundle.blocks import block_problem, parsed_angles
 from edge_spine.errors import UsageError
-from export.training.angle_errors import COBB_FROM_DEG, angles_block, half_width, interval_lines
+from export.training.angle_errors import COBB_FROM_DEG, angles_block, classes_of, half_width, interval_lines
 from export.training.walk_errors import Errors
 
 
@@ -48,12 +48,11 @@ def test_an_error_that_a_person_always_has_widens_the_interval() -> None:
     assert half_width(constant) / scale[0] > 1.2 * half_width(varying) / scale[1]
 
 
-def test_a_class_without_scans_is_refused() -> None:
-    small = errors(0)
-    kept = small.cobb_deg < 30
-    few = Errors(small.error_px[kept], small.cobb_deg[kept], 0, small.angles_deg[kept])
-    with pytest.raises(UsageError, match="40 degrees"):
-        angles_block(few, {}, "FAKE", "a" * 64)
+def test_classes_with_few_scans_are_joined() -> None:
+    cobb = np.concatenate([np.full(30, 5.0), np.full(3, 15.0), np.full(20, 30.0), np.full(9, 50.0)])
+    assert classes_of(cobb) == [0, 25]
+    with pytest.raises(UsageError, match="9 scans are too few"):
+        classes_of(np.full(9, 5.0))
 
 
 def test_the_table_names_each_group() -> None:

@@ -36,7 +36,9 @@ def drawn(seed: int, count: int, severity: tuple[float, float] = (30.0, 60.0)) -
     cobb = rng.exponential(18, count)
     size = np.stack([widening(cobb, value) for value in severity], axis=1)
     alike = rng.standard_normal((count, 2, 1)) + 0.5 * rng.standard_normal((count, 2, 209))
-    return Errors(np.abs(alike) * size[..., np.newaxis] * np.linspace(0.5, 1.5, 209), cobb, 0)
+    return Errors(
+        np.abs(alike) * size[..., np.newaxis] * np.linspace(0.5, 1.5, 209), cobb, 0, rng.normal(0, 3, (len(cobb), 3))
+    )
 
 
 def test_the_quantile_by_hand() -> None:
@@ -182,7 +184,9 @@ def of_people(count: int, size: float) -> dict[str, Errors]:
     people = {}
     for index, own in enumerate(np.random.default_rng(9).standard_normal(count)):
         rest = drawn(100 + index, 30)
-        people[f"person {index}"] = Errors(rest.error_px * 0.1 + own * size, rest.cobb_deg, 0, np.full(30, 4.0))
+        people[f"person {index}"] = Errors(
+            rest.error_px * 0.1 + own * size, rest.cobb_deg, 0, rest.angles_deg, np.full(30, 4.0)
+        )
     return people
 
 
@@ -213,11 +217,12 @@ def test_the_gain_by_hand() -> None:
     error = np.zeros((10, 2, 209))
     error[:, 1] = -3.0
     people = {
-        name: Errors(error, np.zeros(10), 0, np.full(10, baseline)) for name, baseline in (("a", 4.0), ("b", 6.0))
+        name: Errors(error, np.zeros(10), 0, np.zeros((10, 3)), np.full(10, baseline))
+        for name, baseline in (("a", 4.0), ("b", 6.0))
     }
     assert sagittal_gain(people) == pytest.approx(1 - 3 / 5)
     with pytest.raises(ValueError, match="mean curve"):
-        sagittal_gain({"a": Errors(error, np.zeros(10), 0)})
+        sagittal_gain({"a": Errors(error, np.zeros(10), 0, np.zeros((10, 3)))})
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from edge_spine.bundle.bands import Bands
 from edge_spine.network import CROP_SIZE, ROWS
 from edge_spine.preprocessing.prepare import Prepared
-from edge_spine.reconstruct import Curves, reconstruct
+from edge_spine.reconstruct import Curves
 from export.training.evaluate import (
     FIGURES,
     VARIANTS,
@@ -21,6 +21,7 @@ from export.training.evaluate import (
     interval,
     judge_bands,
     mean_sagittal,
+    measured,
     summary,
     table,
     vary,
@@ -41,12 +42,11 @@ def _truth(phantom: Phantom) -> Curves:
 
 def test_truth_has_no_error_and_a_shift_has_its_size(phantom: Phantom) -> None:
     truth = _truth(phantom)
-    spine = reconstruct(truth)
-    none = compare(truth, spine, truth, spine)
+    none = compare(measured(truth), measured(truth))
     assert all(none[name] == pytest.approx(0, abs=1e-9) for name in none if name != "iou3d")
     assert none["iou3d"] == pytest.approx(1)
     moved = Curves(truth.z, truth.coronal + 3.0, truth.sagittal)
-    row = compare(moved, reconstruct(moved), truth, spine)
+    row = compare(measured(moved), measured(truth))
     assert row["coronal_mae_mm"] == pytest.approx(3) and row["coronal_rmse_mm"] == pytest.approx(3)
     assert row["sagittal_mae_mm"] == 0
     assert row["deviation3d_mm"] == pytest.approx(3, abs=0.01)

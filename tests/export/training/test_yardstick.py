@@ -15,8 +15,8 @@ import pytest
 
 from edge_spine import SpineEstimator
 from edge_spine.errors import UsageError
-from edge_spine.reconstruct import Curves, reconstruct
-from export.training import evaluate, yardstick
+from edge_spine.reconstruct import Curves
+from export.training import agreement, evaluate, yardstick
 from export.training.agreement import mean_sagittal
 from export.training.figures import (
     ANGLES,
@@ -155,7 +155,7 @@ def test_images_are_chosen_by_their_true_cobb_angle() -> None:
 def test_row_has_the_known_errors_of_a_moved_curve() -> None:
     truth = make_phantom(10_000_001).truth()
     moved = Curves(truth.z, truth.coronal + [1.0, 2.0, 5.0], truth.sagittal + [0.0, -3.0, 0.0])
-    row = yardstick.row_of(moved, reconstruct(moved), truth, reconstruct(truth))
+    row = yardstick.row_of(agreement.measured(moved), agreement.measured(truth))
     assert row["coronal_centre_mae_mm"] == pytest.approx(2) and row["coronal_borders_mae_mm"] == pytest.approx(3)
     assert row["sagittal_mae_mm"] == pytest.approx(1) and row["sagittal_centre_mae_mm"] == pytest.approx(3)
     np.testing.assert_allclose(row["sagittal_error_mm"], -3)
@@ -167,7 +167,7 @@ def test_row_has_the_known_errors_of_a_moved_curve() -> None:
 def test_row_has_the_waves_of_the_coronal_centre() -> None:
     truth = Curves(HEIGHTS, _waving(3, 8.0)[:, np.newaxis] + [-20.0, 0, 20], np.zeros((209, 3)) + [-15.0, 0, 15])
     tilted = Curves(HEIGHTS, truth.coronal + 0.22 * ROWS[:, np.newaxis], truth.sagittal)
-    row = yardstick.row_of(tilted, reconstruct(tilted), truth, reconstruct(truth))
+    row = yardstick.row_of(agreement.measured(tilted), agreement.measured(truth))
     np.testing.assert_allclose(row["true_waves"], np.eye(10)[3] * 8 * math.sqrt(0.5), atol=1e-9)
     # a tenth to the left all the way down, nearly without a change of the wave
     assert row["waves"][0] == pytest.approx(math.degrees(math.atan(0.1)), abs=0.1)
