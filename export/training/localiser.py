@@ -26,19 +26,19 @@ from export.training.dataset import load_shards
 
 POINTS = 3
 CELLS = (INPUT_SHAPE[0] // STRIDE, INPUT_SHAPE[1] // STRIDE)
-_DILATIONS = (1, 2, 4, 8, 8, 4, 2, 1)
+_DILATIONS = (1, 2, 4, 8, 8, 4)
 _NEGATIVES = 0.15
 
 
 class LocaliserNetwork(nn.Module):
     """Map (N, 1, 288, 112) thumbnails to (N, 3, 72, 28) heat-map logits."""
 
-    def __init__(self, width: int = 24) -> None:
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
         self.entry = nn.Sequential(
-            nn.Conv2d(1, 12, 3, stride=2, padding=1),
+            nn.Conv2d(1, 8, 3, stride=2, padding=1),
             nn.ReLU(),
-            nn.Conv2d(12, width, 3, stride=2, padding=1),
+            nn.Conv2d(8, width, 3, stride=2, padding=1),
             nn.ReLU(),
         )
         self.middle = nn.ModuleList(nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in _DILATIONS)
