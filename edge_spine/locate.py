@@ -7,8 +7,9 @@ the body centre of each of the 17 levels, the top of T1 or the bottom of L5. The
 17 centres whose distances are those of adults. Each place is the mean of its level's probability near the chain, and
 its expected error follows from how wide that probability is.
 
-A miscount moves every vertebra by one. The probability of the chain is therefore compared with that of the same chain
-named one level higher or lower: `Found.margin`.
+A miscount moves every vertebra by one, or leaves one out or counts one twice somewhere. The probability of the chain is
+therefore compared with that of the same chain named one level higher or lower (`Found.margin`), and its distances with
+those of adults (`Found.irregularity`).
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ POINTS = len(LEVELS) + 2
 T1_TOP, L5_BOTTOM = len(LEVELS), len(LEVELS) + 1
 ENTRY_TAPS = 7
 DILATIONS = (1, 2, 4, 8, 16, 8, 4, 2, 1)
-# below this margin a miscount is likely
-LEAST_MARGIN = 1.0
+# beyond these a miscount is likely; `export.training.levels` prints how often
+LEAST_MARGIN, MOST_IRREGULAR = 1.0, 0.115
 
 _TYPICAL_PIXEL_MM = 2.2
 # distance between neighbouring centres, cells: mean of adults, relative SD, and the longest that is tried
@@ -113,11 +114,19 @@ class Found:
     margin : float
         Mean over the vertebrae of the logarithm of how much more probable the chain is than the same chain named one
         level higher or lower, whichever is more probable.
+    irregularity : float
+        SD of the distances between centres, each as a multiple of adults' mean, over their median.
     """
 
     rows: Array
     error_px: Array
     margin: float
+    irregularity: float
+
+    @property
+    def uncertain(self) -> bool:
+        """Return whether the count may be off by one."""
+        return self.margin < LEAST_MARGIN or self.irregularity > MOST_IRREGULAR
 
     def levels(self, place: CropPlacement) -> Levels:
         """Return the heights of the vertebrae in the scan, mm."""
@@ -127,7 +136,7 @@ class Found:
             top=float(z[T1_TOP]),
             bottom=float(z[L5_BOTTOM]),
             z_error=self.error_px[:count] * place.model_pixel_mm,
-            uncertain=self.margin < LEAST_MARGIN,
+            uncertain=self.uncertain,
         )
 
 
@@ -264,7 +273,9 @@ def read_places(logarithms: Array, error_px: NDArray[np.floating[Any]]) -> Found
     least, most = (share * (rows[last] - rows[last - 1]) for share in _HALF_BODY)
     rows[L5_BOTTOM] = rows[last] + np.clip(rows[L5_BOTTOM] - rows[last], least, most)
     expected = float(error_px[0]) + float(error_px[1]) * STRIDE * spread
-    return Found(rows * STRIDE, expected, _margin(logarithms, np.array(chain)))
+    distances = np.diff(rows[: len(LEVELS)]) / _PITCH
+    irregularity = float((distances / np.median(distances)).std())
+    return Found(rows * STRIDE, expected, _margin(logarithms, np.array(chain)), irregularity)
 
 
 def best_chain(logarithms: Array) -> list[int]:

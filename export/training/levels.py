@@ -4,7 +4,8 @@ Learns from rendered scans of people and phantoms (`export.training.dataset`), a
 is the true one, disturbed at random, so that the fit belongs to no other network. Each strip is stretched and shrunk
 along the spine at random, or the network would read average proportions in place of vertebrae; parts of it are blanked
 or blurred, or it would read ribs alone or discs alone. `--validation` gives people who are not in `--cache`: the places
-found on them are printed after the last step, and turn the spread of a probability into an expected error.
+found on them are printed after the last step, and turn the spread of a probability into an expected error. With
+`--minutes 0` and `--start` they are only printed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import io
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -52,6 +54,8 @@ _MOVED, _MOVEMENT_ROWS = 0.7, (6.0, 4.0, 1.5)
 # shares of strips that are blurred along the spine, lose their sides, lose their middle, or lose some rows
 _BLURRED, _SIDES, _MIDDLE, _ROWS = 0.3, 0.12, 0.12, 0.10
 _TYPICAL_PIXEL_MM = 2.2
+# half the mean distance between two body centres
+_HALF_PITCH_PX = 6.2
 
 Array = NDArray[np.float64]
 Strip = NDArray[np.float32]
@@ -170,7 +174,8 @@ def train(shards: Shards, minutes: float, start: Path | None = None, seed: int =
         load(network, start)
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
     began, steps = time.monotonic(), 0
-    while (share := (time.monotonic() - began) / (60 * minutes)) < 1:
+    while (seconds := time.monotonic() - began) < 60 * minutes:
+        share = seconds / (60 * minutes)
         for group in optimiser.param_groups:
             group["lr"] = PEAK_RATE * min(20 * share + 0.02, 1.0) * (1 + math.cos(math.pi * share)) / 2
         drawn = [draw(rng, shards) for _ in range(BATCH)]
@@ -200,18 +205,32 @@ def load(network: Network, path: Path) -> None:
             layer.bias.copy_(torch.from_numpy(bias))
 
 
-def judge(network: LevelNetwork, shards: Shards, seed: int = 0) -> tuple[Array, Array, Array]:
-    """Find the vertebrae on undisturbed crops, which are shifted by up to 4 pixels.
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Vertebrae found on N crops.
 
-    Returns
-    -------
+    Attributes
+    ----------
     error_px, expected_px : (N, 19) arrays
         Signed and expected errors, crop pixels.
-    margin : (N,) array
-        See `edge_spine.locate.Found`.
+    uncertain : (N,) bool array
+        Whether the count was called uncertain.
     """
+
+    error_px: Array
+    expected_px: Array
+    uncertain: NDArray[np.bool_]
+
+    @property
+    def miscounted(self) -> NDArray[np.bool_]:
+        """Return whether two body centres or more are further away than half the distance between two, (N,)."""
+        return np.asarray((np.abs(self.error_px[:, : len(LEVELS)]) > _HALF_PITCH_PX).sum(axis=1) > 1)
+
+
+def judge(network: LevelNetwork, shards: Shards, seed: int = 0) -> Judged:
+    """Find the vertebrae on undisturbed crops, which are shifted by up to 4 pixels."""
     rng = np.random.default_rng(seed)
-    errors, expected, margins = [], [], []
+    errors, expected, uncertain = [], [], []
     for shard in shards:
         for crop, curves, points in zip(shard["crop"], shard["curves"], shard["levels"], strict=True):
             down, right = rng.integers(-4, 5, 2)
@@ -222,8 +241,8 @@ def judge(network: LevelNetwork, shards: Shards, seed: int = 0) -> tuple[Array, 
             found = read_places(network.log_probabilities(strip(seen, line)), network.error_px)
             errors.append(found.rows - feet(points.astype(np.float64) - (down, right), line))
             expected.append(found.error_px)
-            margins.append(found.margin)
-    return np.array(errors), np.array(expected), np.array(margins)
+            uncertain.append(found.uncertain)
+    return Judged(np.array(errors), np.array(expected), np.array(uncertain))
 
 
 def fit_expected(error_px: Array, spread_px: Array) -> tuple[float, float]:
@@ -235,16 +254,16 @@ def fit_expected(error_px: Array, spread_px: Array) -> tuple[float, float]:
     return float(constant), float(slope)
 
 
-def report(name: str, error_px: Array, margin: Array) -> str:
+def report(name: str, judged: Judged) -> str:
     """Return a line on the errors of one person or kind."""
-    centres = np.abs(error_px[:, : len(LEVELS)]) * _TYPICAL_PIXEL_MM
-    ends = np.abs(error_px[:, len(LEVELS) :]) * _TYPICAL_PIXEL_MM
-    miscounted = np.median(centres, axis=1) > 10
-    least = np.percentile(margin[~miscounted], 1) if (~miscounted).any() else math.nan
+    size = np.abs(judged.error_px) * _TYPICAL_PIXEL_MM
+    centres, ends = size[:, : len(LEVELS)], size[:, len(LEVELS) :]
+    wrong = judged.miscounted
+    shares = [f"{judged.uncertain[part].mean():.1%}" if part.any() else "-" for part in (wrong, ~wrong)]
     return (
         f"{name}: body centres {centres.mean():.2f} mm, 95 % within {np.percentile(centres, 95):.1f}; "
-        f"ends {ends.mean():.2f} mm; miscounted {miscounted.mean():.1%}; 99 % of the others have a margin of "
-        f"{least:.1f} or more"
+        f"ends {ends.mean():.2f} mm; miscounted {wrong.mean():.1%}; called uncertain {shares[0]} of these, "
+        f"{shares[1]} of the others"
     )
 
 
@@ -261,9 +280,12 @@ def main(argv: list[str] | None = None) -> int:
     network = train(_load(options.cache), options.minutes, options.start, options.seed)
     plain = LevelNetwork(**network.arrays())
     judged = {folder.name: judge(plain, _load([folder])) for folder in options.validation}
-    for name, (error, _, margin) in judged.items():
-        print(report(name, error, margin))
-    expected = fit_expected(*(np.concatenate([found[k] for found in judged.values()]) for k in (0, 1)))
+    for name, found in judged.items():
+        print(report(name, found))
+    expected = fit_expected(
+        np.concatenate([found.error_px for found in judged.values()]),
+        np.concatenate([found.expected_px for found in judged.values()]),
+    )
     print(f"expected error, crop pixels: {expected[0]:.3f} + {expected[1]:.3f} x spread")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with beside(options.out) as partial:

@@ -102,6 +102,17 @@ def test_the_margin_is_small_where_the_next_name_fits_as_well() -> None:
     assert not sure.levels(place).uncertain and unsure.levels(place).uncertain
 
 
+def test_uneven_distances_are_a_sign_of_a_miscount() -> None:
+    even = locate.read_places(peaks(ROWS), np.array([0.5, 0.4]))
+    # T7 is left out: T6 stands at its place, and so on up to T2, which stands at T3's
+    skipped = ROWS.copy()
+    skipped[1:6] = ROWS[2:7]
+    skipped[6] = (ROWS[6] + ROWS[7]) / 2
+    odd = locate.read_places(peaks(skipped), np.array([0.5, 0.4]))
+    assert even.irregularity < 0.05 and not even.uncertain
+    assert odd.irregularity > locate.MOST_IRREGULAR and odd.uncertain
+
+
 def test_ends_stay_at_half_a_body_from_their_centres() -> None:
     rows = ROWS.copy()
     # no probability near L5's bottom, and T1's top far above

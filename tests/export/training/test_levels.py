@@ -113,9 +113,9 @@ def test_training_learns_and_says_how_well(
     arguments = ["--cache", str(cache), "--validation", str(cache), "--out", str(out)]
     assert levels.main([*arguments, "--minutes", "0.6"]) == 0
     printed = capsys.readouterr().out
-    assert "body centres" in printed and "expected error" in printed
+    assert "body centres" in printed and "miscounted" in printed and "expected error" in printed
     trained, fresh = read_level_network(out.read_bytes()), LevelNetwork(**levels.Network().arrays())
-    errors: list[NDArray[np.float64]] = [levels.judge(network, shards(cache))[0] for network in (trained, fresh)]
+    errors: list[NDArray[np.float64]] = [levels.judge(network, shards(cache)).error_px for network in (trained, fresh)]
     assert np.abs(errors[0]).mean() < 0.5 * np.abs(errors[1]).mean()
 
 
