@@ -39,7 +39,7 @@ from measuring import (
 )
 
 from edge_spine import SpineEstimator, read_scan
-from edge_spine.cohort.pool import usable_cores
+from edge_spine.processors import usable_cores
 from edge_spine.engines import ENGINES
 from edge_spine.engines.select import PRECISIONS
 from edge_spine.errors import EdgeSpineError

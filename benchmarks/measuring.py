@@ -37,7 +37,7 @@ def options_of(description: str | None) -> argparse.ArgumentParser:
 
 def machine(*packages: str) -> dict[str, Any]:
     """Return processor, cores, system, versions of `packages`, commit and date."""
-    from edge_spine.cohort.pool import usable_cores
+    from edge_spine.processors import usable_cores
     from edge_spine.engines.driver import NoGpu, find_gpu
 
     model, flags = _processor()

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from edge_spine.reading.files import ScanFile
     from edge_spine.result import SpineResult
 
-# The localiser's network is not safe for concurrent calls.
-_ONE_AT_A_TIME = threading.Lock()
+# Two threads must not load the model twice.
+_loading = threading.Lock()
 
 
 @dataclass(eq=False)
@@ -93,15 +93,15 @@ class SpineBatch:
 
     def rows(self, scans: Sequence[Scan]) -> list[Row]:
         """Return the rows of scans; see `__call__`."""
-        with _ONE_AT_A_TIME:
-            estimator = self.load()
-            return [row for scan in scans for row in self._rows_of(scan, estimator)]
+        estimator = self.load()
+        return [row for scan in scans for row in self._rows_of(scan, estimator)]
 
     def load(self) -> SpineEstimator:
         """Return the loaded model of this process after checking version and model hash."""
         if self.version != __version__:
             raise EdgeSpineError(f"a worker has edge-spine {__version__}, the run was started with {self.version}")
-        estimator = _estimator(self.model, self.engine, self.threads, self.precision)
+        with _loading:
+            estimator = _estimator(self.model, self.engine, self.threads, self.precision)
         if self.model_sha256 not in (None, estimator.model["sha256"]):
             raise EdgeSpineError(
                 f"a worker's model {self.model or 'spine'} is not the one that the run was started with"
