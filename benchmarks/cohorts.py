@@ -25,6 +25,7 @@ from edge_spine.cohort.pool import ProcessPool
 from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards, read_cohort
 from edge_spine.cohort.workers import Workers
+from edge_spine.processors import usable_cores
 
 
 @contextmanager

@@ -15,11 +15,8 @@ def usable_cores() -> int:
 
     A quota of 1.5 processors counts as 2, since one could not use it up.
     """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return max(1, min([cores, *map(math.ceil, _quotas())]))
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([affinity, *map(math.ceil, _quotas())]))
 
 
 def limited_cores() -> int | None:
