@@ -15,6 +15,7 @@ from edge_spine.cli.common import DONE, PARTLY, Verbs, complain
 from edge_spine.engines import engine_problems, open_engine
 from edge_spine.engines.driver import NoGpu, find_gpu
 from edge_spine.errors import BundleError, EngineUnavailable
+from edge_spine.streams import tell
 from edge_spine.version import __version__
 
 _ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -46,7 +47,7 @@ def add_to(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings."""
     findings = examine(arguments.model)
-    print(json.dumps(findings) if arguments.json else as_text(findings))
+    tell(json.dumps(findings) if arguments.json else as_text(findings))
     if findings["bundle"]["problem"]:
         complain(findings["bundle"]["problem"])
     return DONE if findings["usable"] else PARTLY
