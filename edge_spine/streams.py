@@ -8,8 +8,6 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-from edge_spine.errors import EdgeSpineError
-
 
 def open_streams() -> None:
     """Open the null device in place of standard streams that the process was started without.
@@ -65,15 +63,3 @@ def say(text: str, stream: TextIO | None = None, end: str = "\n") -> str | None:
     except ValueError:
         return "it is closed"
     return None
-
-
-def tell(text: str) -> None:
-    """Write the result of a command to stdout.
-
-    Raises
-    ------
-    EdgeSpineError
-        It cannot be written.
-    """
-    if problem := say(text):
-        raise EdgeSpineError(f"stdout cannot be written ({problem})")

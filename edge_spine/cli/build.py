@@ -6,8 +6,7 @@ import argparse
 import json
 import time
 
-from edge_spine.cli.common import DONE, Verbs
-from edge_spine.streams import tell
+from edge_spine.cli.common import DONE, Verbs, tell
 
 
 def add_to(verbs: Verbs) -> None:

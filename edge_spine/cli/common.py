@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_spine.engines import ENGINES, PRECISIONS
-from edge_spine.errors import UsageError
+from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.outputs.registry import DEFAULT_FORMATS, FORMATS
 from edge_spine.runner import Report
 from edge_spine.streams import say
@@ -161,6 +161,18 @@ def print_report(arguments: argparse.Namespace, report: Report) -> None:
     if problem and not getattr(arguments, "silent", False):
         arguments.silent = True
         _log.warning("stdout cannot be written (%s): reports are lost there, and the work goes on", problem)
+
+
+def tell(text: str) -> None:
+    """Print the result of a verb that does nothing else.
+
+    Raises
+    ------
+    EdgeSpineError
+        It cannot be printed.
+    """
+    if problem := say(text):
+        raise EdgeSpineError(f"stdout cannot be written ({problem})")
 
 
 def complain(what: object) -> None:

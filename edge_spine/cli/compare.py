@@ -7,9 +7,8 @@ import json
 import logging
 from pathlib import Path
 
-from edge_spine.cli.common import DONE, Verbs, add_spacing, load_estimator
+from edge_spine.cli.common import DONE, Verbs, add_spacing, load_estimator, tell
 from edge_spine.errors import EdgeSpineError
-from edge_spine.streams import tell
 
 _log = logging.getLogger("edge_spine.cli")
 

@@ -11,11 +11,10 @@ from typing import Any
 
 from edge_spine.bundle import load_bundle
 from edge_spine.bundle.load import Bundle
-from edge_spine.cli.common import DONE, PARTLY, Verbs, complain
+from edge_spine.cli.common import DONE, PARTLY, Verbs, complain, tell
 from edge_spine.engines import engine_problems, open_engine
 from edge_spine.engines.driver import NoGpu, find_gpu
 from edge_spine.errors import BundleError, EngineUnavailable
-from edge_spine.streams import tell
 from edge_spine.version import __version__
 
 _ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from edge_spine.cli.common import DONE, PARTLY, Verbs
-from edge_spine.streams import tell
+from edge_spine.cli.common import DONE, PARTLY, Verbs, tell
 
 
 def add_to(verbs: Verbs) -> None:

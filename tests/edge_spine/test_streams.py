@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_spine.cli.common import tell
 from edge_spine.errors import EdgeSpineError
-from edge_spine.streams import close_streams, say, tell
+from edge_spine.streams import close_streams, say
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_full_device = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
