@@ -21,10 +21,11 @@ from measuring import SCAN, described, laid_out, machine, options_of, status_mb,
 
 from edge_spine.cohort import SpineBatch
 from edge_spine.cohort.manifest import Scan, read_manifest
-from edge_spine.cohort.pool import ProcessPool, usable_cores
+from edge_spine.cohort.pool import ProcessPool
 from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards, read_cohort
 from edge_spine.cohort.workers import Workers
+from edge_spine.processors import usable_cores
 
 
 @contextmanager

@@ -39,12 +39,12 @@ from measuring import (
 )
 
 from edge_spine import SpineEstimator, read_scan
-from edge_spine.cohort.pool import usable_cores
 from edge_spine.engines import ENGINES
 from edge_spine.engines.select import PRECISIONS
 from edge_spine.errors import EdgeSpineError
 from edge_spine.measure import measure
 from edge_spine.outputs import write_outputs
+from edge_spine.processors import usable_cores
 from edge_spine.result import SpineResult
 
 IN_A_ROW = 5

@@ -37,8 +37,8 @@ def options_of(description: str | None) -> argparse.ArgumentParser:
 
 def machine(*packages: str) -> dict[str, Any]:
     """Return processor, cores, system, versions of `packages`, commit and date."""
-    from edge_spine.cohort.pool import usable_cores
     from edge_spine.engines.driver import NoGpu, find_gpu
+    from edge_spine.processors import usable_cores
 
     model, flags = _processor()
     try:

@@ -24,7 +24,7 @@ from contestants import EAGER, FLOOR, LITE, OURS, PEERS, WEIGHTS, Work, peer
 from measuring import described, laid_out, machine, options_of, quantiles, ratio, verdicts, with_interval, write_json
 from numpy.typing import NDArray
 
-from edge_spine.cohort.pool import usable_cores
+from edge_spine.processors import usable_cores
 
 IN_A_ROW = 5
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "nncf", "torch", "tensorrt", "pycuda", "cuda-bindings")

@@ -28,7 +28,9 @@ from edge_spine.scan import Scan
 
 
 class SpineEstimator(AbstractContextManager["SpineEstimator"]):
-    """Estimate the 3D spine of DXA scans with one loaded model; a context manager.
+    """Estimate the 3D spine of DXA scans with one loaded model; a context manager. Any number of threads may share it.
+
+    Each call needs one processor most of the time: with `threads=1` several threads use several processors.
 
     Parameters
     ----------
@@ -127,7 +129,7 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
             levels=levels,
             measurements=measurements,
             quality=quality,
-            model=self._model,
+            model=dict(self._model),
             timing_ms=dict.fromkeys(STAGES, 0.0),
             band_90=bands,
             population=None if self._population is None else self._population.at(prepared.model_pixel_mm),

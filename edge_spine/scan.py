@@ -82,7 +82,8 @@ class Scan:
         DICOM identity, None where there is none.
     flags : tuple of str
         "orientation-unknown": taken as stored; "mirrored-put-right", "rotated-put-right": the stored
-        image was turned; "pixel-spacing-given": the DICOM file had no spacing and the caller's is used.
+        image was turned; "pixel-spacing-given": the DICOM file had no spacing and the caller's is used;
+        "rescale-ignored", "window-ignored": a rescale or window that would leave no picture, or is damaged.
     """
 
     pixels: NDArray[np.float32]

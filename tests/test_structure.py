@@ -13,7 +13,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module imports only from the rows above its own, and from its own room. Rooms that share a row import nothing from
 # each other. Every module of the package is in one of them.
 ORDER = (
-    ("errors", "version", "files", "network", "vertebrae", "scan", "quantities"),
+    (
+        *("errors", "version", "files", "network", "vertebrae", "scan", "quantities"),
+        *("lending", "processors", "streams"),
+    ),
     ("reading", "npz"),
     ("preprocessing",),
     ("reconstruct", "smooth_fit"),

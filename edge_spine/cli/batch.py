@@ -10,6 +10,7 @@ from edge_spine.cli.common import DONE, PARTLY, Verbs, add_spacing, count, forma
 from edge_spine.cli.progress import Progress
 from edge_spine.outputs.registry import FORMATS, parse_formats
 from edge_spine.runner import Report
+from edge_spine.streams import say
 
 
 def add_to(verbs: Verbs) -> None:
@@ -68,5 +69,5 @@ def run(arguments: argparse.Namespace) -> int:
     outcome = run_cohort(options, progress.begin, seen)
     progress.clear()
     progress.summarise()
-    print(json.dumps(outcome.to_dict()) if arguments.json else outcome.line())
+    say(json.dumps(outcome.to_dict()) if arguments.json else outcome.line())
     return DONE if outcome.all_done else PARTLY

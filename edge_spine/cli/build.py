@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 
-from edge_spine.cli.common import DONE, Verbs
+from edge_spine.cli.common import DONE, Verbs, tell
 
 
 def add_to(verbs: Verbs) -> None:
@@ -32,5 +32,5 @@ def run(arguments: argparse.Namespace) -> int:
     plan = ready_plan(load_bundle(arguments.model), form, fresh=arguments.force)
     took = time.perf_counter() - started
     report = {"form": form, "bytes": len(plan), "seconds": round(took, 1)}
-    print(json.dumps(report) if arguments.json else f"{form}: a plan of {len(plan) / 1e6:.1f} MB after {took:.1f} s")
+    tell(json.dumps(report) if arguments.json else f"{form}: a plan of {len(plan) / 1e6:.1f} MB after {took:.1f} s")
     return DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_spine.engines import ENGINES, PRECISIONS
-from edge_spine.errors import UsageError
+from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.outputs.registry import DEFAULT_FORMATS, FORMATS
 from edge_spine.runner import Report
+from edge_spine.streams import say
 
 if TYPE_CHECKING:
     from edge_spine.estimator import SpineEstimator
 
+_log = logging.getLogger("edge_spine.cli")
 DONE, PARTLY, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -153,13 +156,28 @@ def load_estimator(arguments: argparse.Namespace) -> SpineEstimator:
 
 
 def print_report(arguments: argparse.Namespace, report: Report) -> None:
-    """Print the report of one scan."""
-    print(json.dumps(asdict(report)) if arguments.json else report.line(), flush=True)
+    """Print the report of one scan. Where that is impossible, the first time is logged, and the work goes on."""
+    problem = say(json.dumps(asdict(report)) if arguments.json else report.line())
+    if problem and not getattr(arguments, "silent", False):
+        arguments.silent = True
+        _log.warning("stdout cannot be written (%s): reports are lost there, and the work goes on", problem)
+
+
+def tell(text: str) -> None:
+    """Print the result of a verb that does nothing else.
+
+    Raises
+    ------
+    EdgeSpineError
+        It cannot be printed.
+    """
+    if problem := say(text):
+        raise EdgeSpineError(f"stdout cannot be written ({problem})")
 
 
 def complain(what: object) -> None:
     """Print one line on stderr."""
-    print(f"edge-spine: {what}", file=sys.stderr)
+    say(f"edge-spine: {what}", sys.stderr)
 
 
 def need(extra: str, *modules: str) -> None:

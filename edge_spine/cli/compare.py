@@ -7,7 +7,7 @@ import json
 import logging
 from pathlib import Path
 
-from edge_spine.cli.common import DONE, Verbs, add_spacing, load_estimator
+from edge_spine.cli.common import DONE, Verbs, add_spacing, load_estimator, tell
 from edge_spine.errors import EdgeSpineError
 
 _log = logging.getLogger("edge_spine.cli")
@@ -50,5 +50,5 @@ def run(arguments: argparse.Namespace) -> int:
             write_files(arguments.out, {"comparison.json": f"{table}\n".encode(), "comparison.png": render(comparison)})
         except OSError as error:
             raise EdgeSpineError(f"--out {arguments.out}: cannot be written ({error.strerror})") from None
-    print(table if arguments.json else comparison.table())
+    tell(table if arguments.json else comparison.table())
     return DONE

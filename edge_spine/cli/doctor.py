@@ -5,18 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from edge_spine.bundle import load_bundle
 from edge_spine.bundle.load import Bundle
-from edge_spine.cli.common import DONE, PARTLY, Verbs, complain
-from edge_spine.engines import engine_problems, open_engine
-from edge_spine.engines.driver import NoGpu, find_gpu
+from edge_spine.cli.common import DONE, PARTLY, Verbs, complain, tell
+from edge_spine.cli.probe import Crashed, probe
+from edge_spine.engines import ENGINES
+from edge_spine.engines.select import AUTO_ORDER
 from edge_spine.errors import BundleError, EngineUnavailable
 from edge_spine.version import __version__
 
+_ENGINES = tuple(name for name in ENGINES if name != "auto")
 _ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 # Packages, and the distributions that provide them.
 _PACKAGES = {
@@ -46,7 +50,7 @@ def add_to(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings."""
     findings = examine(arguments.model)
-    print(json.dumps(findings) if arguments.json else as_text(findings))
+    tell(json.dumps(findings) if arguments.json else as_text(findings))
     if findings["bundle"]["problem"]:
         complain(findings["bundle"]["problem"])
     return DONE if findings["usable"] else PARTLY
@@ -70,21 +74,29 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
         engine that is chosen, or None), ``bundle`` and ``usable``.
     """
     bundle, problem = _bundle(model)
-    problems = engine_problems()
-    auto = None
-    if bundle is not None:
+    place, opening = None if model is None else str(model), bundle is not None
+    with ThreadPoolExecutor() as pool:
         # An installed engine can fail to load, so each is opened, except TensorRT, whose build takes minutes.
-        for name in [name for name, why in problems.items() if why is None and name != "tensorrt"]:
-            problems[name], _ = _opening(bundle, name)
-        auto = "tensorrt" if problems["tensorrt"] is None else _opening(bundle, "auto")[1]
+        asked = {name: pool.submit(probe, "engine", name, place, opening and name != "tensorrt") for name in _ENGINES}
+        providers, gpu = pool.submit(probe, "providers"), pool.submit(probe, "gpu")
+    problems, crashed = {}, set()
+    for name, answer in asked.items():
+        try:
+            problems[name] = answer.result()
+        except Crashed as how:
+            problems[name] = f"{name}: {how}"
+            crashed.add(name)
+    # one that crashes ends the process before the next is tried
+    tried = next((name for name in AUTO_ORDER if problems[name] is None or name in crashed), None)
+    auto = tried.value if opening and tried is not None and tried not in crashed else None
     return {
         "edge_spine": __version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: _version(*distributions) for name, distributions in _PACKAGES.items()},
         "conflict": _conflict(),
-        "onnxruntime_providers": _providers(),
-        "gpu": _gpu(),
+        "onnxruntime_providers": _answer(providers, lambda _: []),
+        "gpu": _answer(gpu, lambda how: {"problem": f"the NVIDIA driver: {how}"}),
         "plans": _plans(),
         "engines": problems,
         "auto": auto,
@@ -130,13 +142,11 @@ def _bundle(model: str | Path | None) -> tuple[Bundle | None, str | None]:
         return None, str(error)
 
 
-def _opening(bundle: Bundle, engine: str) -> tuple[str | None, str | None]:
-    """Return the reason why an engine does not open, or the name of the opened one."""
+def _answer(asked: Future[Any], crashed: Callable[[Crashed], Any]) -> Any:
     try:
-        with open_engine(bundle, engine) as opened:
-            return None, opened.name
-    except (EngineUnavailable, BundleError) as error:
-        return str(error), None
+        return asked.result()
+    except Crashed as how:
+        return crashed(how)
 
 
 def _conflict() -> str | None:
@@ -146,14 +156,6 @@ def _conflict() -> str | None:
         return None
     names = " and ".join(installed)
     return f"{names} are both installed and overwrite each other; uninstall both, then install the one you want"
-
-
-def _gpu() -> dict[str, str]:
-    try:
-        gpu = find_gpu()
-    except NoGpu as problem:
-        return {"problem": str(problem)}
-    return {"name": gpu.name, "compute_capability": gpu.compute_capability, "driver": gpu.driver}
 
 
 def _plans() -> dict[str, Any]:
@@ -175,12 +177,3 @@ def _version(*distributions: str) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return ", ".join(found) or None
-
-
-def _providers() -> list[str]:
-    from edge_spine.engines.quiet_import import import_onnxruntime
-
-    try:
-        return list(import_onnxruntime().get_available_providers())
-    except ImportError:
-        return []

@@ -1,15 +1,14 @@
 """Run the command ``edge-spine``: one line per scan on stdout, messages on stderr.
 
 Exit status 0: all scans done. 1: a scan was refused or failed, or the model or engine is not usable. 2: wrong usage or
-nothing to do. 130: interrupted.
+nothing to do. 130: interrupted. 143: ended by SIGTERM. Lines on stdout that cannot be written do not change it, except
+for verbs that do nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,9 @@ from contextlib import contextmanager
 
 from edge_spine.cli import batch, build, compare, demo, doctor, node, run, verify, watch
 from edge_spine.cli.common import INTERRUPTED, PARTLY, USAGE, Verbs, complain
+from edge_spine.cli.signals import TERMINATED, Terminated, orderly_signals
 from edge_spine.errors import EdgeSpineError, UsageError
+from edge_spine.streams import close_streams, open_streams, say
 from edge_spine.version import __version__
 
 
@@ -34,18 +35,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
-    for stream in (sys.stdout, sys.stderr):
-        # A file name outside the terminal's encoding must not end the run.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    open_streams()
+    try:
+        return _run(argv)
+    finally:
+        close_streams()
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else USAGE
+    except OSError:  # help that cannot be printed
+        return PARTLY
     try:
-        with _logging(arguments.verbosity):
+        with orderly_signals(), _logging(arguments.verbosity):
             status: int = arguments.verb(arguments)
-            sys.stdout.flush()
             return status
     except UsageError as error:
         complain(error)
@@ -53,13 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgeSpineError as error:
         complain(error)
         return PARTLY
+    except Terminated:
+        complain("terminated")
+        return TERMINATED
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of stdout has closed it; prevent the interpreter from flushing to it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PARTLY
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,12 +80,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _ToStderr(logging.Handler):
+    """Log to stderr, and drop what cannot be written there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        say(self.format(record), sys.stderr)
+
+
 @contextmanager
 def _logging(verbosity: int) -> Iterator[None]:
     """Log to stderr; silence the DICOM packages, whose messages may quote patient data."""
     ours = logging.getLogger("edge_spine")
     theirs = [logging.getLogger(name) for name in ("pydicom", "pynetdicom", "highdicom")]
-    handler, silence = logging.StreamHandler(sys.stderr), logging.NullHandler()
+    handler, silence = _ToStderr(), logging.NullHandler()
     handler.setFormatter(logging.Formatter("edge-spine: %(levelname)s: %(message)s"))
     before = ours.level, [logger.propagate for logger in theirs]
     ours.addHandler(handler)

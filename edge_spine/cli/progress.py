@@ -8,6 +8,7 @@ import time
 from collections import Counter
 
 from edge_spine.runner import Report
+from edge_spine.streams import say
 
 _BAR_WIDTH = 24
 
@@ -47,12 +48,12 @@ class Progress:
         text = f"{text} {name}"[: shutil.get_terminal_size().columns - 1]
         self.clear()
         self._length = len(text)
-        print(f"\r{text}", end="", file=sys.stderr, flush=True)
+        say(f"\r{text}", sys.stderr, end="")
 
     def clear(self) -> None:
         """Erase the bar."""
         if self._length:
-            print("\r" + " " * self._length + "\r", end="", file=sys.stderr, flush=True)
+            say("\r" + " " * self._length + "\r", sys.stderr, end="")
             self._length = 0
 
     def count(self, report: Report) -> None:
@@ -68,8 +69,8 @@ class Progress:
         rows = [(f"{status} {code}".strip(), number) for (status, code), number in sorted(self._ends.items())]
         width = max(len(name) for name, _ in rows) if rows else 0
         for name, number in rows:
-            print(f"{name:{width}} {number:8}", file=sys.stderr)
-        print(f"{total} scans in {_duration(seconds)}, {total / seconds:.1f} a second", file=sys.stderr)
+            say(f"{name:{width}} {number:8}", sys.stderr)
+        say(f"{total} scans in {_duration(seconds)}, {total / seconds:.1f} a second", sys.stderr)
 
 
 def _duration(seconds: float) -> str:

@@ -12,6 +12,7 @@ from edge_spine.cli.common import DONE, PARTLY, Verbs, add_spacing, load_estimat
 from edge_spine.errors import UsageError
 from edge_spine.outputs.registry import parse_formats, write_outputs
 from edge_spine.reading.files import ScanFile, find_scans
+from edge_spine.reading.left_out import LeftOut
 from edge_spine.runner import process
 
 _log = logging.getLogger("edge_spine.cli")
@@ -38,7 +39,11 @@ def add_to(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Estimate the spine in the given scans."""
-    return run_scans(arguments, find_scans(arguments.inputs))
+    left_out = LeftOut()
+    scans = find_scans(arguments.inputs, left_out)
+    if left_out:
+        _log.warning("left out: %s", left_out)
+    return run_scans(arguments, scans)
 
 
 def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from edge_spine.cli.common import DONE, PARTLY, Verbs
+from edge_spine.cli.common import DONE, PARTLY, Verbs, tell
 
 
 def add_to(verbs: Verbs) -> None:
@@ -28,5 +28,5 @@ def run(arguments: argparse.Namespace) -> int:
     bundle = load_bundle(arguments.model)
     with open_engine(bundle, arguments.engine, threads=arguments.threads, precision=arguments.precision) as engine:
         verification = verify(bundle, engine)
-    print(json.dumps(verification.to_dict()) if arguments.json else verification.table())
+    tell(json.dumps(verification.to_dict()) if arguments.json else verification.table())
     return DONE if verification.passed else PARTLY

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_spine.cohort.manifest import COLUMN_SPACING, ID, PATH, ROW_SPACING, Scan
-from edge_spine.cohort.rows import NAMES, Row, row_of
+from edge_spine.cohort.rows import NAMES, Row, row_of, storable
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.reading.files import find_scans
 from edge_spine.runner import Report, process
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from edge_spine.reading.files import ScanFile
     from edge_spine.result import SpineResult
 
-# The localiser's network is not safe for concurrent calls.
-_ONE_AT_A_TIME = threading.Lock()
+# Two threads must not load the model twice.
+_loading = threading.Lock()
 
 
 @dataclass(eq=False)
@@ -93,15 +93,15 @@ class SpineBatch:
 
     def rows(self, scans: Sequence[Scan]) -> list[Row]:
         """Return the rows of scans; see `__call__`."""
-        with _ONE_AT_A_TIME:
-            estimator = self.load()
-            return [row for scan in scans for row in self._rows_of(scan, estimator)]
+        estimator = self.load()
+        return [row for scan in scans for row in self._rows_of(scan, estimator)]
 
     def load(self) -> SpineEstimator:
         """Return the loaded model of this process after checking version and model hash."""
         if self.version != __version__:
             raise EdgeSpineError(f"a worker has edge-spine {__version__}, the run was started with {self.version}")
-        estimator = _estimator(self.model, self.engine, self.threads, self.precision)
+        with _loading:
+            estimator = _estimator(self.model, self.engine, self.threads, self.precision)
         if self.model_sha256 not in (None, estimator.model["sha256"]):
             raise EdgeSpineError(
                 f"a worker's model {self.model or 'spine'} is not the one that the run was started with"
@@ -109,6 +109,8 @@ class SpineBatch:
         return estimator
 
     def _rows_of(self, scan: Scan, estimator: SpineEstimator) -> list[Row]:
+        if scan.problem is not None:
+            return [row_of(scan.id, scan.path, None, Report(scan.path, message=scan.problem), None)]
         try:
             files = find_scans([scan.path])
         except (EdgeSpineError, OSError) as error:
@@ -130,13 +132,21 @@ class SpineBatch:
 
         read = partial(file.read, scan.pixel_spacing_mm, self.imager_spacing)
         report = process(file.source, estimator, read, keep)
-        return row_of(scan.id, scan.path, file.entry, report, done[0] if done else None)
+        return row_of(scan.id, scan.path, _entry(scan, file), report, done[0] if done else None)
+
+
+def _entry(scan: Scan, file: ScanFile) -> str | None:
+    """Return the name of a scan within the zip or the folder that a path names."""
+    if str(file.path) == scan.path:
+        return file.entry
+    inside = file.path.relative_to(scan.path).as_posix()
+    return inside if file.entry is None else f"{inside}!{file.entry}"
 
 
 def folder_name(scan: Scan, file: ScanFile) -> str:
     """Return a unique folder name: the file's name and a hash of its path."""
-    whole = f"{scan.path}\n{file.entry}"
-    return f"{file.name}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    whole = f"{scan.path}\n{_entry(scan, file)}"
+    return f"{file.name}-{hashlib.sha256(storable(whole).encode()).hexdigest()[:8]}"
 
 
 def scans_of(batch: Mapping[str, Sequence[Any]]) -> list[Scan]:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import logging
 import math
-from collections.abc import Iterable, Iterator
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_spine.errors import UsageError
 from edge_spine.reading.checks import check_given_spacing
 from edge_spine.reading.files import find_scans
+from edge_spine.reading.left_out import LeftOut
 
 PATH, ID, ROW_SPACING, COLUMN_SPACING = COLUMNS = ("path", "id", "row_spacing_mm", "column_spacing_mm")
+_DELIMITERS = (",", ";", "\t", "|")
 _LIMIT = 1 << 30
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,11 +36,14 @@ class Scan:
         Absolute path. A zip stands for all scans in it.
     pixel_spacing_mm : (row, column) or None
         For files that hold none.
+    problem : str or None
+        Why this line cannot be used; the scan fails with it.
     """
 
     id: str
     path: str
     pixel_spacing_mm: tuple[float, float] | None = None
+    problem: str | None = None
 
 
 def read_manifest(manifest: Path, pixel_spacing_mm: tuple[float, float] | None = None) -> list[Scan]:
@@ -42,83 +52,151 @@ def read_manifest(manifest: Path, pixel_spacing_mm: tuple[float, float] | None =
     Parameters
     ----------
     manifest : Path
-        A CSV or TSV file whose first line names the columns (`COLUMNS`; only "path" must be there), or a text file
-        with one path a line. Relative paths start at the manifest's folder. A folder stands for all scans below it.
+        A CSV file whose first line names the columns (`COLUMNS`; only "path" must be there), delimited by commas,
+        semicolons, tabs or vertical bars, or a text file with one path a line. Relative paths start at the manifest's
+        folder. A folder stands for all scans below it.
     pixel_spacing_mm : (row, column), optional
         For lines that give none.
 
     Returns
     -------
     list of Scan
-        Each path once, in the order of the manifest.
+        Each path once, in the order of the manifest. A line that cannot be used has a `Scan.problem`.
 
     Raises
     ------
     UsageError
-        The manifest cannot be read, a spacing is invalid, an id names two files, or there is no scan.
+        The manifest cannot be read, its columns are unknown, an id names two files, no line can be used, or there is
+        no scan.
     """
-    if manifest.is_dir():
-        base = manifest.absolute()
-        files = dict.fromkeys(found.path.absolute() for found in find_scans([manifest]))
-        scans: Iterable[Scan] = (Scan(path.relative_to(base).as_posix(), str(path), pixel_spacing_mm) for path in files)
-    else:
-        scans = _lines(manifest, _text(manifest), pixel_spacing_mm)
+    scans = _folder(manifest, pixel_spacing_mm) if manifest.is_dir() else _lines(manifest, pixel_spacing_mm)
     by_path: dict[str, Scan] = {}
     by_id: dict[str, str] = {}
+    repeated = []
     for scan in scans:
         if by_id.setdefault(scan.id, scan.path) != scan.path:
             raise UsageError(f"{manifest.name}: the id {scan.id!r} names two files; give each its own id")
-        by_path.setdefault(scan.path, scan)
+        if by_path.setdefault(scan.path, scan) is not scan:
+            repeated.append(scan.id)
     if not by_path:
         raise UsageError(
             f"{manifest.name}: no scan in it; a CSV file with a column 'path', or one path a line, expected"
         )
+    if all(scan.problem for scan in by_path.values()):
+        raise UsageError(f"{manifest.name}: {next(iter(by_path.values())).problem}")
+    if repeated:
+        _log.warning(
+            "%s: %d lines name a path again and are left out (%s)",
+            *(manifest.name, len(repeated), ", ".join(repeated[:3]) + (", ..." if len(repeated) > 3 else "")),
+        )
     return list(by_path.values())
+
+
+def _folder(folder: Path, spacing: tuple[float, float] | None) -> Iterator[Scan]:
+    base, left_out = folder.absolute(), LeftOut()
+    files = dict.fromkeys(found.path.absolute() for found in find_scans([folder], left_out))
+    if left_out:
+        _log.warning("left out: %s", left_out)
+    for path in files:
+        yield Scan(path.relative_to(base).as_posix(), str(path), spacing)
 
 
 def _text(manifest: Path) -> str:
     try:
         if manifest.stat().st_size > _LIMIT:
             raise UsageError(f"{manifest.name}: larger than {_LIMIT >> 30} GiB, this is no manifest")
-        return manifest.read_text(encoding="utf-8-sig")
+        content = manifest.read_bytes()
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            text = content.decode("utf-16")
+        else:
+            # names of files need not be UTF-8: they are taken as they are, as by Python itself
+            text = content.decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise UsageError(f"{manifest.name}: {error.strerror or 'cannot be read'}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{manifest.name}: not a text in UTF-8") from None
+        text = "\0"
+    if "\0" in text:
+        raise UsageError(f"{manifest.name}: not a text in UTF-8")
+    return text
 
 
-def _lines(manifest: Path, text: str, spacing: tuple[float, float] | None) -> Iterator[Scan]:
+def _lines(manifest: Path, spacing: tuple[float, float] | None) -> Iterator[Scan]:
+    base, text = manifest.absolute().parent, _text(manifest)
+    # what comes before the header: empty lines, comments, and Excel's note of the delimiter
+    head = re.match(r"(?:[ \t]*(?:(?:#|sep=.)[^\r\n]*)?(?:\r\n|\r|\n))*", text)
+    start = head.end() if head else 0
+    first = re.split(r"[\r\n]", text[start:], maxsplit=1)[0]
+    for delimiter in _DELIMITERS:
+        names = _cells(first, delimiter)
+        if PATH in names:
+            yield from _table(manifest, text[start:], text.count("\n", 0, start), delimiter, names, spacing)
+            return
+    if first and not _is_path(base, first):
+        found = max((_cells(first, delimiter) for delimiter in _DELIMITERS), key=len)
+        raise UsageError(
+            f"{manifest.name}: no column 'path' (the first line has {', '.join(map(repr, found[:8]))}); name the "
+            "column of the files 'path', or give one path a line without a header"
+        )
+    for line in re.split(r"\r\n|\r|\n", text):
+        path = _unquoted(line)
+        if path and not path.startswith("#"):
+            yield Scan(path, str(base / path), spacing)
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    return [cell.strip().lower() for cell in cells]
+
+
+def _unquoted(line: str) -> str:
+    line = line.strip()
+    return line[1:-1].replace('""', '"') if len(line) > 1 and line[0] == line[-1] == '"' else line
+
+
+def _is_path(base: Path, line: str) -> bool:
+    """Return whether the first line of a text is a path and no header: it exists, or looks like one path."""
+    path = _unquoted(line)
+    if os.path.exists(base / path):  # noqa: PTH110  # False where a path cannot be looked at
+        return True
+    return not any(delimiter in path for delimiter in _DELIMITERS) and any(mark in path for mark in "./\\")
+
+
+def _table(
+    manifest: Path, text: str, before: int, delimiter: str, names: list[str], spacing: tuple[float, float] | None
+) -> Iterator[Scan]:
+    for name in COLUMNS:
+        if names.count(name) > 1:
+            raise UsageError(f"{manifest.name}: {names.count(name)} columns are named {name!r}; one is expected")
     base = manifest.absolute().parent
-    first = text.split("\n", 1)[0]
-    mark = "\t" if "\t" in first else ","
-    names = [name.strip().lower() for name in first.split(mark)]
-    if PATH not in names:
-        for line in text.splitlines():
-            path = line.strip()
-            if path and not path.startswith("#"):
-                yield Scan(path, str(base / path), spacing)
-        return
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
-        for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=mark):
-            cells = {(name or "").strip().lower(): value for name, value in row.items() if isinstance(value, str)}
-            path = cells.get(PATH, "").strip()
-            if path:
-                own = _spacing(manifest, path, cells.get(ROW_SPACING, ""), cells.get(COLUMN_SPACING, ""))
-                yield Scan(cells.get(ID, "").strip() or path, str(base / path), own or spacing)
+        next(reader)
+        for row in reader:
+            cells = dict(zip(names, map(str.strip, row), strict=False))
+            if not any(map(str.strip, row)):
+                continue
+            path, number = cells.get(PATH, ""), before + reader.line_num
+            own, problem = _spacing(cells.get(ROW_SPACING, ""), cells.get(COLUMN_SPACING, ""))
+            if any(row[len(names) :]):
+                problem = f"line {number} has more cells than the header; quote what holds a delimiter"
+            elif not path or "\n" in path or "\r" in path:
+                problem = f"line {number} names no file in its column 'path'"
+            place = str(base / path) if path and "\n" not in path else f"{manifest.absolute()}, line {number}"
+            yield Scan(cells.get(ID) or path or f"line {number}", place, own or spacing, problem)
     except csv.Error as error:
-        raise UsageError(f"{manifest.name}: not readable as CSV ({error})") from None
+        raise UsageError(f"{manifest.name}: not readable as CSV (line {before + reader.line_num}: {error})") from None
 
 
-def _spacing(manifest: Path, path: str, row: str, column: str) -> tuple[float, float] | None:
-    if not row.strip() and not column.strip():
-        return None
+def _spacing(row: str, column: str) -> tuple[tuple[float, float] | None, str | None]:
+    """Return the spacing of a line, or what is wrong with it."""
+    if not row and not column:
+        return None, None
     try:
-        spacing = float(row), float(column)
+        # some countries write a decimal comma
+        spacing = float(row.replace(",", ".")), float(column.replace(",", "."))
         if all(map(math.isfinite, spacing)):
             check_given_spacing(spacing)
-            return spacing
+            return spacing, None
     except (ValueError, UsageError):
         pass
-    raise UsageError(
-        f"{manifest.name}: {path}: {ROW_SPACING} and {COLUMN_SPACING} must both be millimetres such as 2.4"
-    ) from None
+    return None, f"{ROW_SPACING} and {COLUMN_SPACING} must both be millimetres such as 2.4"

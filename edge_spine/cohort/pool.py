@@ -16,16 +16,10 @@ from edge_spine.cohort.batch import SpineBatch
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
 from edge_spine.cohort.workers import Finished, Workers
+from edge_spine.processors import usable_cores
 
 # Limit of WaitForMultipleObjects, as in concurrent.futures.
 _MOST_ON_WINDOWS = 61
-
-
-def usable_cores() -> int:
-    """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class ProcessPool(Workers):

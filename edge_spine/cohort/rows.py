@@ -76,8 +76,9 @@ def row_of(scan_id: str, path: str, entry: str | None, report: Report, result: S
         The result, where the status is done.
     """
     row: Row = dict.fromkeys(NAMES)
-    row |= {"id": scan_id, "path": path, "entry": entry, "edge_spine_version": __version__}
-    row |= {"status": report.status, "message": report.message}
+    texts = {"id": scan_id, "path": path, "entry": entry, "message": report.message}
+    row |= {name: None if text is None else storable(text) for name, text in texts.items()}
+    row |= {"edge_spine_version": __version__, "status": report.status}
     row["code"] = report.code or (FAILED if report.status == "failed" else None)
     row |= {f"{stage}_ms": report.timing_ms.get(stage) for stage in STAGES}
     if result is None or report.status != "done":
@@ -100,6 +101,11 @@ def row_of(scan_id: str, path: str, entry: str | None, report: Report, result: S
         if result.band_90 is not None:
             row[f"{view}_band_90_mm"] = _floats(getattr(result.band_90, view))
     return row
+
+
+def storable(text: str) -> str:
+    """Return a text in which bytes that are not UTF-8, as names of files can hold, are written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def end_of(row: Row) -> End:

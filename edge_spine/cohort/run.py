@@ -13,10 +13,11 @@ from typing import Any
 from edge_spine.bundle import load_bundle
 from edge_spine.cohort.batch import SpineBatch
 from edge_spine.cohort.manifest import Scan, read_manifest
-from edge_spine.cohort.pool import ProcessPool, usable_cores
-from edge_spine.cohort.rows import End, Row, end_of, lost_row
+from edge_spine.cohort.pool import ProcessPool
+from edge_spine.cohort.rows import End, Row, end_of, lost_row, storable
 from edge_spine.cohort.shards import Shards
 from edge_spine.cohort.workers import Finished, Workers
+from edge_spine.processors import usable_cores
 
 SCANS_A_CHUNK = 8
 # Enough that no worker is idle, few enough that a crash repeats little work.
@@ -184,7 +185,7 @@ def left_to_do(scans: Iterable[Scan], shards: Shards, *, retry_failed: bool) -> 
     left = []
     ends: Counter[End] = Counter()
     for scan in scans:
-        found = ended.get((scan.id, scan.path), [])
+        found = ended.get((storable(scan.id), storable(scan.path)), [])
         if not found or (retry_failed and any(status == "failed" for status, _ in found)):
             left.append(scan)
         else:

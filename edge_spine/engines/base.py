@@ -30,7 +30,7 @@ class EngineName(str, Enum):
 
 
 class Engine(AbstractContextManager["Engine"]):
-    """Run a network on prepared crops; a context manager.
+    """Run a network on prepared crops; a context manager. Any number of threads may share it.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Engine(AbstractContextManager["Engine"]):
 
     @abstractmethod
     def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map one checked, contiguous (1, 3, 224, 224) image to (1, 1254)."""
+        """Map one checked, contiguous (1, 3, 224, 224) image to (1, 1254); called by several threads at once."""
 
     @abstractmethod
     def close(self) -> None:

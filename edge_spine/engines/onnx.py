@@ -12,6 +12,7 @@ from edge_spine.engines.driver import require_gpu
 from edge_spine.engines.quiet_import import import_onnxruntime
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
 from edge_spine.network import INPUT_NAME, OUTPUT_NAME
+from edge_spine.processors import limited_cores
 
 PROVIDERS = {EngineName.ONNX_CPU: "CPUExecutionProvider", EngineName.ONNX_CUDA: "CUDAExecutionProvider"}
 _EXTRAS = {EngineName.ONNX_CPU: "cpu", EngineName.ONNX_CUDA: "cuda"}
@@ -63,8 +64,8 @@ class OnnxEngine(Engine):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if exact_integers:
             options.add_session_config_entry("session.x64quantprecision", "1")
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        if used := threads or limited_cores():
+            options.intra_op_num_threads = used
         if provider is EngineName.ONNX_CUDA and hasattr(runtime, "preload_dlls"):
             runtime.preload_dlls()
         try:
@@ -83,13 +84,15 @@ class OnnxEngine(Engine):
         self._session: Any = session
 
     def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._session is None:
+        # another thread may close the engine meanwhile
+        session = self._session
+        if session is None:
             raise UsageError(f"{self.name}: the engine is closed")
-        curves: NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: image})[0]
+        curves: NDArray[np.float32] = session.run([OUTPUT_NAME], {INPUT_NAME: image})[0]
         return curves
 
     def close(self) -> None:
-        """Release the session."""
+        """Release the session; a running inference ends first."""
         self._session = None
 
 

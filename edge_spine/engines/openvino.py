@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,9 @@ from numpy.typing import NDArray
 from edge_spine.engines.base import Engine, EngineName, check_ends, first_line, importing
 from edge_spine.engines.quiet_import import import_openvino
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
+from edge_spine.lending import Lender
 from edge_spine.network import INPUT_NAME
+from edge_spine.processors import limited_cores, usable_cores
 
 _DEVICE = "CPU"
 
@@ -47,8 +48,8 @@ class OpenVinoEngine(Engine):
             # pinning would put several processes on the same first cores
             "ENABLE_CPU_PINNING": False,
         }
-        if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads
+        if used := threads or limited_cores():
+            settings["INFERENCE_NUM_THREADS"] = used
         try:
             network = core.read_model(model)
             ends = [
@@ -56,24 +57,29 @@ class OpenVinoEngine(Engine):
                 for end in (*network.inputs, *network.outputs)
             ]
             check_ends(self.name, ends, "<Type: 'float32'>")
-            self._request: Any = core.compile_model(network, _DEVICE, settings).create_infer_request()
+            first = core.compile_model(network, _DEVICE, settings).create_infer_request()
         except RuntimeError as error:
             raise BundleError(f"{self.name}: the model cannot be loaded: {first_line(error)}") from None
-        # a request serves one thread at a time
-        self._lock = threading.Lock()
+        # A request serves one thread at a time, and a compiled model as many as it has streams, which is one here. A
+        # second is compiled when two threads call at once, unless the first one uses all processors.
+        self._requests: Lender[Any] | None = Lender(
+            lambda: core.compile_model(network, _DEVICE, settings).create_infer_request(),
+            max(1, usable_cores() // threads) if threads else 1,
+            first,
+        )
 
     def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        with self._lock:
-            if self._request is None:
-                raise UsageError(f"{self.name}: the engine is closed")
-            self._request.infer({INPUT_NAME: image}, share_inputs=True)
-            curves: NDArray[np.float32] = self._request.get_output_tensor(0).data.copy()
+        requests = self._requests
+        if requests is None:
+            raise UsageError(f"{self.name}: the engine is closed")
+        with requests.lent() as request:
+            request.infer({INPUT_NAME: image}, share_inputs=True)
+            curves: NDArray[np.float32] = request.get_output_tensor(0).data.copy()
             return curves
 
     def close(self) -> None:
-        """Release the compiled model."""
-        with self._lock:
-            self._request = None
+        """Release the compiled models; a running inference ends first."""
+        self._requests = None
 
 
 def openvino_runtime() -> Any:

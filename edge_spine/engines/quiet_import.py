@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from types import ModuleType
 from typing import Any
 
 _ERRORS_ONLY = 3
 _OPENVINO_REPORTER = "openvino_telemetry"
+_hiding = threading.Lock()
 
 
 def import_onnxruntime() -> Any:
@@ -42,13 +44,14 @@ def import_openvino() -> Any:
         It is not installed, or does not load.
     """
     modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
-    first = "openvino" not in modules and _OPENVINO_REPORTER not in modules
-    if first:
-        # OpenVINO works without its telemetry package
-        modules[_OPENVINO_REPORTER] = None
-    try:
-        import openvino
-    finally:
+    with _hiding:
+        first = "openvino" not in modules and _OPENVINO_REPORTER not in modules
         if first:
-            del modules[_OPENVINO_REPORTER]
+            # OpenVINO works without its telemetry package
+            modules[_OPENVINO_REPORTER] = None
+        try:
+            import openvino
+        finally:
+            if first:
+                del modules[_OPENVINO_REPORTER]
     return openvino

@@ -12,7 +12,7 @@ from edge_spine.errors import EngineUnavailable, UsageError
 
 ENGINES = tuple(name.value for name in EngineName)
 PRECISIONS = ("auto", "int8", "fp16", "fp32")
-_AUTO_ORDER = (EngineName.TENSORRT, EngineName.ONNX_CUDA, EngineName.OPENVINO, EngineName.ONNX_CPU)
+AUTO_ORDER = (EngineName.TENSORRT, EngineName.ONNX_CUDA, EngineName.OPENVINO, EngineName.ONNX_CPU)
 # references that are run at the start where INT8 sums may overflow: few where they are computed exactly
 _CHECKED_EXACT, _CHECKED = 2, 6
 # OpenCV's number of AVX-512 VNNI, which its Python module does not name
@@ -64,7 +64,7 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
     if engine != EngineName.AUTO:
         return _open(bundle, EngineName(engine), threads, precision)
     passed_over: list[str] = []
-    for name in _AUTO_ORDER:
+    for name in AUTO_ORDER:
         problem = engine_problem(name)
         if problem is None:
             try:

@@ -31,6 +31,8 @@ def until_signal(end: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
+    # What the command does about a signal that is not heeded at once does not concern a service, which ends its scan.
+    wakeup = signal.set_wakeup_fd(-1)
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if number := getattr(signal, name, None):
             before[number] = signal.signal(number, stop)
@@ -38,3 +40,4 @@ def until_signal(end: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         yield lambda: interrupted
     finally:
         restore()
+        signal.set_wakeup_fd(wakeup)

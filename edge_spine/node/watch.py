@@ -5,6 +5,7 @@ The folder is polled, because network shares send no notifications.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -19,7 +20,9 @@ from edge_spine.node.records import Audit, Ledger
 from edge_spine.node.spool import Claim, Spool, files_in
 from edge_spine.node.worker import Worker
 from edge_spine.outputs import write_outputs
-from edge_spine.reading.files import ScanFile, find_scans, looks_like_scan
+from edge_spine.reading.files import ScanFile, find_scans
+from edge_spine.reading.folders import is_scan
+from edge_spine.reading.left_out import LeftOut
 from edge_spine.result import SpineResult
 from edge_spine.runner import Report, process
 from edge_spine.scan import Scan
@@ -28,6 +31,7 @@ from edge_spine.scan import Scan
 _STALLED_S = 120.0
 # Scans of one file that stay in memory between the check that it is complete and its processing.
 _MOST_KEPT = 16
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -51,12 +55,15 @@ class Arrivals:
     def __init__(self, folder: Path, read: Callable[[ScanFile], Scan] = ScanFile.read) -> None:
         self._folder, self._read = folder, read
         self._seen: dict[str, _Seen] = {}
+        self._left_out = LeftOut()
         self._kept: dict[tuple[tuple[str, int, int], str | None], tuple[Scan, float]] = {}
 
     def poll(self) -> Iterator[Path]:
         """Yield the complete files, oldest first; each is read just before it is yielded."""
-        seen = {}
-        for path in filter(looks_like_scan, files_in(self._folder)):
+        seen, left_out = {}, LeftOut()
+        for path in files_in(self._folder):
+            if not is_scan(path, left_out):
+                continue
             try:
                 identity = _identity(path)
             except OSError:
@@ -72,6 +79,10 @@ class Arrivals:
             if time.monotonic() - known.since > _STALLED_S or (tried_now and self._is_whole(path)):
                 yield path
         self._seen = seen
+        if left_out.names != self._left_out.names:
+            self._left_out = left_out
+            if left_out:
+                _log.warning("left where they are: %s", left_out)
 
     @property
     def pending(self) -> bool:

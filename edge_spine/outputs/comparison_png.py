@@ -9,7 +9,7 @@ from edge_spine.comparison import Change, Comparison
 from edge_spine.outputs.drawing import palette, panels
 from edge_spine.outputs.drawing.canvas import Box, Canvas, MillimetreView
 from edge_spine.outputs.drawing.page import Page
-from edge_spine.outputs.drawing.raster import RasterCanvas, encode
+from edge_spine.outputs.drawing.raster import RasterCanvas, encode, signed
 from edge_spine.outputs.wording import model_line
 from edge_spine.quantities import QUANTITIES
 
@@ -31,7 +31,7 @@ def render(comparison: Comparison) -> bytes:
     RuntimeError
         OpenCV cannot encode the picture.
     """
-    return encode(draw(comparison).image, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    return signed(encode(draw(comparison).image, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 3]))
 
 
 def draw(comparison: Comparison) -> RasterCanvas:

@@ -6,7 +6,7 @@ import cv2
 
 from edge_spine.outputs.drawing import palette, panels
 from edge_spine.outputs.drawing.page import Page
-from edge_spine.outputs.drawing.raster import RasterCanvas, encode
+from edge_spine.outputs.drawing.raster import RasterCanvas, encode, signed
 from edge_spine.outputs.wording import SUBTITLE, model_line
 from edge_spine.result import SpineResult
 
@@ -20,7 +20,7 @@ def render(result: SpineResult) -> bytes:
     # From OpenCV 4.13 one filter can be chosen; trying all of them takes twice the time.
     if hasattr(cv2, "IMWRITE_PNG_FILTER"):
         options += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
-    return encode(draw(result).image, ".png", options)
+    return signed(encode(draw(result).image, ".png", options))
 
 
 def draw(result: SpineResult, *, about_this_run: bool = True) -> RasterCanvas:

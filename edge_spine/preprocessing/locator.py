@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.errors import BundleError
+from edge_spine.lending import Lender
+from edge_spine.processors import usable_cores
 
 INPUT_SHAPE = (288, 112)
 INPUT_PIXEL_MM = 7.0
@@ -42,7 +44,7 @@ class Landmarks:
 
 
 class Localiser:
-    """Run the localiser network.
+    """Run the localiser network. Any number of threads may share it.
 
     Parameters
     ----------
@@ -56,10 +58,14 @@ class Localiser:
     """
 
     def __init__(self, model: bytes) -> None:
-        try:
-            self._network = cv2.dnn.readNetFromONNX(np.frombuffer(model, dtype=np.uint8))
-        except cv2.error as error:
-            raise BundleError("localiser.onnx: OpenCV cannot read the localiser network") from error
+        def read() -> cv2.dnn.Net:
+            try:
+                return cv2.dnn.readNetFromONNX(np.frombuffer(model, dtype=np.uint8))
+            except cv2.error as error:
+                raise BundleError("localiser.onnx: OpenCV cannot read the localiser network") from error
+
+        # a network of OpenCV keeps the input and the layers of its last call
+        self._networks = Lender(read, usable_cores(), read())
 
     def __call__(self, shown: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Landmarks:
         """Find the spine.
@@ -72,8 +78,9 @@ class Localiser:
             Pixel spacing.
         """
         small, origin, step = thumbnail(shown, spacing_mm)
-        self._network.setInput(small[None, None])
-        points, confidence = read_heat_maps(np.asarray(self._network.forward())[0])
+        with self._networks.lent() as network:
+            network.setInput(small[None, None])
+            points, confidence = read_heat_maps(np.asarray(network.forward())[0])
         places = [(origin[0] + row * step[0], origin[1] + column * step[1]) for row, column in points]
         return Landmarks(places[0], places[1], places[2], confidence)
 

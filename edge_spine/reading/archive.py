@@ -1,9 +1,8 @@
-"""Read DICOM files from a zip in memory, as UK Biobank field 20158 delivers them."""
+"""Read images from a zip in memory, as UK Biobank field 20158 delivers them."""
 
 from __future__ import annotations
 
 import io
-import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from edge_spine.errors import Refusal
 from edge_spine.reading.checks import damage_refused, printable
+from edge_spine.reading.folders import SUFFIXES
 from edge_spine.reading.kinds import HEAD_BYTES, ImageKind, kind_of
+from edge_spine.reading.left_out import DIRECTORY, HIDDEN, NESTED_ZIP, NO_IMAGE, LeftOut
 
 MAX_ENTRIES = 2_000
 MAX_ENTRY_BYTES = 64 * 2**20
@@ -19,8 +20,7 @@ MAX_ENTRY_BYTES = 64 * 2**20
 _MAX_DIRECTORY_BYTES = MAX_ENTRIES * 1024
 # zipfile limits the size of what it unpacks only for these two
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_NO_SUFFIX = re.compile(r"[^.]+|[0-9.]+")
-ACCEPTED_ZIP = f"a zip of at most {MAX_ENTRIES} files, .dcm among them, is accepted"
+ACCEPTED_ZIP = f"a zip of at most {MAX_ENTRIES} files, images among them, is accepted"
 
 
 class _BoundedReader(io.BufferedReader):
@@ -32,19 +32,21 @@ class _BoundedReader(io.BufferedReader):
         return super().read(size)
 
 
-def dicom_entries(path: Path) -> list[str]:
-    """List the DICOM files in a zip, sorted.
+def image_entries(path: Path, left_out: LeftOut) -> list[str]:
+    """List the images in a zip, sorted.
 
     Parameters
     ----------
     path : Path
         The zip.
+    left_out : LeftOut
+        Takes the names of all other files in it.
 
     Returns
     -------
     list of str
-        Their names within the zip: those that end in .dcm or .dicom, and those without a suffix, or with a
-        number for one, whose content is DICOM. Empty where it holds none.
+        Their names within the zip: images by content or by suffix, as in a folder, and what cannot be unpacked.
+        Empty where it holds none.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def dicom_entries(path: Path) -> list[str]:
         if len(entries) > MAX_ENTRIES:
             raise Refusal("too-large", f"the zip holds {len(entries)} files; {ACCEPTED_ZIP}")
         # names within a zip are looked up or shown, never used as paths
-        return sorted({entry for entry in entries if _is_dicom(archive, entry)})
+        return [entry for entry in sorted(set(entries)) if _is_image(archive, entry, left_out)]
 
 
 def read_entry(path: Path, entry: str) -> bytes:
@@ -67,7 +69,7 @@ def read_entry(path: Path, entry: str) -> bytes:
     path : Path
         The zip.
     entry : str
-        A name from `dicom_entries`.
+        A name from `image_entries`.
 
     Returns
     -------
@@ -101,26 +103,36 @@ def _entry_path(entry: str) -> PurePosixPath:
     return PurePosixPath(entry.replace("\\", "/"))
 
 
-def _is_dicom(archive: zipfile.ZipFile, entry: str) -> bool:
-    name = _entry_path(entry).name
-    if entry.endswith("/") or name.startswith(".") or name.upper() == "DICOMDIR":
+def _is_image(archive: zipfile.ZipFile, entry: str, left_out: LeftOut) -> bool:
+    if entry.endswith("/"):
         return False
-    if name.lower().endswith((".dcm", ".dicom")):
+    name = _entry_path(entry).name
+    if name.startswith("."):
+        left_out.add(HIDDEN, name)
+    elif name.upper() == "DICOMDIR":
+        left_out.add(DIRECTORY, name)
+    elif name.lower().endswith(SUFFIXES) or (head := _head(archive, entry)) is None:
         return True
-    # as in folders of exported media: IM_0001, or a UID
-    return _NO_SUFFIX.fullmatch(name) is not None and kind_of(_head(archive, entry)) is ImageKind.DICOM
+    elif (kind := kind_of(head)) is ImageKind.ZIP:
+        left_out.add(NESTED_ZIP, name)
+    elif kind is not None:
+        return True
+    else:
+        left_out.add(NO_IMAGE, name)
+    return False
 
 
-def _head(archive: zipfile.ZipFile, entry: str) -> bytes:
+def _head(archive: zipfile.ZipFile, entry: str) -> bytes | None:
+    """Return the first bytes of an entry, None where it cannot be unpacked."""
     info = archive.getinfo(entry)
     if info.compress_type not in _METHODS:
-        return b""
-    # an entry that cannot be unpacked must not hide the other ones
+        return None
+    # parsers of damaged zips raise many types
     try:
         with archive.open(info) as stream:
             return stream.read(HEAD_BYTES)
     except Exception:
-        return b""
+        return None
 
 
 @contextmanager

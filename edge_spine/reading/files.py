@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from edge_spine.errors import Refusal, UsageError, named_refusals
-from edge_spine.reading.archive import ACCEPTED_ZIP, dicom_entries, entry_source, read_entry
+from edge_spine.errors import EdgeSpineError, Refusal, UsageError, named_refusals
+from edge_spine.reading.archive import ACCEPTED_ZIP, entry_source, image_entries, read_entry
 from edge_spine.reading.checks import printable
-from edge_spine.reading.kinds import HEAD_BYTES, ImageKind, kind_of
+from edge_spine.reading.folders import kind_of_file, walk
+from edge_spine.reading.kinds import ImageKind
+from edge_spine.reading.left_out import EMPTY_ZIP, LeftOut
 from edge_spine.reading.read import read_scan, scan_from_bytes
 from edge_spine.scan import Scan
 
-_SUFFIXES = (".dcm", ".dicom", ".png", ".npy")
-_RESULT_FILE = "result.json"
 _NAME_LENGTH = 80
 _WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
@@ -29,7 +29,7 @@ class ScanFile:
     Attributes
     ----------
     path : Path
-        The image file, or the zip that holds it.
+        The image file, or the zip that holds it; or a folder that cannot be listed.
     entry : str or None
         Its name within the zip.
     name : str
@@ -46,93 +46,74 @@ class ScanFile:
         return printable(self.path.name) if self.entry is None else entry_source(self.path, self.entry)
 
     def read(self, pixel_spacing: Sequence[float] | None = None, imager_spacing: bool = False) -> Scan:
-        """Read the scan, with the parameters and errors of `edge_spine.reading.read_scan`."""
+        """Read the scan, with the parameters and errors of `edge_spine.reading.read_scan`.
+
+        Raises
+        ------
+        EdgeSpineError
+            It is a folder that cannot be listed.
+        """
+        if os.path.isdir(self.path):  # noqa: PTH112  # False where it cannot be looked at
+            raise EdgeSpineError(f"{self.source}: the folder cannot be listed; check its rights")
         with named_refusals(self.source):
             if self.entry is not None:
                 content = read_entry(self.path, self.entry)
                 return scan_from_bytes(content, self.source, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
-            if _kind(self.path) is ImageKind.ZIP:
-                # A zip itself is listed only where no image was found in it: `dicom_entries` raises the reason.
-                dicom_entries(self.path)
-                raise Refusal("unreadable", f"the zip holds no .dcm file; {ACCEPTED_ZIP}")
+            if kind_of_file(self.path) is ImageKind.ZIP:
+                # A zip itself is listed only where no image was found in it: `image_entries` raises the reason.
+                image_entries(self.path, LeftOut())
+                raise Refusal("unreadable", f"the zip holds no .dcm file and no other image; {ACCEPTED_ZIP}")
         return read_scan(self.path, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
 
 
-def find_scans(inputs: Sequence[str | os.PathLike[str]]) -> list[ScanFile]:
+def find_scans(inputs: Sequence[str | os.PathLike[str]], left_out: LeftOut | None = None) -> list[ScanFile]:
     """Find the scans in files, folders and zips, without reading their pixels.
 
     Parameters
     ----------
     inputs : sequence of path-like
         A file is listed whatever it is, and refused when it is read. Folders are searched recursively for DICOM, PNG
-        and NPY files, by content or by suffix, and for zips of DICOM files; hidden files, DICOMDIR and folders with
-        results of edge-spine are left out.
+        and NPY files and zips of them, by content or by suffix. Links are followed, once. Hidden files, DICOMDIR and
+        what edge-spine wrote are left out. A folder that cannot be listed is listed itself, and fails when it is read.
+    left_out : LeftOut, optional
+        Takes the names of everything in folders and zips that is not listed.
 
     Returns
     -------
     list of ScanFile
-        In the order of `inputs`, sorted within each folder and zip, each file once.
+        In the order of `inputs`, sorted within each folder and zip with links at the end, each file once.
 
     Raises
     ------
     UsageError
-        Where nothing is found, or a folder cannot be listed.
+        Where nothing is found.
     """
-    found: dict[tuple[Path, str | None], tuple[Path, str | None]] = {}
+    left_out = LeftOut() if left_out is None else left_out
+    found: dict[tuple[str, str | None], tuple[Path, str | None]] = {}
     for item in map(Path, inputs):
-        for path in _walk(item) if item.is_dir() else (item,):
-            for entry in _entries(path, explicit=path is item):
-                found.setdefault((path.absolute(), entry), (path, entry))
+        for path in walk(item, left_out) if os.path.isdir(item) else (item,):  # noqa: PTH112
+            for entry in _entries(path, left_out, explicit=path is item):
+                found.setdefault((os.path.realpath(path), entry), (path, entry))
     if not found:
         given = ", ".join(printable(Path(item).name or str(item)) for item in inputs) or "no input"
-        raise UsageError(f"{given}: no scan found; give DICOM, PNG or NPY images, folders or zips of them")
+        among = f" (left out: {left_out})" if left_out else ""
+        raise UsageError(f"{given}: no scan found{among}; give DICOM, PNG or NPY images, folders or zips of them")
     names = _unique(_result_name(path, entry) for path, entry in found.values())
     return [ScanFile(path, entry, name) for (path, entry), name in zip(found.values(), names, strict=True)]
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    def stop(error: OSError) -> None:
-        name = printable(Path(error.filename or folder).name)
-        raise UsageError(f"{name}: the folder cannot be listed ({type(error).__name__})") from None
-
-    for parent, folders, files in os.walk(folder, onerror=stop):
-        if _RESULT_FILE in files:
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(parent, name)
-            if name.startswith(".") or name.upper() == "DICOMDIR":
-                continue
-            if looks_like_scan(path):
-                yield path
-
-
-def looks_like_scan(path: Path) -> bool:
-    """Return whether a file is, by content or suffix, a scan or a zip of scans."""
-    return path.name.lower().endswith(_SUFFIXES) or _kind(path) is not None
-
-
-def _entries(path: Path, *, explicit: bool) -> list[str | None]:
+def _entries(path: Path, left_out: LeftOut, *, explicit: bool) -> list[str | None]:
     """Return the entries of a zip, or None for the file itself, to be read or refused later."""
-    if _kind(path) is not ImageKind.ZIP:
+    if kind_of_file(path) is not ImageKind.ZIP:
         return [None]
     try:
-        entries = dicom_entries(path)
+        entries = image_entries(path, left_out)
     except Refusal:
         return [None]
+    if not entries and not explicit:
+        left_out.add(EMPTY_ZIP, path.name)
     # a zip without images is left out of a folder, and refused where the user named it
     return [*entries] or ([None] if explicit else [])
-
-
-def _kind(path: Path) -> ImageKind | None:
-    try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as stream:
-            return kind_of(stream.read(HEAD_BYTES))
-    except (OSError, ValueError):
-        return None
 
 
 def _result_name(path: Path, entry: str | None) -> str:

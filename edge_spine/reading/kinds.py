@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
 HEAD_BYTES = 132  # where the longest signature, DICOM's after its preamble, ends
+
+# What pictures of edge-spine hold after their header: keyword and text of a tEXt chunk.
+OWN_PNG = b"tEXtSoftware\0edge-spine"
+# ImplementationVersionName in the meta information of its DICOM files
+_OWN_DICOM = re.compile(rb"\x02\x00\x13\x00SH..EDGE-SPINE ", re.DOTALL)
 
 
 class ImageKind(str, Enum):
@@ -28,6 +34,11 @@ def kind_of(head: bytes) -> ImageKind | None:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return ImageKind.ZIP
     return None
+
+
+def is_own(head: bytes) -> bool:
+    """Return whether edge-spine wrote a file, from its first 1024 bytes."""
+    return OWN_PNG in head or _OWN_DICOM.search(head) is not None
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,8 @@ def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str,
         Indexed by the bit pattern of a pixel. MONOCHROME1 is reversed within the output range of the
         last step, so that a background of the largest value becomes the smallest.
     flags : tuple of str
-        "window-ignored" where the VOI LUT or window is damaged.
+        "rescale-ignored" where RescaleSlope is 0, which would leave no picture, "window-ignored" where the VOI LUT or
+        window is damaged.
 
     Raises
     ------
@@ -99,10 +100,15 @@ def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str,
         Where the modality LUT or the rescale is damaged.
     """
     table = stored.table()
-    modality = _sequence_table(header, "ModalityLUTSequence")
-    table = modality(table) if modality is not None else _rescaled(header, table)
-    ends = stored.ends(table)
     flags: tuple[str, ...] = ()
+    modality = _sequence_table(header, "ModalityLUTSequence")
+    if modality is not None:
+        table = modality(table)
+    elif header.get("RescaleSlope") == 0:
+        flags = ("rescale-ignored",)
+    else:
+        table = _rescaled(header, table)
+    ends = stored.ends(table)
     try:
         voi = _sequence_table(header, "VOILUTSequence")
         if voi is not None:
@@ -111,7 +117,7 @@ def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str,
             low, high = (0, (1 << modality.bits) - 1) if modality is not None else (table.min(), table.max())
             table, ends = _windowed(header, table, float(low), float(high)), float(low) + float(high)
     except (ValueError, TypeError, OverflowError):
-        flags = ("window-ignored",)
+        flags += ("window-ignored",)
     if header.PhotometricInterpretation == "MONOCHROME1":
         table = ends - table
     return table, flags
@@ -143,7 +149,7 @@ def _rescaled(header: Dataset, table: Table) -> Table:
         float(default if header.get(keyword) is None else header.get(keyword))
         for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
     )
-    if slope == 0 or not (math.isfinite(slope) and math.isfinite(intercept)):
+    if not (math.isfinite(slope) and math.isfinite(intercept)):
         raise ValueError("rescale slope or intercept")
     return table * slope + intercept
 
@@ -211,6 +217,23 @@ def _table(item: Dataset, data: Any, descriptor: str, little: bool) -> _LookupTa
     if len(entries) < count or entries.min() < 0 or entries.max() >= 1 << 16:
         raise ValueError("lookup table data")
     return _LookupTable(first, bits, entries[:count])
+
+
+def padding_table(header: Dataset, stored: StoredValues) -> NDArray[np.bool_] | None:
+    """Return whether each stored value means padding (DICOM PS3.3 C.7.5.1.1.2), None where the file states none.
+
+    Returns
+    -------
+    ndarray of bool, (2**bits,)
+        Indexed by the bit pattern of a pixel.
+    """
+    values = numbers(header.get("PixelPaddingValue"))
+    if len(values) != 1:
+        return None
+    first, last = sorted((values[0], *(numbers(header.get("PixelPaddingRangeLimit")) or values)[:1]))
+    table = stored.table()
+    padding: NDArray[np.bool_] = (table >= first) & (table <= last)
+    return padding
 
 
 def _descriptor(item: Dataset, keyword: str) -> tuple[int, int, int]:

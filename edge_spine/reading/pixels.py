@@ -16,7 +16,7 @@ from edge_spine.errors import Refusal
 from edge_spine.reading.codestream import JPEG_LOSSLESS_FRAME, JPEG_LS_FRAME, Codestream, read_jpeg, read_jpeg_2000
 from edge_spine.reading.decoder_process import UndecodableFrame, decoder
 from edge_spine.reading.grey import grey_from_rgb
-from edge_spine.reading.lookup import StoredValues, grey_table, palette_table
+from edge_spine.reading.lookup import StoredValues, grey_table, padding_table, palette_table
 from edge_spine.reading.syntaxes import COMPRESSED, JPEG_2000, JPEG_LS, plugin_for
 
 # decoders of JPEG 2000 convert the last two themselves
@@ -100,7 +100,8 @@ def pixel_format(header: Dataset) -> PixelFormat:
         'not-dxa' for several frames, 'unsupported-syntax' for an encoding that is not accepted, 'too-large'.
     """
     frames = whole_number(header, "NumberOfFrames", default=1)
-    if frames != 1:
+    # some writers count the further frames
+    if frames not in (0, 1):
         raise Refusal("not-dxa", f"the file holds {frames} frames; a single DXA image is accepted")
     photometric = str(header.get("PhotometricInterpretation") or "")
     samples = whole_number(header, "SamplesPerPixel", default=1)
@@ -151,7 +152,7 @@ def decode(
     pixels : ndarray of float32, (rows, columns)
         As stored, after modality LUT (or rescale), VOI LUT (or window) and the inversion of MONOCHROME1.
     flags : tuple of str
-        "window-ignored" where the window or VOI LUT is damaged.
+        "rescale-ignored" or "window-ignored", see `edge_spine.reading.lookup.grey_table`.
 
     Raises
     ------
@@ -183,10 +184,29 @@ def _values(header: Dataset, stored: NDArray[Any], found: PixelFormat) -> tuple[
     else:
         table, flags = grey_table(header, held)
     if held.bits == found.allocated and np.array_equal(table, held.table()):
-        return stored.astype(np.float32), flags
-    with np.errstate(over="ignore"):
-        grey: NDArray[np.float32] = np.take(table.astype(np.float32), held.patterns(stored))
-    return grey, flags
+        grey = stored.astype(np.float32)
+    else:
+        with np.errstate(over="ignore"):
+            grey = np.take(table.astype(np.float32), held.patterns(stored))
+    padding = padding_table(header, held)
+    return (grey if padding is None else _without_padding(grey, np.take(padding, held.patterns(stored)))), flags
+
+
+def _without_padding(grey: NDArray[np.float32], padding: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Make pixels around the picture no brighter than its darkest, as air is."""
+    if padding.all() or not padding.any():
+        return grey
+    import cv2
+
+    # The same value within the picture is a part of it: only what reaches an edge is padding.
+    count, labels = cv2.connectedComponents(padding.astype(np.uint8), connectivity=4)
+    outside = np.zeros(count, dtype=bool)
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        outside[edge] = True
+    outside[0] = False
+    around = outside[labels]
+    darkest = grey[~padding].min()
+    return np.where(around, np.minimum(grey, darkest), grey)
 
 
 def _uncompressed(header: Dataset, element: RawDataElement, found: PixelFormat) -> NDArray[Any]:

@@ -17,8 +17,10 @@ from edge_spine.reading.kinds import ImageFile
 from edge_spine.scan import Scan
 
 _PNG_SIGNATURE_BYTES = 8
-_PNG_COLOUR_TYPES = {0: "grey", 2: "RGB", 4: "grey with alpha", 6: "RGB with alpha"}
-_ACCEPTED_PNG = "grey or RGB PNG with 8 or 16 bits is accepted"
+# grey, RGB, palette, grey with alpha, RGB with alpha, and their numbers of bits
+_PNG_KINDS = {0: (8, 16), 2: (8, 16), 3: (4, 8), 4: (8, 16), 6: (8, 16)}
+_PALETTE = 3
+_ACCEPTED_PNG = "grey or RGB PNG with 8 or 16 bits, or a palette of 16 or 256 colours, is accepted"
 _ACCEPTED_NPY = "a two-dimensional array of finite numbers is accepted"
 
 
@@ -35,7 +37,7 @@ def scan_from_png(file: ImageFile) -> Scan:
     header, essential = _essential_png(file.data)
     columns, rows, bits, colour_type = struct.unpack(">IIBB", header[:10])
     check_size(rows, columns)
-    if bits not in (8, 16) or colour_type not in _PNG_COLOUR_TYPES:
+    if bits not in _PNG_KINDS.get(colour_type, ()):
         raise Refusal(
             "unsupported-syntax",
             f"PNG with {bits} bits and colour type {colour_type}; {_ACCEPTED_PNG}",
@@ -108,7 +110,7 @@ def _essential_png(data: bytes) -> tuple[bytes, bytes]:
     Text, colour profiles and animation are not needed, and their decoders could be attacked.
     """
     header, kept = b"", [data[:_PNG_SIGNATURE_BYTES]]
-    position = _PNG_SIGNATURE_BYTES
+    position, palettes = _PNG_SIGNATURE_BYTES, 0
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         chunk = data[position : position + 12 + length]
@@ -120,7 +122,20 @@ def _essential_png(data: bytes) -> tuple[bytes, bytes]:
         if kind[:1].isupper():
             if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
                 break
+            # libpng would print what it finds wrong
+            if header[9] == _PALETTE and kind == b"PLTE":
+                if palettes or length % 3 or not 0 < length <= 3 << header[8]:
+                    break
+                chunk, palettes = _whole_palette(chunk[4:-4], header[8]), 1
+            elif header[9] == _PALETTE and kind == b"IDAT" and not palettes:
+                raise Refusal("unsupported-syntax", f"PNG without the palette that it needs; {_ACCEPTED_PNG}")
             kept.append(chunk)
         if kind == b"IEND":
             return header, b"".join(kept)
     raise Refusal("unreadable", f"the PNG file is damaged or cut short; {_ACCEPTED_PNG}")
+
+
+def _whole_palette(content: bytes, bits: int) -> bytes:
+    """Return the chunk of a palette, filled up with black to the number of colours that pixels can name."""
+    content = content.ljust(len(b"PLTE") + (3 << bits), b"\0")
+    return struct.pack(">I", 3 << bits) + content + struct.pack(">I", zlib.crc32(content))

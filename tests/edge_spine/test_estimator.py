@@ -1,18 +1,25 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 
-from edge_spine import SpineEstimator
+from edge_spine import SpineEstimator, read_scan
 from edge_spine.bundle import load_bundle
 from edge_spine.errors import BundleError, EngineUnavailable, Refusal, UsageError
 from edge_spine.result import schema
 from edge_spine.scan import Scan
+from tests.edge_spine.engines.processors import needs_openvino
 from tests.edge_spine.fake_result import phantom_pixels
+
+BUNDLED = Path(__file__).resolve().parents[2] / "edge_spine/data/synthetic_whole_body.dcm"
 
 
 @pytest.fixture
@@ -171,3 +178,72 @@ def test_the_estimator_cannot_be_used_after_closing(fake_model: Path, phantom: S
     estimator.close()
     with pytest.raises(UsageError, match="closed"):
         estimator(phantom)
+
+
+# --- many threads
+
+
+def shifted(scan: Scan) -> list[Scan]:
+    """Five copies of a scan, each with the body elsewhere."""
+    places = [(3 * number, 2 * number) for number in range(5)]
+    return [replace(scan, pixels=np.ascontiguousarray(np.roll(scan.pixels, place, (0, 1)))) for place in places]
+
+
+def content(estimator: SpineEstimator, scan: Scan) -> bytes:
+    """Return every number of a result, bit for bit."""
+    result = estimator(scan)
+    curves = result.curves
+    arrays = (curves.z, curves.coronal, curves.sagittal, result.spine.centreline, result.prepared.tensor)
+    return b"".join(array.tobytes() for array in arrays) + repr(result.measurements).encode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [2, 8])
+@pytest.mark.parametrize("engine", ["onnx-cpu", pytest.param("openvino", marks=needs_openvino)])
+def test_threads_share_one_estimator(engine: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # wrong sums of a processor are equally wrong in each thread
+    monkeypatch.setattr("edge_spine.engines.select._may_saturate", lambda: False)
+    # several objects are lent, whatever this machine has
+    for module in ("preprocessing.locator", "engines.openvino"):
+        monkeypatch.setattr(f"edge_spine.{module}.usable_cores", lambda: 3)
+    scans = shifted(read_scan(BUNDLED))
+    with SpineEstimator(engine, "lite", threads=1) as estimator:
+        expected = [content(estimator, scan) for scan in scans]
+        assert len(set(expected)) == 5
+        calls = [number % 5 for number in range(60)]
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(lambda number: content(estimator, scans[number]), calls))
+        assert [answer == expected[number] for answer, number in zip(found, calls, strict=True)] == [True] * 60
+        # and nothing is wrong afterwards
+        assert [content(estimator, scan) for scan in scans] == expected
+
+
+@pytest.mark.parametrize("engine", ["onnx-cpu", pytest.param("openvino", marks=needs_openvino)])
+def test_threads_at_work_when_the_estimator_is_closed_finish_or_are_told(
+    engine: str, fake_model: Path, phantom: Scan
+) -> None:
+    ended: list[BaseException | None] = []
+
+    def work() -> None:
+        try:
+            while True:
+                estimator(phantom)
+        except BaseException as error:
+            ended.append(error)
+
+    estimator = SpineEstimator(engine, fake_model, threads=1)
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    time.sleep(0.2)
+    estimator.close()
+    for worker in workers:
+        worker.join(60)
+    assert [type(error) for error in ended] == [UsageError] * 4
+
+
+def test_no_result_can_change_another_one(fake_model: Path, phantom: Scan) -> None:
+    with SpineEstimator(model=fake_model) as estimator:
+        first = estimator(phantom)
+        first.model["engine"] = "changed"  # type: ignore[index]
+        assert estimator(phantom).model["engine"] == estimator.model["engine"] != "changed"

@@ -14,6 +14,7 @@ from typing import Any
 from edge_spine.engines.base import check_ends, first_line
 from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT
 from edge_spine.errors import BundleError, EngineUnavailable
+from edge_spine.streams import say
 
 WORKSPACE_BYTES = 1 << 30
 # cuDNN and cuBLAS take hundreds of megabytes at run time and no layer of this network uses them
@@ -132,8 +133,8 @@ def make_logger(trt: Any) -> Any:
 
 def terminal_progress(text: str) -> None:
     """Show a line on stderr in place of the one before, where stderr is a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+    if sys.stderr is not None and sys.stderr.isatty():
+        say(f"\r\x1b[K{text}", sys.stderr, end="")
 
 
 def _precision_flags(form: str) -> tuple[str, ...]:

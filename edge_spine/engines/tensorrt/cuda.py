@@ -36,7 +36,7 @@ class CudaSession:
 
     def __init__(self, inputs: Shapes, outputs: Shapes) -> None:
         self._driver = import_pycuda()
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._closed = False
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._driver.init()
@@ -59,7 +59,7 @@ class CudaSession:
         UsageError
             The session is closed.
         """
-        with self._lock:
+        with self.lock:
             if self._closed:
                 raise UsageError("tensorrt: the engine is closed")
             self._context.push()
@@ -103,7 +103,7 @@ class CudaSession:
 
     def close(self) -> None:
         """Free the buffers and release the context; a second call does nothing."""
-        with self._lock:
+        with self.lock:
             if self._closed:
                 return
             with self.current():

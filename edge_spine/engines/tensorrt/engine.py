@@ -157,8 +157,10 @@ class TensorRTEngine(Engine):
 
 
 def _shut_down(session: CudaSession, parts: list[Any]) -> None:
-    with session.current():
-        # an execution context before its engine, that before its runtime
-        while parts:
-            parts.pop()
-    session.close()
+    # other threads find the session open or closed, never without its plan
+    with session.lock:
+        with session.current():
+            # an execution context before its engine, that before its runtime
+            while parts:
+                parts.pop()
+        session.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from edge_spine import SpineEstimator, __version__, read_scan
 from edge_spine.cohort import SpineBatch, batch
+from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import NAMES, ROWS_OF_209, schema
 from edge_spine.errors import EdgeSpineError, UsageError
 from tests.edge_spine.cohort.conftest import BUNDLED
@@ -71,6 +73,41 @@ def test_a_zip_gives_a_row_for_each_scan_in_it(spine_batch: SpineBatch, tmp_path
             archive.writestr(name, BUNDLED.read_bytes())
     found = spine_batch({"path": [str(tmp_path / "study.zip")]})
     assert found["status"] == ["done", "done"] and found["entry"] == ["a.dcm", "b.dcm"]
+
+
+def test_a_line_that_cannot_be_used_is_a_failed_row(spine_batch: SpineBatch) -> None:
+    rows = spine_batch.rows([Scan("A", "/a.dcm", None, "line 4 has more cells"), Scan("B", str(BUNDLED))])
+    assert [(row["id"], row["status"], row["code"]) for row in rows] == [("A", "failed", "failed"), ("B", "done", None)]
+    assert rows[0]["message"] == "line 4 has more cells"
+
+
+def test_a_folder_gives_a_row_for_each_scan_in_it(tmp_path: Path) -> None:
+    for folder in ("1", "2"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        (tmp_path / "in" / folder / "11.dcm").write_bytes(BUNDLED.read_bytes())
+    writing = SpineBatch("lite", "onnx-cpu", 1, formats=("json",), folder=str(tmp_path / "out"))
+    found = writing({"path": [str(tmp_path / "in")]})
+    assert found["status"] == ["done", "done"] and found["entry"] == ["1/11.dcm", "2/11.dcm"]
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are bytes on POSIX only")
+def test_a_name_that_is_no_utf_8_can_be_stored(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"M\xfcller.dcm")
+    path.write_bytes(BUNDLED.read_bytes())
+    writing = SpineBatch("lite", "onnx-cpu", 1, formats=("json",), folder=str(tmp_path / "out"))
+    rows = writing.rows([Scan(path.name, str(path)), Scan("B", str(BUNDLED))])
+    assert [row["status"] for row in rows] == ["done", "done"]
+    assert pa.Table.from_pylist(rows, schema())["id"].to_pylist() == [r"M\udcfcller.dcm", "B"]
+
+
+def test_two_threads_share_a_batch(spine_batch: SpineBatch) -> None:
+    scans = [Scan(str(number), str(BUNDLED)) for number in range(6)]
+    batch._estimator.cache_clear()
+    with ThreadPoolExecutor(3) as pool:
+        rows = [row for (row,) in pool.map(lambda scan: spine_batch.rows([scan]), scans)]
+    assert batch._estimator.cache_info().misses == 1
+    assert [row["id"] for row in rows] == list("012345") and len({row["max_cobb_deg"] for row in rows}) == 1
 
 
 def test_files_of_each_scan_where_they_are_wanted(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -64,6 +65,85 @@ def test_unreadable_manifests(tmp_path: Path) -> None:
     (tmp_path / "binary.csv").write_bytes(b"path\n\xff\xfe\x00")
     with pytest.raises(UsageError, match="not a text in UTF-8"):
         read_manifest(tmp_path / "binary.csv")
+
+
+CSV = {
+    "R": '"path","id"\n"a.dcm","A"\n"b.dcm","B"\n',
+    "spaces": "id, path\nA, a.dcm\nB, b.dcm\n",
+    "old Mac": "path,id\ra.dcm,A\rb.dcm,B\r",
+    "Windows": "path,id\r\na.dcm,A\r\nb.dcm,B\r\n",
+    "Excel, German": "id;path;row_spacing_mm;column_spacing_mm\nA;a.dcm;2,4;2,5\nB;b.dcm;;\n",
+    "Excel, with a note": "sep=;\nid;path\nA;a.dcm\nB;b.dcm\n",
+    "bars": "id|PATH|note\nA|a.dcm|x, y\nB|b.dcm|\n",
+    "comments first": "# exported 2024\n\npath,id\na.dcm,A\nb.dcm,B\n",
+    "cells of several lines": 'id,note,path\nA,"one\ntwo",a.dcm\nB,,b.dcm\n',
+    "empty cells at the end": "path,id\na.dcm,A,,\nb.dcm,B,\n , \n",
+}
+
+
+@pytest.mark.parametrize("text", CSV.values(), ids=CSV)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_csv_of_every_make(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "list.csv").write_bytes(text.encode(encoding))
+    found = read_manifest(tmp_path / "list.csv")
+    assert [(scan.id, scan.path, scan.problem) for scan in found] == [
+        ("A", str(tmp_path / "a.dcm"), None),
+        ("B", str(tmp_path / "b.dcm"), None),
+    ]
+    assert found[0].pixel_spacing_mm == ((2.4, 2.5) if "2,4" in text else None)
+
+
+def test_paths_with_delimiters_and_quotes(tmp_path: Path) -> None:
+    (tmp_path / "x, y.dcm").write_bytes(b"")
+    for text in ('path,id\n"x, y.dcm",A\n', "x, y.dcm\n", '"x, y.dcm"\n', 'a.dcm\n"x, y.dcm"\n'):
+        assert read_manifest(written(tmp_path, text))[-1].path == str(tmp_path / "x, y.dcm")
+
+
+@pytest.mark.parametrize("text", ["file,subject\na.dcm,A\n", '"Datei";"ID"\n"a.dcm";1\n', "scan\na.dcm\n", "a.dcm,A\n"])
+def test_unknown_columns_are_one_clear_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match=r"no column 'path' \(the first line has ") as caught:
+        read_manifest(written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_column_that_is_there_twice_and_a_quote_without_end_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="2 columns are named 'path'"):
+        read_manifest(written(tmp_path, "path,path,id\na.dcm,b.dcm,A\n"))
+    with pytest.raises(UsageError, match=r"line \d: unexpected end of data"):
+        read_manifest(written(tmp_path, 'id,path\nA,a.dcm\n"B,b.dcm\nC,c.dcm\n'))
+
+
+def test_a_bad_line_does_not_lose_the_others(tmp_path: Path) -> None:
+    text = (
+        "id,path,row_spacing_mm,column_spacing_mm\n"
+        "A,a.dcm,2.4,2.4\nB,b.dcm,2.4,\nC,c, with comma.dcm,2.4,2.4\nD,,,\nE,e.dcm,,\n"
+    )
+    found = {scan.id: scan for scan in read_manifest(written(tmp_path, text))}
+    assert {scan_id: scan.problem is None for scan_id, scan in found.items()} == {
+        **{"A": True, "B": False, "C": False, "D": False, "E": True}
+    }
+    assert "both be millimetres" in found["B"].problem
+    assert "line 4 has more cells than the header" in found["C"].problem
+    assert "line 5 names no file" in found["D"].problem
+
+
+def test_paths_that_are_there_again_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert [scan.id for scan in read_manifest(written(tmp_path, "path,id\na.dcm,A\na.dcm,B\n"))] == ["A"]
+    assert "1 lines name a path again and are left out (B)" in caplog.text
+
+
+def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_bytes(b"path,id\nM\xfcller.dcm,M\xfcller\na.dcm,A\n")
+    first, second = read_manifest(tmp_path / "list.csv")
+    assert os.fsencode(first.path).endswith(b"M\xfcller.dcm") or os.name == "nt"
+    assert second.id == "A"
+
+
+def test_what_a_folder_holds_beside_scans_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.dcm").write_bytes(BUNDLED.read_bytes())
+    (tmp_path / "notes.txt").write_text("no scan", encoding="utf-8")
+    assert len(read_manifest(tmp_path)) == 1
+    assert "1 no image (notes.txt)" in caplog.text
 
 
 @pytest.mark.slow

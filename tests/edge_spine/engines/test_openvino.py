@@ -1,4 +1,4 @@
-"""OpenVINO: one request for all threads, and float32 for what is not INT8."""
+"""OpenVINO: many threads, and float32 for what is not INT8."""
 
 from __future__ import annotations
 

@@ -8,13 +8,15 @@ import tracemalloc
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from edge_spine.errors import Refusal, UsageError
 from edge_spine.reading import archive, read_scan
 from edge_spine.reading.files import find_scans
-from tests.edge_spine.reading.samples import MakeDicom, make_zip, refusal
+from edge_spine.reading.left_out import DIRECTORY, EMPTY_ZIP, HIDDEN, NESTED_ZIP, NO_IMAGE, LeftOut
+from tests.edge_spine.reading.samples import BODY, MakeDicom, make_zip, refusal
 
 
 def test_ukb_zip(make_dicom: MakeDicom, real_bone: Path, real_tissue: Path, tmp_path: Path) -> None:
@@ -52,6 +54,46 @@ def test_a_zip_of_files_without_a_suffix(make_dicom: MakeDicom, tmp_path: Path) 
     found = find_scans([path])
     assert [file.source for file in found] == ["disc.zip!1.2.840.99", "disc.zip!IM_0001"]
     assert all(file.read().pixels.shape == (480, 160) for file in found)
+
+
+def test_images_in_a_zip_are_found_by_content_and_the_rest_is_named(make_dicom: MakeDicom, tmp_path: Path) -> None:
+    image = cv2.imencode(".png", BODY)[1].tobytes()
+    path = make_zip(
+        tmp_path / "study.zip",
+        {
+            # the names that DCMTK's storescp gives
+            "CR.1.2.826.0.1.3680043.8.498.1273": make_dicom(),
+            "sub/scan.dcm30": make_dicom(),
+            "sub/scan.img": image,
+            "sub/damaged.NPY": b"",
+            "sub/notes.txt": b"text",
+            "__MACOSX/sub/._scan.img": b"junk",
+            "inner.zip": make_zip(tmp_path / "inner.zip", {}).read_bytes(),
+            "DICOMDIR": make_dicom(),
+        },
+    )
+    left_out = LeftOut()
+    assert [file.entry for file in find_scans([path], left_out)] == [
+        "CR.1.2.826.0.1.3680043.8.498.1273",
+        "sub/damaged.NPY",
+        "sub/scan.dcm30",
+        "sub/scan.img",
+    ]
+    assert left_out.names == {
+        DIRECTORY: ["DICOMDIR"],
+        HIDDEN: ["._scan.img"],
+        NESTED_ZIP: ["inner.zip"],
+        NO_IMAGE: ["notes.txt"],
+    }
+    left_out = LeftOut()
+    assert len(find_scans([tmp_path], left_out)) == 4
+    assert left_out.names[EMPTY_ZIP] == ["inner.zip"]
+
+
+def test_what_cannot_be_unpacked_is_listed_and_refused(make_dicom: MakeDicom, tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "z.zip", {"a": make_dicom()}, zipfile.ZIP_BZIP2)
+    (found,) = find_scans([path])
+    assert "unusual zip compression" in refusal(found).message
 
 
 def test_a_link_in_a_zip_is_not_followed(make_dicom: MakeDicom, tmp_path: Path) -> None:

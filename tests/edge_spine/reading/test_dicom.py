@@ -150,7 +150,6 @@ def test_pydicom_stays_silent_while_reading_only(
 
 
 def test_damaged_rescale(make_dicom: MakeDicom) -> None:
-    refused(make_dicom(RescaleSlope="0"), "unreadable")
     refused(make_dicom(RescaleSlope="1e300"), "unreadable")
 
 

@@ -97,6 +97,48 @@ def test_rescale(make_dicom: MakeDicom) -> None:
     np.testing.assert_allclose(scan_from_bytes(data, "file.dcm").pixels, BODY * 2.5 - 100)
 
 
+@pytest.mark.parametrize("intercept", ["0", "5", None])
+def test_a_slope_of_zero_is_no_rescale(make_dicom: MakeDicom, intercept: str | None) -> None:
+    scan = scan_from_bytes(make_dicom(BODY, RescaleSlope="0", RescaleIntercept=intercept), "file.dcm")
+    np.testing.assert_array_equal(scan.pixels, BODY)
+    assert scan.flags == ("rescale-ignored",)
+
+
+PADDED = np.pad(np.random.default_rng(3).integers(10, 4000, (440, 140), dtype=np.uint16), ((10, 30), (20, 0)))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "value"),
+    [
+        ({}, 4095),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, 0),
+        ({"PixelPaddingRangeLimit": 4000}, 4050),
+        ({"RescaleSlope": "-1"}, 0),
+    ],
+)
+def test_padding_around_the_picture_is_no_bone(make_dicom: MakeDicom, attributes: dict[str, Any], value: int) -> None:
+    """Only padding that reaches an edge: the same value within the picture stays."""
+    outside = PADDED == 0
+    pixels = np.where(outside, value, PADDED)
+    pixels[200:204, 60:64] = value
+    stated = {"PixelPaddingValue": 4095 if "PixelPaddingRangeLimit" in attributes else value}
+    plain = scan_from_bytes(make_dicom(pixels, BitsStored=12, HighBit=11, **attributes), "file.dcm").pixels
+    scan = scan_from_bytes(make_dicom(pixels, BitsStored=12, HighBit=11, **stated, **attributes), "file.dcm").pixels
+    np.testing.assert_array_equal(scan[~outside], plain[~outside])
+    assert scan[outside].max() <= scan[~outside].min() < plain[outside].min()
+    assert scan[200, 60] == plain[200, 60]
+
+
+def test_padding_that_is_dark_already_stays(make_dicom: MakeDicom) -> None:
+    plain, padded = make_dicom(PADDED), make_dicom(PADDED, PixelPaddingValue=0)
+    for data in (padded, make_dicom(PADDED, PixelPaddingValue=[0, 1])):
+        np.testing.assert_array_equal(
+            scan_from_bytes(data, "file.dcm").pixels, scan_from_bytes(plain, "file.dcm").pixels
+        )
+    everything = np.full((480, 160), 7, np.uint16)
+    assert scan_from_bytes(make_dicom(everything, PixelPaddingValue=7), "file.dcm").pixels.max() == 7
+
+
 def test_modality_lut(make_dicom: MakeDicom) -> None:
     table = np.arange(256, dtype=np.uint16)[::-1] * 3
 
@@ -141,7 +183,9 @@ def test_other_pixel_encodings(make_dicom: MakeDicom, attributes: dict[str, obje
 def test_several_frames(make_dicom: MakeDicom) -> None:
     assert "2 frames" in refused(make_dicom(NumberOfFrames=2), "not-dxa")
     refused(make_dicom(NumberOfFrames=2_000_000_000), "not-dxa")
-    assert isinstance(scan_from_bytes(make_dicom(NumberOfFrames=1), "file.dcm"), Scan)
+    # 0 is wrong, and written for the one that is there
+    for frames in (0, 1, ""):
+        assert isinstance(scan_from_bytes(make_dicom(NumberOfFrames=frames), "file.dcm"), Scan)
 
 
 def test_two_frames_in_a_file_of_one(make_dicom: MakeDicom) -> None:

@@ -57,6 +57,46 @@ def test_png_colour_and_alpha() -> None:
     np.testing.assert_allclose(scan.pixels, 0.299 * red + 0.587 * green + 0.114 * blue, rtol=1e-5)
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_png_with_a_palette(bits: int) -> None:
+    """As programs write it that reduce the colours: the grey of a pixel is that of its entry."""
+    entries = np.random.default_rng(5).permutation(256)[: 2**bits].astype(np.uint8)
+    places = np.random.default_rng(6).integers(0, 2**bits, (480, 160), dtype=np.uint8)
+    packed = places if bits == 8 else places[:, ::2] << 4 | places[:, 1::2]
+    rows = np.pad(packed, ((0, 0), (1, 0)))
+    data = b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack(">IIBBBBB", 160, 480, bits, 3, 0, 0, 0)),
+            chunk(b"PLTE", np.repeat(entries, 3).tobytes()),
+            chunk(b"tRNS", b"\0\0"),
+            chunk(b"IDAT", zlib.compress(rows.tobytes())),
+            chunk(b"IEND", b""),
+        ]
+    )
+    scan = scan_from_bytes(data, "file.png", pixel_spacing=(4, 4))
+    np.testing.assert_array_equal(scan.pixels, entries[places])
+
+
+@pytest.mark.parametrize("palette", [b"", b"\0" * 4, b"\0" * 771, b"\0" * 3])
+def test_a_palette_that_is_damaged_or_short(palette: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    data = b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack(">IIBBBBB", 160, 480, 8, 3, 0, 0, 0)),
+            chunk(b"PLTE", palette),
+            chunk(b"IDAT", zlib.compress((b"\0" + b"\x09" * 160) * 480)),
+            chunk(b"IEND", b""),
+        ]
+    )
+    if len(palette) == 3:
+        # pixels name colours that it does not hold
+        assert scan_from_bytes(data, "file.png", pixel_spacing=(4, 4)).pixels.max() == 0
+    else:
+        refused(data, "unreadable", pixel_spacing=(4, 4))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_png_ancillary_chunks_are_dropped_unread(capfd: pytest.CaptureFixture[str]) -> None:
     data = png(BODY)
     after_header = 8 + 25

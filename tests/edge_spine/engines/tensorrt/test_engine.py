@@ -80,6 +80,31 @@ def test_any_thread_may_infer_and_close(cuda: FakeCuda) -> None:
     assert problems == [] and cuda.said[-1] == "detach"
 
 
+def test_no_thread_finds_an_engine_that_is_half_released(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = tensorrt.TensorRTEngine(b"FAKE plan")
+    ended: list[BaseException] = []
+
+    def infer() -> None:
+        try:
+            engine.infer(IMAGE)
+        except BaseException as problem:
+            ended.append(problem)
+
+    other = threading.Thread(target=infer)
+    close = engine._session.close
+
+    def slowly() -> None:
+        # the plan is gone, and the buffers are not
+        other.start()
+        other.join(0.2)
+        close()
+
+    monkeypatch.setattr(engine._session, "close", slowly)
+    engine.close()
+    other.join()
+    assert [type(problem) for problem in ended] == [UsageError]
+
+
 @pytest.mark.parametrize("how", ["loads", "starts"])
 def test_a_plan_that_fails_leaves_nothing_behind(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: fake_tensorrt(cuda, **{how: False}))

@@ -1,0 +1,131 @@
+"""Try optional packages in a process of its own: a crash of theirs ends that one.
+
+Run by its path: it takes one question as JSON on stdin, and answers with JSON on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_PATIENCE_S = 300.0
+
+
+class Crashed(Exception):
+    """The process ended without an answer; the text says how."""
+
+
+def probe(question: str, *arguments: object) -> Any:
+    """Return what a function of this module returns in a process of its own.
+
+    Parameters
+    ----------
+    question : str
+        One of `QUESTIONS`.
+    *arguments
+        Of the function, values of JSON.
+
+    Raises
+    ------
+    Crashed
+        The process crashed, or did not answer in time.
+    """
+    # it sees the same packages as this process, and none that this one hides from itself
+    hidden = [name for name, module in sys.modules.items() if module is None]
+    asked = json.dumps([[str(Path(folder).absolute()) for folder in sys.path], hidden, question, arguments])
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-I", __file__],
+            input=asked.encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_PATIENCE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Crashed(f"no answer within {_PATIENCE_S:g} s") from None
+    except OSError as error:
+        raise Crashed(f"its process does not start ({type(error).__name__})") from None
+    with suppress(ValueError):
+        return json.loads(ended.stdout)
+    how = f"status {ended.returncode}"
+    if ended.returncode < 0:
+        with suppress(ValueError):
+            how = signal.Signals(-ended.returncode).name
+    raise Crashed(f"it crashes its process ({how})")
+
+
+def engine(name: str, model: str | None, opening: bool) -> str | None:
+    """Return why an engine cannot run here, or None where it can.
+
+    Parameters
+    ----------
+    name : str
+        The engine.
+    model : str, optional
+        As in `edge_spine.bundle.load.load_bundle`.
+    opening : bool
+        Open the model in it as well, since an installed engine can fail to load.
+    """
+    from edge_spine.bundle import load_bundle
+    from edge_spine.engines import open_engine
+    from edge_spine.engines.base import EngineName
+    from edge_spine.engines.select import engine_problem
+    from edge_spine.errors import BundleError, EngineUnavailable
+
+    problem = engine_problem(EngineName(name))
+    if problem is None and opening:
+        try:
+            open_engine(load_bundle(model), name).close()
+        except (EngineUnavailable, BundleError) as error:
+            problem = str(error)
+    return problem
+
+
+def providers() -> list[str]:
+    """Return the execution providers of ONNX Runtime, none where it is not installed."""
+    from edge_spine.engines.quiet_import import import_onnxruntime
+
+    try:
+        return list(import_onnxruntime().get_available_providers())
+    except ImportError:
+        return []
+
+
+def gpu() -> dict[str, str]:
+    """Return name, compute capability and driver of the first GPU, or a problem."""
+    from edge_spine.engines.driver import NoGpu, find_gpu
+
+    try:
+        found = find_gpu()
+    except NoGpu as problem:
+        return {"problem": str(problem)}
+    return {"name": found.name, "compute_capability": found.compute_capability, "driver": found.driver}
+
+
+QUESTIONS = {"engine": engine, "providers": providers, "gpu": gpu}
+
+
+def main() -> None:
+    """Answer the question on stdin."""
+    # what libraries print is no part of the answer
+    answers, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    folders, hidden, question, arguments = json.load(sys.stdin)
+    sys.path[:] = folders
+    sys.modules.update(dict.fromkeys(hidden))
+    answer = json.dumps(QUESTIONS[question](*arguments))
+    with os.fdopen(answers, "w", encoding="utf-8") as stream:
+        stream.write(answer)
+    # libraries that crash at the end of a process have answered
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

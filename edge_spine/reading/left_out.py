@@ -1,0 +1,40 @@
+"""Count and name what a search for scans leaves out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edge_spine.reading.checks import printable
+
+_MOST_NAMES = 3
+
+HIDDEN, NO_IMAGE, OWN, DIRECTORY = "hidden", "no image", "written by edge-spine", "a directory of a medium"
+NO_FILE, BROKEN_LINK, LINK = "no file", "a link that leads nowhere", "a link to what is listed already"
+NESTED_ZIP, EMPTY_ZIP = "a zip in a zip", "a zip without an image"
+
+
+@dataclass
+class LeftOut:
+    """Names of the files, folders and entries of zips that are no scans, by the reason.
+
+    Attributes
+    ----------
+    names : dict of str to list of str
+        Reason to names.
+    """
+
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, name: str) -> None:
+        """Count a name."""
+        self.names.setdefault(reason, []).append(printable(name))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.names.values()))
+
+    def __str__(self) -> str:
+        """Return the counts and the first names of each reason, in one line."""
+        return "; ".join(
+            f"{len(names)} {reason} ({', '.join(names[:_MOST_NAMES])}{', ...' if len(names) > _MOST_NAMES else ''})"
+            for reason, names in self.names.items()
+        )

@@ -1,0 +1,65 @@
+"""Write to stdout and stderr, which may be closed, full or without a reader."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+
+def open_streams() -> None:
+    """Open the null device in place of standard streams that the process was started without.
+
+    Otherwise the next file that is opened becomes stdout, and what libraries print there ends up in it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # the lowest free number is taken, which is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif isinstance(stream, io.TextIOWrapper):
+            # a file name outside the terminal's encoding must not end the run
+            stream.reconfigure(errors="backslashreplace")
+
+
+def close_streams() -> None:
+    """Drop what could not be written, which the interpreter would try again at its end, with another exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def say(text: str, stream: TextIO | None = None, end: str = "\n") -> str | None:
+    """Write a line at once, or drop it.
+
+    Parameters
+    ----------
+    text : str
+        What to write.
+    stream : text stream, optional
+        stdout where it is not given.
+    end : str
+        Follows the text.
+
+    Returns
+    -------
+    str or None
+        Why it could not be written.
+    """
+    try:
+        print(text, end=end, file=stream or sys.stdout, flush=True)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    except ValueError:
+        return "it is closed"
+    return None
