@@ -20,7 +20,7 @@ def check_protocol(header: Dataset) -> None:
     """Refuse a header that cannot be of a whole-body DXA image.
 
     The first of ProtocolName, SeriesDescription and BodyPartExamined that names the whole body or a region decides.
-    A header that names neither is accepted: only words known to name something else refuse (`edge_spine.reading.words`).
+    A header that names neither is accepted: only the words of `edge_spine.reading.words` refuse.
 
     Raises
     ------

@@ -116,6 +116,9 @@ def legal_value(dataset: Dataset, keyword: str) -> str | list[str]:
     legal = all(text or (str(item or "") == "" and len(given) > 1) for text, item in zip(values, given, strict=True))
     if not legal or not any(values) or (len(values) > 1 and dictionary_VM(keyword) == "1"):
         return ""
+    if dictionary_VR(keyword) == "PN":
+        # pydicom writes no empty name among several
+        values = [text for text in values if text]
     return values[0] if len(values) == 1 else values
 
 

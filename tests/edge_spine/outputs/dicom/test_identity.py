@@ -76,7 +76,7 @@ def test_a_file_is_complete_and_says_what_it_is(kind: str) -> None:
     assert dataset.Manufacturer == "edge-spine"
     assert dataset.ManufacturerModelName == "FAKE"
     assert dataset.SeriesDescription == f"3D spine, research only: {DICOM_OBJECTS[kind].title}"
-    assert "CAUTION: Not for Diagnostic Use, for research use only." == CAUTION
+    assert CAUTION == "CAUTION: Not for Diagnostic Use, for research use only."
     assert CAUTION in dataset.ContributingEquipmentSequence[-1].ContributionDescription
     assert dataset.SpecificCharacterSet == "ISO_IR 192"
     scanner, ours = dataset.ContributingEquipmentSequence

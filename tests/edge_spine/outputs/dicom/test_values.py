@@ -138,7 +138,7 @@ def test_nothing_is_said_of_what_is_carried_or_was_never_there() -> None:
 def test_several_values_of_which_one_is_empty_are_carried() -> None:
     source = with_raw(header(), {"OtherPatientIDs": "A\\\\B", "PhysiciansOfRecord": "One^A\\"})
     found = read(render("stl", fake_dicom_result(source)))
-    assert list(found.OtherPatientIDs) == ["A", "", "B"] and found.PhysiciansOfRecord[0] == "One^A"
+    assert list(found.OtherPatientIDs) == ["A", "", "B"] and found.PhysiciansOfRecord == "One^A"
 
 
 def test_bytes_that_are_no_text_are_left_out() -> None:
