@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_spine.errors import EdgeSpineError, Refusal
+from edge_spine.errors import EdgeSpineError, InputUnavailable, Refusal
 
 if TYPE_CHECKING:
     from edge_spine.estimator import SpineEstimator
@@ -75,7 +75,7 @@ def process(
     place : object
         Place of the outputs, for the message; "" for none.
     raise_storage : bool
-        Whether to raise an OSError, for callers that wait until the storage works again.
+        Whether to raise an OSError or `InputUnavailable`, for callers that wait until the storage works again.
 
     Returns
     -------
@@ -96,6 +96,8 @@ def process(
         report.status, report.code = "refused", refusal.code
         report.message = _named(source, refusal.message)
     except EdgeSpineError as error:
+        if raise_storage and isinstance(error, InputUnavailable):
+            raise
         report.message = _named(source, str(error))
     except Exception as error:
         if raise_storage and isinstance(error, OSError):

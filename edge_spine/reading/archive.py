@@ -49,7 +49,9 @@ def dicom_entries(path: Path) -> list[str]:
     Raises
     ------
     Refusal
-        'unreadable' where it is missing or damaged, 'too-large' where it holds too many files.
+        'unreadable' where it is damaged, 'too-large' where it holds too many files.
+    InputUnavailable
+        Where it is missing, or cannot be read now.
     """
     with _opened(path) as archive:
         entries = archive.namelist()
@@ -125,6 +127,6 @@ def _head(archive: zipfile.ZipFile, entry: str) -> bytes:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    damage = damage_refused("the zip is missing or damaged", ACCEPTED_ZIP)
+    damage = damage_refused("the zip is damaged", ACCEPTED_ZIP)
     with damage, _BoundedReader(io.FileIO(path)) as stream, zipfile.ZipFile(stream) as archive:
         yield archive

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from edge_spine.errors import Refusal, UsageError, named_refusals
+from edge_spine.errors import InputUnavailable, Refusal, UsageError, named_refusals
 from edge_spine.reading.archive import ACCEPTED_ZIP, dicom_entries, entry_source, read_entry
 from edge_spine.reading.checks import printable
 from edge_spine.reading.kinds import HEAD_BYTES, ImageKind, kind_of
@@ -119,7 +119,7 @@ def _entries(path: Path, *, explicit: bool) -> list[str | None]:
         return [None]
     try:
         entries = dicom_entries(path)
-    except Refusal:
+    except (Refusal, InputUnavailable):
         return [None]
     # a zip without images is left out of a folder, and refused where the user named it
     return [*entries] or ([None] if explicit else [])

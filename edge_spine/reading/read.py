@@ -11,7 +11,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_spine.errors import Refusal, named_refusals
+from edge_spine.errors import InputUnavailable, Refusal, named_refusals
 from edge_spine.reading.checks import MAX_FILE_BYTES, check_given_spacing, printable
 from edge_spine.reading.kinds import ImageFile, ImageKind, kind_of
 from edge_spine.scan import Scan
@@ -42,14 +42,15 @@ def read_scan(
     Raises
     ------
     Refusal
-        Where the file is not a readable whole-body DXA image.
+        Where the content is not a readable whole-body DXA image.
+    InputUnavailable
+        Where the file is missing, or cannot be opened or read now.
     UsageError
         Where `pixel_spacing` is not two plausible numbers.
     """
     file = Path(path)
     source = printable(file.name)
-    with named_refusals(source):
-        content = _read_bytes(file)
+    content = _read_bytes(file, source)
     return scan_from_bytes(content, source, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
 
 
@@ -98,16 +99,17 @@ def _check_file_size(data: bytes) -> None:
         raise Refusal("too-large", f"the file is larger than {MAX_FILE_BYTES >> 20} MiB, the most accepted")
 
 
-def _read_bytes(file: Path) -> bytes:
+def _read_bytes(file: Path, source: str) -> bytes:
     try:
         # a pipe or a device could block or never end
         found = file.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise Refusal("unreadable", f"this is not a file; {ACCEPTED_FILES}")
+            raise InputUnavailable(f"{source}: this is not a file; {ACCEPTED_FILES}")
         with file.open("rb") as stream:
             # reading up to the limit would allocate the limit for each scan
             return stream.read(min(found.st_size, MAX_FILE_BYTES) + 1)
     except FileNotFoundError:
-        raise Refusal("unreadable", f"there is no such file; {ACCEPTED_FILES}") from None
+        raise InputUnavailable(f"{source}: there is no such file; {ACCEPTED_FILES}") from None
     except (OSError, ValueError, MemoryError) as error:
-        raise Refusal("unreadable", f"the file cannot be read ({type(error).__name__}); {ACCEPTED_FILES}") from None
+        what = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        raise InputUnavailable(f"{source}: the file cannot be read now ({what})") from None

@@ -39,7 +39,8 @@ OTHER_REGION = re.compile(
 )
 
 # [GE] Total Body; [Hologic] Whole Body, Auto Whole Body, Infant Whole Body, Body Composition; [ISCD] WB, TBLH;
-# [languages] German, Dutch, Swedish, Danish, French, Spanish, Portuguese, Italian, Polish, Russian, Japanese and Chinese, Korean
+# [languages] German, Dutch,
+# Swedish, Danish, French, Spanish, Portuguese, Italian, Polish, Russian, Japanese and Chinese, Korean
 WHOLE_BODY = re.compile(
     r"\b(?:whole|total|full)[\s-]*body\b|^body$|\bbody[\s-]*comp(?:osition)?\b|\bwb\b|\btblh\b|\bskeleton\b|"
     r"\bhead[\s-]+to[\s-]+(?:toe|foot|feet)\b|"

@@ -150,7 +150,8 @@ def copied_attributes(header: Dataset) -> Copied:
         Header of the source image.
     """
     copied = Dataset()
-    dropped, irregular = [], []
+    dropped: list[str] = []
+    irregular: list[str] = []
     for keyword in (*REQUIRED, *OPTIONAL):
         value = legal_value(header, keyword)
         if not value and _is_filled(header, keyword):
