@@ -24,6 +24,7 @@ from edge_spine.node.worker import Worker
 from edge_spine.outputs.dicom.identity import flagged, identify
 from edge_spine.outputs.registry import DICOM_OBJECTS
 from edge_spine.reading import read_scan
+from edge_spine.reading.dicom import quiet_pydicom
 from edge_spine.result import SpineResult
 from edge_spine.runner import Report, process
 
@@ -61,6 +62,8 @@ class Node:
 
     def _start(self) -> None:
         config, keep = self._config, self._resources.enter_context
+        # A warning of a value that breaks a rule quotes the value, on any thread that handles it.
+        keep(quiet_pydicom())
         self._spool = keep(closing(Spool(config.spool, keep_done=False)))
         self._queue = config.spool / "queue"
         try:
