@@ -18,8 +18,9 @@ from edge_spine.quality import Quality
 from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, QUANTITIES
 from edge_spine.reconstruct import Curves, Spine
 from edge_spine.scan import Scan
+from edge_spine.version import __version__
 
-SCHEMA = "edge-spine/result/1"
+SCHEMA = "edge-spine/result/2"
 NOTICE = "Research use only. Not for diagnosis."
 STAGES = ("read", "preprocess", "infer", "reconstruct", "write", "total")
 T = TypeVar("T")
@@ -91,7 +92,7 @@ class SpineResult:
         return self.derived(_mesh)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values in the schema "edge-spine/result/1", numbers with three decimals.
+        """Return plain values in the schema "edge-spine/result/2", numbers with three decimals.
 
         Later calls return the same inner dictionaries and lists: copy before changing them.
         """
@@ -129,8 +130,11 @@ def _values(result: SpineResult) -> dict[str, Any]:
     numbers = {name: _rounded(getattr(result.measurements, name)) for name in QUANTITIES}
     return {
         "schema": SCHEMA,
+        "software": {"name": "edge-spine", "version": __version__},
         "scan": {
             "source": scan.source,
+            "path": scan.path,
+            "sha256": scan.sha256,
             "sop_instance_uid": scan.sop_instance_uid,
             "rows": int(scan.pixels.shape[0]),
             "columns": int(scan.pixels.shape[1]),

@@ -83,6 +83,10 @@ class Scan:
     flags : tuple of str
         "orientation-unknown": taken as stored; "mirrored-put-right", "rotated-put-right": the stored
         image was turned; "pixel-spacing-given": the DICOM file had no spacing and the caller's is used.
+    path : str
+        The file as it was named, with the entry of a zip after "!"; "" where there is none.
+    sha256 : str or None
+        Of the file's content, or of the zip's entry; None where there is none.
     """
 
     pixels: NDArray[np.float32]
@@ -92,3 +96,5 @@ class Scan:
     flags: tuple[str, ...] = ()
     turn: Turn = field(default_factory=Turn)
     header: Dataset | None = field(default=None, repr=False)
+    path: str = ""
+    sha256: str | None = None

@@ -122,14 +122,14 @@ class SpineBatch:
         def keep(result: SpineResult) -> tuple[SpineResult, list[Path]]:
             paths: list[Path] = []
             if self.formats and self.folder is not None:
-                from edge_spine.outputs import write_outputs
+                from edge_spine.outputs.folders import write_in_own_folder
 
-                result, paths = write_outputs(result, Path(self.folder, folder_name(scan, file)), self.formats)
+                result, paths = write_in_own_folder(result, Path(self.folder), folder_name(scan, file), self.formats)
             done.append(result)
             return result, paths
 
         read = partial(file.read, scan.pixel_spacing_mm, self.imager_spacing)
-        report = process(file.source, estimator, read, keep)
+        report = process(file.source, estimator, read, keep, path=file.whole_path)
         return row_of(scan.id, scan.path, file.entry, report, done[0] if done else None)
 
 

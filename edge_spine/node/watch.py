@@ -258,4 +258,4 @@ class WatchFolder:
                 sync_folder(folder)
             return result, [place / path.name for path in paths]
 
-        return process(scan_file.source, self._estimator, read, write, place, raise_storage=True)
+        return process(scan_file.source, self._estimator, read, write, path=scan_file.whole_path, raise_storage=True)

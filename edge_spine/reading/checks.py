@@ -44,8 +44,9 @@ def damage_refused(found: str, accepted: str) -> Iterator[None]:
         raise
     except Exception as error:
         # a damaged zip leads to places that no file has, which is EINVAL; parsers' own errors have no number
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise InputUnavailable(f"the file cannot be read now ({error.strerror})") from None
+        system = error if isinstance(error, OSError) else error.__context__
+        if isinstance(system, OSError) and system.errno not in (None, errno.EINVAL):
+            raise InputUnavailable(f"the file cannot be read now ({system.strerror})") from None
         raise Refusal("unreadable", f"{found} ({type(error).__name__}); {accepted}") from None
 
 

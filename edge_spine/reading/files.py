@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_spine.errors import InputUnavailable, Refusal, UsageError, named_refusals
@@ -45,12 +46,23 @@ class ScanFile:
         """File name without its folder, or "zip name!entry name", for messages."""
         return printable(self.path.name) if self.entry is None else entry_source(self.path, self.entry)
 
+    @property
+    def whole_path(self) -> str:
+        """The file as it was named, with the entry of a zip after "!"."""
+        return str(self.path) if self.entry is None else f"{self.path}!{self.entry}"
+
     def read(self, pixel_spacing: Sequence[float] | None = None, imager_spacing: bool = False) -> Scan:
         """Read the scan, with the parameters and errors of `edge_spine.reading.read_scan`."""
         with named_refusals(self.source):
             if self.entry is not None:
                 content = read_entry(self.path, self.entry)
-                return scan_from_bytes(content, self.source, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
+                return scan_from_bytes(
+                    content,
+                    self.source,
+                    pixel_spacing=pixel_spacing,
+                    imager_spacing=imager_spacing,
+                    path=self.whole_path,
+                )
             if _kind(self.path) is ImageKind.ZIP:
                 # A zip itself is listed only where no image was found in it: `dicom_entries` raises the reason.
                 dicom_entries(self.path)
@@ -86,8 +98,7 @@ def find_scans(inputs: Sequence[str | os.PathLike[str]]) -> list[ScanFile]:
     if not found:
         given = ", ".join(printable(Path(item).name or str(item)) for item in inputs) or "no input"
         raise UsageError(f"{given}: no scan found; give DICOM, PNG or NPY images, folders or zips of them")
-    names = _unique(_result_name(path, entry) for path, entry in found.values())
-    return [ScanFile(path, entry, name) for (path, entry), name in zip(found.values(), names, strict=True)]
+    return _named([ScanFile(path, entry, _result_name(path, entry)) for path, entry in found.values()])
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -142,17 +153,25 @@ def _result_name(path: Path, entry: str | None) -> str:
     return f"scan-{safe}" if _WINDOWS_DEVICES.match(safe) else safe
 
 
-def _unique(names: Iterator[str]) -> list[str]:
-    """Number repeated names: the second "a" becomes "a-2"; upper and lower case are equal on many disks."""
-    wanted = list(names)
-    taken = {name.lower() for name in wanted}
-    seen: set[str] = set()
-    unique = []
-    for name in wanted:
-        key = name.lower()
-        if key in seen:
-            name = next(other for other in (f"{name}-{number}" for number in count(2)) if other.lower() not in taken)
-            taken.add(name.lower())
-        seen.add(key)
-        unique.append(name)
-    return unique
+def _named(files: list[ScanFile]) -> list[ScanFile]:
+    """Add a hash to each repeated name; upper and lower case are equal on many disks.
+
+    It is of the name within a zip, which stays when the zip is moved, and where that is repeated of the whole path.
+    """
+    for whole in (_within, _whole):
+        counts = Counter(file.name.lower() for file in files)
+        files = [file if counts[file.name.lower()] == 1 else _hashed(file, whole(file)) for file in files]
+    return files
+
+
+def _within(file: ScanFile) -> str:
+    return f"{file.path.name}!{file.entry}"
+
+
+def _whole(file: ScanFile) -> str:
+    return f"{os.path.abspath(file.path)}!{file.entry}"  # noqa: PTH100
+
+
+def _hashed(file: ScanFile, whole: str) -> ScanFile:
+    letters = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
+    return replace(file, name=f"{_result_name(file.path, file.entry)}-{letters}")

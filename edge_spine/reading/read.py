@@ -6,9 +6,11 @@ file raises a Refusal.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edge_spine.errors import InputUnavailable, Refusal, named_refusals
@@ -51,11 +53,18 @@ def read_scan(
     file = Path(path)
     source = printable(file.name)
     content = _read_bytes(file, source)
-    return scan_from_bytes(content, source, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
+    return scan_from_bytes(
+        content, source, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing, path=os.fspath(path)
+    )
 
 
 def scan_from_bytes(
-    data: bytes, source: str, *, pixel_spacing: Sequence[float] | None = None, imager_spacing: bool = False
+    data: bytes,
+    source: str,
+    *,
+    pixel_spacing: Sequence[float] | None = None,
+    imager_spacing: bool = False,
+    path: str = "",
 ) -> Scan:
     """Read one DXA image from the bytes of its file, as `read_scan` does.
 
@@ -67,6 +76,8 @@ def scan_from_bytes(
         Name for messages and results: a file name, never patient data.
     pixel_spacing, imager_spacing
         As in `read_scan`.
+    path : str
+        For `Scan.path`; bytes of a name that are not UTF-8 are written as escapes.
     """
     file = ImageFile(data, source, check_given_spacing(pixel_spacing), imager_spacing)
     with named_refusals(source):
@@ -75,13 +86,16 @@ def scan_from_bytes(
         if kind is ImageKind.DICOM:
             from edge_spine.reading.dicom import scan_from_dicom
 
-            return scan_from_dicom(file)
-        if kind is ImageKind.PNG or kind is ImageKind.NPY:
+            scan = scan_from_dicom(file)
+        elif kind is ImageKind.PNG or kind is ImageKind.NPY:
             from edge_spine.reading.plain import scan_from_npy, scan_from_png
 
-            return scan_from_png(file) if kind is ImageKind.PNG else scan_from_npy(file)
-        found = "a zip archive" if kind is ImageKind.ZIP else "not a DICOM, PNG or NPY file"
-        raise Refusal("unreadable", f"this is {found}; {ACCEPTED_FILES}")
+            scan = scan_from_png(file) if kind is ImageKind.PNG else scan_from_npy(file)
+        else:
+            found = "a zip archive" if kind is ImageKind.ZIP else "not a DICOM, PNG or NPY file"
+            raise Refusal("unreadable", f"this is {found}; {ACCEPTED_FILES}")
+    shown = path.encode("utf-8", "backslashreplace").decode()
+    return replace(scan, path=shown, sha256=hashlib.sha256(data).hexdigest())
 
 
 def check_header(data: bytes) -> None:

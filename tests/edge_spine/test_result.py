@@ -76,7 +76,10 @@ def test_a_calibrated_band_is_valid_too(valid: jsonschema.Draft202012Validator) 
         (("quality", "flags"), ["a", "a"]),
         (("timing_ms", "total"), -1),
         (("notice",), "For diagnosis."),
-        (("schema",), "edge-spine/result/2"),
+        (("schema",), "edge-spine/result/1"),
+        (("scan", "sha256"), "short"),
+        (("scan", "path"), None),
+        (("software", "version"), ""),
     ],
 )
 def test_the_schema_is_strict(valid: jsonschema.Draft202012Validator, path: tuple[Any, ...], value: Any) -> None:

@@ -45,6 +45,7 @@ _DATES = (
     ("SeriesDate", "SeriesTime"),
     ("StudyDate", "StudyTime"),
 )
+_OF_THE_FILE = ("source", "path", "sha256")
 # Attributes that hold the time of writing.
 _CLOCK = ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture")
 
@@ -219,9 +220,9 @@ def _encoded(dataset: Dataset) -> bytes:
 
 
 def _key(result: SpineResult, source: Dataset, copied: Dataset, date: str, time: str) -> str:
-    # The name of the file and the time that it took are no part of the finding.
+    # The name and the bytes of the file and the time that it took are no part of the finding.
     measured = {name: value for name, value in result.to_dict().items() if name != "timing_ms"}
-    measured["scan"] = {name: value for name, value in measured["scan"].items() if name != "source"}
+    measured["scan"] = {name: value for name, value in measured["scan"].items() if name not in _OF_THE_FILE}
     described = {
         "version": __version__,
         "source": source.to_json_dict(),
