@@ -95,7 +95,14 @@ class SpineBatch:
         """Return the rows of scans; see `__call__`."""
         with _ONE_AT_A_TIME:
             estimator = self.load()
-            return [row for scan in scans for row in self._rows_of(scan, estimator)]
+            return [
+                row | {"decided_by": self.decided_by(scan)} for scan in scans for row in self._rows_of(scan, estimator)
+            ]
+
+    def decided_by(self, scan: Scan) -> str:
+        """Return a hash of all that decides about the row of a scan, apart from its content."""
+        whole = (self.model_sha256, self.precision, self.imager_spacing, scan.pixel_spacing_mm)
+        return hashlib.sha256(repr(whole).encode()).hexdigest()[:16]
 
     def load(self) -> SpineEstimator:
         """Return the loaded model of this process after checking version and model hash."""

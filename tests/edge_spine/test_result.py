@@ -22,6 +22,7 @@ def test_a_result_is_valid_and_has_the_keys_of_the_contract(valid: jsonschema.Dr
     curves = found["curves"]
     assert list(found) == [
         "schema",
+        "software",
         "scan",
         "model",
         "quality",
@@ -34,7 +35,7 @@ def test_a_result_is_valid_and_has_the_keys_of_the_contract(valid: jsonschema.Dr
     assert curves["band_90"] == {"coronal": None, "sagittal": None}
     assert set(found["timing_ms"]) == {"read", "preprocess", "infer", "reconstruct", "write", "total"}
     assert found["notice"] == "Research use only. Not for diagnosis."
-    assert found["schema"] == schema()["properties"]["schema"]["const"] == SCHEMA == "edge-spine/result/1"
+    assert found["schema"] == schema()["properties"]["schema"]["const"] == SCHEMA == "edge-spine/result/2"
 
 
 def test_curves_keep_their_columns_and_three_decimals() -> None:

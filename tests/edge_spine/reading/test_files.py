@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_spine.errors import UsageError
+from edge_spine.errors import InputUnavailable, UsageError
 from edge_spine.reading import read_scan
 from edge_spine.reading.files import find_scans
 from tests.edge_spine.reading.samples import MakeDicom, make_zip, refusal
@@ -66,7 +66,9 @@ def test_our_own_results_are_no_input(make_dicom: MakeDicom, tmp_path: Path) -> 
 def test_a_named_file_is_kept_whatever_it_is(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     found = find_scans([tmp_path / "notes.txt", tmp_path / "missing.dcm"])
-    assert [refusal(file).code for file in found] == ["unreadable", "unreadable"]
+    assert refusal(found[0]).code == "unreadable"
+    with pytest.raises(InputUnavailable, match="no such file"):
+        found[1].read()
 
 
 def test_nothing_found(tmp_path: Path) -> None:
