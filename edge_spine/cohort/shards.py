@@ -164,8 +164,10 @@ def _tables(folder: Path, columns: list[str] | None = None) -> Iterator[pyarrow.
 
     for path in shard_files(folder):
         try:
-            # Read as bytes: Windows cannot replace a memory-mapped file.
-            yield parquet.read_table(pa.BufferReader(path.read_bytes()), columns=columns)
+            # Read as bytes: Windows cannot replace a memory-mapped file. Without threads, as `read_table` starts some
+            # in any case: a process that ends while one of them still starts is aborted.
+            with parquet.ParquetFile(pa.BufferReader(path.read_bytes()), pre_buffer=False) as shard:
+                yield shard.read(columns, use_threads=False)
         except (OSError, pa.ArrowException):
             raise UsageError(f"{path.name}: damaged; delete it and run again to repeat its scans") from None
 
