@@ -60,6 +60,13 @@ class Refusal(EdgeSpineError):
         return self.message
 
 
+class InputUnavailable(EdgeSpineError):
+    """A file that cannot be read now: missing, busy, without rights, or on a share that is away.
+
+    It says nothing of the content, so that trying again later can succeed.
+    """
+
+
 class BundleError(EdgeSpineError):
     """A model bundle that is missing, damaged or inconsistent."""
 

@@ -18,6 +18,7 @@ from edge_spine.quality import Quality
 from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, QUANTITIES
 from edge_spine.reconstruct import Curves, Spine
 from edge_spine.scan import Scan
+from edge_spine.version import __version__
 from edge_spine.vertebrae import LEVELS, Levels
 
 SCHEMA = "edge-spine/result/2"
@@ -138,8 +139,11 @@ def _values(result: SpineResult) -> dict[str, Any]:
                 numbers[key] = None if value is None else _rounded(value)
     return {
         "schema": SCHEMA,
+        "software": {"name": "edge-spine", "version": __version__},
         "scan": {
             "source": scan.source,
+            "path": scan.path,
+            "sha256": scan.sha256,
             "sop_instance_uid": scan.sop_instance_uid,
             "rows": int(scan.pixels.shape[0]),
             "columns": int(scan.pixels.shape[1]),

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_spine.errors import EdgeSpineError, Refusal
+from edge_spine.errors import EdgeSpineError, InputUnavailable, Refusal
+from edge_spine.reading.checks import printable
 
 if TYPE_CHECKING:
     from edge_spine.estimator import SpineEstimator
@@ -28,6 +29,8 @@ class Report:
     ----------
     source : str
         Name of the scan.
+    path : str
+        As `edge_spine.scan.Scan.path`.
     status : {"done", "refused", "failed"}
         Outcome.
     code : str or None
@@ -46,11 +49,13 @@ class Report:
     message: str = ""
     outputs: list[str] = field(default_factory=list)
     timing_ms: dict[str, float] = field(default_factory=dict)
+    path: str = ""
 
     def line(self) -> str:
         """Return the outcome as a line of text."""
         code = f" ({self.code})" if self.code else ""
-        return f"{self.status}{code}: {self.message}"
+        place = f"; from {printable(self.path)}" if self.path not in ("", self.source) else ""
+        return f"{self.status}{code}: {self.message}{place}"
 
 
 def process(
@@ -58,8 +63,8 @@ def process(
     estimator: SpineEstimator,
     read: Callable[[], Scan],
     write: Callable[[SpineResult], tuple[SpineResult, Sequence[Path]]],
-    place: object = "",
     *,
+    path: str = "",
     raise_storage: bool = False,
 ) -> Report:
     """Read, estimate and write one scan; errors become a report.
@@ -72,10 +77,10 @@ def process(
         The loaded model.
     read, write : callable
         The first and the last step. `write` returns the result with its times, and the written files.
-    place : object
-        Place of the outputs, for the message; "" for none.
+    path : str
+        For the report.
     raise_storage : bool
-        Whether to raise an OSError, for callers that wait until the storage works again.
+        Whether to raise an OSError or `InputUnavailable`, for callers that wait until the storage works again.
 
     Returns
     -------
@@ -85,7 +90,7 @@ def process(
     """
     from edge_spine.result import STAGES
 
-    report = Report(source, timing_ms=dict.fromkeys(STAGES, 0.0))
+    report = Report(source, timing_ms=dict.fromkeys(STAGES, 0.0), path=path)
     started = time.perf_counter()
     try:
         scan = read()
@@ -96,6 +101,8 @@ def process(
         report.status, report.code = "refused", refusal.code
         report.message = _named(source, refusal.message)
     except EdgeSpineError as error:
+        if raise_storage and isinstance(error, InputUnavailable):
+            raise
         report.message = _named(source, str(error))
     except Exception as error:
         if raise_storage and isinstance(error, OSError):
@@ -104,7 +111,8 @@ def process(
         report.message = f"{source}: {what}; -v shows where"
         _log.info("%s in\n%s", what, "".join(traceback.format_tb(error.__traceback__)).rstrip())
     else:
-        report.status, report.message = "done", f"{source}: {_summary(result)}" + (f"; in {place}" if place else "")
+        place = f"; in {paths[0].parent}" if paths else ""
+        report.status, report.message = "done", f"{source}: {_summary(result)}{place}"
         report.outputs = [str(path) for path in paths]
         report.timing_ms = dict(result.timing_ms)
     if report.status != "done":

@@ -84,6 +84,10 @@ class Scan:
         "orientation-unknown": taken as stored; "mirrored-put-right", "rotated-put-right": the stored
         image was turned; "pixel-spacing-given": the DICOM file had no spacing and the caller's is used;
         "rescale-ignored", "window-ignored": a rescale or window that would leave no picture, or is damaged.
+    path : str
+        The file as it was named, with the entry of a zip after "!"; "" where there is none.
+    sha256 : str or None
+        Of the file's content, or of the zip's entry; None where there is none.
     """
 
     pixels: NDArray[np.float32]
@@ -93,3 +97,5 @@ class Scan:
     flags: tuple[str, ...] = ()
     turn: Turn = field(default_factory=Turn)
     header: Dataset | None = field(default=None, repr=False)
+    path: str = ""
+    sha256: str | None = None

@@ -10,7 +10,8 @@ from functools import partial
 
 from edge_spine.cli.common import DONE, PARTLY, Verbs, add_spacing, load_estimator, print_report
 from edge_spine.errors import UsageError
-from edge_spine.outputs.registry import parse_formats, write_outputs
+from edge_spine.outputs.folders import write_in_own_folder
+from edge_spine.outputs.registry import parse_formats
 from edge_spine.reading.files import ScanFile, find_scans
 from edge_spine.reading.left_out import LeftOut
 from edge_spine.runner import process
@@ -61,13 +62,12 @@ def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
         progress.begin(len(scans))
         for scan_file in scans:
             progress.show(scan_file.source)
-            folder = arguments.out / scan_file.name
             report = process(
                 scan_file.source,
                 estimator,
                 partial(scan_file.read, arguments.pixel_spacing, arguments.imager_spacing),
-                partial(write_outputs, folder=folder, formats=formats),
-                folder,
+                partial(write_in_own_folder, parent=arguments.out, name=scan_file.name, formats=formats),
+                path=scan_file.whole_path,
             )
             all_done &= report.status == "done"
             progress.count(report)

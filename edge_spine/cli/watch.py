@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     formats = parse_formats(arguments.write)
     read = partial(ScanFile.read, pixel_spacing=arguments.pixel_spacing, imager_spacing=arguments.imager_spacing)
+    options = (arguments.pixel_spacing, arguments.imager_spacing)
     all_done = True
 
     def show(report: Report) -> None:
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     with (
         load_estimator(arguments) as estimator,
-        closing(WatchFolder(arguments.folder, arguments.out, estimator, formats, read, show)) as watch,
+        closing(WatchFolder(arguments.folder, arguments.out, estimator, formats, read, show, options)) as watch,
         until_signal(watch.end) as was_interrupted,
     ):
         watch.run(poll_s=arguments.poll, once=arguments.once)

@@ -94,7 +94,12 @@ class SpineBatch:
     def rows(self, scans: Sequence[Scan]) -> list[Row]:
         """Return the rows of scans; see `__call__`."""
         estimator = self.load()
-        return [row for scan in scans for row in self._rows_of(scan, estimator)]
+        return [row | {"decided_by": self.decided_by(scan)} for scan in scans for row in self._rows_of(scan, estimator)]
+
+    def decided_by(self, scan: Scan) -> str:
+        """Return a hash of all that decides about the row of a scan, apart from its content."""
+        whole = (self.model_sha256, self.precision, self.imager_spacing, scan.pixel_spacing_mm)
+        return hashlib.sha256(repr(whole).encode()).hexdigest()[:16]
 
     def load(self) -> SpineEstimator:
         """Return the loaded model of this process after checking version and model hash."""
@@ -124,14 +129,14 @@ class SpineBatch:
         def keep(result: SpineResult) -> tuple[SpineResult, list[Path]]:
             paths: list[Path] = []
             if self.formats and self.folder is not None:
-                from edge_spine.outputs import write_outputs
+                from edge_spine.outputs.folders import write_in_own_folder
 
-                result, paths = write_outputs(result, Path(self.folder, folder_name(scan, file)), self.formats)
+                result, paths = write_in_own_folder(result, Path(self.folder), folder_name(scan, file), self.formats)
             done.append(result)
             return result, paths
 
         read = partial(file.read, scan.pixel_spacing_mm, self.imager_spacing)
-        report = process(file.source, estimator, read, keep)
+        report = process(file.source, estimator, read, keep, path=file.whole_path)
         return row_of(scan.id, scan.path, _entry(scan, file), report, done[0] if done else None)
 
 

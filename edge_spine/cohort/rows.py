@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ _SIZES = tuple(name for name in QUANTITIES if name not in _ANGLES)
 _CORONAL, _SAGITTAL = ("left", "centre", "right"), ("anterior", "centre", "posterior")
 
 TEXTS = (
-    *("id", "path", "entry", "status", "code", "message", "sop_instance_uid"),
+    *("id", "path", "entry", "sha256", "status", "code", "message", "sop_instance_uid", "decided_by", "folder"),
     *(f"model_{name}" for name in _MODEL),
     "edge_spine_version",
     *(f"largest_curve_{name}" for name in CURVE_NAMES),
@@ -81,8 +82,10 @@ def row_of(scan_id: str, path: str, entry: str | None, report: Report, result: S
     row |= {"edge_spine_version": __version__, "status": report.status}
     row["code"] = report.code or (FAILED if report.status == "failed" else None)
     row |= {f"{stage}_ms": report.timing_ms.get(stage) for stage in STAGES}
+    row["folder"] = Path(report.outputs[0]).parent.name if report.outputs else None
     if result is None or report.status != "done":
         return row
+    row["sha256"] = result.scan.sha256
     measured = result.measurements
     row |= {f"model_{name}": result.model[name] for name in _MODEL}
     row["sop_instance_uid"] = result.scan.sop_instance_uid

@@ -17,6 +17,7 @@ from edge_spine.cohort.pool import ProcessPool
 from edge_spine.cohort.rows import End, Row, end_of, lost_row, storable
 from edge_spine.cohort.shards import Shards
 from edge_spine.cohort.workers import Finished, Workers
+from edge_spine.outputs.registry import FORMATS
 from edge_spine.processors import usable_cores
 
 SCANS_A_CHUNK = 8
@@ -128,8 +129,9 @@ def run_cohort(
         "precision": options.precision,
         "imager_spacing": options.imager_spacing,
     }
+    batch = _batch(options, bundle.sha256)
     with closing(Shards(options.out, note)) as shards:
-        left, earlier = left_to_do(scans, shards, retry_failed=options.retry_failed)
+        left, earlier = left_to_do(scans, shards, batch, retry_failed=options.retry_failed)
         began(len(left))
         ends: Counter[End] = Counter()
 
@@ -138,17 +140,17 @@ def run_cohort(
             seen(row)
 
         if left:
-            with closing(_workers(options, bundle.sha256)) as workers:
+            with closing(_workers(options, batch)) as workers:
                 work_through(left, workers, shards, count)
     return Outcome(earlier.ends + ends, earlier.earlier)
 
 
-def _workers(options: Options, model_sha256: str) -> Workers:
+def _batch(options: Options, model_sha256: str) -> SpineBatch:
     threads = options.threads
     if threads is None and (options.ray or options.dask or (options.workers or usable_cores()) > 1):
         # Several workers use all processors together; more threads would compete for them.
         threads = 1
-    batch = SpineBatch(
+    return SpineBatch(
         options.model,
         options.engine,
         threads,
@@ -158,6 +160,9 @@ def _workers(options: Options, model_sha256: str) -> Workers:
         formats=options.formats,
         folder=str((options.out / "scans").absolute()) if options.formats else None,
     )
+
+
+def _workers(options: Options, batch: SpineBatch) -> Workers:
     if options.ray:
         from edge_spine.cohort.on_ray import RayWorkers
 
@@ -169,8 +174,13 @@ def _workers(options: Options, model_sha256: str) -> Workers:
     return ProcessPool(batch, options.workers)
 
 
-def left_to_do(scans: Iterable[Scan], shards: Shards, *, retry_failed: bool) -> tuple[list[Scan], Outcome]:
-    """Return the scans without a row, and the counts of those with one.
+def left_to_do(
+    scans: Iterable[Scan], shards: Shards, batch: SpineBatch, *, retry_failed: bool
+) -> tuple[list[Scan], Outcome]:
+    """Return the scans without a row that stands, and the counts of those with one.
+
+    A row stands where model and options have decided it that decide now, and the files that a done scan must have are
+    there.
 
     Parameters
     ----------
@@ -178,19 +188,33 @@ def left_to_do(scans: Iterable[Scan], shards: Shards, *, retry_failed: bool) -> 
         The manifest.
     shards : Shards
         Existing results.
+    batch : SpineBatch
+        Model and options of this run.
     retry_failed : bool
-        Include failed scans; refused scans are never repeated.
+        Include failed scans. A refused scan is repeated only where something else decides about it.
     """
     ended = shards.ended()
     left = []
     ends: Counter[End] = Counter()
     for scan in scans:
         found = ended.get((storable(scan.id), storable(scan.path)), [])
-        if not found or (retry_failed and any(status == "failed" for status, _ in found)):
+        stands = bool(found) and all(_stands(row, scan, batch) for row in found)
+        if not stands or (retry_failed and any(row["status"] == "failed" for row in found)):
             left.append(scan)
         else:
-            ends.update(found)
+            ends.update(map(end_of, found))
     return left, Outcome(ends, ends.total())
+
+
+def _stands(row: Row, scan: Scan, batch: SpineBatch) -> bool:
+    # rows of a worker that died have no decision
+    if row["decided_by"] not in (None, batch.decided_by(scan)):
+        return False
+    if row["status"] != "done" or batch.folder is None:
+        return True
+    return bool(row["folder"]) and all(
+        Path(batch.folder, row["folder"], FORMATS[name].filename).is_file() for name in batch.formats
+    )
 
 
 def work_through(

@@ -1,4 +1,4 @@
-"""Write a cohort's results as Parquet shards, atomically, with a note of model and options beside them."""
+"""Write a cohort's results as Parquet shards, atomically, with a note of the last run's model and options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_spine.cohort.rows import End, Row, end_of, schema
+from edge_spine.cohort.rows import Row, schema
 from edge_spine.errors import UsageError
 from edge_spine.files import write_durably
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 _NOTE, _LOCK, _SHARDS = "cohort.json", ".lock", "shards"
+_ENDED = ("id", "path", "status", "code", "decided_by", "folder")
 _NAME = re.compile(r"part-(\d{8})\.parquet")
 ROWS_A_SHARD = 1000
 # The most work that a crash can lose.
@@ -32,12 +33,12 @@ class Shards:
     folder : Path
         Created if missing.
     note : mapping
-        Model and options common to all rows of the folder; those of a later run must be equal.
+        Model and options of this run; those of an earlier one are replaced.
 
     Raises
     ------
     UsageError
-        Another run holds the folder, or its results have another model or other options.
+        Another run holds the folder, or it cannot be written.
     """
 
     def __init__(self, folder: Path, note: Mapping[str, Any]) -> None:
@@ -55,22 +56,22 @@ class Shards:
         except Timeout:
             raise UsageError(f"--out {folder.name}: another run is writing there") from None
         try:
-            _check_note(folder, note)
-        except BaseException:
+            write_durably(folder / _NOTE, (json.dumps(note, indent=1) + "\n").encode())
+        except OSError as error:
             self._lock.release()
-            raise
+            raise UsageError(f"--out {folder.name}: the folder cannot be used ({error.strerror})") from None
         self._next = 1 + max((int(_NAME.fullmatch(path.name)[1]) for path in shard_files(folder)), default=0)  # type: ignore[index]
         self._rows: list[Row] = []
         self._due = 0.0
 
-    def ended(self) -> dict[tuple[str, str], list[End]]:
-        """Return status and code of all scans with rows, by (id, path); a zip has several."""
-        found: dict[tuple[str, str], list[End]] = {}
-        for table in _tables(self.folder.parent, ["id", "path", "status", "code"]):
+    def ended(self) -> dict[tuple[str, str], list[Row]]:
+        """Return the columns `_ENDED` of all scans with rows, by (id, path); a zip has several."""
+        found: dict[tuple[str, str], list[Row]] = {}
+        for table in _tables(self.folder.parent, [*_ENDED]):
             # A later shard holds a later attempt.
-            latest: dict[tuple[str, str], list[End]] = {}
+            latest: dict[tuple[str, str], list[Row]] = {}
             for row in table.to_pylist():
-                latest.setdefault((row["id"], row["path"]), []).append(end_of(row))
+                latest.setdefault((row["id"], row["path"]), []).append(dict.fromkeys(_ENDED) | row)
             found |= latest
         return found
 
@@ -125,7 +126,8 @@ def read_cohort(folder: str | Path) -> pyarrow.Table:
     Returns
     -------
     pyarrow.Table
-        One row for each scan; a later attempt replaces an earlier one. README.md explains the columns.
+        One row for each scan; a later attempt replaces an earlier one, and what another model than that of the last
+        run has computed is left out. README.md explains the columns.
 
     Raises
     ------
@@ -137,11 +139,18 @@ def read_cohort(folder: str | Path) -> pyarrow.Table:
     tables = list(_tables(Path(folder)))
     if not tables:
         raise UsageError(f"{Path(folder).name}: no results of edge-spine batch in it")
-    whole = pa.concat_tables(tables)
+    whole = pa.concat_tables(tables, promote_options="default")
     shard = [number for number, table in enumerate(tables) for _ in range(len(table))]
     keys = list(zip(whole["id"].to_pylist(), whole["path"].to_pylist(), strict=True))
     newest = dict(zip(keys, shard, strict=True))
-    return whole.take([row for row, key in enumerate(keys) if newest[key] == shard[row]])
+    models, model = whole["model_sha256"].to_pylist(), _model(Path(folder))
+    return whole.take(
+        [
+            row
+            for row, key in enumerate(keys)
+            if newest[key] == shard[row] and (model is None or models[row] in (None, model))
+        ]
+    )
 
 
 def shard_files(folder: Path) -> list[Path]:
@@ -163,17 +172,10 @@ def _tables(folder: Path, columns: list[str] | None = None) -> Iterator[pyarrow.
             raise UsageError(f"{path.name}: damaged; delete it and run again to repeat its scans") from None
 
 
-def _check_note(folder: Path, note: Mapping[str, Any]) -> None:
-    path = folder / _NOTE
-    if not path.exists():
-        write_durably(path, (json.dumps(note, indent=1) + "\n").encode())
-        return
+def _model(folder: Path) -> str | None:
+    """Return the SHA-256 of the model of the last run, None where it is unknown."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UsageError(f"{_NOTE} in {folder.name} cannot be read; give another --out") from None
-    differing = sorted(key for key in {*note, *found} if found.get(key) != note.get(key))
-    if differing:
-        raise UsageError(
-            f"--out {folder.name} holds results with another {', '.join(differing)}; give another folder for these"
-        )
+        found = json.loads((folder / _NOTE).read_text(encoding="utf-8"))["model_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(found)

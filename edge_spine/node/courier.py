@@ -161,7 +161,13 @@ class Courier:
     def _put_off(self, parcel: Parcel, problem: str, *, refused: bool = False) -> None:
         self.problem = problem
         alive = self._outbox.postpone(parcel, problem, refused=refused)
-        self._monitor.deliveries.labels("postponed" if alive else "dead-letter").inc()
-        if not alive:
-            self._audit.note("dead-letter", scan=parcel.key, problem=problem)
-            _log.error("results of scan %s could not be delivered (%s): dead letter", parcel.key[:12], problem)
+        if alive:
+            self._monitor.deliveries.labels("postponed").inc()
+        else:
+            self.note_dead(parcel.key, problem)
+
+    def note_dead(self, key: str, problem: str) -> None:
+        """Count, record and log a dead letter."""
+        self._monitor.deliveries.labels("dead-letter").inc()
+        self._audit.note("dead-letter", scan=key, problem=problem)
+        _log.error("results of scan %s are not delivered (%s): dead letter", key[:12], problem)

@@ -20,6 +20,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 from pynetdicom import AE, _config, evt
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
@@ -41,6 +42,7 @@ STORAGE_CLASSES = (
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
 )
 SUCCESS, OUT_OF_RESOURCES, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000
+_LONGEST_UID, _PRIORITIES = 64, (0, 1, 2)
 _REJECTED_PERMANENT, _BY_USER, _CALLING_TITLE_UNKNOWN = 0x01, 0x01, 0x03
 
 
@@ -94,7 +96,9 @@ class Listener:
                 [
                     (evt.EVT_REQUESTED, self._requested),
                     (evt.EVT_C_ECHO, lambda _event: SUCCESS),
+                    (evt.EVT_DIMSE_RECV, _mend_command),
                     (evt.EVT_C_STORE, self._stored),
+                    (evt.EVT_ABORTED, self._aborted),
                 ],
             )
         except OSError as error:
@@ -120,8 +124,16 @@ class Listener:
             event.assoc.acse.send_reject(_REJECTED_PERMANENT, _BY_USER, _CALLING_TITLE_UNKNOWN)
             event.assoc.kill()
 
+    def _aborted(self, event: Event) -> None:
+        """Count and record an association that ended without a release, whoever ended it."""
+        self._monitor.aborts.inc()
+        self._audit.note("aborted", sender=_sender(event))
+
     def _stored(self, event: Event) -> Dataset:
-        status, comment = self._take(event)
+        try:
+            status, comment = self._take(event)
+        except OSError:
+            status, comment = OUT_OF_RESOURCES, "cannot-store"
         self._connections.release(socket_of(event))
         self._monitor.answers.labels(comment or "accepted").inc()
         answer = Dataset()
@@ -134,7 +146,7 @@ class Listener:
         """Store an object in the queue; return a DICOM status and a reason if it was not stored."""
         if shutil.disk_usage(self._queue).free < self._config.least_free_mb * 2**20:
             return OUT_OF_RESOURCES, "disk-nearly-full"
-        sender = str(event.assoc.requestor.ae_title).strip()
+        sender = _sender(event)
         content = event.encoded_dataset()
         key = hashlib.sha256(event.encoded_dataset(include_meta=False)).hexdigest()
         request: Any = event.request
@@ -145,19 +157,46 @@ class Listener:
             self._audit.note("turned-away", scan=key, instance=instance, sender=sender, code=refusal.code)
             # One status for each refusal code; the code itself is the error comment.
             return NOT_UNDERSTOOD + 1 + REFUSAL_CODES.index(refusal.code), refusal.code
-        try:
-            write_durably(self._queue / f"{key}.dcm", content)
-            self._audit.note("received", scan=key, instance=instance, sender=sender)
-        except OSError:
-            return OUT_OF_RESOURCES, "cannot-store"
+        write_durably(self._queue / f"{key}.dcm", content)
+        self._audit.note("received", scan=key, instance=instance, sender=sender)
         self._on_arrival()
         return SUCCESS, ""
 
 
 def configure_pynetdicom() -> None:
-    """Set pynetdicom to reject malformed UIDs, and to log nothing of what it receives."""
-    _config.ENFORCE_UID_CONFORMANCE = True
+    """Set pynetdicom to take UIDs as they come, and to log nothing of what it receives.
+
+    It answers a UID that breaks a rule by aborting the association, which loses all other objects of it. No UID becomes
+    the name of a file here.
+    """
+    _config.ENFORCE_UID_CONFORMANCE = False
     _config.LOG_HANDLER_LEVEL = "none"
+
+
+def _sender(event: Event) -> str:
+    return str(event.assoc.requestor.ae_title).strip()
+
+
+def _mend_command(event: Event) -> None:
+    """Replace what would keep a C-STORE request without an answer: pynetdicom aborts, or says nothing.
+
+    The data set is left as it is; it decides what becomes of the object.
+    """
+    message = event.message
+    command = message.command_set
+    context = next((each for each in event.assoc.accepted_contexts if each.context_id == message.context_id), None)
+    if not isinstance(message, C_STORE_RQ) or context is None:
+        return
+    if command.get("AffectedSOPClassUID") not in STORAGE_CLASSES:
+        command.AffectedSOPClassUID = context.abstract_syntax
+    instance = str(command.get("AffectedSOPInstanceUID") or "")
+    if not 0 < len(instance) <= _LONGEST_UID:
+        command.AffectedSOPInstanceUID = instance[:_LONGEST_UID] or "0"
+    if command.get("Priority") not in _PRIORITIES:
+        command.Priority = _PRIORITIES[0]
+    for keyword in ("MoveOriginatorApplicationEntityTitle", "MoveOriginatorMessageID"):
+        if keyword in command:
+            delattr(command, keyword)
 
 
 def _within(address: Any, network: Any) -> bool:

@@ -25,6 +25,8 @@ class Monitor:
     answers, turned_away, scans, deliveries : Counter
         C-STORE requests by answer, closed connections by reason, processed scans by status and code, and attempts to
         deliver results by outcome.
+    aborts : Counter
+        Associations that ended without a release.
     seconds : Histogram
         Time of a scan from the queue to the outbox.
     """
@@ -38,6 +40,7 @@ class Monitor:
 
         self.answers = counter("store_answers", "C-STORE requests by answer", "answer")
         self.turned_away = counter("turned_away", "Connections that were closed, by reason", "reason")
+        self.aborts = counter("aborts", "Associations that ended without a release")
         self.scans = counter("scans", "Scans that were processed, by status and code", "status", "code")
         self.deliveries = counter("deliveries", "Attempts to deliver a scan's results", "outcome")
         self.seconds = Histogram(

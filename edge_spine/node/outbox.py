@@ -88,7 +88,7 @@ class Outbox:
         for folder in self._waiting.glob(".*"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def put(self, key: str, objects: Mapping[str, bytes]) -> None:
+    def put(self, key: str, objects: Mapping[str, bytes], problem: str = "") -> None:
         """Add the results of a scan, replacing earlier ones of the same scan.
 
         Parameters
@@ -97,17 +97,19 @@ class Outbox:
             The scan's SHA-256.
         objects : mapping of str to bytes
             DICOM files by name; they are sent in the order of the names.
+        problem : str
+            Why they must not be sent: they become a dead letter at once. "" for none.
 
         Raises
         ------
         OSError
             They cannot be written; then none is stored.
         """
-        with beside(self._waiting / key, durable=True) as folder:
+        with beside((self._dead if problem else self._waiting) / key, durable=True) as folder:
             folder.mkdir(mode=0o700)
             for name, content in objects.items():
                 write_durably(folder / f"{name}.dcm", content)
-            write_durably(folder / _RECORD, _to_json(Record(made=time.time())))
+            write_durably(folder / _RECORD, _to_json(Record(made=time.time(), problem=problem)))
 
     def due(self, now: float | None = None) -> Iterator[Parcel]:
         """Yield the parcels that are due, oldest first."""

@@ -46,18 +46,18 @@ class Audit:
 
 
 class Ledger:
-    """Processed scans: pairs of the SHA-256 of a scan and of the model.
+    """Processed scans: pairs of the SHA-256 of a scan and of what decides about its result.
 
     Parameters
     ----------
     path : Path
         The file. An incomplete last line is ignored.
-    model : str
-        SHA-256 of the model in use.
+    decided_by : str
+        SHA-256 of the model and the options in use.
     """
 
-    def __init__(self, path: Path, model: str) -> None:
-        self._path, self._model = path, model
+    def __init__(self, path: Path, decided_by: str) -> None:
+        self._path, self._decided_by = path, decided_by
         self._done: set[str] = set()
         try:
             lines = path.read_bytes().split(b"\n")
@@ -68,14 +68,14 @@ class Ledger:
                 content, finished_by = line.decode("ascii").split()
             except ValueError:
                 continue
-            if finished_by == model:
+            if finished_by == decided_by:
                 self._done.add(content)
         # The next entry must not be appended to an incomplete line.
         if lines and lines[-1]:
             append_durably(path, "")
 
     def __contains__(self, content: str) -> bool:
-        """Return whether a scan with this SHA-256 was processed with this model."""
+        """Return whether a scan with this SHA-256 was processed with this model and these options."""
         return content in self._done
 
     def add(self, content: str) -> None:
@@ -87,7 +87,7 @@ class Ledger:
             The file cannot be written.
         """
         if content not in self._done:
-            append_durably(self._path, f"{content} {self._model}")
+            append_durably(self._path, f"{content} {self._decided_by}")
             self._done.add(content)
 
 

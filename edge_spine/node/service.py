@@ -21,8 +21,10 @@ from edge_spine.node.outbox import Outbox
 from edge_spine.node.records import Audit
 from edge_spine.node.spool import Claim, Spool, files_in
 from edge_spine.node.worker import Worker
+from edge_spine.outputs.dicom.identity import flagged, identify
 from edge_spine.outputs.registry import DICOM_OBJECTS
 from edge_spine.reading import read_scan
+from edge_spine.reading.dicom import quiet_pydicom
 from edge_spine.result import SpineResult
 from edge_spine.runner import Report, process
 
@@ -60,6 +62,8 @@ class Node:
 
     def _start(self) -> None:
         config, keep = self._config, self._resources.enter_context
+        # A warning of a value that breaks a rule quotes the value, on any thread that handles it.
+        keep(quiet_pydicom())
         self._spool = keep(closing(Spool(config.spool, keep_done=False)))
         self._queue = config.spool / "queue"
         try:
@@ -70,7 +74,7 @@ class Node:
             raise EdgeSpineError(f"{config.spool}: the folder cannot be used ({error.strerror})") from None
         self._monitor = Monitor()
         self._estimator = keep(SpineEstimator(config.engine, config.model, config.threads, precision=config.precision))
-        self._worker = Worker(self._spool, self._audit, self._handle, self._on_report)
+        self._worker = Worker(self._spool, self._audit, self._handle, self._on_report, key_of=_key)
         self._courier = Courier(config, self._outbox, self._audit, self._monitor)
         self._add_gauges()
         if config.health_port:
@@ -118,12 +122,14 @@ class Node:
                 self._audit.note("purged", files=gone)
         return files_in(self._queue)
 
-    def _handle(self, claim: Claim, content: str) -> list[Report]:
-        key = Path(claim.name).stem
-
+    def _handle(self, claim: Claim, key: str) -> list[Report]:
         def write(result: SpineResult) -> tuple[SpineResult, list[Path]]:
+            result = flagged(result)
             objects = {f"{n}-{name}": DICOM_OBJECTS[name].render(result) for n, name in enumerate(self._config.results)}
-            self._outbox.put(key, objects)
+            lost = ", ".join(identify(result).lost_links)
+            self._outbox.put(key, objects, f"cannot carry {lost}" if lost else "")
+            if lost:
+                self._courier.note_dead(key, f"cannot carry {lost}")
             return result, []
 
         started = time.perf_counter()
@@ -143,3 +149,8 @@ class Node:
         gauge("dead_letters", "Scans whose results could not be delivered", lambda: self._outbox.counts()[1])
         gauge("quarantine_scans", "Scans that crashed the process", lambda: self._spool.count("quarantine"))
         gauge("disk_free_bytes", "Free bytes on the disk of the spool", self._free)
+
+
+def _key(claim: Claim) -> str:
+    """Return the hash by which the listener has named the scan."""
+    return Path(claim.name).stem

@@ -101,10 +101,15 @@ class Spool:
         """Start the next attempt; return None if there is none left."""
         return self._claim(claim.path, claim.name, claim.attempt + 1) if claim.attempt < MAX_ATTEMPTS else None
 
-    def give_back(self, claim: Claim) -> None:
-        """Leave a scan to the next process without counting this attempt."""
-        with suppress(OSError):
-            move_durably(claim.path, self.root / _ATTEMPTS[claim.attempt - 1] / claim.name)
+    def give_back(self, claim: Claim) -> Claim:
+        """Leave a scan to `retry` or to the next process without counting this attempt."""
+        attempt = claim.attempt - 1
+        place = self.root / _ATTEMPTS[attempt] / claim.name
+        try:
+            move_durably(claim.path, place)
+        except OSError:
+            return claim
+        return Claim(place, claim.name, attempt)
 
     def finish(self, claim: Claim) -> None:
         """Move a processed scan to ``done/``, or delete it."""

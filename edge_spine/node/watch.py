@@ -5,6 +5,7 @@ The folder is polled, because network shares send no notifications.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -13,13 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_spine.errors import EdgeSpineError, Refusal, UsageError
+from edge_spine.errors import EdgeSpineError, InputUnavailable, Refusal, UsageError
 from edge_spine.estimator import SpineEstimator
 from edge_spine.files import beside, sync_folder
 from edge_spine.node.records import Audit, Ledger
 from edge_spine.node.spool import Claim, Spool, files_in
 from edge_spine.node.worker import Worker
-from edge_spine.outputs import write_outputs
+from edge_spine.outputs.registry import FORMATS, write_outputs
 from edge_spine.reading.files import ScanFile, find_scans
 from edge_spine.reading.folders import is_scan
 from edge_spine.reading.left_out import LeftOut
@@ -29,8 +30,12 @@ from edge_spine.scan import Scan
 
 # A file that stays incomplete for this long is processed, and so refused with a reason.
 _STALLED_S = 120.0
+# An unreadable file is tried at least every so many polls.
+_MOST_POLLS = 256
 # Scans of one file that stay in memory between the check that it is complete and its processing.
 _MOST_KEPT = 16
+# Letters of the content's SHA-256 in the name of a result's folder.
+_HASH_LETTERS = 16
 _log = logging.getLogger(__name__)
 
 
@@ -39,6 +44,7 @@ class _Seen:
     identity: tuple[str, int, int]
     since: float = field(default_factory=time.monotonic)
     polls: int = 0
+    unavailable: bool = False
 
 
 class Arrivals:
@@ -50,10 +56,17 @@ class Arrivals:
         Folder to poll.
     read : callable
         Reads a scan.
+    on_unavailable : callable
+        Called once with each file that cannot be opened, and why. It stays where it is and is tried again.
     """
 
-    def __init__(self, folder: Path, read: Callable[[ScanFile], Scan] = ScanFile.read) -> None:
-        self._folder, self._read = folder, read
+    def __init__(
+        self,
+        folder: Path,
+        read: Callable[[ScanFile], Scan] = ScanFile.read,
+        on_unavailable: Callable[[Path, str], None] = lambda _path, _why: None,
+    ) -> None:
+        self._folder, self._read, self._on_unavailable = folder, read, on_unavailable
         self._seen: dict[str, _Seen] = {}
         self._left_out = LeftOut()
         self._kept: dict[tuple[tuple[str, int, int], str | None], tuple[Scan, float]] = {}
@@ -74,15 +87,30 @@ class Arrivals:
             else:
                 known.polls += 1
             seen[path.name] = known
+            stalled = time.monotonic() - known.since > _STALLED_S
             # An unreadable file is tried at growing intervals.
-            tried_now = known.polls >= 2 and known.polls & (known.polls - 1) == 0
-            if time.monotonic() - known.since > _STALLED_S or (tried_now and self._is_whole(path)):
+            growing = known.polls >= 2 and known.polls & (known.polls - 1) == 0
+            if not (stalled or growing or known.polls % _MOST_POLLS == _MOST_POLLS - 1) or self._is_closed(path, known):
+                continue
+            if stalled or self._is_whole(path):
                 yield path
         self._seen = seen
         if left_out.names != self._left_out.names:
             self._left_out = left_out
             if left_out:
                 _log.warning("left where they are: %s", left_out)
+
+    def _is_closed(self, path: Path, known: _Seen) -> bool:
+        """Return whether a file cannot be opened now, which says nothing of its content."""
+        try:
+            with path.open("rb") as stream:
+                stream.read(1)
+        except OSError as error:
+            if not known.unavailable and known.polls >= 2:
+                known.unavailable = True
+                self._on_unavailable(path, error.strerror or type(error).__name__)
+            return True
+        return False
 
     @property
     def pending(self) -> bool:
@@ -109,7 +137,7 @@ class Arrivals:
                     self._kept[identity, scan_file.entry] = read
         except Refusal as refusal:
             return refusal.code != "unreadable"
-        except (UsageError, OSError):
+        except (UsageError, InputUnavailable, OSError):
             return False
         return True
 
@@ -137,6 +165,8 @@ class WatchFolder:
         Reads a scan, with the spacing of the command line.
     on_report : callable
         Called with the report of each scan.
+    options : object
+        What else decides about a result, such as the spacing of the command line: a text by `repr`.
 
     Raises
     ------
@@ -154,6 +184,7 @@ class WatchFolder:
         formats: Sequence[str],
         read: Callable[[ScanFile], Scan],
         on_report: Callable[[Report], None],
+        options: object = None,
     ) -> None:
         if not folder.is_dir():
             raise UsageError(f"{folder}: there is no such folder")
@@ -165,11 +196,17 @@ class WatchFolder:
             out.mkdir(parents=True, exist_ok=True)
             records = folder / "records"
             records.mkdir(exist_ok=True)
-            self._ledger = Ledger(records / "ledger.txt", estimator.model["sha256"])
+            decided_by = repr((estimator.model["sha256"], tuple(formats), options))
+            self._ledger = Ledger(records / "ledger.txt", hashlib.sha256(decided_by.encode()).hexdigest())
         except OSError as error:
             self._spool.close()
             raise EdgeSpineError(f"{error.filename}: the folder cannot be used ({error.strerror})") from None
-        self._arrivals = Arrivals(folder, read)
+
+        def unavailable(path: Path, why: str) -> None:
+            message = f"{path.name}: the file cannot be read now ({why}); it is tried again"
+            on_report(Report(path.name, message=message))
+
+        self._arrivals = Arrivals(folder, read, unavailable)
         self._worker = Worker(self._spool, Audit(records / "audit.jsonl"), self._handle, on_report)
 
     def run(self, *, poll_s: float, once: bool = False) -> None:
@@ -195,18 +232,27 @@ class WatchFolder:
         self._spool.close()
 
     def _handle(self, claim: Claim, content: str) -> list[Report]:
+        scan_files = find_scans([claim.path])
         if content in self._ledger:
-            return [Report(claim.name, "done", message=f"{claim.name}: already processed with this model")]
+            names = [FORMATS[name].filename for name in self._formats]
+            outputs = [self._place(scan_file, content) / name for scan_file in scan_files for name in names]
+            if all(path.is_file() for path in outputs):
+                message = f"{claim.name}: already processed with this model and these options"
+                return [Report(claim.name, "done", message=message, outputs=[str(path) for path in outputs])]
         # What a killed process left of this content's results.
-        for left in self._out.glob(f".*-{content[:8]}.*"):
+        for left in self._out.glob(f".*-{content[:_HASH_LETTERS]}.*"):
             shutil.rmtree(left, ignore_errors=True)
-        reports = [self._process(scan_file, content) for scan_file in find_scans([claim.path])]
-        if any(report.status == "done" for report in reports):
+        reports = [self._process(scan_file, content) for scan_file in scan_files]
+        ends = {report.status for report in reports}
+        if "done" in ends and "failed" not in ends:
             self._ledger.add(content)
         return reports
 
+    def _place(self, scan_file: ScanFile, content: str) -> Path:
+        return self._out / f"{scan_file.name}-{content[:_HASH_LETTERS]}"
+
     def _process(self, scan_file: ScanFile, content: str) -> Report:
-        place = self._out / f"{scan_file.name}-{content[:8]}"
+        place = self._place(scan_file, content)
         read_ms = 0.0
 
         def read() -> Scan:
@@ -223,4 +269,4 @@ class WatchFolder:
                 sync_folder(folder)
             return result, [place / path.name for path in paths]
 
-        return process(scan_file.source, self._estimator, read, write, place, raise_storage=True)
+        return process(scan_file.source, self._estimator, read, write, path=scan_file.whole_path, raise_storage=True)

@@ -8,9 +8,11 @@ from edge_spine.outputs import stl
 from edge_spine.outputs.dicom import codes
 from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.identity import Identity, finished, identify, source_reference, source_series
+from edge_spine.reading.dicom import quiet_pydicom
 from edge_spine.result import SpineResult
 
 
+@quiet_pydicom()
 def encapsulated_stl(result: SpineResult) -> bytes:
     """Return the surface (mm, LPS) as an Encapsulated STL (PS3.3 A.85.1).
 
@@ -35,6 +37,7 @@ def encapsulated_report(result: SpineResult) -> bytes:
     return encapsulated_pdf(result, report_pdf.render(result))
 
 
+@quiet_pydicom()
 def encapsulated_pdf(result: SpineResult, pdf: bytes) -> bytes:
     """Return a report as an Encapsulated PDF (PS3.3 A.45.1).
 

@@ -45,10 +45,13 @@ class DicomObject(Writer):
         Keyword of its SOP class.
     series_number : int
         Its Series Number.
+    title : str
+        What it is, for the Series Description.
     """
 
     storage_class: str
     series_number: int
+    title: str
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,10 @@ FORMATS = {
 DEFAULT_FORMATS = ("json", "ply", "png")
 # The formats that are DICOM objects or can be in one, by their keys in `FORMATS`.
 DICOM_OBJECTS = {
-    "sr": DicomObject("structured_report:render", "Comprehensive3DSRStorage", 98101),
-    "sc": DicomObject("secondary_capture:render", "SecondaryCaptureImageStorage", 98102),
-    "stl": DicomObject("encapsulated:encapsulated_stl", "EncapsulatedSTLStorage", 98103),
-    "pdf": DicomObject("encapsulated:encapsulated_report", "EncapsulatedPDFStorage", 98104),
+    "sr": DicomObject("structured_report:render", "Comprehensive3DSRStorage", 98101, "measurements"),
+    "sc": DicomObject("secondary_capture:render", "SecondaryCaptureImageStorage", 98102, "preview"),
+    "stl": DicomObject("encapsulated:encapsulated_stl", "EncapsulatedSTLStorage", 98103, "surface"),
+    "pdf": DicomObject("encapsulated:encapsulated_report", "EncapsulatedPDFStorage", 98104, "report"),
 }
 
 
@@ -132,7 +135,8 @@ def write_outputs(
     Returns
     -------
     result : SpineResult
-        The same with the time that writing took. In result.json this time holds the other formats only, since its
+        The same with the time that writing took, and with the flags of `edge_spine.outputs.dicom.identity.flagged`
+        where a DICOM format is among `formats`. In result.json this time holds the other formats only, since its
         own is not over yet.
     paths : list of Path
         The written files.
@@ -147,6 +151,10 @@ def write_outputs(
         OpenCV cannot encode a picture; nothing is written.
     """
     started = time.perf_counter()
+    if any(FORMATS[name].filename.endswith(".dcm") for name in formats):
+        from edge_spine.outputs.dicom.identity import flagged
+
+        result = flagged(result)
     contents = {FORMATS[name].filename: FORMATS[name].render(result) for name in formats if name != "json"}
     if "json" in formats:
         timed = result.with_timing(write=_elapsed_ms(started))

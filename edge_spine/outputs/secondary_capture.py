@@ -9,9 +9,11 @@ from edge_spine.outputs import preview_png
 from edge_spine.outputs.dicom import codes
 from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.identity import CAUTION, MANUFACTURER, finished, identify, source_reference
+from edge_spine.reading.dicom import quiet_pydicom
 from edge_spine.result import SpineResult
 
 
+@quiet_pydicom()
 def render(result: SpineResult) -> bytes:
     """Return the preview as a Secondary Capture image (PS3.3 A.8.1), RGB, 1000 rows and 1600 columns.
 

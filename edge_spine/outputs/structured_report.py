@@ -47,6 +47,7 @@ from edge_spine.outputs.dicom.values import REQUIRED
 from edge_spine.outputs.drawing.end_lines import end_lines
 from edge_spine.outputs.wording import side_view_worth
 from edge_spine.quantities import CURVE_QUANTITIES, QUANTITIES, SCHEME, Quantity
+from edge_spine.reading.dicom import quiet_pydicom
 from edge_spine.result import SpineResult
 from edge_spine.version import __version__
 
@@ -68,6 +69,7 @@ _POSTURE = (
 )
 
 
+@quiet_pydicom()
 def render(result: SpineResult) -> bytes:
     """Return the structured report.
 

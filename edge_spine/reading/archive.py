@@ -51,7 +51,9 @@ def image_entries(path: Path, left_out: LeftOut) -> list[str]:
     Raises
     ------
     Refusal
-        'unreadable' where it is missing or damaged, 'too-large' where it holds too many files.
+        'unreadable' where it is damaged, 'too-large' where it holds too many files.
+    InputUnavailable
+        Where it is missing, or cannot be read now.
     """
     with _opened(path) as archive:
         entries = archive.namelist()
@@ -137,6 +139,6 @@ def _head(archive: zipfile.ZipFile, entry: str) -> bytes | None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    damage = damage_refused("the zip is missing or damaged", ACCEPTED_ZIP)
+    damage = damage_refused("the zip is damaged", ACCEPTED_ZIP)
     with damage, _BoundedReader(io.FileIO(path)) as stream, zipfile.ZipFile(stream) as archive:
         yield archive

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from edge_spine.errors import Refusal, UsageError
+from edge_spine.errors import InputUnavailable, Refusal, UsageError
 
 MAX_FILE_BYTES = 64 * 2**20
 MIN_ROWS, MIN_COLUMNS = 100, 40
@@ -26,15 +27,26 @@ def printable(name: str) -> str:
 
 @contextmanager
 def damage_refused(found: str, accepted: str) -> Iterator[None]:
-    """Turn every exception but a Refusal into the refusal 'unreadable'.
+    """Turn every exception of a parser into the refusal 'unreadable'.
 
     Parsers raise many types on damaged files, whose texts can quote patient data: only the type is shown.
+
+    Raises
+    ------
+    Refusal
+        The content is damaged.
+    InputUnavailable
+        The system, not the content, is the reason: no rights, a share that is away, an error of the disk.
     """
     try:
         yield
-    except Refusal:
+    except (Refusal, InputUnavailable):
         raise
     except Exception as error:
+        # a damaged zip leads to places that no file has, which is EINVAL; parsers' own errors have no number
+        system = error if isinstance(error, OSError) else error.__context__
+        if isinstance(system, OSError) and system.errno not in (None, errno.EINVAL):
+            raise InputUnavailable(f"the file cannot be read now ({system.strerror})") from None
         raise Refusal("unreadable", f"{found} ({type(error).__name__}); {accepted}") from None
 
 

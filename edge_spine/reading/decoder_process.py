@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edge_spine.errors import InputUnavailable
 from edge_spine.reading import decoder_child
 from edge_spine.reading.decoder_child import ANSWER, DECODED, OUT_OF_MEMORY, REQUEST
 
@@ -66,6 +67,8 @@ class DecoderProcess:
         ------
         UndecodableFrame
             Where it is damaged, takes too much time or memory, or makes the decoder crash.
+        InputUnavailable
+            Where no decoder can be started now.
         """
         request = json.dumps(options).encode()
         with self._lock:
@@ -105,8 +108,11 @@ class DecoderProcess:
         if self.pid is None:
             self._stop()
             self._process, self._frames_left = _start(), FRAMES_PER_PROCESS
-            with _time_limit(self._process, _START_SECONDS):
-                _read(self._process, ANSWER.size)
+            try:
+                with _time_limit(self._process, _START_SECONDS):
+                    _read(self._process, ANSWER.size)
+            except UndecodableFrame:
+                raise InputUnavailable("the process that decodes compressed frames does not start now") from None
         assert self._process is not None
         return self._process
 
@@ -132,7 +138,9 @@ def _start() -> subprocess.Popen[bytes]:
             env=os.environ | _ONE_THREAD,
         )
     except OSError as error:
-        raise UndecodableFrame(f"the decoder process does not start, {type(error).__name__}") from None
+        raise InputUnavailable(
+            f"the process that decodes compressed frames does not start now ({type(error).__name__})"
+        ) from None
 
 
 @contextmanager

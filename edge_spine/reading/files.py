@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_spine.errors import EdgeSpineError, Refusal, UsageError, named_refusals
+from edge_spine.errors import EdgeSpineError, InputUnavailable, Refusal, UsageError, named_refusals
 from edge_spine.reading.archive import ACCEPTED_ZIP, entry_source, image_entries, read_entry
 from edge_spine.reading.checks import printable
 from edge_spine.reading.folders import kind_of_file, walk
@@ -45,6 +46,11 @@ class ScanFile:
         """File name without its folder, or "zip name!entry name", for messages."""
         return printable(self.path.name) if self.entry is None else entry_source(self.path, self.entry)
 
+    @property
+    def whole_path(self) -> str:
+        """The file as it was named, with the entry of a zip after "!"."""
+        return str(self.path) if self.entry is None else f"{self.path}!{self.entry}"
+
     def read(self, pixel_spacing: Sequence[float] | None = None, imager_spacing: bool = False) -> Scan:
         """Read the scan, with the parameters and errors of `edge_spine.reading.read_scan`.
 
@@ -58,7 +64,13 @@ class ScanFile:
         with named_refusals(self.source):
             if self.entry is not None:
                 content = read_entry(self.path, self.entry)
-                return scan_from_bytes(content, self.source, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
+                return scan_from_bytes(
+                    content,
+                    self.source,
+                    pixel_spacing=pixel_spacing,
+                    imager_spacing=imager_spacing,
+                    path=self.whole_path,
+                )
             if kind_of_file(self.path) is ImageKind.ZIP:
                 # A zip itself is listed only where no image was found in it: `image_entries` raises the reason.
                 image_entries(self.path, LeftOut())
@@ -98,8 +110,7 @@ def find_scans(inputs: Sequence[str | os.PathLike[str]], left_out: LeftOut | Non
         given = ", ".join(printable(Path(item).name or str(item)) for item in inputs) or "no input"
         among = f" (left out: {left_out})" if left_out else ""
         raise UsageError(f"{given}: no scan found{among}; give DICOM, PNG or NPY images, folders or zips of them")
-    names = _unique(_result_name(path, entry) for path, entry in found.values())
-    return [ScanFile(path, entry, name) for (path, entry), name in zip(found.values(), names, strict=True)]
+    return _named([ScanFile(path, entry, _result_name(path, entry)) for path, entry in found.values()])
 
 
 def _entries(path: Path, left_out: LeftOut, *, explicit: bool) -> list[str | None]:
@@ -108,7 +119,7 @@ def _entries(path: Path, left_out: LeftOut, *, explicit: bool) -> list[str | Non
         return [None]
     try:
         entries = image_entries(path, left_out)
-    except Refusal:
+    except (Refusal, InputUnavailable):
         return [None]
     if not entries and not explicit:
         left_out.add(EMPTY_ZIP, path.name)
@@ -123,17 +134,25 @@ def _result_name(path: Path, entry: str | None) -> str:
     return f"scan-{safe}" if _WINDOWS_DEVICES.match(safe) else safe
 
 
-def _unique(names: Iterator[str]) -> list[str]:
-    """Number repeated names: the second "a" becomes "a-2"; upper and lower case are equal on many disks."""
-    wanted = list(names)
-    taken = {name.lower() for name in wanted}
-    seen: set[str] = set()
-    unique = []
-    for name in wanted:
-        key = name.lower()
-        if key in seen:
-            name = next(other for other in (f"{name}-{number}" for number in count(2)) if other.lower() not in taken)
-            taken.add(name.lower())
-        seen.add(key)
-        unique.append(name)
-    return unique
+def _named(files: list[ScanFile]) -> list[ScanFile]:
+    """Add a hash to each repeated name; upper and lower case are equal on many disks.
+
+    It is of the name within a zip, which stays when the zip is moved, and where that is repeated of the whole path.
+    """
+    for whole in (_within, _whole):
+        counts = Counter(file.name.lower() for file in files)
+        files = [file if counts[file.name.lower()] == 1 else _hashed(file, whole(file)) for file in files]
+    return files
+
+
+def _within(file: ScanFile) -> str:
+    return f"{file.path.name}!{file.entry}"
+
+
+def _whole(file: ScanFile) -> str:
+    return f"{os.path.abspath(file.path)}!{file.entry}"  # noqa: PTH100
+
+
+def _hashed(file: ScanFile, whole: str) -> ScanFile:
+    letters = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
+    return replace(file, name=f"{_result_name(file.path, file.entry)}-{letters}")

@@ -6,12 +6,14 @@ file raises a Refusal.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from edge_spine.errors import Refusal, named_refusals
+from edge_spine.errors import InputUnavailable, Refusal, named_refusals
 from edge_spine.reading.checks import MAX_FILE_BYTES, check_given_spacing, printable
 from edge_spine.reading.kinds import ImageFile, ImageKind, kind_of
 from edge_spine.scan import Scan
@@ -42,19 +44,27 @@ def read_scan(
     Raises
     ------
     Refusal
-        Where the file is not a readable whole-body DXA image.
+        Where the content is not a readable whole-body DXA image.
+    InputUnavailable
+        Where the file is missing, or cannot be opened or read now.
     UsageError
         Where `pixel_spacing` is not two plausible numbers.
     """
     file = Path(path)
     source = printable(file.name)
-    with named_refusals(source):
-        content = _read_bytes(file)
-    return scan_from_bytes(content, source, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
+    content = _read_bytes(file, source)
+    return scan_from_bytes(
+        content, source, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing, path=os.fspath(path)
+    )
 
 
 def scan_from_bytes(
-    data: bytes, source: str, *, pixel_spacing: Sequence[float] | None = None, imager_spacing: bool = False
+    data: bytes,
+    source: str,
+    *,
+    pixel_spacing: Sequence[float] | None = None,
+    imager_spacing: bool = False,
+    path: str = "",
 ) -> Scan:
     """Read one DXA image from the bytes of its file, as `read_scan` does.
 
@@ -66,6 +76,8 @@ def scan_from_bytes(
         Name for messages and results: a file name, never patient data.
     pixel_spacing, imager_spacing
         As in `read_scan`.
+    path : str
+        For `Scan.path`; bytes of a name that are not UTF-8 are written as escapes.
     """
     file = ImageFile(data, source, check_given_spacing(pixel_spacing), imager_spacing)
     with named_refusals(source):
@@ -74,13 +86,16 @@ def scan_from_bytes(
         if kind is ImageKind.DICOM:
             from edge_spine.reading.dicom import scan_from_dicom
 
-            return scan_from_dicom(file)
-        if kind is ImageKind.PNG or kind is ImageKind.NPY:
+            scan = scan_from_dicom(file)
+        elif kind is ImageKind.PNG or kind is ImageKind.NPY:
             from edge_spine.reading.plain import scan_from_npy, scan_from_png
 
-            return scan_from_png(file) if kind is ImageKind.PNG else scan_from_npy(file)
-        found = "a zip archive" if kind is ImageKind.ZIP else "not a DICOM, PNG or NPY file"
-        raise Refusal("unreadable", f"this is {found}; {ACCEPTED_FILES}")
+            scan = scan_from_png(file) if kind is ImageKind.PNG else scan_from_npy(file)
+        else:
+            found = "a zip archive" if kind is ImageKind.ZIP else "not a DICOM, PNG or NPY file"
+            raise Refusal("unreadable", f"this is {found}; {ACCEPTED_FILES}")
+    shown = path.encode("utf-8", "backslashreplace").decode()
+    return replace(scan, path=shown, sha256=hashlib.sha256(data).hexdigest())
 
 
 def check_header(data: bytes) -> None:
@@ -98,16 +113,17 @@ def _check_file_size(data: bytes) -> None:
         raise Refusal("too-large", f"the file is larger than {MAX_FILE_BYTES >> 20} MiB, the most accepted")
 
 
-def _read_bytes(file: Path) -> bytes:
+def _read_bytes(file: Path, source: str) -> bytes:
     try:
         # a pipe or a device could block or never end
         found = file.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise Refusal("unreadable", f"this is not a file; {ACCEPTED_FILES}")
+            raise InputUnavailable(f"{source}: this is not a file; {ACCEPTED_FILES}")
         with file.open("rb") as stream:
             # reading up to the limit would allocate the limit for each scan
             return stream.read(min(found.st_size, MAX_FILE_BYTES) + 1)
     except FileNotFoundError:
-        raise Refusal("unreadable", f"there is no such file; {ACCEPTED_FILES}") from None
+        raise InputUnavailable(f"{source}: there is no such file; {ACCEPTED_FILES}") from None
     except (OSError, ValueError, MemoryError) as error:
-        raise Refusal("unreadable", f"the file cannot be read ({type(error).__name__}); {ACCEPTED_FILES}") from None
+        what = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        raise InputUnavailable(f"{source}: the file cannot be read now ({what})") from None

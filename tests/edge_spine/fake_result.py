@@ -79,6 +79,8 @@ def fake_result(**changes: Any) -> SpineResult:
             flags=(),
             header=changes.pop("header", None),
             turn=changes.pop("turn", Turn()),
+            path=changes.pop("path", "FAKE/FAKE.dcm"),
+            sha256="f" * 64,
         ),
         "prepared": Prepared(2.2, (135.2, 40.75), spacing, np.zeros((1, 3, 224, 224), np.float32), (), 1.0, body),
         "curves": curves,

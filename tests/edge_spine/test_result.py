@@ -23,6 +23,7 @@ def test_a_result_is_valid_and_has_the_keys_of_the_contract(valid: jsonschema.Dr
     curves = found["curves"]
     assert list(found) == [
         "schema",
+        "software",
         "scan",
         "model",
         "quality",
@@ -98,6 +99,9 @@ def test_a_calibrated_band_is_valid_too(valid: jsonschema.Draft202012Validator) 
         (("levels", "T13"), {"x": 0, "y": 0, "z": 0, "z_error_mm": None}),
         (("levels", "T1", "z_error_mm"), -1),
         (("measurements", "max_cobb_error_90_deg"), 0),
+        (("scan", "sha256"), "short"),
+        (("scan", "path"), None),
+        (("software", "version"), ""),
     ],
 )
 def test_the_schema_is_strict(valid: jsonschema.Draft202012Validator, path: tuple[Any, ...], value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_spine.errors import OutputError, Refusal
+from edge_spine.errors import InputUnavailable, OutputError, Refusal
 from edge_spine.result import STAGES
 from edge_spine.runner import Report, process
 from tests.edge_spine.fake_result import fake_curves, fake_result
@@ -31,7 +31,6 @@ def processed(estimator: Any = None, read: Any = None, write: Any = None, **more
         estimator or (lambda scan: fake_result()),
         read or (lambda: "FAKE scan"),
         write or (lambda result: (result.with_timing(write=2.0), [Path("out/result.json")])),
-        "out",
         **more,
     )
 
@@ -42,6 +41,24 @@ def test_a_scan_that_is_done() -> None:
     assert report.message.startswith("a.dcm: largest curve ") and report.message.endswith("; in out")
     assert tuple(report.timing_ms) == STAGES and report.timing_ms["write"] == 2.0
     assert report.line() == f"done: {report.message}"
+
+
+def test_the_line_says_where_the_scan_is() -> None:
+    for read in (None, raising(Refusal("no-spine", "no spine")), raising(ValueError())):
+        report = processed(read=read, path="p1/ä b.zip!s\n/a.dcm")
+        assert report.path == "p1/ä b.zip!s\n/a.dcm" and report.line().endswith("; from p1/ä b.zip!s?/a.dcm")
+    assert "from" not in processed(path="a.dcm").line()
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_what_cannot_be_read_now_is_no_verdict(patient: bool) -> None:
+    away = InputUnavailable("a.dcm: the file cannot be read now (Stale file handle)")
+    if patient:
+        with pytest.raises(InputUnavailable):
+            processed(read=raising(away), raise_storage=True)
+    else:
+        report = processed(read=raising(away))
+        assert (report.status, report.code) == ("failed", None) and report.message == str(away)
 
 
 def test_the_line_says_what_was_found() -> None:

@@ -13,7 +13,7 @@ import io
 import json
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pydicom.uid
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -22,7 +22,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from edge_spine.errors import OutputError
 from edge_spine.outputs.dicom import codes
 from edge_spine.outputs.dicom.codes import coded_item
-from edge_spine.outputs.dicom.values import copied_attributes, legal_value
+from edge_spine.outputs.dicom.values import LINKS, copied_attributes, legal_value, text_value
 from edge_spine.outputs.registry import DICOM_OBJECTS
 from edge_spine.reading.dicom import quiet_pydicom
 from edge_spine.result import SpineResult
@@ -31,18 +31,21 @@ from edge_spine.version import __version__
 # `edge_spine.reading` refuses objects of this manufacturer, since they are results.
 MANUFACTURER = "edge-spine"
 CAUTION = "CAUTION: Not for Diagnostic Use, for research use only."
+_SERIES = "3D spine, research only"
 CHARACTER_SET = "ISO_IR 192"
 # Stands where a date is required and the source has none; no scan can be from that day.
 UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"
 
 _NAMESPACE = uuid.UUID("6e1b0d52-9d0c-4f57-8f0a-3f3e6a5d7c21")
-_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+# Scanners write components with leading zeros, and archives keep them: a UID is carried as it came.
+_UID = re.compile(r"[0-9.]{1,64}")
 _DATES = (
     ("ContentDate", "ContentTime"),
     ("AcquisitionDate", "AcquisitionTime"),
     ("SeriesDate", "SeriesTime"),
     ("StudyDate", "StudyTime"),
 )
+_OF_THE_FILE = ("source", "path", "sha256")
 # Attributes that hold the time of writing.
 _CLOCK = ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture")
 
@@ -61,6 +64,8 @@ class Identity:
         Items of Contributing Equipment Sequence: the scanner, where it is known, and edge-spine.
     content_date, content_time : str
         Date and time of the source; "" where it has none.
+    dropped, irregular : tuple of str
+        As in `edge_spine.outputs.dicom.values.Copied`.
     key : str
         SHA-256 of the source, the copied attributes, the pixels, the model and the measurements.
     """
@@ -70,7 +75,14 @@ class Identity:
     equipment: tuple[Dataset, ...]
     content_date: str
     content_time: str
+    dropped: tuple[str, ...]
+    irregular: tuple[str, ...]
     key: str
+
+    @property
+    def lost_links(self) -> tuple[str, ...]:
+        """Keywords of the dropped attributes that tie an object to its patient or order."""
+        return tuple(keyword for keyword in self.dropped if keyword in LINKS)
 
     def uid(self, *names: str) -> str:
         """Return the UID of a part of this result, such as ("series", "sr")."""
@@ -110,16 +122,31 @@ def _identify(result: SpineResult) -> Identity:
     with quiet_pydicom():
         source = Dataset()
         for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-            value = legal_value(header, keyword)
-            if not isinstance(value, str) or len(value) > 64 or not _UID.fullmatch(value):
+            value = text_value(header, keyword)
+            if not _UID.fullmatch(value):
                 raise OutputError(f"a DICOM result needs a scan with a valid {keyword}; give it as the scanner sent it")
             setattr(source, keyword, UID(value))
         rows, columns = result.scan.pixels.shape
         source.Rows, source.Columns = result.scan.turn.shape((rows, columns))
         copied = copied_attributes(header)
         date, time = _content_date(header)
-        equipment = (*_scanner(header), _edge_spine(result))
-    return Identity(source, copied, equipment, date, time, key=_key(result, source, copied, date, time))
+        equipment = (*_scanner(header), _edge_spine(result, copied.dropped))
+    key = _key(result, source, copied.attributes, date, time)
+    return Identity(source, copied.attributes, equipment, date, time, copied.dropped, copied.irregular, key)
+
+
+def flagged(result: SpineResult) -> SpineResult:
+    """Return a result with a flag for each value of its scan that its DICOM objects cannot carry as it came.
+
+    The flag ``dropped-KEYWORD`` means that the objects lack the value, ``irregular-KEYWORD`` that they hold it although
+    it breaks a rule of DICOM. Errors are those of `identify`.
+    """
+    identity = identify(result)
+    flags = [f"dropped-{keyword}" for keyword in identity.dropped]
+    flags += [f"irregular-{keyword}" for keyword in identity.irregular]
+    if not flags:
+        return result
+    return replace(result, quality=replace(result.quality, flags=(*result.quality.flags, *flags)))
 
 
 def finished(dataset: Dataset, identity: Identity, result: SpineResult, kind: str) -> bytes:
@@ -152,7 +179,7 @@ def finished(dataset: Dataset, identity: Identity, result: SpineResult, kind: st
     dataset.StudyInstanceUID = identity.source.StudyInstanceUID
     dataset.SeriesInstanceUID = identity.uid("series", kind)
     dataset.SeriesNumber = described.series_number
-    dataset.SeriesDescription = CAUTION
+    dataset.SeriesDescription = f"{_SERIES}: {described.title}"
     dataset.InstanceNumber = 1
     # An SR document must be dated (PS3.3 C.17.2); the other objects may leave both empty.
     dataset.ContentDate = identity.content_date or (UNKNOWN_DATE if kind == "sr" else "")
@@ -193,9 +220,9 @@ def _encoded(dataset: Dataset) -> bytes:
 
 
 def _key(result: SpineResult, source: Dataset, copied: Dataset, date: str, time: str) -> str:
-    # The name of the file and the time that it took are no part of the finding.
+    # The name and the bytes of the file and the time that it took are no part of the finding.
     measured = {name: value for name, value in result.to_dict().items() if name != "timing_ms"}
-    measured["scan"] = {name: value for name, value in measured["scan"].items() if name != "source"}
+    measured["scan"] = {name: value for name, value in measured["scan"].items() if name not in _OF_THE_FILE}
     described = {
         "version": __version__,
         "source": source.to_json_dict(),
@@ -228,12 +255,16 @@ def _describe_device(item: Dataset, result: SpineResult) -> None:
     item.DeviceSerialNumber = model["sha256"]
 
 
-def _edge_spine(result: SpineResult) -> Dataset:
+def _edge_spine(result: SpineResult, dropped: tuple[str, ...]) -> Dataset:
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [coded_item(codes.PROCESSING_EQUIPMENT)]
     _describe_device(item, result)
     item.DeviceUID = UID(device_uid(result))
-    item.ContributionDescription = f"Estimation of a 3D spine from one DXA image. {CAUTION}"
+    lacking = (
+        f" Not carried from the image, since DICOM cannot hold the value: {', '.join(dropped)}." if dropped else ""
+    )
+    # VR ST holds 1024 characters
+    item.ContributionDescription = f"Estimation of a 3D spine from one DXA image. {CAUTION}{lacking}"[:1024]
     return item
 
 

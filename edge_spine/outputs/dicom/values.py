@@ -1,20 +1,24 @@
 """Copy attributes of patient and study from a source image.
 
-A value is copied where it is legal for its attribute (PS3.5, section 6.2, and the enumerated values of PS3.3) and left
-empty where it is not; values are never corrected.
+A value is copied where it is legal for its attribute (PS3.5, section 6.2, and the enumerated values of PS3.3). What
+archives match by is copied also where it breaks a rule, such as the length, as long as it reads the same afterwards.
+Other values are left empty and named; values are never corrected.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from pydicom import config
 from pydicom.datadict import dictionary_VM, dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.valuerep import PersonName, validate_value
 
 # Attributes of type 2: always present, and empty where the source has no legal value.
@@ -59,6 +63,10 @@ OPTIONAL = (
     # The copied dates and times refer to it.
     "TimezoneOffsetFromUTC",
 )
+# Lost, an object no longer belongs to its patient or order.
+LINKS = ("PatientID", "IssuerOfPatientID", "AccessionNumber")
+# Carried as they came, legal or not, since archives and readers match by them.
+_AS_THEY_CAME = (*LINKS, "PatientName", "StudyID")
 # Attributes of a clinical trial, of type 1 and of type 2; copied only where all those of type 1 are legal.
 _TRIAL_NEEDED = ("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialSubjectID")
 _TRIAL_EMPTY = ("ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName")
@@ -102,43 +110,108 @@ def legal_value(dataset: Dataset, keyword: str) -> str | list[str]:
     # pydicom raises many types on damaged values; all of them mean that the value is not legal.
     except Exception:
         return ""
-    values = [_legal_text(keyword, item) for item in (value if isinstance(value, MultiValue) else [value])]
-    if not values or not all(values) or (len(values) > 1 and dictionary_VM(keyword) == "1"):
+    given = list(value) if isinstance(value, MultiValue) else [value]
+    values = [_legal_text(keyword, item) for item in given]
+    # among several values, some may be empty
+    legal = all(text or (str(item or "") == "" and len(given) > 1) for text, item in zip(values, given, strict=True))
+    if not legal or not any(values) or (len(values) > 1 and dictionary_VM(keyword) == "1"):
         return ""
+    if dictionary_VR(keyword) == "PN":
+        # pydicom writes no empty name among several
+        values = [text for text in values if text]
     return values[0] if len(values) == 1 else values
 
 
-def copied_attributes(header: Dataset) -> Dataset:
+@dataclass(frozen=True, eq=False)
+class Copied:
+    """Attributes of patient and study for the results.
+
+    Attributes
+    ----------
+    attributes : Dataset
+        Unicode text (ISO_IR 192). Attributes of type 2 are present and may be empty, others are present only with a
+        value.
+    dropped, irregular : tuple of str
+        Keywords of the attributes whose value could not be copied, and of those whose value was copied although it
+        is not legal.
+    """
+
+    attributes: Dataset
+    dropped: tuple[str, ...]
+    irregular: tuple[str, ...]
+
+
+def copied_attributes(header: Dataset) -> Copied:
     """Return the attributes of patient and study that results copy from their source.
 
     Parameters
     ----------
     header : Dataset
         Header of the source image.
-
-    Returns
-    -------
-    Dataset
-        Unicode text (ISO_IR 192). Attributes of type 2 are present and may be empty, others are present only with a
-        legal value.
     """
     copied = Dataset()
+    dropped: list[str] = []
+    irregular: list[str] = []
     for keyword in (*REQUIRED, *OPTIONAL):
         value = legal_value(header, keyword)
+        if not value and _is_filled(header, keyword):
+            value = text_value(header, keyword) if keyword in _AS_THEY_CAME else ""
+            (irregular if value else dropped).append(keyword)
         if value or keyword in REQUIRED:
-            setattr(copied, keyword, value)
+            copied.add(DataElement(Tag(keyword), dictionary_VR(keyword), value, validation_mode=config.IGNORE))
     for keyword, (needed, also) in _SEQUENCES.items():
-        if items := _legal_items(header, keyword, needed, also):
+        items = _legal_items(header, keyword, needed, also)
+        if items:
             setattr(copied, keyword, items)
+        if len(items) < _count(header, keyword):
+            dropped.append(keyword)
     # The method is of type 1C: required where the identity was removed.
     if copied.get("PatientIdentityRemoved") == "YES" and not (
         "DeidentificationMethod" in copied or "DeidentificationMethodCodeSequence" in copied
     ):
         del copied.PatientIdentityRemoved
+        dropped.append("PatientIdentityRemoved")
     if all(legal_value(header, keyword) for keyword in _TRIAL_NEEDED):
         for keyword in (*_TRIAL_NEEDED, *_TRIAL_EMPTY):
             setattr(copied, keyword, legal_value(header, keyword))
-    return copied
+    else:
+        dropped += [keyword for keyword in _TRIAL_NEEDED if _is_filled(header, keyword)]
+    return Copied(copied, tuple(dropped), tuple(irregular))
+
+
+def text_value(dataset: Dataset, keyword: str) -> str:
+    r"""Return an attribute's value as the text that it came as, with ``\`` between several values.
+
+    Returns
+    -------
+    str
+        "" where it is absent, or no text of one line in the character set of the data set.
+    """
+    try:
+        value = dataset[keyword].value
+        text = "\\".join(map(str, value if isinstance(value, MultiValue) else [value or ""])).rstrip(" \0")
+    # pydicom raises many types on damaged values; all of them mean that the value is no text.
+    except Exception:
+        return ""
+    known = isinstance(value, str | int | float | Decimal | PersonName | MultiValue)
+    return text if known and text.strip(" \\") and _ONE_LINE.fullmatch(text) else ""
+
+
+def _is_filled(header: Dataset, keyword: str) -> bool:
+    """Return whether an attribute is there with anything but padding and separators."""
+    item: RawDataElement | DataElement | None = header.get_item(keyword) if keyword in header else None
+    value = None if item is None else item.value
+    if isinstance(value, MultiValue):
+        return any(map(str, value))
+    return bool(value.strip(b" \\\0") if isinstance(value, bytes) else value)
+
+
+def _count(header: Dataset, keyword: str) -> int:
+    """Return the number of items of a sequence, 1 where it is damaged."""
+    try:
+        return len(header[keyword].value) if keyword in header else 0
+    except Exception:
+        return 1
 
 
 def _legal_items(header: Dataset, keyword: str, needed: tuple[str, ...], also: tuple[str, ...]) -> list[Dataset]:

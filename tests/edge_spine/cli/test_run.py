@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -79,7 +80,7 @@ def test_json_lines_hold_what_the_contract_names(fake_model: Path, scan_file: Pa
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
     assert [line["status"] for line in lines] == ["done", "refused", "done"]
     for line in lines:
-        assert set(line) == {"source", "status", "code", "message", "outputs", "timing_ms"}
+        assert set(line) == {"source", "status", "code", "message", "outputs", "timing_ms", "path"}
         assert set(line["timing_ms"]) == STAGES
         assert line["timing_ms"]["total"] > 0
         assert line["source"] in line["message"]
@@ -101,6 +102,34 @@ def test_running_again_replaces_the_outputs(fake_model: Path, scan_file: Path, t
     assert json.loads(written.read_text(encoding="utf-8"))["schema"] == "edge-spine/result/2"
 
 
+@pytest.mark.usefixtures("fake_estimator")
+def test_scans_of_one_name_never_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One run of three patients' folders, then each alone with other formats, into one folder of results."""
+    for number in range(3):
+        (tmp_path / f"p{number}").mkdir()
+        np.save(tmp_path / f"p{number}" / "11.npy", phantom_pixels() + number)
+    out = tmp_path / "out"
+
+    def owners(*arguments: str) -> set[tuple[str, str]]:
+        assert cli.main(["run", *arguments, "--out", str(out), "--pixel-spacing", SPACING, "--json"]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return {(line["path"], str(Path(path).parent)) for line in lines for path in line["outputs"]}
+
+    found = owners(*(str(tmp_path / f"p{number}") for number in range(3)), "--write", "json,ply")
+    for number in (0, 1, 2, 1):
+        found |= owners(str(tmp_path / f"p{number}" / "11.npy"), "--write", "stl,csv")
+        found |= owners(str(tmp_path / f"p{number}" / "11.npy"), "--write", "json,png")
+    scans_of: dict[str, set[str]] = {}
+    for path, folder in found:
+        scans_of.setdefault(folder, set()).add(path)
+    assert all(len(paths) == 1 for paths in scans_of.values()), scans_of
+    for folder, (path,) in scans_of.items():
+        if Path(folder, "result.json").exists():
+            scan = json.loads(Path(folder, "result.json").read_text())["scan"]
+            assert scan["path"] == path
+            assert scan["sha256"] == hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 @pytest.mark.slow
 def test_a_file_without_spacing_is_refused_by_name(fake_model: Path, scan_file: Path, tmp_path: Path) -> None:
     ended = command("run", scan_file, "--out", tmp_path / "out", "--model", fake_model)
@@ -111,10 +140,12 @@ def test_a_file_without_spacing_is_refused_by_name(fake_model: Path, scan_file: 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_file_is_refused(fake_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_is_a_failure_and_no_verdict(
+    fake_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     gone = tmp_path / "gone.dcm"
     assert cli.main(["run", str(gone), "--out", str(tmp_path), "--model", str(fake_model)]) == 1
-    assert capsys.readouterr().out.startswith("refused (unreadable): gone.dcm: ")
+    assert capsys.readouterr().out.startswith("failed: gone.dcm: there is no such file")
 
 
 def test_the_detectors_spacing_is_for_those_who_ask(

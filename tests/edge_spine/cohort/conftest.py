@@ -28,7 +28,7 @@ def command(*arguments: object, before: str = "") -> list[str]:
         f"    shards.ROWS_A_SHARD = 4\n    {before or 'pass'}\n"
         "    from edge_spine.cli.main import main\n    raise SystemExit(main(sys.argv[1:]))\n"
     )
-    return [sys.executable, "-c", code, "batch", *map(str, arguments), *OPTIONS]
+    return [sys.executable, "-c", code, "batch", *OPTIONS, *map(str, arguments)]
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

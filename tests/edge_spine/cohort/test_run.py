@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
 
-from edge_spine.cohort import read_cohort
+from edge_spine.cohort import SpineBatch, read_cohort
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row, row_of
 from edge_spine.cohort.run import MOST_DEATHS, left_to_do, work_through
 from edge_spine.cohort.shards import Shards, shard_files
 from edge_spine.cohort.workers import Finished, Workers
 from edge_spine.runner import Report
-from tests.edge_spine.cohort.conftest import NOTE, ROOT, check_whole, command, run
+from tests.edge_spine.cohort.conftest import BUNDLED, NOTE, ROOT, check_whole, command, run
 
 pytestmark = pytest.mark.slow
 
@@ -155,10 +159,59 @@ def test_failed_scans_are_tried_again_where_that_is_wanted(tmp_path: Path) -> No
         shards.add([row_of("a", "/a", None, Report("", "failed"), None)])
         shards.add([row_of("b", "/b", None, Report("", "refused", "no-spine"), None)])
     with closing(Shards(tmp_path, NOTE)) as shards:
-        left, outcome = left_to_do(scans, shards, retry_failed=False)
+        left, outcome = left_to_do(scans, shards, SpineBatch(), retry_failed=False)
         assert [scan.id for scan in left] == ["c"] and outcome.earlier == 2 and not outcome.all_done
-        left, outcome = left_to_do(scans, shards, retry_failed=True)
+        left, outcome = left_to_do(scans, shards, SpineBatch(), retry_failed=True)
         assert [scan.id for scan in left] == ["a", "c"] and outcome.earlier == 1
         shards.add([row_of("a", "/a", None, Report("", "done"), None)])
     # the later try stands
     assert {row["id"]: row["status"] for row in read_cohort(tmp_path).to_pylist()} == {"a": "done", "b": "refused"}
+
+
+def rows_by_id(out: Path) -> dict[str, dict[str, object]]:
+    return {row["id"]: row for row in read_cohort(out).to_pylist()}
+
+
+def test_what_was_away_is_failed_and_tried_again(tmp_path: Path) -> None:
+    """A manifest is written before its files are there, as of a share that is not mounted yet."""
+    (tmp_path / "list.csv").write_text("path,id\nmnt/a.dcm,A\nmnt/b.zip,B\n", encoding="utf-8")
+    out = tmp_path / "out"
+    first = run(tmp_path / "list.csv", "--out", out, "--workers", "1")
+    assert first.returncode == 1 and first.stdout.startswith("2 scans: 2 failed (failed)")
+    assert "no such file" in str(rows_by_id(out)["A"]["message"])
+    (tmp_path / "mnt").mkdir()
+    (tmp_path / "mnt" / "a.dcm").write_bytes(BUNDLED.read_bytes())
+    with zipfile.ZipFile(tmp_path / "mnt" / "b.zip", "w") as archive:
+        archive.write(BUNDLED, "s1/11.dcm")
+    assert run(tmp_path / "list.csv", "--out", out, "--workers", "1").returncode == 1
+    last = run(tmp_path / "list.csv", "--out", out, "--workers", "1", "--retry-failed")
+    assert last.returncode == 0 and last.stdout.startswith("2 scans: 2 done")
+    digest = hashlib.sha256(BUNDLED.read_bytes()).hexdigest()
+    assert {row["sha256"] for row in rows_by_id(out).values()} == {digest}
+
+
+def test_what_options_decide_is_decided_again_when_they_change(tmp_path: Path) -> None:
+    """Spacing that comes later, files that are wanted later or were deleted, another model: each in one more run."""
+    pixels = pydicom.dcmread(BUNDLED).pixel_array
+    np.save(tmp_path / "plain.npy", pixels)
+    (tmp_path / "list.csv").write_text("path,id\nplain.npy,A\n", encoding="utf-8")
+    out, spacing = tmp_path / "out", ("--pixel-spacing", "2.4273,2.4191")
+
+    def again(*options: str) -> str:
+        ended = run(tmp_path / "list.csv", "--out", out, "--workers", "1", *options)
+        assert "Traceback" not in ended.stderr
+        return ended.stdout
+
+    assert again().startswith("1 scans: 1 refused (no-spacing)")
+    assert "earlier" in again()
+    assert again(*spacing) == "1 scans: 1 done\n"
+    assert again(*spacing) == "1 scans: 1 done; 1 of them by earlier runs\n"
+    assert again(*spacing, "--write", "json,stl") == "1 scans: 1 done\n"
+    written = sorted((out / "scans").glob("*/*"))
+    assert [path.name for path in written] == ["result.json", "spine.stl"]
+    assert "earlier" in again(*spacing, "--write", "json,stl") and "earlier" in again(*spacing)
+    written[1].unlink()
+    assert again(*spacing, "--write", "json,stl") == "1 scans: 1 done\n" and written[1].is_file()
+    before = rows_by_id(out)["A"]["model_name"]
+    other = run(tmp_path / "list.csv", "--out", out, "--workers", "1", *spacing, "--model", "spine")
+    assert other.stdout == "1 scans: 1 done\n" and rows_by_id(out)["A"]["model_name"] != before

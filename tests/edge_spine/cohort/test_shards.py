@@ -9,27 +9,53 @@ from pathlib import Path
 
 import pytest
 
-from edge_spine.cohort import read_cohort
+from edge_spine.cohort import SpineBatch, read_cohort
 from edge_spine.cohort.manifest import read_manifest
 from edge_spine.cohort.rows import row_of
 from edge_spine.cohort.run import left_to_do
 from edge_spine.cohort.shards import Shards, shard_files
 from edge_spine.errors import UsageError
 from edge_spine.runner import Report
-from tests.edge_spine.cohort.conftest import NOTE, ROOT, run
+from tests.edge_spine.cohort.conftest import NOTE, ROOT
 
 
-@pytest.mark.slow
-def test_another_model_or_a_second_run_is_refused(manifest: Path, tmp_path: Path) -> None:
+def test_a_second_run_is_refused(manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     scans = read_manifest(manifest)
     with closing(Shards(out, NOTE)) as shards:
-        assert len(left_to_do(scans, shards, retry_failed=False)[0]) == 24
+        assert len(left_to_do(scans, shards, SpineBatch(), retry_failed=False)[0]) == 24
         with pytest.raises(UsageError, match="another run is writing there"):
             Shards(out, NOTE)
-    ended = run(manifest, "--out", out)
-    assert ended.returncode == 2 and ended.stderr.count("\n") == 1
-    assert "holds results with another" in ended.stderr and "model_sha256" in ended.stderr
+
+
+def test_what_another_model_computed_is_no_part_of_the_table(tmp_path: Path) -> None:
+    done = row_of("a", "/a", None, Report("", "done"), None) | {"model_sha256": "FAKE"}
+    with closing(Shards(tmp_path, NOTE)) as shards:
+        shards.add([done, row_of("b", "/b", None, Report("", "refused", "no-spine"), None)])
+    with closing(Shards(tmp_path, {"model_sha256": "OTHER"})):
+        pass
+    assert read_cohort(tmp_path)["id"].to_pylist() == ["b"]
+    with closing(Shards(tmp_path, {"model_sha256": "OTHER"})) as shards:
+        shards.add([done | {"model_sha256": "OTHER"}])
+    assert sorted(read_cohort(tmp_path)["id"].to_pylist()) == ["a", "b"]
+
+
+def test_shards_of_a_version_with_fewer_columns_are_read(tmp_path: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    with closing(Shards(tmp_path, NOTE)) as shards:
+        shards.add([row_of("a", "/a", None, Report("", "done"), None)])
+    (old,) = shard_files(tmp_path)
+    table = parquet.read_table(old).drop_columns(["decided_by", "folder", "sha256"])
+    parquet.write_table(table, old)
+    with closing(Shards(tmp_path, NOTE)) as shards:
+        shards.add([row_of("b", "/b", None, Report("", "done"), None)])
+        shards.write()
+        assert {key: rows[0]["decided_by"] for key, rows in shards.ended().items()} == {
+            ("a", "/a"): None,
+            ("b", "/b"): None,
+        }
+    assert read_cohort(tmp_path)["id"].to_pylist() == ["a", "b"]
 
 
 def test_half_a_shard_is_none_and_a_damaged_one_is_named(tmp_path: Path) -> None:

@@ -7,11 +7,16 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("pynetdicom", reason="pip install '.[node]'")
 pytest.importorskip("highdicom", reason="pip install '.[node]'")
+
+from pydicom import dcmread
+from pydicom.uid import ComputedRadiographyImageStorage
+from pynetdicom import AE
 
 from tests.edge_spine.node.killed_node import STAGES
 from tests.edge_spine.node.running import RunningNode, archive, free_port, scan_file, wait_for
@@ -53,6 +58,73 @@ def test_a_scan_that_is_sent_again_gives_the_same_objects(
             wait_for(lambda times=times: len(pacs.received) == 3 * times and node.idle(), "results")
         assert len(pacs.uids()) == 3
         assert pacs.received[:3] == pacs.received[3:]
+
+
+def test_an_odd_uid_among_good_ones_ends_no_association(
+    tmp_path: Path, fake_model: Path, make_dicom: MakeDicom
+) -> None:
+    """DCMTK sends five scans in one association; the second and the fourth break the rules of UIDs."""
+    odd = {2: "1.2.840.113619.2.110.20240105.090501.3", 4: "1.2..840.ABC"}
+    paths = []
+    for number in range(1, 6):
+        paths.append(scan_file(tmp_path, make_dicom, number, StudyInstanceUID="1.2.840.20240105.090501.1"))
+        if number in odd:
+            dataset = dcmread(paths[-1])
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = odd[number]
+            dataset.save_as(paths[-1])
+    with archive() as pacs, RunningNode(tmp_path, pacs.port, fake_model) as node:
+        sent = node.store(*paths)
+        assert sent.returncode == 0 and (sent.stdout + sent.stderr).count("0x0000: Success") == 5
+        # the UID with letters cannot be referred to: that scan is kept with its reason, the others are delivered
+        wait_for(lambda: len(pacs.uids()) == 12 and node.idle(), "the results of four scans")
+        reason = next((node.spool / "failed").glob("*.reason.json")).read_text()
+        assert "valid SOPInstanceUID" in reason and "ABC" not in reason
+        assert b"1.2.840.20240105.090501.1" in pacs.received[0][1]
+        events = node.audit()
+        keys = {event["scan"] for event in events if event["event"] == "received"}
+        ends = {event["scan"] for event in events if event["event"] in ("delivered", "failed")}
+        assert len(keys) == 5 and ends == keys, "one key from received to the end"
+        assert "aborted" not in {event["event"] for event in events}
+        assert "ABC" not in node.log.read_text() and "090501" not in node.log.read_text()
+
+
+def test_what_would_lose_its_patient_is_kept_and_reported(
+    tmp_path: Path, fake_model: Path, make_dicom: MakeDicom
+) -> None:
+    with archive() as pacs, RunningNode(tmp_path, pacs.port, fake_model) as node:
+        lost = scan_file(tmp_path, make_dicom, 1, SpecificCharacterSet="ISO_IR 192", PatientID="SECRET-\x07")
+        kept = scan_file(tmp_path, make_dicom, 2, PatientID=["HOSP", "12345"], AccessionNumber="20240105-0905-000017")
+        assert node.store(lost, kept).returncode == 0
+        wait_for(lambda: len(pacs.received) == 3 and node.health()["dead_letters"] == 1, "one scan's results, one kept")
+        wait_for(node.idle, "an empty queue")
+        assert all(b"HOSP\\12345" in data and b"20240105-0905-000017" in data for _, data in pacs.received)
+        (folder,) = (node.spool / "dead").iterdir()
+        assert len(list(folder.glob("*.dcm"))) == 3
+        (note,) = (event for event in node.audit() if event["event"] == "dead-letter")
+        assert note["scan"] == folder.name and note["problem"] == "cannot carry PatientID"
+        log = node.log.read_text()
+        assert "dropped-PatientID" in log and "irregular-PatientID" in log and "SECRET" not in log
+        assert 'deliveries_total{outcome="dead-letter"} 1.0' in node.get("/metrics")[1]
+
+
+def test_every_abort_is_counted_and_recorded(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
+    with RunningNode(tmp_path, free_port(), fake_model) as node:
+        # DCMTK: abort instead of release
+        assert node.store(scan_file(tmp_path, make_dicom), options=("--abort",)).returncode == 0
+        entity = AE("SCANNER")
+        entity.add_requested_context(ComputedRadiographyImageStorage)
+        for end in (lambda association: association.abort(), lambda association: association.dul.socket.socket.close()):
+            association = entity.associate("127.0.0.1", node.port, ae_title="EDGE_SPINE")
+            assert association.is_established
+            end(association)
+            association.kill()
+
+        def aborts() -> list[dict[str, Any]]:
+            return [event for event in node.audit() if event["event"] == "aborted"]
+
+        wait_for(lambda: len(aborts()) == 3, f"three aborts: {node.audit()}")
+        assert {event["sender"] for event in aborts()} == {"SCANNER"}
+        assert "edge_spine_aborts_total 3.0" in node.get("/metrics")[1]
 
 
 @posix

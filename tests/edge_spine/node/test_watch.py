@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def test_a_scan_that_appears_is_processed(
         assert process.stdout is not None
         assert process.stdout.read().startswith("done: a b.dcm: ")
     (name,) = results(out)
-    assert name.startswith("a_b-") and len(name) == len("a_b-") + 8
+    assert name.startswith("a_b-") and len(name) == len("a_b-") + 16
     assert names(folder) == {"done/a b.dcm", *RECORDS}
     assert json.loads((out / name / "result.json").read_text())["scan"]["source"] == "a b.dcm"
 
@@ -110,6 +111,59 @@ def test_the_same_content_is_processed_once(
     assert again.returncode == 0 and "already processed" in again.stdout
     assert [path.stat().st_mtime_ns for path in out.glob("*/result.json")] == [first]
     assert names(folder) == {"done/scan-1.dcm", "done/scan-1-2.dcm", *RECORDS}
+
+
+def test_what_decides_about_a_result_decides_again(
+    folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom
+) -> None:
+    folder, out = folders
+    scan_file(folder, make_dicom)
+
+    def drop_again(*options: str) -> str:
+        shutil.move(next((folder / "done").iterdir()), folder / "scan-1.dcm")
+        ended = watched_once(folder, out, fake_model, *options)
+        assert ended.returncode == 0
+        return ended.stdout
+
+    assert watched_once(folder, out, fake_model).returncode == 0
+    assert "already processed" in drop_again()
+    assert "already processed" not in drop_again("--write", "json,ply")
+    assert "already processed" not in drop_again("--pixel-spacing", "2.4,2.4")
+    next(out.glob("*/result.json")).unlink()
+    assert "already processed" not in drop_again() and len(results(out)) == 1
+
+
+def test_the_same_content_under_another_name_has_its_own_files(
+    folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom
+) -> None:
+    folder, out = folders
+    path = scan_file(folder, make_dicom)
+    shutil.copy(path, folder / "copy.dcm")
+    assert watched_once(folder, out, fake_model).returncode == 0
+    assert [name.rsplit("-", 1)[0] for name in results(out)] == ["copy", "scan-1"]
+
+
+def test_a_file_that_cannot_be_opened_stays_and_is_read_later(
+    tmp_path: Path, make_dicom: MakeDicom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file without rights, held by another program, or on a share that went away after it was listed."""
+    path = scan_file(tmp_path, make_dicom)
+    told: list[str] = []
+    arrivals = Arrivals(tmp_path, on_unavailable=lambda found, why: told.append(f"{found.name}: {why}"))
+    with monkeypatch.context() as away:
+        real = Path.open
+
+        def denied(self: Path, *arguments: Any, **options: Any) -> Any:
+            if self == path:
+                raise PermissionError(13, "Permission denied")
+            return real(self, *arguments, **options)
+
+        away.setattr(Path, "open", denied)
+        away.setattr("edge_spine.node.watch._STALLED_S", 0.0)
+        assert [list(arrivals.poll()) for _ in range(6)] == [[]] * 6
+        assert told == ["scan-1.dcm: Permission denied"] and not arrivals.pending
+    monkeypatch.setattr("edge_spine.node.watch._STALLED_S", 0.0)
+    assert list(arrivals.poll()) == [path]
 
 
 def test_two_scans_of_one_name_give_two_results(

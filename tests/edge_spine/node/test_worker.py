@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("filelock", reason="pip install '.[node]'")
 
+from edge_spine.errors import InputUnavailable
 from edge_spine.node import worker as worker_module
 from edge_spine.node.records import Audit
 from edge_spine.node.spool import Claim, Spool, files_in
@@ -88,6 +89,70 @@ def test_a_scan_that_is_taken_away_is_let_go(tmp_path: Path) -> None:
 
     assert run_once(tmp_path, vanish) == []
     assert not list(tmp_path.rglob("a.dcm"))
+
+
+def test_a_scan_that_cannot_be_read_now_holds_up_no_other_and_is_tried_again(tmp_path: Path) -> None:
+    for name in ("a.dcm", "b.dcm"):
+        (tmp_path / name).write_bytes(name.encode())
+    tried: list[str] = []
+    reports: list[Report] = []
+
+    def away_at_first(claim: Claim, _key: str) -> list[Report]:
+        tried.append(claim.name)
+        assert claim.attempt == 1, "it costs no attempt"
+        if claim.name == "a.dcm" and tried.count("a.dcm") <= 5:
+            raise InputUnavailable("a: the file cannot be read now (Stale file handle)")
+        if tried.count("a.dcm") == 6:
+            worker.end()
+        return [Report(claim.name, "done", message="yes")]
+
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
+        worker = Worker(spool, Audit(tmp_path / "audit.jsonl"), away_at_first, reports.append)
+        worker.run(lambda: [path for path in files_in(tmp_path) if path.suffix == ".dcm"], idle_s=0.01)
+    assert set(tried[:2]) == {"a.dcm", "b.dcm"} and tried.count("a.dcm") == 6
+    ends = sorted((report.source, report.status) for report in reports)
+    assert ends == [("a.dcm", "done"), ("a.dcm", "failed"), ("b.dcm", "done")], "one report of the trouble, not five"
+    assert sorted(path.name for path in (tmp_path / "done").iterdir()) == ["a.dcm", "b.dcm"]
+
+
+def test_pauses_grow_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "_RETRY_S", 1.0)
+    monkeypatch.setattr(worker_module, "_LONGEST_RETRY_S", 5.0)
+    (tmp_path / "a.dcm").write_bytes(b"scan")
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
+        worker = Worker(spool, Audit(tmp_path / "audit.jsonl"), lambda _claim, _key: [], lambda _report: None)
+        pauses = []
+        claim = spool.claim(tmp_path / "a.dcm")
+        for _ in range(5):
+            assert claim is not None
+            worker._postpone(claim, "away")
+            pauses.append(worker._postponed["a.dcm"].pause_s)
+            claim = spool.retry(worker._postponed["a.dcm"].claim)
+    assert pauses == [1.0, 2.0, 4.0, 5.0, 5.0]
+
+
+def test_a_scan_that_cannot_be_read_at_the_end_is_left_for_the_next_process(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"scan")
+
+    def away(_claim: Claim, _key: str) -> list[Report]:
+        raise InputUnavailable("a: away")
+
+    reports = run_once(tmp_path, away)
+    assert [report.status for report in reports] == ["failed"] and where(tmp_path) == "work/0"
+    assert [report.status for report in run_once(tmp_path, lambda *_: [Report("a", "done", message="yes")])] == ["done"]
+
+
+def test_one_scan_of_several_that_failed_is_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"zip")
+    several = [Report("a", "done", message="yes"), Report("b", "failed", message="no")]
+    tried: list[int] = []
+
+    def handle(claim: Claim, _key: str) -> list[Report]:
+        tried.append(claim.attempt)
+        return several
+
+    run_once(tmp_path, handle)
+    assert tried == [1, 2, 3] and where(tmp_path) == "failed"
 
 
 def test_one_scan_of_several_that_is_done_is_enough(tmp_path: Path) -> None:

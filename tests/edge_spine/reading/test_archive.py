@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_spine.errors import Refusal, UsageError
+from edge_spine.errors import InputUnavailable, Refusal, UsageError
 from edge_spine.reading import archive, read_scan
 from edge_spine.reading.files import find_scans
 from edge_spine.reading.left_out import DIRECTORY, EMPTY_ZIP, HIDDEN, NESTED_ZIP, NO_IMAGE, LeftOut
@@ -155,7 +155,8 @@ def test_a_zip_that_vanishes(make_dicom: MakeDicom, tmp_path: Path) -> None:
     path = make_zip(tmp_path / "z.zip", {"a.dcm": make_dicom()})
     (found,) = find_scans([path])
     path.unlink()
-    assert refusal(found).code == "unreadable"
+    with pytest.raises(InputUnavailable):
+        found.read()
 
 
 def test_an_encrypted_entry(make_dicom: MakeDicom, tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_spine.errors import UsageError
+from edge_spine.errors import InputUnavailable, UsageError
 from edge_spine.reading import read_scan
 from edge_spine.reading.files import find_scans
 from tests.edge_spine.reading.samples import MakeDicom, make_zip, refusal
@@ -49,7 +50,7 @@ def test_a_folder_is_searched_below_and_sorted(make_dicom: MakeDicom, tmp_path: 
         "c/broken.dcm",
         "c/x.npy",
     ]
-    assert [file.name for file in found] == ["1.2.840.99", "a", "a-2", "z", "broken", "x"]
+    assert [file.name.split("-")[0] for file in found] == ["1.2.840.99", "a", "a", "z", "broken", "x"]
     assert refusal(found[4]).code == "unreadable"
 
 
@@ -64,7 +65,9 @@ def test_our_own_results_are_no_input(make_dicom: MakeDicom, tmp_path: Path) -> 
 def test_a_named_file_is_kept_whatever_it_is(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     found = find_scans([tmp_path / "notes.txt", tmp_path / "missing.dcm"])
-    assert [refusal(file).code for file in found] == ["unreadable", "unreadable"]
+    assert refusal(found[0]).code == "unreadable"
+    with pytest.raises(InputUnavailable, match="no such file"):
+        found[1].read()
 
 
 def test_nothing_found(tmp_path: Path) -> None:
@@ -84,16 +87,28 @@ def test_the_same_file_counts_once(make_dicom: MakeDicom, tmp_path: Path) -> Non
 # --- names
 
 
-def test_repeated_names_are_numbered_the_same_way_every_time(make_dicom: MakeDicom, tmp_path: Path) -> None:
-    names = ("1/a.dcm", "2/A.dcm", "3/a-2.dcm", "4/a.dcm")
+def test_repeated_names_get_a_hash_of_their_own_in_every_order(make_dicom: MakeDicom, tmp_path: Path) -> None:
+    names = ("1/a.dcm", "2/A.dcm", "3/b.dcm", "4/a.dcm")
     for name in names:
         path = tmp_path / name
         path.parent.mkdir()
         path.write_bytes(make_dicom())
-    expected = ["a", "A-3", "a-2", "a-4"]
-    for _ in range(2):
-        assert [file.name for file in find_scans([tmp_path])] == expected
-    assert len({name.lower() for name in expected}) == 4
+    found = {file.path: file.name for file in find_scans([tmp_path])}
+    assert found == {file.path: file.name for file in find_scans([tmp_path / name for name in reversed(names)])}
+    assert len({name.lower() for name in found.values()}) == 4
+    assert found[tmp_path / "3/b.dcm"] == "b"
+    assert all(re.fullmatch(r"[aA]-[0-9a-f]{8}", name) for path, name in found.items() if path.parent.name != "3")
+
+
+def test_repeated_names_in_a_zip_stay_when_it_is_moved(make_dicom: MakeDicom, tmp_path: Path) -> None:
+    content = make_dicom()
+    zipped = make_zip(tmp_path / "z.zip", {"s1/11.dcm": content, "s2/11.dcm": content})
+    found = find_scans([zipped])
+    (tmp_path / "work").mkdir()
+    moved = zipped.rename(tmp_path / "work" / "z.zip")
+    assert [file.name for file in find_scans([moved])] == [file.name for file in found]
+    assert len({file.name for file in found}) == 2
+    assert [file.read().path for file in find_scans([moved])] == [f"{moved}!s1/11.dcm", f"{moved}!s2/11.dcm"]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +151,7 @@ def test_a_folder_tree_without_suffixes_and_without_a_dicomdir(make_dicom: MakeD
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"text" if "README" in name else make_dicom())
     found = find_scans([tmp_path])
-    assert [file.name for file in found] == ["IM_0001", "IM_0001-2"]
+    assert len({file.name for file in found}) == 2 and all(file.name.startswith("IM_0001-") for file in found)
     assert all(file.read().pixels.shape == (480, 160) for file in found)
 
 

@@ -31,13 +31,13 @@ def test_real_radiographs(name: str) -> None:
     assert "radiograph" in refused(pydicom_file(name), "not-dxa")
 
 
-@pytest.mark.parametrize("modality", ["US", "PT", "NM", "MG", "XA", "RF", "PR", "DOC", "nonsense"])
+@pytest.mark.parametrize("modality", ["US", "PT", "NM", "MG", "XA", "RF", "PR", "DOC", "PX", "XC", "SEG"])
 def test_other_modalities(make_dicom: MakeDicom, modality: str) -> None:
     refused(make_dicom(Modality=modality), "not-dxa")
 
 
-@pytest.mark.parametrize("modality", ["CR", "DX", "OT", "BMD", None])
-def test_modalities_that_densitometers_write(make_dicom: MakeDicom, modality: str | None) -> None:
+@pytest.mark.parametrize("modality", ["CR", "DX", "OT", "BMD", "DEXA", "DXA", "XR", "unheard of", None])
+def test_modalities_of_densitometers_and_words_that_name_none(make_dicom: MakeDicom, modality: str | None) -> None:
     assert isinstance(scan_from_bytes(make_dicom(Modality=modality), "file.dcm"), Scan)
 
 
@@ -69,9 +69,41 @@ def test_a_body_part_of_a_densitometer_and_of_a_radiograph(make_dicom: MakeDicom
 
 def test_free_text_never_reaches_a_message(make_dicom: MakeDicom) -> None:
     refused(make_dicom(ProtocolName="SECRET^NAME spine"), "not-whole-body")
-    refused(make_dicom(ProtocolName=None, BodyPartExamined="SECRET^NAME\n"), "not-whole-body")
+    refused(make_dicom(ProtocolName=None, BodyPartExamined="SECRET^NAME\nhip"), "not-whole-body")
 
 
 @pytest.mark.parametrize("keyword", ["Manufacturer", "ManufacturerModelName"])
 def test_our_own_results_are_no_scans(make_dicom: MakeDicom, keyword: str) -> None:
     assert "result of edge-spine" in refused(make_dicom(**{keyword: "Edge-Spine"}), "not-dxa")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("Ganzkörper", "DXA Ganzkoerper", "Corps entier", "Cuerpo completo", "全身骨密度", "Helkropp", "Всё тело"),
+        *("Auto Whole Body", "Infant Whole Body", "DXA BONE DENSITY HIP SPINE TOTAL BODY", "Total Body Spine Hip"),
+        *("Body Composition", "Body composition less head", "WB subtotal (TBLH: total body less head)", "TBLH"),
+        *(
+            "TBLH body composition, head excluded",
+            "DXA w/o legs",
+            "Densitometry, head first",
+            "head to toe, hands seen",
+        ),
+        *("Osteoporosis", "Routine 3", "Handheld export"),
+    ],
+)
+def test_words_that_name_no_other_region(make_dicom: MakeDicom, text: str) -> None:
+    unicode = {"SpecificCharacterSet": "ISO_IR 192"}
+    for keyword in ("ProtocolName", "SeriesDescription"):
+        data = make_dicom(**{**unicode, "ProtocolName": None, keyword: text})
+        assert isinstance(scan_from_bytes(data, "file.dcm"), Scan)
+
+
+@pytest.mark.parametrize("part", ["GANZKOERPER", "WB", "OTHER", "UNKNOWN", "TRUNK", "SKELETON", "BONE DENSITY"])
+def test_body_parts_that_name_no_other_region(make_dicom: MakeDicom, part: str) -> None:
+    assert isinstance(scan_from_bytes(make_dicom(ProtocolName=None, BodyPartExamined=part), "file.dcm"), Scan)
+
+
+@pytest.mark.parametrize("part", ["LSPINE", "HIP", "chest", "L SPINE", "PELVISLOWEXTREMT", "Hip_Left"])
+def test_body_parts_that_name_another_region(make_dicom: MakeDicom, part: str) -> None:
+    refused(make_dicom(ProtocolName=None, BodyPartExamined=part), "not-whole-body")

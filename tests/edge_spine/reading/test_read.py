@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
 
-from edge_spine.errors import Refusal
+from edge_spine.errors import InputUnavailable, Refusal
 from edge_spine.reading import read_scan
+from edge_spine.reading.files import find_scans
 from edge_spine.reading.read import check_header
-from tests.edge_spine.reading.samples import MakeDicom
+from tests.edge_spine.reading.samples import MakeDicom, make_zip
 from tests.edge_spine.refusing import refused
 
 
@@ -48,17 +52,67 @@ def test_not_an_image(tmp_path: Path, content: bytes) -> None:
     refused(path, "unreadable")
 
 
-def test_missing_file_and_folder(tmp_path: Path) -> None:
-    assert "no such file" in refused(tmp_path / "none.dcm", "unreadable")
-    refused(tmp_path, "unreadable")
-    with pytest.raises(Refusal):
+def unavailable(path: Path) -> str:
+    with pytest.raises(InputUnavailable) as caught:
+        read_scan(path)
+    assert str(caught.value).startswith(f"{path.name}: ") and str(path.parent) not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_say_nothing_of_a_content(tmp_path: Path) -> None:
+    assert "no such file" in unavailable(tmp_path / "none.dcm")
+    unavailable(tmp_path)
+    with pytest.raises(InputUnavailable):
         read_scan("a\0b")
 
 
+@pytest.mark.parametrize(
+    "number", [errno.EACCES, errno.EBUSY, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT]
+)
+@pytest.mark.parametrize("step", ["stat", "open", "read"])
+@pytest.mark.parametrize("suffix", ["dcm", "zip"])
+def test_a_file_that_cannot_be_read_now(
+    tmp_path: Path, make_dicom: MakeDicom, monkeypatch: pytest.MonkeyPatch, number: int, step: str, suffix: str
+) -> None:
+    """No rights, in use, an error of the disk, or a share that is away, at any moment; later it is read."""
+    path = tmp_path / f"scan.{suffix}"
+    path.write_bytes(make_dicom())
+    if suffix == "zip":
+        make_zip(path, {"scan.dcm": make_dicom()})
+    (file,) = find_scans([path])
+
+    def fail(*_: object, **__: object) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    class Failing(io.FileIO):
+        readinto = readall = read = fail
+
+    with monkeypatch.context() as away:
+        if suffix == "zip":
+            away.setattr("edge_spine.reading.archive.io.FileIO", Failing if step == "read" else fail)
+        elif step == "stat":
+            away.setattr(Path, "stat", fail)
+        else:
+            away.setattr(Path, "open", fail if step == "open" else lambda *_, **__: Failing(os.devnull))
+        with pytest.raises(InputUnavailable) as caught:
+            file.read()
+        assert os.strerror(number) in str(caught.value)
+    scan = file.read()
+    assert scan.sha256 is not None and scan.path == (f"{path}!scan.dcm" if suffix == "zip" else str(path))
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.dcm")
-    refused(tmp_path / "pipe.dcm", "unreadable")
+    unavailable(tmp_path / "pipe.dcm")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of other bytes")
+def test_a_name_that_is_not_utf_8_has_a_path_that_can_be_written(make_dicom: MakeDicom, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.dcm"
+    Path(os.fsdecode(path)).write_bytes(make_dicom())
+    scan = read_scan(os.fsdecode(path))
+    assert scan.path.encode() and scan.path.startswith(f"{tmp_path}/caf")
 
 
 def test_a_file_name_cannot_break_the_line(make_dicom: MakeDicom, tmp_path: Path) -> None:

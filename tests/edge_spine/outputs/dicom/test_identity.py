@@ -15,7 +15,9 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from edge_spine.errors import EdgeSpineError, OutputError
 from edge_spine.estimator import SpineEstimator
-from edge_spine.outputs.dicom.identity import CAUTION, identify
+from edge_spine.outputs.dicom.identity import CAUTION, flagged, identify
+from edge_spine.outputs.registry import DICOM_OBJECTS
+from edge_spine.quality import Quality
 from edge_spine.reading import read_scan
 from edge_spine.reading.read import scan_from_bytes
 from edge_spine.result import SpineResult
@@ -73,7 +75,9 @@ def test_a_file_is_complete_and_says_what_it_is(kind: str) -> None:
     assert dataset.file_meta.MediaStorageSOPClassUID == dataset.SOPClassUID
     assert dataset.Manufacturer == "edge-spine"
     assert dataset.ManufacturerModelName == "FAKE"
-    assert dataset.SeriesDescription == CAUTION == "CAUTION: Not for Diagnostic Use, for research use only."
+    assert dataset.SeriesDescription == f"3D spine, research only: {DICOM_OBJECTS[kind].title}"
+    assert CAUTION == "CAUTION: Not for Diagnostic Use, for research use only."
+    assert CAUTION in dataset.ContributingEquipmentSequence[-1].ContributionDescription
     assert dataset.SpecificCharacterSet == "ISO_IR 192"
     scanner, ours = dataset.ContributingEquipmentSequence
     assert scanner.Manufacturer == "GE Healthcare"
@@ -175,12 +179,41 @@ def test_a_scan_that_is_no_dicom_file_gives_no_dicom_object(kind: str) -> None:
 
 
 @pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"])
-@pytest.mark.parametrize("value", [None, "", "1.02.3", "SECRET"])
+@pytest.mark.parametrize("value", [None, "", "1.2.3\\1.2.4", "1" * 65, "SECRET"])
 def test_a_scan_without_a_uid_is_refused_by_name(keyword: str, value: str | None) -> None:
     source = header(**{keyword: None}) if value is None else with_raw(header(), {keyword: value})
     with pytest.raises(OutputError, match=f"valid {keyword}") as caught:
         identify(fake_dicom_result(source))
     assert "SECRET" not in str(caught.value) and "Doe" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_uids_are_carried_as_they_came(kind: str, recwarn: pytest.WarningsRecorder) -> None:
+    """Scanners of several makers write components with leading zeros, such as a date and a time."""
+    uids = {
+        "SOPInstanceUID": "1.2.840.113619.2.110.20240105.090501.3",
+        "StudyInstanceUID": "1.2.840.113619.2.110.20240105.090501.1",
+        "SeriesInstanceUID": "1.02.00.2",
+    }
+    data = render(kind, fake_dicom_result(with_raw(header(), uids)))
+    assert [str(warning.message) for warning in recwarn] == []
+    assert uids["StudyInstanceUID"].encode() in data and uids["SOPInstanceUID"].encode() in data
+    if kind in ("sr", "stl"):
+        assert uids["SeriesInstanceUID"].encode() in data
+
+
+def test_a_result_is_flagged_by_what_its_objects_lack_or_hold_against_the_rules() -> None:
+    plain = fake_dicom_result()
+    assert flagged(plain) is plain
+    source = with_raw(header(), {"PatientID": "HOSP\\1", "AccessionNumber": "a\nb", "PatientSex": "X"})
+    result = flagged(fake_dicom_result(source, quality=Quality(True, ("low-confidence",))))
+    assert result.quality.flags == (
+        "low-confidence",
+        "dropped-PatientSex",
+        "dropped-AccessionNumber",
+        "irregular-PatientID",
+    )
+    assert identify(result).lost_links == ("AccessionNumber",)
 
 
 @pytest.mark.slow

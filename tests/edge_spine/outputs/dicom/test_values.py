@@ -1,7 +1,8 @@
-"""Values copied from the scan: only what is legal."""
+"""Values copied from the scan: as they came where DICOM can hold them, else named as dropped."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
+from edge_spine.outputs.dicom.values import copied_attributes
 from tests.edge_spine.outputs.dicom.sources import TYPE_2, with_raw
 from tests.edge_spine.outputs.dicom_checks import (
     KINDS,
@@ -46,13 +48,13 @@ def test_names_keep_their_letters(kind: str, character_set: Any, name: str, tmp_
 pytest.importorskip("highdicom", reason="pip install '.[dicom]'")
 
 ILLEGAL = {
-    "PatientName": "A" * 65,
-    "PatientID": "4711\\4712",
+    "PatientName": "line\none",
+    "PatientID": "\x1bescape",
     "PatientBirthDate": "19501332",
     "PatientSex": "X",
     "StudyDate": "yesterday",
     "StudyTime": "25h",
-    "StudyID": "S" * 17,
+    "StudyID": "tab\tbed",
     "AccessionNumber": "line\none",
     "ReferringPhysicianName": "a=b=c=d",
     "PatientAge": "45",
@@ -72,6 +74,9 @@ def test_a_value_that_is_not_legal_is_left_out(kind: str, tmp_path: Path, recwar
         assert not found.get(keyword), keyword
         assert (keyword in found) == (keyword in TYPE_2), keyword
     assert found.PatientComments == "kept\r\nover lines"
+    said = found.ContributingEquipmentSequence[-1].ContributionDescription
+    assert all(keyword in said for keyword in ILLEGAL) and "PatientComments" not in said
+    assert not any(value in said for value in ILLEGAL.values() if len(value) > 4)
     assert_valid(data, tmp_path)
     assert [str(warning.message) for warning in recwarn] == []
 
@@ -83,8 +88,8 @@ def test_a_value_that_is_not_legal_is_left_out(kind: str, tmp_path: Path, recwar
         ("StudyDate", "20200101-20200102"),
         ("StudyDate", "2020.01.02"),
         ("StudyTime", "0102-0304"),
-        ("PatientName", "a^b^c^d^e^f"),
-        ("PatientName", "A=" + "B" * 65),
+        ("ReferringPhysicianName", "a^b^c^d^e^f"),
+        ("ReferringPhysicianName", "A=" + "B" * 65),
         ("AccessionNumber", "\\"),
     ],
 )
@@ -92,6 +97,48 @@ def test_what_only_a_query_or_nobody_may_send_is_left_out(keyword: str, value: s
     data = render("stl", fake_dicom_result(with_raw(header(), {keyword: value})))
     assert read(data)[keyword].value in ("", None)
     assert_valid(data, tmp_path)
+
+
+# Nonconformant, but every reader gets from the result what it gets from the scan.
+IRREGULAR = {
+    "PatientID": ("HOSP\\12345", "4" * 65, "a\\\\b"),
+    "IssuerOfPatientID": ("I" * 70, "A\\B"),
+    "AccessionNumber": ("20240105-0905-000017", "A\\1"),
+    "StudyID": ("S" * 17,),
+    "PatientName": ("A" * 65, "a=b=c=d", "a^b^c^d^e^f", "Doe\\Jane"),
+}
+
+
+@pytest.mark.parametrize("kind", [pytest.param("sr", marks=pytest.mark.slow), *KINDS[1:]])
+@pytest.mark.parametrize(("keyword", "value"), [(key, value) for key, values in IRREGULAR.items() for value in values])
+def test_what_archives_match_by_is_carried_as_it_came(
+    kind: str, keyword: str, value: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    source = with_raw(header(), {keyword: value})
+    data = render(kind, fake_dicom_result(source))
+    assert [str(warning.message) for warning in recwarn] == []
+    assert value.encode() in data
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert read(data)[keyword].value == source[keyword].value
+    copied = copied_attributes(source)
+    assert (copied.dropped, copied.irregular) == ((), (keyword,))
+
+
+def test_nothing_is_said_of_what_is_carried_or_was_never_there() -> None:
+    for source in (
+        header(),
+        header(**dict.fromkeys(TYPE_2)),
+        with_raw(header(), {"PatientID": " \0", "StudyID": "\\"}),
+    ):
+        copied = copied_attributes(source)
+        assert copied.dropped == copied.irregular == ()
+
+
+def test_several_values_of_which_one_is_empty_are_carried() -> None:
+    source = with_raw(header(), {"OtherPatientIDs": "A\\\\B", "PhysiciansOfRecord": "One^A\\"})
+    found = read(render("stl", fake_dicom_result(source)))
+    assert list(found.OtherPatientIDs) == ["A", "", "B"] and found.PhysiciansOfRecord == "One^A"
 
 
 def test_bytes_that_are_no_text_are_left_out() -> None:

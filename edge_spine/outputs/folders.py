@@ -1,0 +1,100 @@
+"""Give the results of each scan a folder of their own, also when several runs write into one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from edge_spine.errors import OutputError
+from edge_spine.outputs.registry import FORMATS, write_outputs
+from edge_spine.result import SpineResult
+from edge_spine.scan import Scan
+from edge_spine.version import __version__
+
+# Says whose a folder is while files are written, and for good where result.json is not among them.
+OWNER = ".scan.json"
+_NOBODY: dict[str, str | None] = {}
+_RESULT = FORMATS["json"].filename
+
+
+def write_in_own_folder(
+    result: SpineResult, parent: Path, name: str, formats: Sequence[str]
+) -> tuple[SpineResult, list[Path]]:
+    """Write a result into ``parent/name``, or with a hash after the name where that folder is another scan's.
+
+    A folder is the scan's own where it holds results of the same path and content. Parameters, return values and errors
+    are those of `edge_spine.outputs.write_outputs`.
+    """
+    with _own_folder(parent, name, result.scan, keep="json" not in formats) as folder:
+        return write_outputs(result, folder, formats)
+
+
+@contextmanager
+def _own_folder(parent: Path, name: str, scan: Scan, *, keep: bool) -> Iterator[Path]:
+    """Yield a folder that no other process gives to another scan."""
+    wanted = {"path": scan.path, "sha256": scan.sha256}
+    letters = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
+    for folder in (parent / part for part in (name, f"{name}-{letters[:8]}", f"{name}-{letters}")):
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        if not _claim(folder, wanted):
+            continue
+        try:
+            yield folder
+        except BaseException:
+            if made:
+                _leave(folder)
+            raise
+        if not keep:
+            (folder / OWNER).unlink(missing_ok=True)
+        return
+    raise OutputError(f"{name}: its folder and those with a hash after the name are another scan's; give another --out")
+
+
+def _claim(folder: Path, wanted: dict[str, str | None]) -> bool:
+    """Return whether a folder belongs to a scan from now on; the first of several processes wins."""
+    if not _is_free(folder, wanted):
+        return False
+    software = {"name": "edge-spine", "version": __version__}
+    content = json.dumps({"software": software, "scan": wanted}, ensure_ascii=False)
+    try:
+        with (folder / OWNER).open("x", encoding="utf-8") as stream:
+            stream.write(content)
+    except FileExistsError:
+        return _owner(folder / OWNER) == wanted
+    # Another process can have finished between the look and the claim.
+    if _is_free(folder, wanted):
+        return True
+    (folder / OWNER).unlink(missing_ok=True)
+    return False
+
+
+def _is_free(folder: Path, wanted: dict[str, str | None]) -> bool:
+    """Return whether no results, or those of this scan, are in a folder."""
+    records = [folder / name for name in (OWNER, _RESULT) if (folder / name).exists()]
+    if records:
+        return all(_owner(record) in (wanted, _NOBODY) for record in records)
+    ours = {known.filename for known in FORMATS.values()}
+    return not any(entry.name in ours for entry in os.scandir(folder))
+
+
+def _owner(record: Path) -> dict[str, str | None] | None:
+    """Return path and content of a record's scan; `_NOBODY` for no JSON, which cannot be a result."""
+    try:
+        scan = json.loads(record.read_bytes())["scan"]
+        return {"path": scan["path"], "sha256": scan["sha256"]}
+    except ValueError:
+        return _NOBODY
+    except (OSError, KeyError, TypeError):
+        return None
+
+
+def _leave(folder: Path) -> None:
+    """Delete a folder that was made for results which were not written."""
+    with suppress(OSError):
+        (folder / OWNER).unlink(missing_ok=True)
+        folder.rmdir()

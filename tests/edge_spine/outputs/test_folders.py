@@ -1,0 +1,98 @@
+"""Whose a folder of results is."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from edge_spine.errors import OutputError
+from edge_spine.outputs import folders
+from edge_spine.outputs.folders import OWNER, write_in_own_folder
+from edge_spine.version import __version__
+from tests.edge_spine.fake_result import fake_result
+
+
+def written(parent: Path, path: str, *formats: str, name: str = "11") -> str:
+    """Write a FAKE result of a scan with this path; return the name of its folder."""
+    _, paths = write_in_own_folder(fake_result(path=path), parent, name, formats)
+    (folder,) = {path.parent for path in paths}
+    return folder.name
+
+
+def test_a_scan_keeps_its_folder_and_another_gets_a_hash(tmp_path: Path) -> None:
+    assert written(tmp_path, "a/11.dcm", "json", "ply") == "11"
+    other = written(tmp_path, "b/11.dcm", "stl")
+    assert other.startswith("11-") and len(other) == 11
+    for _ in range(2):
+        assert written(tmp_path, "a/11.dcm", "json") == "11"
+        assert written(tmp_path, "b/11.dcm", "csv") == other
+    third = written(tmp_path, "c/11.dcm", "json")
+    assert len({"11", other, third}) == 3
+
+
+def test_the_folder_says_whose_it_is_also_without_a_result_json(tmp_path: Path) -> None:
+    written(tmp_path, "a/11.dcm", "json")
+    assert [path.name for path in (tmp_path / "11").iterdir()] == ["result.json"]
+    written(tmp_path, "ü/12.dcm", "csv", name="12")
+    owner = json.loads((tmp_path / "12" / OWNER).read_text(encoding="utf-8"))
+    assert owner == {
+        "software": {"name": "edge-spine", "version": __version__},
+        "scan": {"path": "ü/12.dcm", "sha256": "f" * 64},
+    }
+
+
+@pytest.mark.parametrize("there", ["result.json", "spine.stl", OWNER])
+def test_what_is_not_known_to_be_ours_is_another_scans(tmp_path: Path, there: str) -> None:
+    (tmp_path / "11").mkdir()
+    (tmp_path / "11" / there).write_text("{}")
+    assert written(tmp_path, "a/11.dcm", "json").startswith("11-")
+    assert (tmp_path / "11" / there).read_text() == "{}"
+
+
+def test_a_folder_with_other_files_is_free(tmp_path: Path) -> None:
+    (tmp_path / "11").mkdir()
+    (tmp_path / "11" / "notes.txt").write_text("mine")
+    assert written(tmp_path, "a/11.dcm", "json") == "11"
+
+
+def test_a_killed_run_leaves_the_folder_to_its_scan(tmp_path: Path) -> None:
+    (tmp_path / "11").mkdir()
+    assert folders._claim(tmp_path / "11", {"path": "a/11.dcm", "sha256": "f" * 64})
+    assert written(tmp_path, "b/11.dcm", "json").startswith("11-")
+    assert written(tmp_path, "a/11.dcm", "json") == "11"
+
+
+def test_an_error_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folders, "write_outputs", full)
+    with pytest.raises(OSError):
+        written(tmp_path, "a/11.dcm", "json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_several_at_once_each_gets_its_own(tmp_path: Path) -> None:
+    """Eight writers start together, ten times, on a folder that none has."""
+    for turn in range(10):
+        start, found = threading.Barrier(8), {}
+
+        def write(number: int, turn: int = turn, start: threading.Barrier = start, found: dict = found) -> None:
+            start.wait()
+            found[number] = written(tmp_path, f"{number}/11.dcm", "json" if number % 2 else "csv", name=f"{turn}")
+
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(found.values())) == 8
+
+
+def test_no_folder_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "_claim", lambda *_: False)
+    with pytest.raises(OutputError, match="another --out"):
+        written(tmp_path, "a/11.dcm", "json")
