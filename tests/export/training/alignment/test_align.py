@@ -29,27 +29,13 @@ from export.training.train import main as train
 PAIRS = (("p0", 60_000_001, 6.0), ("p1", 60_000_005, -8.5), ("p11", 60_000_007, 2.5))
 
 
-def _write(folder: Path, name: str, phantom: Phantom, placement: Placement, grid: Grid = DIXON) -> PairFiles:
-    volume, mask = make_mri(phantom, placement, np.random.default_rng(1), grid)
-    files = PairFiles(name, *(folder / f"{name}{end}" for end in (".dcm", ".png", ".nii", "_mask.nii")))
-    dicom_file(phantom).save_as(files.dxa, enforce_file_format=True)
-    files.dxa_mask.write_bytes(cv2.imencode(".png", scan_spine_mask(phantom))[1].tobytes())
-    nibabel.save(nibabel.Nifti1Image(volume.astype(np.int16), grid.affine), files.mri)
-    nibabel.save(nibabel.Nifti1Image(mask, grid.affine), files.mri_mask)
-    return files
-
-
-def _lying(phantom: Phantom, angle: float) -> Placement:
-    return Placement.about(angle, np.array([12.0, -25.0]), scan_offset_mm(phantom))
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Phantom]]:
     folder = tmp_path_factory.mktemp("pairs")
     phantoms, lines = {}, ["id,dxa,dxa_mask,mri,mri_mask"]
     for name, seed, angle in PAIRS:
         phantom = phantoms[name] = make_phantom(seed, scanner=IDXA)
-        files = _write(folder, name, phantom, _lying(phantom, angle))
+        files = write_pair(folder, name, phantom, lying(phantom, angle))
         lines.append(",".join([name, files.dxa.name, files.dxa_mask.name, files.mri.name, files.mri_mask.name]))
     (folder / "list.csv").write_text("\n".join(lines), encoding="utf-8")
     return folder, phantoms
