@@ -23,7 +23,8 @@ from export.training.alignment.checks import check_mask, check_sides
 from export.training.alignment.curves import track
 from export.training.alignment.nifti import read_mri
 from export.training.alignment.picture import Picture, draw_pair
-from export.training.alignment.rigid import Placement, Plane, align
+from export.training.alignment.rigid import Placement, Plane
+from export.training.alignment.stages import align
 from export.training.alignment.volume import PairSkipped, scan_features
 from export.training.dataset import Sample, cut_sample
 
@@ -130,7 +131,7 @@ def align_pair(
     pixel = (body.toe - body.crown) * spacing[0] / CANONICAL_ROWS
     shown = normalise(body.pixels, body.mask)
     features, projections = scan_features(shown, body.mask, spacing), mri.projections()
-    spines = Plane(scan_mask, spacing, (0.0, 0.0)), mri_mask.silhouette()
+    spines = Plane(scan_mask, spacing, (0.0, 0.0)), mri_mask.thickness()
     found = align(features, spines[0], projections, spines[1], pixel)
     for name, value, least in (
         ("images", found.image_correlation, LEAST_IMAGE_CORRELATION),

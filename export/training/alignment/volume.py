@@ -69,9 +69,9 @@ class Volume:
         smooth = cv2.GaussianBlur(depth, (0, 0), 1)
         return tuple(self.coronal((smooth > share) + _SHADE * np.sqrt(depth)) for share in _BODY_SHARES)
 
-    def silhouette(self) -> Plane:
-        """Return the coronal projection of a mask, 0 or 1."""
-        return self.coronal(self.values.max(axis=1) > 0)
+    def thickness(self) -> Plane:
+        """Return the thickness (mm) of a mask along the beam."""
+        return self.coronal((self.values > 0).sum(axis=1) * self.voxel_mm[1])
 
 
 def scan_features(shown: Image, mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> Plane:
