@@ -95,7 +95,9 @@ def draw_case(rng: np.random.Generator, master: Master) -> Case:
         Plane(np.maximum(scan + grain, 0), master.scan.pixel_mm, master.scan.top_left_mm),
         drawn,
         tuple(replace(image, pixels=image.pixels + noise) for image in images),
-        replace(spoilt, pixels=spoilt.pixels * np.maximum(_imaged(master.thickness, truth).pixels, _LEAST_THICKNESS_MM)),
+        replace(
+            spoilt, pixels=spoilt.pixels * np.maximum(_imaged(master.thickness, truth).pixels, _LEAST_THICKNESS_MM)
+        ),
     )
 
 

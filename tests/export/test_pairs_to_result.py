@@ -56,6 +56,11 @@ def test_twelve_pairs_become_a_model_that_the_command_runs(tmp_path: Path) -> No
     (result,) = (tmp_path / "out").glob("*/result.json")
     found = json.loads(result.read_text(encoding="utf-8"))
     assert found["model"]["name"] == "weights" and len(found["curves"]["z"]) == 209
+    training = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["training"]
+    assert "pairs of a DXA scan" in training and "spine.safetensors" in training
+    measuring = ("--pairs", aligned, "--model", bundle, "--json", tmp_path / "evaluation.json")
+    assert "measured 0 times before" in _run("export.training.evaluate", *measuring)
+    assert json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))["count"] >= 1
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1])

@@ -50,7 +50,7 @@ class PairShards:
             try:
                 (folder / split).mkdir(parents=True, exist_ok=True)
                 shards = load_shards(folder / split, fields=("id",)).values()
-            except FileExistsError:
+            except (FileExistsError, NotADirectoryError):
                 raise UsageError(f"{folder.name} is a file or holds one named {split}; a folder is expected") from None
             except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
                 reason = f"{type(error).__name__}; remove the damaged shard, and its pairs are aligned again"
@@ -200,8 +200,8 @@ def main(argv: Iterable[str] | None = None) -> int:
         "--orientation",
         type=as_orientation,
         metavar="LPS",
-        help="where the voxels' three axes run to (left or right, posterior or anterior, superior or inferior) in NIfTI "
-        "files that state no orientation; without it such a pair is skipped",
+        help="where the three axes of the voxels run to (left or right, posterior or anterior, superior or inferior) "
+        "in NIfTI files that state no orientation; without it such a pair is skipped",
     )
     parser.add_argument("--out", type=Path, help="folder for shards, pictures and report.json")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")

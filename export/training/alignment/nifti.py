@@ -1,4 +1,4 @@
-"""Read an MRI and the mask of its spine from NIfTI into the patient frame. What a file does not state is not guessed."""
+"""Read an MRI and the mask of its spine from NIfTI into the patient frame; nothing is guessed."""
 
 from __future__ import annotations
 
@@ -124,7 +124,9 @@ def _affine(image: Any, what: str, orientation: str | None) -> tuple[NDArray[np.
     for affine in stated:
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         upright = abs(np.linalg.det(affine[:3, :3])) > 0.9 * np.prod(lengths)
-        if not (np.isfinite(affine).all() and _PITCH_MM[0] <= lengths.min() <= lengths.max() <= _PITCH_MM[1] and upright):
+        if not (
+            np.isfinite(affine).all() and _PITCH_MM[0] <= lengths.min() <= lengths.max() <= _PITCH_MM[1] and upright
+        ):
             raise PairSkipped(
                 f"{what}-orientation",
                 f"the stated affine is no grid of voxels of {_PITCH_MM[0]} to {_PITCH_MM[1]} mm at right angles",

@@ -3,9 +3,9 @@
 Stage one correlates the DXA image with the MRI's coronal projection: sampled rotations, translations by FFT. Stage two
 places the segmented spines: borders of both masks are compared row by row, robustly and with a free factor of width, as
 segmentations differ in width. Borders of a straight spine say little about the shift along it, which the ends of both
-masks and the images add. Nothing has a fixed weight: what the borders say is weighed by how well they fit, an end counts
-only if it may be the same in both masks, and the images count as far as their parts agree with each other. Where arms,
-breath or field of view differ between scan and MRI, the parts of the body's outline disagree, and the spines decide.
+masks and the images add. Nothing has a fixed weight: what the borders say is weighed by how well they fit, an end
+counts only if it may be the same in both masks, and the images count as far as their parts agree with each other. Where
+arms, breath or field of view differ between scan and MRI, parts of the outline disagree, and the spines decide.
 """
 
 from __future__ import annotations
@@ -16,7 +16,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from export.training.alignment.rigid import MOST_DEG, STILL, Array, Image, Match, Placement, Plane, Summit, moved, summit
+from export.training.alignment.rigid import (
+    MOST_DEG,
+    STILL,
+    Array,
+    Image,
+    Match,
+    Placement,
+    Plane,
+    Summit,
+    moved,
+    summit,
+)
 
 _SPINE_MARGIN_MM = 45.0
 # Errors of a border are alike over about a vertebra.
@@ -196,7 +207,10 @@ class _Spines:
     def __init__(self, scan_spine: Plane, shadow: Plane, thickness: Plane, pivot: Array, pitch: float) -> None:
         self.shadow, self.thickness, self.pivot, self.pitch = shadow, thickness, pivot, pitch
         corners = scan_spine.corners()
-        grid = ((float(corners[:, 1].max()), float(corners[:, 0].min())), tuple(np.ceil(np.ptp(corners, axis=0) / pitch)))
+        grid = (
+            (float(corners[:, 1].max()), float(corners[:, 0].min())),
+            tuple(np.ceil(np.ptp(corners, axis=0) / pitch)),
+        )
         shape = (int(grid[1][1]), int(grid[1][0]))
         drawn = moved(scan_spine, STILL, pitch, grid[0], shape)
         self.z = grid[0][0] - np.arange(shape[0]) * pitch
@@ -212,7 +226,11 @@ class _Spines:
         placement = Placement.about(angle_deg, self.pivot, np.zeros(2))
         shadow, thickness = (moved(p, placement, self.pitch, corner, shape) for p in (self.shadow, self.thickness))
         z = corner[0] - np.arange(shape[0]) * self.pitch
-        return z, borders_of(shadow) * self.pitch + corner[1], z[0] - _ends(thickness.sum(axis=1), self.pitch) * self.pitch
+        return (
+            z,
+            borders_of(shadow) * self.pitch + corner[1],
+            z[0] - _ends(thickness.sum(axis=1), self.pitch) * self.pitch,
+        )
 
     def solve(self, images: Guess | None) -> Array:
         """Return the placement of the pivot: angle (degrees), x and z (mm)."""
