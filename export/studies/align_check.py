@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from edge_spine.preprocessing.body import find_body
 from edge_spine.preprocessing.intensity import normalise
 from export.training.alignment.phantom_mri import DIXON, Grid, make_mri, scan_offset_mm
-from export.training.alignment.rigid import STILL, Alignment, Placement, Plane, align
+from export.training.alignment.rigid import STILL, Placement, Plane
+from export.training.alignment.stages import Alignment, align
 from export.training.alignment.volume import Volume, scan_features
 from export.training.phantoms.phantom import Phantom, make_phantom
 
 ANGLE_LIMIT_DEG, SHIFT_LIMIT_PX = 0.2, 1.0
 _LEAST_RECOVERED = 0.95
 _PHANTOMS = 20
+# Of blobs that a faulty mask holds beside the spine.
+_LEAST_THICKNESS_MM = 15.0
 # Fine in the coronal plane, which is resampled; coarse across it, which is projected.
 _SOURCE = Grid(shape=(468, 40, 868), voxel_mm=(1.5, 9.0, 1.5), first_mm=(-350.0, -215.0, -850.0))
 
@@ -35,6 +38,7 @@ class Master:
     scan: Plane
     projections: tuple[Plane, ...]
     spine: Plane
+    thickness: Plane
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +73,11 @@ def make_master(seed: int) -> Master:
     volume, mask = make_mri(phantom, at_rest, np.random.default_rng([seed, 1]), _SOURCE)
     first = _SOURCE.first_mm[0] + float(x), _SOURCE.first_mm[1], _SOURCE.first_mm[2] + float(z)
     projections = Volume(volume, _SOURCE.voxel_mm, first).projections()
-    spine = Volume(mask, _SOURCE.voxel_mm, first).silhouette()
+    thickness = Volume(mask, _SOURCE.voxel_mm, first).thickness()
+    spine = replace(thickness, pixels=(thickness.pixels > 0).astype(np.float32))
     body = find_body(phantom.bone.astype(np.float32))
     scan = scan_features(normalise(body.pixels, body.mask), body.mask, phantom.framing.pixel_mm)
-    return Master(phantom, scan, projections, spine)
+    return Master(phantom, scan, projections, spine, thickness)
 
 
 def draw_case(rng: np.random.Generator, master: Master) -> Case:
@@ -83,14 +88,16 @@ def draw_case(rng: np.random.Generator, master: Master) -> Case:
     noise = rng.normal(0, 0.03, spine.pixels.shape).astype(np.float32)
     scan = master.scan.pixels
     grain = rng.normal(0, 0.04, scan.shape).astype(np.float32) * (scan > 0)
-    drawn = _on_grid_of(master.scan, master.spine)
+    drawn, spoilt = (_spoilt(rng, plane) for plane in (_on_grid_of(master.scan, master.spine), spine))
     return Case(
         master,
         truth,
         Plane(np.maximum(scan + grain, 0), master.scan.pixel_mm, master.scan.top_left_mm),
-        _spoilt(rng, drawn),
+        drawn,
         tuple(replace(image, pixels=image.pixels + noise) for image in images),
-        _spoilt(rng, spine),
+        replace(
+            spoilt, pixels=spoilt.pixels * np.maximum(_imaged(master.thickness, truth).pixels, _LEAST_THICKNESS_MM)
+        ),
     )
 
 

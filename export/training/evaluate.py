@@ -7,7 +7,7 @@ Where the bundle has 90 % bands, how often they hold the truth is counted too: o
 a row's band is judged by itself, and of whole curves, which lie within all of their rows' bands less often.
 
 `--people DIR --only NAME[,NAME]` measures it on people whose bone comes from the packs in a folder instead, see
-`export.training.yardstick`.
+`export.training.yardstick`; `--pairs DIR` on the test part of real pairs, see `export.training.pairs_yardstick`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from edge_spine.preprocessing import prepare
 from edge_spine.preprocessing.locator import Localiser
 from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.scan import Scan
-from export.training import yardstick, yardstick_table
+from export.training import pairs_yardstick, yardstick, yardstick_table
 from export.training.agreement import (
     CLASSES,
     FIGURES,
@@ -175,6 +175,15 @@ def evaluate(model: str | Path | None, phantoms: Iterable[Phantom], total: int, 
             if band is not None:
                 bands.append(band)
             cobbs.append(cobb)
+    return {
+        **by_severity(rows, baseline, bands, cobbs),
+        "refused": refused,
+        "crop_within_8_px": {name: float(np.mean(np.array(errors) <= 8)) for name, errors in crops.items()},
+    }
+
+
+def by_severity(rows: list[Row], baseline: list[Row], bands: list[Row], cobbs: list[float]) -> dict[str, Any]:
+    """Summarise all rows, and those of each class of the true Cobb angle."""
     classes = {}
     for name, low, high in CLASSES:
         chosen = [k for k, cobb in enumerate(cobbs) if low <= cobb < high]
@@ -182,12 +191,19 @@ def evaluate(model: str | Path | None, phantoms: Iterable[Phantom], total: int, 
         classes[name] = summary(
             [rows[k] for k in chosen], [baseline[k] for k in chosen], [bands[k] for k in chosen] if bands else None
         )
-    return {
-        **summary(rows, baseline, bands),
-        "refused": refused,
-        "severity": classes,
-        "crop_within_8_px": {name: float(np.mean(np.array(errors) <= 8)) for name, errors in crops.items()},
-    }
+    return {**summary(rows, baseline, bands), "severity": classes}
+
+
+def evaluate_pairs(model: str | Path | None, folder: Path, engine: str) -> dict[str, Any]:
+    """Evaluate a bundle on the test part of real pairs, and note it in their folder."""
+    measured = pairs_yardstick.measure_pairs(model, folder, engine)
+    if not measured.rows:
+        raise UsageError(f"all {measured.refused} test pairs were refused")
+    report = by_severity(measured.rows, measured.baseline, measured.bands, measured.cobbs)
+    bundle = load_bundle(model)
+    model_is = {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256}
+    before = pairs_yardstick.note(folder, {**model_is, "count": report["count"], "refused": measured.refused})
+    return {**report, "refused": measured.refused, "crop_within_8_px": {}, "model": model_is, "measured_before": before}
 
 
 def table(report: dict[str, Any]) -> str:
@@ -210,6 +226,8 @@ def table(report: dict[str, Any]) -> str:
     lines.append(f"refused: {report['refused']}")
     for variant, share in report["crop_within_8_px"].items():
         lines.append(f"crops within 8 pixels, {variant}: {100 * share:.1f} %")
+    if "measured_before" in report:
+        lines.append(f"these test pairs were measured {report['measured_before']} times before")
     return "\n".join(lines)
 
 
@@ -252,6 +270,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME[,NAME]",
         help="a person: one pack, or a thoracic and a lumbar one; may be repeated (default: each pack by itself)",
     )
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="DIR",
+        help="measure on the test part of the real pairs in a folder, on their true crops",
+    )
     parser.add_argument("--seen", action="store_true", help="accept people that training saw, and mark their figures")
     return parser
 
@@ -260,6 +284,11 @@ def _run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     count = options.count if options.count is not None else yardstick.COUNT if options.people else 1000
     if count < 1 or options.workers < 1:
         raise UsageError("--count and --workers must be at least 1")
+    if options.pairs:
+        if options.people or options.only or options.seen or options.count is not None:
+            raise UsageError("--pairs takes all test pairs; leave --people, --only, --seen and --count out")
+        report = evaluate_pairs(options.model, options.pairs, options.engine)
+        return table(report), report
     if options.people:
         report = yardstick.evaluate_people(
             options.people,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from edge_spine.bundle import load_bundle
 from edge_spine.engines import open_engine
 from edge_spine.engines.verification import crop_tensor
+from edge_spine.errors import UsageError
 from edge_spine.network import CROP_SIZE
 from export.training.augment import augment
 from export.training.dataset import MARGIN, load_shards, target_of
@@ -159,10 +161,36 @@ def held_out(source: Path | Shards, limit: int, change: Change | None = None) ->
     wide, curves = wide[chosen], curves[chosen]
     if change is not None:
         wide = np.stack([change(*pair) for pair in zip(wide, curves, strict=True)])
-    crops = wide[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+    return torch.from_numpy(_undistorted(wide)), _targets(curves)
+
+
+def held_out_pairs(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32], list[str]]:
+    """Return all undistorted crops, targets and ids of the pairs in a folder.
+
+    Raises
+    ------
+    UsageError
+        There are none, or a shard is not one of pairs.
+    """
+    try:
+        shards = load_shards(folder, fields=("crop", "curves", "id")).values()
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UsageError(f"the shards in {folder} cannot be read ({type(error).__name__})") from None
+    if not shards:
+        raise UsageError(f"no pairs in {folder}: python -m export.training.alignment.align makes them")
+    wide, curves, names = (np.concatenate([shard[key] for shard in shards]) for key in ("crop", "curves", "id"))
+    return _undistorted(wide), _targets(curves), [str(name) for name in names]
+
+
+def _undistorted(wide: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(wide[:, MARGIN:-MARGIN, MARGIN:-MARGIN])
+
+
+def _targets(curves: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the network's targets (N, 209, 6), which lie between the rows of a crop."""
     first = MARGIN + 7
     between = (curves[:, first : first + 209] + curves[:, first + 1 : first + 210]) / 2
-    return torch.from_numpy(np.ascontiguousarray(crops)), np.stack([target_of(c) for c in between])
+    return np.stack([target_of(c) for c in between])
 
 
 def answers_of(folder: Path) -> Teacher:

@@ -14,6 +14,7 @@ early when it has not been for a while, whatever the training loss does.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import time
@@ -26,6 +27,7 @@ import torch
 from tqdm import tqdm
 
 from edge_spine.network import CROP_SIZE
+from export.package import find_card
 from export.training.head import SHAPES, write_weights
 from export.training.loss import CORONAL_TANGENT, SAGITTAL_TANGENT, SPANS
 from export.training.precision import precision_of
@@ -194,7 +196,33 @@ def main(argv: list[str] | None = None) -> int:
     samples = Samples(options.cache, seed=time.time_ns(), teacher=teacher, shares=options.share)
     run = Run(samples, options.out, options.minutes, options.device, plan_of(options), options.start)
     train(run, named(options.validation), options.every)
+    if options.pairs is not None:
+        card = pairs_card(options.pairs, len(samples), options.start)
+        (options.out / "weights.card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
     return 0
+
+
+def pairs_card(pairs: Path, count: int, start: Path | None) -> dict[str, Any]:
+    """Return the card of weights that learnt from real pairs: what they have learnt from, and what is not known."""
+    text = (
+        f"{count} pairs of a DXA scan and curves of the same person's MRI (the training part of {pairs.name}, aligned "
+        "by export.training.alignment); its validation part decided what was kept, its test part was not opened."
+    )
+    people: list[str] = []
+    if start is None:
+        text += " The weights began at random."
+    else:
+        before = find_card(start)
+        digest = hashlib.sha256(start.read_bytes()).hexdigest()
+        text += f" The weights began as {start.name} (SHA-256 {digest[:16]}). That had learnt from: {before.training}"
+        people = list(before.training_people)
+    return {
+        "name": "weights",
+        "version": "0",
+        "training": text,
+        "licence": "Unknown: set by those of the pairs and of the weights that training began with",
+        "training_people": people,
+    }
 
 
 if __name__ == "__main__":

@@ -15,16 +15,20 @@ import json
 import multiprocessing
 import os
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from edge_spine.errors import UsageError
+from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.files import beside
+from export.training.alignment.nifti import as_orientation
 from export.training.alignment.pairs import SPLITS, PairFiles, align_pair, read_list, split_of
 from export.training.alignment.volume import PairSkipped
 from export.training.dataset import Sample, load_shards, shard_path, write_shard
@@ -43,8 +47,14 @@ class PairShards:
         self.waiting: dict[str, list[tuple[str, Sample]]] = {split: [] for split in SPLITS}
         self.written: dict[str, list[str]] = {}
         for split in SPLITS:
-            (folder / split).mkdir(parents=True, exist_ok=True)
-            shards = load_shards(folder / split, fields=("id",)).values()
+            try:
+                (folder / split).mkdir(parents=True, exist_ok=True)
+                shards = load_shards(folder / split, fields=("id",)).values()
+            except (FileExistsError, NotADirectoryError):
+                raise UsageError(f"{folder.name} is a file or holds one named {split}; a folder is expected") from None
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                reason = f"{type(error).__name__}; remove the damaged shard, and its pairs are aligned again"
+                raise UsageError(f"the shards in {folder.name}/{split} cannot be read: {reason}") from None
             self.written[split] = [str(name) for shard in shards for name in shard["id"]]
 
     def __contains__(self, name: str) -> bool:
@@ -71,46 +81,82 @@ class PairShards:
         self.waiting[split].clear()
 
 
-def align_all(pairs: list[PairFiles], out: Path, spacing: _Spacing = None, workers: int = 1) -> list[dict[str, Any]]:
+def align_all(
+    pairs: list[PairFiles],
+    out: Path,
+    spacing: _Spacing = None,
+    workers: int = 1,
+    orientation: str | None = None,
+) -> list[dict[str, Any]]:
     """Align pairs; write shards, pictures and a report; return the report: one record per pair."""
-    (out / "pictures").mkdir(parents=True, exist_ok=True)
     shards, report = PairShards(out), out / "report.json"
-    known = json.loads(report.read_text(encoding="utf-8"))["pairs"] if report.exists() else []
-    records = {record["id"]: record for record in known}
-    jobs = [(pair, out / "pictures" / f"{pair.id}.png", spacing) for pair in pairs if pair.id not in shards]
-    for record, sample in _results(jobs, workers):
-        if sample is not None:
-            shards.add(record["id"], sample)
-        records[record["id"]] = record
-        print(_line(record), flush=True)
-    shards.close()
-    counts = Counter(record["code"] or record["split"] for record in records.values())
-    with beside(report) as partial:
-        partial.write_text(json.dumps({"counts": counts, "pairs": list(records.values())}, indent=1), encoding="utf-8")
-    return [records[pair.id] for pair in pairs if pair.id in records]
+    (out / "pictures").mkdir(exist_ok=True)
+    records = _known(report)
+    for pair in pairs:
+        if pair.id in shards and records.get(pair.id, {}).get("status") != "aligned":
+            records[pair.id] = {**_unknown(pair.id), "status": "aligned", "code": None, "message": "of an earlier run"}
+    jobs = [
+        (pair, out / "pictures" / f"{pair.id}.png", spacing, orientation) for pair in pairs if pair.id not in shards
+    ]
+    try:
+        for record, sample in _results(jobs, workers):
+            if sample is not None:
+                shards.add(record["id"], sample)
+            records[record["id"]] = record
+            print(_line(record), flush=True)
+    except BrokenProcessPool:
+        raise EdgeSpineError(
+            "a worker ended by itself, perhaps for lack of memory: what was aligned is written; take fewer --workers"
+        ) from None
+    finally:
+        # also of an interrupted run, which goes on from here
+        shards.close()
+        counts = Counter(record["code"] or record["split"] for record in records.values())
+        with beside(report) as partial:
+            text = json.dumps({"counts": counts, "pairs": list(records.values())}, indent=1)
+            partial.write_text(text, encoding="utf-8")
+    return [records[pair.id] for pair in pairs]
 
 
-_Job = tuple[PairFiles, Path, _Spacing]
+def _known(report: Path) -> dict[str, dict[str, Any]]:
+    """Return the records of an earlier run by id."""
+    if not report.exists():
+        return {}
+    try:
+        return {record["id"]: {**record} for record in json.loads(report.read_text(encoding="utf-8"))["pairs"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        print("report.json cannot be read and is written anew", file=sys.stderr)
+        return {}
+
+
+def _unknown(name: str) -> dict[str, Any]:
+    return {"id": name, "split": split_of(name), "status": "skipped"}
+
+
+_Job = tuple[PairFiles, Path, _Spacing, str | None]
 
 
 def _results(jobs: list[_Job], workers: int) -> Iterator[tuple[dict[str, Any], Sample | None]]:
     if workers == 1:
         yield from map(_align_job, jobs)
         return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(_align_job, jobs)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_align_job, jobs)
 
 
 def _align_job(job: _Job) -> tuple[dict[str, Any], Sample | None]:
-    pair, picture, spacing = job
+    pair, picture, spacing, orientation = job
     cv2.setNumThreads(1)
-    record: dict[str, Any] = {"id": pair.id, "split": split_of(pair.id), "status": "skipped"}
     try:
-        aligned = align_pair(pair, spacing)
+        aligned = align_pair(pair, spacing, orientation)
+        picture.write_bytes(cv2.imencode(".png", aligned.picture)[1].tobytes())
     except PairSkipped as skipped:
-        return {**record, "code": skipped.code, "message": skipped.message}, None
-    picture.write_bytes(cv2.imencode(".png", aligned.picture)[1].tobytes())
-    return {**record, "status": "aligned", "code": None, "message": "", **aligned.record}, aligned.sample
+        return {**_unknown(pair.id), "code": skipped.code, "message": skipped.message}, None
+    except Exception as error:  # any: one pair never ends the run, and its files' contents stay out of the message
+        message = f"not foreseen: {type(error).__name__}"
+        return {**_unknown(pair.id), "code": "failed", "message": message}, None
+    record = {**_unknown(pair.id), "status": "aligned", "code": None, "message": "", **aligned.record}
+    return record, aligned.sample
 
 
 def _line(record: dict[str, Any]) -> str:
@@ -150,16 +196,28 @@ def main(argv: Iterable[str] | None = None) -> int:
     parser.add_argument("--mri", type=Path, help="NIfTI, neck to thigh")
     parser.add_argument("--mri-mask", type=Path, help="NIfTI, T1 to L5 above 0")
     parser.add_argument("--pixel-spacing", type=_spacing, metavar="ROW,COL", help="mm, for scans that state none")
+    parser.add_argument(
+        "--orientation",
+        type=as_orientation,
+        metavar="LPS",
+        help="where the three axes of the voxels run to (left or right, posterior or anterior, superior or inferior) "
+        "in NIfTI files that state no orientation; without it such a pair is skipped",
+    )
     parser.add_argument("--out", type=Path, help="folder for shards, pictures and report.json")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     options = parser.parse_args(None if argv is None else list(argv))
     try:
         if options.out is None:
             raise UsageError("give --out, the folder to write to")
-        records = align_all(_given(options), options.out, options.pixel_spacing, max(1, options.workers))
+        records = align_all(
+            _given(options), options.out, options.pixel_spacing, max(1, options.workers), options.orientation
+        )
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (EdgeSpineError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     done = sum(record["status"] == "aligned" for record in records)
     print(f"{done} of {len(records)} pairs are in {options.out}, {len(records) - done} skipped")
     return 0 if done == len(records) else 1

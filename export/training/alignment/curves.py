@@ -6,6 +6,7 @@ projection and the line between them, the sagittal curves those of its sagittal 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,8 @@ _MOST_EXTRAPOLATED_ROWS, _MOST_ROWS = 10, 240
 _MOST_GAP_MM, _MOST_MISSING = 45.0, 0.25
 # Smallest vertebra as a fraction of the largest part of a mask; smaller parts are specks.
 _LEAST_PART = 0.1
+# Shared height of two parts as a fraction of the lower one, for tilted vertebrae that are labelled apart.
+_MOST_BESIDE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +94,7 @@ def track(mask: Volume, placement: Placement, pixel_mm: float) -> Track:
     Raises
     ------
     PairSkipped
-        "mri-mask-empty"; "spine-not-whole" if the mask leaves the volume or has long gaps.
+        "mri-mask-empty"; "mri-mask-pieces"; "spine-not-whole" if the mask leaves the volume or has long gaps.
     """
     values = _main_parts(mask.values > 0)
     if values[:, :, 0].any() or values[:, :, -1].any():
@@ -124,7 +127,14 @@ def _main_parts(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         raise PairSkipped("mri-mask-empty", "the MRI's spine mask is empty")
     size = np.bincount(labels.ravel())
     size[0] = 0
-    return np.asarray((size > _LEAST_PART * size.max())[labels], dtype=np.float32)
+    kept = np.flatnonzero(size > _LEAST_PART * size.max())
+    boxes = ndimage.find_objects(labels)
+    heights = sorted((boxes[part - 1][2].start, boxes[part - 1][2].stop) for part in kept)
+    for (first, end), (start, stop) in itertools.pairwise(heights):
+        # vertebrae stand on each other
+        if min(end, stop) - start > _MOST_BESIDE * min(end - first, stop - start):
+            raise PairSkipped("mri-mask-pieces", "two parts of the MRI's mask lie beside each other: one is no spine")
+    return np.asarray(np.isin(labels, kept), dtype=np.float32)
 
 
 def _in_scan_rows(mask: Volume, placement: Placement, pitch: float) -> tuple[NDArray[np.float32], Array, Array]:

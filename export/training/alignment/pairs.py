@@ -19,17 +19,20 @@ from edge_spine.preprocessing.body import Body, find_body
 from edge_spine.preprocessing.intensity import normalise
 from edge_spine.reading.read import scan_from_bytes
 from edge_spine.scan import Scan
-from export.training.alignment.curves import Track, track
+from export.training.alignment.checks import check_mask, check_sides
+from export.training.alignment.curves import track
+from export.training.alignment.nifti import read_mri
 from export.training.alignment.picture import Picture, draw_pair
-from export.training.alignment.rigid import Placement, Plane, align
-from export.training.alignment.volume import PairSkipped, read_mri, scan_features
+from export.training.alignment.rigid import Placement, Plane
+from export.training.alignment.stages import align
+from export.training.alignment.volume import PairSkipped, scan_features
 from export.training.dataset import Sample, cut_sample
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("id", "dxa", "dxa_mask", "mri", "mri_mask")
 LEAST_IMAGE_CORRELATION, LEAST_SPINE_CORRELATION = 0.5, 0.6
-# If the scan's mask extends this far beyond the MRI's, the MRI's lacks a vertebra.
-_MOST_SHORT_MM = 15.0
+# Background and up to 32 vertebrae and discs.
+_MOST_LABELS = 33
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TURNED = {"mirrored-put-right", "rotated-put-right"}
 
@@ -75,43 +78,60 @@ def read_list(path: Path) -> list[PairFiles]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines)
-            rows, header = list(reader), reader.fieldnames or []
+            rows, header = [(reader.line_num, row) for row in reader], reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path.name}: the list of pairs cannot be read ({type(error).__name__})") from None
     lacking = [column for column in COLUMNS if column not in header]
     if lacking or not rows:
         raise UsageError(f"{path.name}: expected a CSV of pairs with the columns {', '.join(COLUMNS)}")
-    pairs = []
-    for number, row in enumerate(rows, 2):
+    pairs: dict[str, tuple[int, PairFiles]] = {}
+    for number, row in rows:
         cells = [(row[column] or "").strip() for column in COLUMNS]
         if not all(cells):
             raise UsageError(f"{path.name}, line {number}: a cell is empty")
-        pairs.append(PairFiles(cells[0], *(path.parent / cell for cell in cells[1:])))
-    if len({pair.id for pair in pairs}) < len(pairs):
-        raise UsageError(f"{path.name}: an id stands in more than one line")
-    return pairs
+        # files of two ids that differ in capitals alone would be one file on some disks
+        known = pairs.get(cells[0].lower())
+        if known is not None:
+            raise UsageError(f"{path.name}, line {number}: the id {cells[0]} stands in line {known[0]} already")
+        try:
+            pairs[cells[0].lower()] = number, PairFiles(cells[0], *(path.parent / cell for cell in cells[1:]))
+        except UsageError as error:
+            raise UsageError(f"{path.name}, line {number}: {error}") from None
+    return [pair for _, pair in pairs.values()]
 
 
-def align_pair(files: PairFiles, pixel_spacing: tuple[float, float] | None = None) -> AlignedPair:
+def align_pair(
+    files: PairFiles, pixel_spacing: tuple[float, float] | None = None, orientation: str | None = None
+) -> AlignedPair:
     """Align one pair and cut its sample.
+
+    Parameters
+    ----------
+    files : PairFiles
+        The four files.
+    pixel_spacing : (row, column), optional
+        mm, for a scan that states none.
+    orientation : str, optional
+        Where the axes run to in a NIfTI file that states none, such as "LPS".
 
     Raises
     ------
     PairSkipped
         The pair cannot be used; the code is the reason.
     """
+    for column in COLUMNS[1:]:
+        if not getattr(files, column).is_file():
+            raise PairSkipped(f"{column.replace('_', '-')}-missing", f"the file of the column {column} is not there")
     scan, body = _read_scan(files, pixel_spacing)
     scan_mask = _read_mask(files.dxa_mask, scan)
     if {"head-outside", "feet-outside"} & set(body.flags):
         raise PairSkipped("body-not-whole", "the scan lacks the crown or the toes, which give the pixel its size")
-    mri, mri_mask = read_mri(files.mri, files.mri_mask)
-    if not (mri_mask.values > 0).any():
-        raise PairSkipped("mri-mask-empty", "the MRI's spine mask is empty")
+    mri, mri_mask = read_mri(files.mri, files.mri_mask, orientation)
     spacing = scan.pixel_spacing_mm
     pixel = (body.toe - body.crown) * spacing[0] / CANONICAL_ROWS
     shown = normalise(body.pixels, body.mask)
     features, projections = scan_features(shown, body.mask, spacing), mri.projections()
-    spines = Plane(scan_mask, spacing, (0.0, 0.0)), mri_mask.silhouette()
+    spines = Plane(scan_mask, spacing, (0.0, 0.0)), mri_mask.thickness()
     found = align(features, spines[0], projections, spines[1], pixel)
     for name, value, least in (
         ("images", found.image_correlation, LEAST_IMAGE_CORRELATION),
@@ -120,7 +140,8 @@ def align_pair(files: PairFiles, pixel_spacing: tuple[float, float] | None = Non
         if value < least:
             raise PairSkipped("low-correlation", f"the {name} correlate by {value:.2f}; at least {least} is needed")
     tracked = track(mri_mask, found.spine, pixel)
-    _check_ends(spines[0], tracked)
+    sides = check_sides(mri, mri_mask, spines[0], tracked)
+    check_mask(spines[0], tracked)
     spine = tracked.in_scan(pixel, spacing)
     record = {
         "placement_image": _placed(found.image),
@@ -129,6 +150,7 @@ def align_pair(files: PairFiles, pixel_spacing: tuple[float, float] | None = Non
         "spine_correlation": round(found.spine_correlation, 4),
         "model_pixel_mm": round(pixel, 4),
         "trunk_mm": round(tracked.top_mm - tracked.bottom_mm, 1),
+        "sides": sides,
     }
     plain = Plane(shown, spacing, (0.0, 0.0))
     widest = projections[0]
@@ -157,25 +179,18 @@ def _read_scan(files: PairFiles, pixel_spacing: tuple[float, float] | None) -> t
 
 def _read_mask(path: Path, scan: Scan) -> NDArray[np.float32]:
     try:
-        mask = cv2.imdecode(np.frombuffer(path.read_bytes(), dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
-    except (OSError, cv2.error):
-        mask = None
-    if mask is None:
+        drawn = cv2.imdecode(np.frombuffer(path.read_bytes(), dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except (OSError, cv2.error) as error:
+        raise PairSkipped("dxa-mask-unreadable", f"the mask cannot be read ({type(error).__name__})") from None
+    if drawn is None:
         raise PairSkipped("dxa-mask-unreadable", "the scan's spine mask cannot be read as PNG")
+    # of colours the brightest, without opacity
+    mask = drawn if drawn.ndim == 2 else drawn[:, :, :3].max(axis=2)
     if mask.shape != scan.pixels.shape:
         raise PairSkipped("dxa-mask-size", f"the mask is {mask.shape} pixels, the scan {scan.pixels.shape}")
     if not mask.any():
         raise PairSkipped("dxa-mask-empty", "the scan's spine mask is empty")
-    return (mask > 0).astype(np.float32)
-
-
-def _check_ends(scan_spine: Plane, tracked: Track) -> None:
-    """Raise PairSkipped if the MRI mask ends clearly before the largest part of the scan's mask."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats((scan_spine.pixels > 0.5).astype(np.uint8))
-    rows = np.flatnonzero((labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))).any(axis=1))
-    top, bottom = -rows[0] * scan_spine.pixel_mm[0], -rows[-1] * scan_spine.pixel_mm[0]
-    for end, short in (("top", top - tracked.top_mm), ("bottom", tracked.bottom_mm - bottom)):
-        if short > _MOST_SHORT_MM:
-            raise PairSkipped(
-                "spine-not-whole", f"at its {end} the MRI's spine mask ends {short:.0f} mm before the scan's"
-            )
+    values = np.unique(mask)
+    # Labels count vertebrae; more values than that are shares of spine, up to the brightest.
+    least = 1 if len(values) <= _MOST_LABELS else values[-1] / 2
+    return (mask >= least).astype(np.float32)

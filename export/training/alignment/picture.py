@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from export.training.alignment.rigid import STILL, Alignment, Placement, Plane, moved
+from export.training.alignment.rigid import STILL, Placement, Plane, moved
+from export.training.alignment.stages import Alignment
 from export.training.dataset import SpineInScan
 
 _PIXEL_MM = 2.4

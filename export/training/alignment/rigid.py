@@ -1,10 +1,7 @@
-"""Two-stage rigid alignment of a DXA scan and an MRI in the coronal plane (Bourigault et al., MICCAI 2024).
+"""Images in a coronal plane, rigid placements of one in another, and their correlation.
 
-Three parameters: a sampled rotation, and two translations at the maximum of the cross-correlation (by FFT) for each
-rotation. Stage one correlates the DXA image with the MRI's coronal projection.
-Stage two does the same with the segmented spines, near the result of stage one. Correlation is normalised over what
-both images cover (Padfield, IEEE Trans. Image Process. 2012), so that the MRI's smaller field of view and missing
-ends of a mask have no effect.
+Correlation of all translations is computed by FFT for each rotation, and is normalised over what both images cover
+(Padfield, IEEE Trans. Image Process. 2012), so that the MRI's smaller field of view has no effect.
 """
 
 from __future__ import annotations
@@ -22,12 +19,6 @@ Array = NDArray[np.float64]
 MOST_DEG = 12.0
 # Smallest fraction of the moving image that must overlap the fixed one.
 _LEAST_OVERLAP = 0.6
-_SPINE_MARGIN_MM = 45.0
-# Spine masks do not determine the shift along the spine well, so the image correlation is added. On phantoms weights of
-# 4 and 8 are equally good, 2 is slightly worse.
-_IMAGE_WEIGHT = 4.0
-# Stage two: translations (pixels) and rotations (degrees) around the last result.
-_PASSES = ((6, np.arange(-2, 2.1, 0.5)), (3, np.arange(-0.6, 0.61, 0.2)), (3, np.arange(-0.4, 0.41, 0.2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,97 +187,12 @@ class Match:
         return self.first_mm + np.array([column, -row]) * self.pixel_mm
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """Result of both stages.
-
-    Attributes
-    ----------
-    image, spine : Placement
-        After stage one and after stage two.
-    image_correlation, spine_correlation : float
-        Normalised cross-correlation, -1 to 1, of the images after stage one and of the spines after stage two.
-    """
-
-    image: Placement
-    spine: Placement
-    image_correlation: float
-    spine_correlation: float
-
-
-def align(
-    scan: Plane, scan_spine: Plane, projections: tuple[Plane, ...], mri_spine: Plane, pixel_mm: float
-) -> Alignment:
-    """Find the placement of the MRI in the scan.
-
-    Parameters
-    ----------
-    scan, scan_spine : Plane
-        DXA image, bone bright, 0 outside the body; and its spine mask, 0 or 1.
-    projections : tuple of Plane
-        Coronal projections of the MRI on one grid; the best fit is used.
-    mri_spine : Plane
-        Coronal projection of its spine mask, 0 to 1.
-    pixel_mm : float
-        Size of a canonical pixel.
-    """
-    rows, columns = np.nonzero(mri_spine.pixels > 0.5)
-    pivot = mri_spine.to_mm(np.array([[columns.mean(), (rows.min() + rows.max()) / 2]]))[0]
-    images = [(projection, _everywhere(projection)) for projection in projections]
-    image = _stage_one((scan, _everywhere(scan, around_mm=1000.0)), images, pivot, pixel_mm)
-    both, agreement = _stage_two(_around_spine(scan_spine), _around_spine(mri_spine), pivot, pixel_mm, image)
-    first, second = (Placement.about(found.angle_deg, pivot, found.at_mm) for found in (image, both))
-    return Alignment(first, second, image.height, agreement)
-
-
-def _everywhere(plane: Plane, around_mm: float = 0.0) -> Plane:
-    """Return the weight of a whole image: all of it, and known air around it."""
-    around = [round(around_mm / pitch) for pitch in plane.pixel_mm]
-    rows, columns = plane.pixels.shape
-    ones = np.ones((rows + 2 * around[0], columns + 2 * around[1]), dtype=np.float32)
-    top, left = plane.top_left_mm
-    corner = (top + around[0] * plane.pixel_mm[0], left - around[1] * plane.pixel_mm[1])
-    return Plane(ones, plane.pixel_mm, corner)
-
-
-def _around_spine(plane: Plane) -> _Pair:
-    """Crop a spine mask, and return its weight: rows with spine, with a margin at both sides."""
-    row_mm, column_mm = plane.pixel_mm
-    margin = round(_SPINE_MARGIN_MM / column_mm)
-    rows, columns = np.nonzero(plane.pixels > 0.5)
-    first = (max(0, int(rows.min()) - 2), max(0, int(columns.min()) - margin))
-    cut = plane.pixels[first[0] : int(rows.max()) + 3, first[1] : int(columns.max()) + margin + 1]
-    near = cv2.dilate((cut > 0.5).astype(np.uint8), np.ones((1, 2 * margin + 1), dtype=np.uint8)).astype(np.float32)
-    corner = (plane.top_left_mm[0] - first[0] * row_mm, plane.top_left_mm[1] + first[1] * column_mm)
-    return Plane(np.ascontiguousarray(cut), plane.pixel_mm, corner), Plane(near, plane.pixel_mm, corner)
-
-
-def _trimmed(fixed: _Pair, moving: _Pair, placement: Placement, pixel_mm: float) -> _Pair:
-    """Set weights to 0 where aligned masks differ by more than a few mm."""
-    top, left = fixed[0].top_left_mm
-    rows, columns = (
-        int(n * pitch / pixel_mm) for n, pitch in zip(fixed[0].pixels.shape, fixed[0].pixel_mm, strict=True)
-    )
-    grid = (pixel_mm, (top, left), (rows, columns))
-    shown, valid = (moved(plane, STILL, *grid) for plane in fixed)
-    other, also = (moved(plane, placement, *grid) for plane in moving)
-    apart = ((np.abs(shown - other) > 0.5) & (valid > 0.5) & (also > 0.5)).astype(np.uint8)
-    thick = cv2.morphologyEx(apart, cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8))
-    wrong = cv2.dilate(thick, np.ones((5, 5), dtype=np.uint8)).astype(np.float32)
-    spacing = (pixel_mm, pixel_mm)
-    return Plane(shown, spacing, (top, left)), Plane(valid * (1 - wrong), spacing, (top, left))
-
-
-_Pair = tuple[Plane, Plane]
-
-
 @dataclass(frozen=True, eq=False)
 class Summit:
-    """Quadratic model of a correlation near its maximum, of angle (degrees), x and z (mm)."""
+    """Maximum of a correlation: its place in angle (degrees), x and z (mm), and its height."""
 
     place: Array
     height: float
-    bend: Array
 
     @property
     def angle_deg(self) -> float:
@@ -298,43 +204,8 @@ class Summit:
         """Position (x, z) of the maximum in the scan."""
         return self.place[1:]
 
-    def __call__(self, angle_deg: float, match: Match) -> Image:
-        """Return the loss of correlation (0 or less) at an angle and each translation of a match."""
-        rows, columns = np.mgrid[: match.shape[0], : match.shape[1]]
-        x = match.first_mm[0] + columns * match.pixel_mm - self.place[1]
-        z = match.first_mm[1] - rows * match.pixel_mm - self.place[2]
-        away = np.stack([np.full(x.shape, angle_deg - self.place[0]), x, z])
-        return np.asarray(np.einsum("iab,ij,jab->ab", away, self.bend, away) / 2, dtype=np.float32)
 
-
-def _stage_one(fixed: _Pair, moving: list[_Pair], pivot: Array, pixel_mm: float) -> Summit:
-    corners = fixed[0].corners()
-    middle, extent = corners.mean(axis=0), np.ptp(corners, axis=0)
-    coarse = 4 * pixel_mm
-    reach = (int(extent[1] / 2 / coarse), int(extent[0] / 2 / coarse))
-    match = Match(fixed, moving[len(moving) // 2], pivot, coarse, middle, reach)
-    angles = np.arange(-MOST_DEG, MOST_DEG + 1, 2.0)
-    found = _summit(np.stack([match(a) for a in angles]), angles, match)
-    match = Match(fixed, moving[0], pivot, 2 * pixel_mm, found.at_mm, (4, 4))
-    match.moving = max(moving, key=lambda pair: float(match(found.angle_deg, pair).max()))
-    angles = found.angle_deg + np.arange(-1.5, 1.6, 0.5)
-    return _summit(np.stack([match(a) for a in angles]), angles, match)
-
-
-def _stage_two(fixed: _Pair, moving: _Pair, pivot: Array, pixel_mm: float, image: Summit) -> tuple[Summit, float]:
-    found, agreement = image, 0.0
-    for reach, angles in _PASSES:
-        match = Match(fixed, moving, pivot, pixel_mm, found.at_mm, (reach, reach))
-        tried = found.angle_deg + angles
-        spines = np.stack([match(a) for a in tried])
-        both = spines + _IMAGE_WEIGHT * np.stack([image(a, match) for a in tried])
-        agreement = float(spines.flat[int(both.argmax())])
-        found = _summit(both, tried, match)
-        fixed = _trimmed(fixed, moving, Placement.about(found.angle_deg, pivot, found.at_mm), pixel_mm)
-    return found, agreement
-
-
-def _summit(scores: Image, angles: Array, match: Match) -> Summit:
+def summit(scores: Image, angles: Array, match: Match) -> Summit:
     """Fit a quadratic to the 27 values about the maximum of scores (angles, rows, columns).
 
     All three are fitted together, since an error of the angle shifts the best position.
@@ -356,4 +227,4 @@ def _summit(scores: Image, angles: Array, match: Match) -> Summit:
     shift = np.clip(-np.linalg.solve(bend, fit[1:4]), -1, 1)
     x, z = match.place(middle[1], middle[2])
     place = np.array([angles[middle[0]], x, z]) + shift * step
-    return Summit(place, float(scores[top]), bend / np.outer(step, step))
+    return Summit(place, float(scores[top]))

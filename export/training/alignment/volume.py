@@ -1,9 +1,8 @@
-"""Read MRI volumes from NIfTI into the patient frame, and project them onto the coronal plane."""
+"""Volumes in the patient frame, and their projections onto the coronal plane."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -70,9 +69,9 @@ class Volume:
         smooth = cv2.GaussianBlur(depth, (0, 0), 1)
         return tuple(self.coronal((smooth > share) + _SHADE * np.sqrt(depth)) for share in _BODY_SHARES)
 
-    def silhouette(self) -> Plane:
-        """Return the coronal projection of a mask, 0 or 1."""
-        return self.coronal(self.values.max(axis=1) > 0)
+    def thickness(self) -> Plane:
+        """Return the thickness (mm) of a mask along the beam."""
+        return self.coronal((self.values > 0).sum(axis=1) * self.voxel_mm[1])
 
 
 def scan_features(shown: Image, mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> Plane:
@@ -80,52 +79,3 @@ def scan_features(shown: Image, mask: NDArray[np.bool_], spacing_mm: tuple[float
     # The runtime finds the body on a smoothed image, which widens it by one pixel.
     body = cv2.erode(mask.astype(np.float32), np.ones((3, 3), dtype=np.uint8))
     return Plane((body * (1 + _SHADE * shown)).astype(np.float32), spacing_mm, (0.0, 0.0))
-
-
-def read_mri(volume: Path, mask: Path) -> tuple[Volume, Volume]:
-    """Read an MRI and its spine mask (any value above 0) from NIfTI.
-
-    The affine gives the directions of the axes; an oblique volume is resampled along the patient's axes, and a mask
-    with another grid onto that of the volume.
-
-    Raises
-    ------
-    PairSkipped
-        "mri-unreadable" or "mri-mask-unreadable".
-    """
-    # Part of the extra `export`; training on phantoms does not need it.
-    from nibabel.processing import resample_from_to, resample_to_output
-
-    image, drawn = _load(volume, "mri"), _load(mask, "mri-mask")
-    axes = image.affine[:3, :3]
-    pitch = np.linalg.norm(axes, axis=0)
-    if np.sort(np.abs(axes / pitch), axis=0)[1].max() > 1e-3:
-        image = resample_to_output(image, tuple(float(p) for p in pitch), order=1)
-    if drawn.shape != image.shape or not np.allclose(drawn.affine, image.affine, atol=1e-3):
-        drawn = resample_from_to(drawn, image, order=0)
-    return _in_patient_frame(image), _in_patient_frame(drawn)
-
-
-def _load(path: Path, what: str) -> Any:
-    import nibabel
-
-    try:
-        image = nibabel.funcs.squeeze_image(nibabel.load(path))
-        values = np.asarray(image.dataobj, dtype=np.float32)
-    except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
-        raise PairSkipped(f"{what}-unreadable", f"the file cannot be read as NIfTI ({type(error).__name__})") from None
-    if values.ndim != 3 or min(values.shape) < 2 or not np.all(np.isfinite(values)):
-        raise PairSkipped(f"{what}-unreadable", f"expected a 3D volume of finite numbers, found shape {values.shape}")
-    return nibabel.Nifti1Image(values, image.affine)
-
-
-def _in_patient_frame(image: Any) -> Volume:
-    import nibabel
-
-    image = nibabel.as_closest_canonical(image)
-    values = np.asarray(image.dataobj, dtype=np.float32)[::-1, ::-1]
-    x, y, z = (float(pitch) for pitch in np.diag(image.affine)[:3])
-    right, front, low = (float(place) for place in image.affine[:3, 3])
-    # NIfTI's x and y increase to the right and to the front; both are reversed here.
-    first = (-(right + (values.shape[0] - 1) * x), -(front + (values.shape[1] - 1) * y), low)
-    return Volume(np.ascontiguousarray(values), (x, y, z), first)

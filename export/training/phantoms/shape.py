@@ -56,7 +56,8 @@ _DEPTH = np.array(
     + [34.5, 35.0, 35.0, 35.0, 34.0]
     + [30.0, 24.0, 19.0, 15.0, 12.0]
 )
-
+# Those of T1 to L5.
+WIDTH_MM, DEPTH_MM = (size[FIRST_THORACIC : LAST_LUMBAR + 1] for size in (_WIDTH, _DEPTH))
 
 # Tilt of a vertebra as a fraction of the coronal tangent, and its residual SD at Cobb angles near 40, degrees.
 TILT_SHARE = 0.82

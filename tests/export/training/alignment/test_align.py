@@ -7,51 +7,38 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import nibabel
 import numpy as np
 import pytest
 
 from edge_spine.errors import UsageError
 from edge_spine.network import CURVE_ROWS
+from edge_spine.scan import Scan
 from export.studies.align_check import self_test, summary, within_limits
 from export.training.alignment.align import main
 from export.training.alignment.curves import track
-from export.training.alignment.pairs import PairFiles, align_pair, read_list, split_of
-from export.training.alignment.phantom_mri import DIXON, Grid, make_mri, scan_offset_mm, scan_spine_mask
+from export.training.alignment.nifti import read_mri
+from export.training.alignment.pairs import AlignedPair, PairFiles, _read_mask, align_pair, read_list, split_of
+from export.training.alignment.phantom_mri import scan_spine_mask
 from export.training.alignment.rigid import Placement
-from export.training.alignment.volume import PairSkipped, Volume, read_mri
-from export.training.dataset import FIELDS, MARGIN, load_shards, make_sample
+from export.training.alignment.volume import PairSkipped, Volume
+from export.training.dataset import FIELDS, MARGIN, Sample, load_shards, make_sample
 from export.training.phantoms.phantom import Phantom, dicom_file, make_phantom
 from export.training.phantoms.scanner import IDXA
 from export.training.train import main as train
+from tests.export.training.alignment.made_pairs import lying, write_list, write_pair
 
 # one of each split
 PAIRS = (("p0", 60_000_001, 6.0), ("p1", 60_000_005, -8.5), ("p11", 60_000_007, 2.5))
 
 
-def _write(folder: Path, name: str, phantom: Phantom, placement: Placement, grid: Grid = DIXON) -> PairFiles:
-    volume, mask = make_mri(phantom, placement, np.random.default_rng(1), grid)
-    files = PairFiles(name, *(folder / f"{name}{end}" for end in (".dcm", ".png", ".nii", "_mask.nii")))
-    dicom_file(phantom).save_as(files.dxa, enforce_file_format=True)
-    files.dxa_mask.write_bytes(cv2.imencode(".png", scan_spine_mask(phantom))[1].tobytes())
-    nibabel.save(nibabel.Nifti1Image(volume.astype(np.int16), grid.affine), files.mri)
-    nibabel.save(nibabel.Nifti1Image(mask, grid.affine), files.mri_mask)
-    return files
-
-
-def _lying(phantom: Phantom, angle: float) -> Placement:
-    return Placement.about(angle, np.array([12.0, -25.0]), scan_offset_mm(phantom))
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Phantom]]:
     folder = tmp_path_factory.mktemp("pairs")
-    phantoms, lines = {}, ["id,dxa,dxa_mask,mri,mri_mask"]
+    phantoms, pairs = {}, []
     for name, seed, angle in PAIRS:
         phantom = phantoms[name] = make_phantom(seed, scanner=IDXA)
-        files = _write(folder, name, phantom, _lying(phantom, angle))
-        lines.append(",".join([name, files.dxa.name, files.dxa_mask.name, files.mri.name, files.mri_mask.name]))
-    (folder / "list.csv").write_text("\n".join(lines), encoding="utf-8")
+        pairs.append(write_pair(folder, name, phantom, lying(phantom, angle)))
+    write_list(folder / "list.csv", pairs)
     return folder, phantoms
 
 
@@ -69,38 +56,6 @@ def test_placement_turns_the_head_to_the_patients_left_and_comes_back() -> None:
     head = placement.to_scan(np.array([[0.0, 100.0]]))
     assert head[0, 0] > 3 + 15
     np.testing.assert_allclose(placement.to_mri(head), [[0.0, 100.0]], atol=1e-9)
-
-
-@pytest.mark.parametrize("axes", ["LPS", "RAS", "ASL", "PIR"])
-def test_a_volume_reads_alike_however_its_voxels_run(tmp_path: Path, axes: str) -> None:
-    grid = Grid(shape=(8, 9, 10), voxel_mm=(2.0, 2.5, 3.0), first_mm=(-5.0, -7.0, 11.0))
-    values = np.random.default_rng(0).random(grid.shape, dtype=np.float32)
-    image = nibabel.Nifti1Image(values, grid.affine)
-    turn = nibabel.orientations.ornt_transform(
-        nibabel.io_orientation(image.affine), nibabel.orientations.axcodes2ornt(axes)
-    )
-    paths = tmp_path / "volume.nii.gz", tmp_path / "mask.nii.gz"
-    nibabel.save(image.as_reoriented(turn), paths[0])
-    nibabel.save(nibabel.Nifti1Image((values > 0.5).astype(np.uint8), grid.affine), paths[1])
-    volume, mask = read_mri(*paths)
-    np.testing.assert_allclose(volume.values, values)
-    assert volume.voxel_mm == pytest.approx(grid.voxel_mm) and volume.first_mm == pytest.approx(grid.first_mm)
-    np.testing.assert_array_equal(mask.values, values > 0.5)
-
-
-def test_an_oblique_volume_is_put_straight(tmp_path: Path) -> None:
-    grid = Grid(shape=(40, 40, 40), voxel_mm=(2.0, 2.0, 2.0), first_mm=(-39.0, -39.0, -39.0))
-    points = np.stack(np.meshgrid(*[grid.axis(k) for k in range(3)], indexing="ij"), axis=-1)
-    turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]]
-    affine = turn @ grid.affine
-    # a ball at LPS (10, -6, 8), written on turned axes
-    ras = points * (-1, -1, 1) @ turn[:3, :3].T
-    values = (np.linalg.norm(ras - (-10, 6, 8), axis=-1) < 9).astype(np.float32)
-    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "ball.nii")
-    volume, _ = read_mri(tmp_path / "ball.nii", tmp_path / "ball.nii")
-    held = np.argwhere(volume.values > 0.5) * volume.voxel_mm + volume.first_mm
-    np.testing.assert_allclose(held.mean(axis=0), (10, -6, 8), atol=0.5)
 
 
 @pytest.mark.slow
@@ -163,10 +118,10 @@ def test_a_pair_that_cannot_be_used_is_skipped_with_its_reason(
         "a": (replace(good, id="a", dxa_mask=empty), "dxa-mask-empty"),
         "b": (replace(good, id="b", dxa_mask=small), "dxa-mask-size"),
         "c": (replace(good, id="c", mri=broken), "mri-unreadable"),
-        "d": (replace(good, id="d", dxa=absent), "unreadable"),
+        "d": (replace(good, id="d", dxa=absent), "dxa-missing"),
+        "e": (replace(good, id="e", dxa_mask=absent), "dxa-mask-missing"),
     }
-    lines = [f"{pair.id},{pair.dxa},{pair.dxa_mask},{pair.mri},{pair.mri_mask}" for pair, _ in bad.values()]
-    (tmp_path / "bad.csv").write_text("\n".join(["id,dxa,dxa_mask,mri,mri_mask", *lines]), encoding="utf-8")
+    write_list(tmp_path / "bad.csv", [pair for pair, _ in bad.values()])
     assert main(["--list", str(tmp_path / "bad.csv"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 1
     printed = capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "report.json").read_text())["pairs"]
@@ -227,8 +182,9 @@ def test_splits_are_fixed_and_eighty_ten_ten() -> None:
     [
         ("id,dxa\n1,2\n", "columns"),
         ("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,\n", "line 2"),
-        ("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,e\na,b,c,d,e\n", "more than one line"),
-        ("id,dxa,dxa_mask,mri,mri_mask\n../a,b,c,d,e\n", "an id may have"),
+        ("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,e\nb,b,c,d,e\na,b,c,d,e\n", "line 4: the id a stands in line 2"),
+        ("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,e\nA,b,c,d,e\n", "line 3: the id A stands in line 2"),
+        ('id,dxa,dxa_mask,mri,mri_mask\n"a","b\nb",c,d,e\n../a,b,c,d,e\n', "line 4: an id may have"),
     ],
 )
 def test_a_wrong_list_is_one_line(tmp_path: Path, text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,3 +206,85 @@ def test_a_scan_without_feet_is_refused(written: tuple[Path, dict[str, Phantom]]
     with pytest.raises(PairSkipped) as refused:
         align_pair(replace(files, dxa=tmp_path / "cut.dcm", dxa_mask=tmp_path / "cut.png"))
     assert refused.value.code == "body-not-whole"
+
+
+def test_a_file_as_out_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "list.csv").write_text("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,e\n", encoding="utf-8")
+    (tmp_path / "out").write_text("a file")
+    assert main(["--list", str(tmp_path / "list.csv"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 2
+    assert "a folder is expected" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "a file"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"pairs": 3}', '{"pairs": [{"name": 1}]}'])
+def test_a_broken_report_is_written_anew(tmp_path: Path, content: str) -> None:
+    (tmp_path / "list.csv").write_text("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,e\n", encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/report.json").write_text(content, encoding="utf-8")
+    assert main(["--list", str(tmp_path / "list.csv"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 1
+    (record,) = json.loads((tmp_path / "out/report.json").read_text(encoding="utf-8"))["pairs"]
+    assert record["code"] == "dxa-missing"
+
+
+def test_what_nobody_foresaw_skips_one_pair_and_keeps_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def surprising(files: PairFiles, *_: object) -> AlignedPair:
+        if files.id == "b":
+            raise RuntimeError("Jane Doe")
+        return AlignedPair(_sample(), _record(), np.zeros((4, 4, 3), np.uint8))
+
+    monkeypatch.setattr("export.training.alignment.align.align_pair", surprising)
+    rows = "\n".join(f"{name},b,c,d,e" for name in "abc")
+    (tmp_path / "list.csv").write_text(f"id,dxa,dxa_mask,mri,mri_mask\n{rows}\n", encoding="utf-8")
+    arguments = ["--list", str(tmp_path / "list.csv"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main(arguments) == 1
+    said = capsys.readouterr()
+    assert "2 of 3 pairs" in said.out and "b: skipped [failed]: not foreseen: RuntimeError" in said.out
+    assert "Jane" not in said.out + said.err
+    # the next run keeps what is aligned, also where its report is lost
+    (tmp_path / "out/report.json").write_text("{", encoding="utf-8")
+    monkeypatch.setattr("export.training.alignment.align.align_pair", lambda *_: pytest.fail("aligned again"))
+    (tmp_path / "list.csv").write_text("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,e\nc,b,c,d,e\n", encoding="utf-8")
+    assert main(arguments) == 0
+    assert "2 of 2 pairs" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_keeps_what_is_aligned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(files: PairFiles, *_: object) -> AlignedPair:
+        if files.id == "b":
+            raise KeyboardInterrupt
+        return AlignedPair(_sample(), _record(), np.zeros((4, 4, 3), np.uint8))
+
+    monkeypatch.setattr("export.training.alignment.align.align_pair", interrupted)
+    (tmp_path / "list.csv").write_text("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,e\nb,b,c,d,e\n", encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        main(["--list", str(tmp_path / "list.csv"), "--out", str(tmp_path / "out"), "--workers", "1"])
+    shards = load_shards(tmp_path / "out" / split_of("a"), fields=("id",)).values()
+    assert [str(name) for shard in shards for name in shard["id"]] == ["a"]
+
+
+def _sample() -> Sample:
+    crop, small = np.zeros((272, 272), np.uint8), np.zeros((288, 112), np.uint8)
+    return Sample(crop, np.zeros((272, 6), np.float32), small, np.zeros((3, 2), np.float32))
+
+
+def _record() -> dict[str, object]:
+    return {"placement_spine": {"angle_deg": 0.0}, "image_correlation": 1.0, "spine_correlation": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("drawn", "expected"),
+    [
+        (np.array([[0, 1], [1, 0]], np.uint16), [[0, 1], [1, 0]]),
+        (np.array([[0, 7], [18, 0]], np.uint8), [[0, 1], [1, 0]]),
+        (np.array([[0, 65535], [1, 0]], np.uint16), [[0, 1], [1, 0]]),
+        (np.arange(256, dtype=np.uint8).reshape(16, 16), np.arange(256).reshape(16, 16) >= 128),
+        (np.dstack([np.array([[0, 0], [9, 0]], np.uint8)] * 3 + [np.full((2, 2), 255, np.uint8)]), [[0, 0], [1, 0]]),
+    ],
+    ids=["16-bit ones", "labels", "16-bit", "shares", "colour and opacity"],
+)
+def test_a_mask_is_read_by_its_values(tmp_path: Path, drawn: np.ndarray, expected: object) -> None:
+    (tmp_path / "mask.png").write_bytes(cv2.imencode(".png", drawn)[1].tobytes())
+    scan = Scan(np.zeros(drawn.shape[:2], np.float32), (2.0, 2.0), "a scan", None)
+    np.testing.assert_array_equal(_read_mask(tmp_path / "mask.png", scan), expected)

@@ -1,0 +1,330 @@
+"""Two-stage rigid alignment of a DXA scan and an MRI in the coronal plane (Bourigault et al., MICCAI 2024).
+
+Stage one correlates the DXA image with the MRI's coronal projection: sampled rotations, translations by FFT. Stage two
+places the segmented spines: borders of both masks are compared row by row, robustly and with a free factor of width, as
+segmentations differ in width. Borders of a straight spine say little about the shift along it, which the ends of both
+masks and the images add. Nothing has a fixed weight: what the borders say is weighed by how well they fit, an end
+counts only if it may be the same in both masks, and the images count as far as their parts agree with each other. Where
+arms, breath or field of view differ between scan and MRI, parts of the outline disagree, and the spines decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from export.training.alignment.rigid import (
+    MOST_DEG,
+    STILL,
+    Array,
+    Image,
+    Match,
+    Placement,
+    Plane,
+    Summit,
+    moved,
+    summit,
+)
+
+_SPINE_MARGIN_MM = 45.0
+# Errors of a border are alike over about a vertebra.
+_ALIKE_MM = 25.0
+_LEAST_SPREAD_MM = 0.4
+# Smallest error of what the images say: degrees, and mm in x and z. The trunk may turn and shift around its spine.
+_LEAST_IMAGE = np.array([0.5, 4.0, 0.5])
+_REACH_MM, _STEP_MM, _LEAST_SHARED = 40.0, 1.0, 0.85
+# Error of an end that both masks have, chance that one of them lacks it, and how much may then lack.
+_END_MM, _LACKS, _LACKING_MM = 2.0, 0.3, 30.0
+# Parts of the images whose agreement is judged, mm; their placement is refined so many times.
+_PART_MM, _REFINEMENTS = 100.0, 4
+# Outlines that are further apart than their blur pull no harder for it.
+_BLUR_MM = 15.0
+_PART_TAIL = 6.0
+
+_Pair = tuple[Plane, Plane]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Result of both stages.
+
+    Attributes
+    ----------
+    image, spine : Placement
+        After stage one and after stage two.
+    image_correlation, spine_correlation : float
+        Normalised cross-correlation, -1 to 1, of the images after stage one and of the spines after stage two.
+    image_error_mm : float
+        Standard error of the images' shift along the spine, from how far their parts disagree.
+    """
+
+    image: Placement
+    spine: Placement
+    image_correlation: float
+    spine_correlation: float
+    image_error_mm: float
+
+
+def align(
+    scan: Plane, scan_spine: Plane, projections: tuple[Plane, ...], mri_spine: Plane, pixel_mm: float
+) -> Alignment:
+    """Find the placement of the MRI in the scan.
+
+    Parameters
+    ----------
+    scan, scan_spine : Plane
+        DXA image, bone bright, 0 outside the body; and its spine mask, 0 or 1.
+    projections : tuple of Plane
+        Coronal projections of the MRI on one grid; the best fit is used.
+    mri_spine : Plane
+        Thickness of its spine mask, mm.
+    pixel_mm : float
+        Size of a canonical pixel.
+    """
+    shadow = Plane((mri_spine.pixels > 0).astype(np.float32), mri_spine.pixel_mm, mri_spine.top_left_mm)
+    rows, columns = np.nonzero(shadow.pixels)
+    pivot = shadow.to_mm(np.array([[columns.mean(), (rows.min() + rows.max()) / 2]]))[0]
+    images = [(projection, _everywhere(projection)) for projection in projections]
+    found, chosen = _stage_one((scan, _everywhere(scan, around_mm=1000.0)), images, pivot, pixel_mm)
+    first = Placement.about(found.angle_deg, pivot, found.at_mm)
+    spines = _Spines(scan_spine, shadow, mri_spine, pivot, pixel_mm / 2)
+    place = spines.solve(None)
+    images_say = _Images(scan, chosen, pivot, 2 * pixel_mm).say(found.place, place)
+    if images_say is not None:
+        place = spines.solve(images_say)
+    second = Placement.about(float(place[0]), pivot, place[1:])
+    match = Match(_around_spine(scan_spine), _around_spine(shadow), pivot, pixel_mm, place[1:], (1, 1))
+    error = float("inf") if images_say is None else float(np.sqrt(images_say.covariance[2, 2]))
+    return Alignment(first, second, found.height, float(match(second.angle_deg)[1, 1]), error)
+
+
+def _everywhere(plane: Plane, around_mm: float = 0.0) -> Plane:
+    """Return the weight of a whole image: all of it, and known air around it."""
+    around = [round(around_mm / pitch) for pitch in plane.pixel_mm]
+    rows, columns = plane.pixels.shape
+    ones = np.ones((rows + 2 * around[0], columns + 2 * around[1]), dtype=np.float32)
+    top, left = plane.top_left_mm
+    corner = (top + around[0] * plane.pixel_mm[0], left - around[1] * plane.pixel_mm[1])
+    return Plane(ones, plane.pixel_mm, corner)
+
+
+def _around_spine(plane: Plane) -> _Pair:
+    """Crop a spine mask, and return its weight: rows with spine, with a margin at both sides."""
+    row_mm, column_mm = plane.pixel_mm
+    margin = round(_SPINE_MARGIN_MM / column_mm)
+    rows, columns = np.nonzero(plane.pixels > 0.5)
+    first = (max(0, int(rows.min()) - 2), max(0, int(columns.min()) - margin))
+    cut = plane.pixels[first[0] : int(rows.max()) + 3, first[1] : int(columns.max()) + margin + 1]
+    near = cv2.dilate((cut > 0.5).astype(np.uint8), np.ones((1, 2 * margin + 1), dtype=np.uint8)).astype(np.float32)
+    corner = (plane.top_left_mm[0] - first[0] * row_mm, plane.top_left_mm[1] + first[1] * column_mm)
+    return Plane(np.ascontiguousarray(cut), plane.pixel_mm, corner), Plane(near, plane.pixel_mm, corner)
+
+
+def _stage_one(fixed: _Pair, moving: list[_Pair], pivot: Array, pixel_mm: float) -> tuple[Summit, Plane]:
+    """Return the best placement of the images, and the projection that fits best."""
+    corners = fixed[0].corners()
+    middle, extent = corners.mean(axis=0), np.ptp(corners, axis=0)
+    coarse = 4 * pixel_mm
+    reach = (int(extent[1] / 2 / coarse), int(extent[0] / 2 / coarse))
+    match = Match(fixed, moving[len(moving) // 2], pivot, coarse, middle, reach)
+    angles = np.arange(-MOST_DEG, MOST_DEG + 1, 2.0)
+    found = summit(np.stack([match(a) for a in angles]), angles, match)
+    match = Match(fixed, moving[0], pivot, 2 * pixel_mm, found.at_mm, (4, 4))
+    match.moving = max(moving, key=lambda pair: float(match(found.angle_deg, pair).max()))
+    angles = found.angle_deg + np.arange(-1.5, 1.6, 0.5)
+    return summit(np.stack([match(a) for a in angles]), angles, match), match.moving[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Guess:
+    """Placement (angle in degrees, x and z in mm) that the images give, and its covariance (3, 3)."""
+
+    place: Array
+    covariance: Array
+
+
+class _Images:
+    """Images of the body, resampled where both are."""
+
+    def __init__(self, scan: Plane, projection: Plane, pivot: Array, pitch: float) -> None:
+        self.scan, self.projection, self.pivot, self.pitch = scan, projection, pivot, pitch
+        corners = scan.corners()
+        self.top_left = (float(corners[:, 1].max()), float(corners[:, 0].min()))
+        self.shape = (int(np.ptp(corners[:, 1]) / pitch), int(np.ptp(corners[:, 0]) / pitch))
+        self.fixed = self._blurred(moved(scan, STILL, pitch, self.top_left, self.shape))
+        self.whole = _everywhere(projection)
+
+    def _shown(self, place: Array) -> tuple[Image, Image]:
+        placement = Placement.about(float(place[0]), self.pivot, place[1:])
+        grid = (placement, self.pitch, self.top_left, self.shape)
+        return self._blurred(moved(self.projection, *grid)), moved(self.whole, *grid)
+
+    def _blurred(self, image: Image) -> Image:
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), _BLUR_MM / self.pitch))
+
+    def say(self, image: Array, spine: Array) -> Guess | None:
+        """Return the best placement near that of stage one, with its error; None far from the spines' placement.
+
+        The error follows from the gradients of parts of the images, which cancel at the best placement of all: where
+        parts disagree, their gradients are large (the sandwich estimate of misspecified models: White, Econometrica
+        1982).
+        """
+        place = image.copy()
+        for _ in range(_REFINEMENTS):
+            step, covariance = self._step(place)
+            place = place + np.clip(step, -4, 4)
+        near = abs(place[0] - spine[0]) < 6 and np.abs(place[1:] - spine[1:]).max() < _REACH_MM
+        return Guess(place, covariance) if near else None
+
+    def _step(self, place: Array) -> tuple[Array, Array]:
+        shown, weight = self._shown(place)
+        use = weight > 0.99
+        design = np.stack([np.ones(int(use.sum())), shown[use]], axis=1)
+        (_, gain), *_ = np.linalg.lstsq(design, self.fixed[use], rcond=None)
+        apart = self.fixed[use] - design @ np.linalg.lstsq(design, self.fixed[use], rcond=None)[0]
+        slopes = []
+        for k, delta in enumerate((0.4, self.pitch / 2, self.pitch / 2)):
+            ahead, behind = (self._shown(place + sign * delta * np.eye(3)[k])[0] for sign in (1, -1))
+            slopes.append(gain * (ahead - behind)[use] / (2 * delta))
+        slope = np.stack(slopes, axis=1)
+        bend = slope.T @ slope + np.diag([1e-6] * 3)
+        rows, columns = np.nonzero(use)
+        x = self.top_left[1] + columns * self.pitch
+        band = (rows * self.pitch / _PART_MM).astype(int) * 2 + (x > place[1])
+        pulls = np.stack([np.bincount(band, apart * slope[:, k]) for k in range(3)], axis=1)
+        inverse = np.linalg.inv(bend)
+        count = int((np.bincount(band) > 0).sum())
+        spread = inverse @ (pulls.T @ pulls) @ inverse * count / max(count - 3, 1)
+        return inverse @ (slope.T @ apart), spread + np.diag(_LEAST_IMAGE**2)
+
+
+class _Spines:
+    """Borders and ends of both masks, row by row."""
+
+    def __init__(self, scan_spine: Plane, shadow: Plane, thickness: Plane, pivot: Array, pitch: float) -> None:
+        self.shadow, self.thickness, self.pivot, self.pitch = shadow, thickness, pivot, pitch
+        corners = scan_spine.corners()
+        grid = (
+            (float(corners[:, 1].max()), float(corners[:, 0].min())),
+            tuple(np.ceil(np.ptp(corners, axis=0) / pitch)),
+        )
+        shape = (int(grid[1][1]), int(grid[1][0]))
+        drawn = moved(scan_spine, STILL, pitch, grid[0], shape)
+        self.z = grid[0][0] - np.arange(shape[0]) * pitch
+        self.borders = borders_of(drawn) * pitch + grid[0][1]
+        self.ends = self.z[0] - _ends(drawn.sum(axis=1), pitch) * pitch
+
+    def _rotated(self, angle_deg: float) -> tuple[Array, Array, Array]:
+        """Return z from the pivot (falling), borders (rows, 2) from it, and both ends of the rotated MRI's mask."""
+        arms = np.abs(self.shadow.corners() - self.pivot).max(axis=0)
+        half = np.ceil((arms + np.sin(np.radians(MOST_DEG + 8)) * arms[::-1]) / self.pitch).astype(int)
+        corner = (float(half[1] * self.pitch), float(-half[0] * self.pitch))
+        shape = (2 * int(half[1]) + 1, 2 * int(half[0]) + 1)
+        placement = Placement.about(angle_deg, self.pivot, np.zeros(2))
+        shadow, thickness = (moved(p, placement, self.pitch, corner, shape) for p in (self.shadow, self.thickness))
+        z = corner[0] - np.arange(shape[0]) * self.pitch
+        return (
+            z,
+            borders_of(shadow) * self.pitch + corner[1],
+            z[0] - _ends(thickness.sum(axis=1), self.pitch) * self.pitch,
+        )
+
+    def solve(self, images: Guess | None) -> Array:
+        """Return the placement of the pivot: angle (degrees), x and z (mm)."""
+        place = np.zeros(3)
+        for turn in range(4):
+            z, borders, ends = self._rotated(float(place[0]))
+            if turn == 0:
+                # the middles of both masks
+                place[2] = self.ends.mean() - ends.mean()
+                reach = self.ends - ends - place[2]
+                span = _REACH_MM + float(np.abs(reach).max())
+                shifts = place[2] + np.arange(-span, span + 1e-6, 2 * _STEP_MM)
+            else:
+                shifts = place[2] + np.arange(-8 * _STEP_MM, 8 * _STEP_MM + 1e-6, _STEP_MM / (1 if turn < 3 else 4))
+            fits = [self._fit(shift, float(place[0]), z, borders, images) for shift in shifts]
+            costs = np.array([fit[0] for fit in fits]) + self._ends_cost(shifts, ends)
+            best = int(np.argmin(costs))
+            place = np.array([place[0] + fits[best][1], fits[best][2], shifts[best]])
+        inner = int(np.clip(best, 1, len(shifts) - 2))
+        low, middle, high = costs[inner - 1 : inner + 2]
+        bend = low - 2 * middle + high
+        if bend > 1e-9 and np.isfinite(bend):
+            place[2] = shifts[inner] + np.clip(0.5 * (low - high) / bend, -1, 1) * (shifts[1] - shifts[0])
+        return place
+
+    def _fit(
+        self, shift: float, angle_deg: float, z: Array, borders: Array, images: Guess | None
+    ) -> tuple[float, float, float]:
+        """Fit rotation, x and factor of width for one shift along the spine; return cost, rotation (degrees) and x."""
+        other = np.stack([np.interp(-self.z, -(z + shift), borders[:, k], np.nan, np.nan) for k in (0, 1)], axis=1)
+        apart = self.borders - other
+        use = np.isfinite(apart).all(axis=1)
+        shorter = min(int(np.isfinite(one[:, 0]).sum()) for one in (self.borders, borders))
+        if use.sum() < _LEAST_SHARED * shorter:
+            return np.inf, 0.0, 0.0
+        apart, along, half = apart[use], self.z[use] - shift, np.ptp(other[use], axis=1) / 2
+        turn = along * np.radians(1.0)
+        design = np.concatenate([np.stack([turn, np.ones_like(turn), s * half], axis=1) for s in (-1, 1)])
+        wanted = apart.T.ravel()
+        share = self.pitch / _ALIKE_MM
+        prior, expected = np.zeros((0, 3)), np.zeros(0)
+        if images is not None:
+            # what the images say of rotation and x at this shift, and of the shift itself
+            root = np.linalg.cholesky(np.linalg.inv(images.covariance)).T
+            away = np.array([images.place[0] - angle_deg, images.place[1], images.place[2] - shift])
+            prior, expected = np.concatenate([root[:, :2], np.zeros((3, 1))], axis=1), root @ away
+        spread, weight = 2.0, np.ones(len(wanted))
+        for _ in range(5):
+            root_weight = np.sqrt(weight * share) / spread
+            rows = np.concatenate([design * root_weight[:, None], prior, [[0, 0, 10.0]]])
+            values = np.concatenate([wanted * root_weight, expected, [0.0]])
+            answer = np.linalg.lstsq(rows, values, rcond=None)[0]
+            off = np.abs(wanted - design @ answer)
+            spread = max(1.4826 * float(np.median(off)), _LEAST_SPREAD_MM)
+            weight = 1 / (1 + (off / (2 * spread)) ** 2) ** 2
+        # the likelihood of borders whose spread is not known
+        count = 2 * shorter * share
+        squares = float(np.mean(4 * spread**2 * (1 - 1 / (1 + (off / (2 * spread)) ** 2))))
+        cost = count / 2 * np.log(squares + _LEAST_SPREAD_MM**2)
+        if images is not None:
+            gone = (expected - prior @ answer) @ (expected - prior @ answer)
+            cost += (_PART_TAIL + 3) / 2 * np.log1p(float(gone) / _PART_TAIL)
+        return float(cost), float(answer[0]), float(answer[1])
+
+    def _ends_cost(self, shifts: Array, ends: Array) -> Array:
+        """Return the cost of each shift for both ends: where they coincide it is low, elsewhere one mask lacks some."""
+        cost = np.zeros(len(shifts))
+        for drawn, other in zip(self.ends, ends, strict=True):
+            apart = drawn - other - shifts
+            same = (1 - _LACKS) * np.exp(-0.5 * (apart / _END_MM) ** 2) / (_END_MM * np.sqrt(2 * np.pi))
+            cost -= np.log(same + _LACKS / (2 * _LACKING_MM))
+        return cost
+
+
+def borders_of(shown: NDArray[np.float32]) -> Array:
+    """Return the first and last crossing of 0.5 in each row of a mask (rows, columns), columns: (rows, 2); else NaN."""
+    found = np.full((len(shown), 2), np.nan)
+    above = shown > 0.5
+    for row in np.flatnonzero(above.any(axis=1)):
+        columns = np.flatnonzero(above[row])
+        for side, (inner, outer) in enumerate(((columns[0], columns[0] - 1), (columns[-1], columns[-1] + 1))):
+            outside = float(shown[row, outer]) if 0 <= outer < shown.shape[1] else 0.0
+            share = (float(shown[row, inner]) - 0.5) / max(float(shown[row, inner]) - outside, 1e-6)
+            found[row, side] = inner + (outer - inner) * share
+    return found
+
+
+def _ends(size: NDArray[np.float32], pitch: float) -> Array:
+    """Return the rows (first, last) at which a mask has half the size of its sections near that end."""
+    held, near = np.flatnonzero(size > 1e-3), max(1, round(36 / pitch))
+    rows = []
+    for along, sign in ((held, 1), (held[::-1], -1)):
+        least = 0.5 * float(np.median(size[along[:near]]))
+        row = int(along[np.argmax(size[along] >= least)])
+        before = float(size[row - sign]) if 0 <= row - sign < len(size) else 0.0
+        rows.append(row - sign * (float(size[row]) - least) / max(float(size[row]) - before, 1e-6))
+    return np.array(rows)

@@ -1,0 +1,142 @@
+"""A plain pair passes; one that is mirrored, or whose mask holds a neighbour of the spine, is skipped with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from edge_spine.preprocessing.body import find_body
+from edge_spine.preprocessing.intensity import normalise
+from export.training.alignment.checks import check_mask, check_sides
+from export.training.alignment.curves import track
+from export.training.alignment.other_mri import make_other_mri, other_scan_mask
+from export.training.alignment.phantom_mri import Grid, scan_offset_mm
+from export.training.alignment.rigid import Placement, Plane
+from export.training.alignment.stages import align
+from export.training.alignment.volume import PairSkipped, Volume, scan_features
+from export.training.phantoms.phantom import make_phantom
+from export.training.phantoms.scanner import IDXA
+
+pytestmark = pytest.mark.slow
+
+# as fine as Dixon in the coronal plane
+GRID = Grid(shape=(224, 87, 370), voxel_mm=(2.232, 4.464, 3.0))
+SEEDS = (50_000_005, 50_000_013)
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """An independent pair in memory."""
+
+    mri: Volume
+    mask: Volume
+    scan: Plane
+    scan_spine: Plane
+    truth: Placement
+    middle: np.ndarray
+    pixel_mm: float
+
+    def judged(self) -> Placement:
+        found = align(self.scan, self.scan_spine, self.mri.projections(), self.mask.thickness(), self.pixel_mm)
+        tracked = track(self.mask, found.spine, self.pixel_mm)
+        check_sides(self.mri, self.mask, self.scan_spine, tracked)
+        check_mask(self.scan_spine, tracked)
+        return found.spine
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def made(request: pytest.FixtureRequest) -> Made:
+    rng = np.random.default_rng(request.param)
+    phantom = make_phantom(request.param, scanner=IDXA)
+    middle, spacing = scan_offset_mm(phantom), phantom.framing.pixel_mm
+    truth = Placement.about(float(rng.uniform(-8, 8)), rng.uniform(-40, 40, 2), middle)
+    volume, mask = make_other_mri(phantom, truth, rng, GRID)
+    body = find_body(phantom.bone.astype(np.float32))
+    scan = scan_features(normalise(body.pixels, body.mask), body.mask, spacing)
+    drawn = Plane((other_scan_mask(phantom, rng) > 0).astype(np.float32), spacing, (0.0, 0.0))
+    first = (GRID.voxel_mm, GRID.first_mm)
+    return Made(Volume(volume, *first), Volume(mask, *first), scan, drawn, truth, middle, phantom.model_pixel_mm)
+
+
+def test_a_plain_pair_passes_where_it_lies(made: Made) -> None:
+    found = made.judged()
+    away = found.to_scan(made.truth.to_mri(made.middle[None])) - made.middle
+    assert abs(found.angle_deg - made.truth.angle_deg) < 0.3 and np.linalg.norm(away) < made.pixel_mm
+
+
+@pytest.mark.parametrize(
+    ("code", "axes"), [("left-and-right", (0,)), ("front-and-back", (1,)), ("front-and-back", (0, 1))]
+)
+def test_a_mirrored_mri_is_skipped(made: Made, code: str, axes: tuple[int, ...]) -> None:
+    mri, mask = (replace(v, values=np.ascontiguousarray(np.flip(v.values, axes))) for v in (made.mri, made.mask))
+    with pytest.raises(PairSkipped) as skipped:
+        replace(made, mri=mri, mask=mask).judged()
+    assert skipped.value.code == code
+
+
+def _lower_neck(mask: np.ndarray) -> None:
+    top = np.flatnonzero(mask.any(axis=(0, 1)))[-1]
+    mask[:, :, top + 1 : top + 1 + round(22 / GRID.voxel_mm[2])] = mask[:, :, top - 3, None]
+
+
+def _sacrum(mask: np.ndarray) -> None:
+    low = np.flatnonzero(mask.any(axis=(0, 1)))[0]
+    mask[:, :, low - round(58 / GRID.voxel_mm[2]) : low] = mask[:, :, low + 4, None]
+
+
+def _without_l5(mask: np.ndarray) -> None:
+    low = np.flatnonzero(mask.any(axis=(0, 1)))[0]
+    mask[:, :, low : low + round(36 / GRID.voxel_mm[2])] = 0
+
+
+def _beside(mask: np.ndarray, left_mm: float, front_mm: float, radius_mm: float, share: tuple[float, float]) -> None:
+    """Add a vertical vessel or organ to the spine between two shares of its height from below."""
+    z = np.flatnonzero(mask.any(axis=(0, 1)))
+    x, y = (np.arange(mask.shape[k]) * GRID.voxel_mm[k] for k in (0, 1))
+    for row in z[int(share[0] * len(z)) : int(share[1] * len(z))]:
+        spine = np.argwhere(mask[:, :, row])
+        middle = spine[:, 0].mean() * GRID.voxel_mm[0], spine[:, 1].min() * GRID.voxel_mm[1]
+        ring = (x[:, None] - middle[0] - left_mm) ** 2 + (y[None] - middle[1] + front_mm) ** 2 < radius_mm**2
+        mask[:, :, row] |= ring.astype(mask.dtype)
+
+
+def _aorta(mask: np.ndarray) -> None:
+    _beside(mask, 12, 9, 11, (0.25, 0.75))
+
+
+def _long_aorta(mask: np.ndarray) -> None:
+    _beside(mask, 12, 9, 11, (0.1, 0.95))
+
+
+def _processes(mask: np.ndarray) -> None:
+    _beside(mask, 0, -60, 22, (0.0, 1.0))
+
+
+def _kidney(mask: np.ndarray) -> None:
+    _beside(mask, 70, -10, 25, (0.1, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "codes"),
+    [
+        (_lower_neck, {"spine-ends"}),
+        (_sacrum, {"spine-ends", "spine-too-long"}),
+        (_without_l5, {"spine-ends", "spine-not-whole"}),
+        (_aorta, {"spine-size"}),
+        (_long_aorta, {"spine-size"}),
+        (_processes, {"spine-size"}),
+        (_kidney, {"mri-mask-pieces", "low-correlation"}),
+    ],
+    ids=lambda value: value.__name__.strip("_") if callable(value) else "",
+)
+def test_a_mask_with_a_neighbour_of_the_spine_is_skipped(
+    made: Made, spoil: Callable[[np.ndarray], None], codes: set[str]
+) -> None:
+    values = made.mask.values.copy()
+    spoil(values)
+    with pytest.raises(PairSkipped) as skipped:
+        replace(made, mask=replace(made.mask, values=values)).judged()
+    assert skipped.value.code in codes
