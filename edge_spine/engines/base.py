@@ -92,10 +92,10 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def importing(engine: str, package: str, extra: str) -> Iterator[None]:
-    """Turn an ImportError in the block into EngineUnavailable, which names the extra to install."""
+    """Turn a failed import in the block into EngineUnavailable, which names the extra to install."""
     try:
         yield
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # a library that is not found is an OSError on Windows
         raise EngineUnavailable(
             f"{engine}: {package} cannot be imported ({first_line(error)}); pip install '.[{extra}]'"
         ) from None

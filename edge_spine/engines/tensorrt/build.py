@@ -33,7 +33,7 @@ def import_tensorrt() -> ModuleType:
     for name in ("tensorrt", "tensorrt_rtx"):
         try:
             return __import__(name)
-        except ImportError as error:
+        except (ImportError, OSError) as error:  # Windows' bindings raise FileNotFoundError for a missing DLL
             problems.append(first_line(error))
     raise EngineUnavailable(f"tensorrt: it cannot be imported ({problems[0]}); pip install '.[tensorrt]'")
 
