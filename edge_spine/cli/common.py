@@ -59,7 +59,7 @@ class Verbs:
             "--precision",
             choices=PRECISIONS,
             default="auto",
-            help="default: int8; fp16 and fp32 need a model with floats",
+            help="default: int8; fp16 and fp32 hold the rounding of int8 where the model has no float file",
         )
         self.engine = argparse.ArgumentParser(add_help=False, parents=[self.precision])
         self.engine.add_argument("--engine", choices=ENGINES, default="auto", help="default: the best that runs here")

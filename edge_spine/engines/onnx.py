@@ -34,6 +34,8 @@ class OnnxEngine(Engine):
         Threads inside an operator; ONNX Runtime takes the physical cores where it is not given.
     exact_integers : bool
         Compute INT8 sums exactly, more slowly, on x86 processors without VNNI, where they can overflow 16 bits.
+    as_written : bool
+        Compute node after node, without graph optimisation, as a reference for another engine that runs this graph.
 
     Raises
     ------
@@ -51,13 +53,15 @@ class OnnxEngine(Engine):
         precision: str = "int8",
         threads: int | None = None,
         exact_integers: bool = False,
+        as_written: bool = False,
     ) -> None:
         self.name, self.precision = provider.value, precision
         runtime = runtime_with(provider)
         options = runtime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        level = runtime.GraphOptimizationLevel
+        options.graph_optimization_level = level.ORT_DISABLE_ALL if as_written else level.ORT_ENABLE_ALL
         options.inter_op_num_threads = 1
         # threads that spin between inferences slow down reconstruction and drawing
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

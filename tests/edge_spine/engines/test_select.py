@@ -21,8 +21,8 @@ from edge_spine.engines import ENGINES, PRECISIONS, engine_problems, open_engine
 from edge_spine.engines.base import Engine, EngineName
 from edge_spine.engines.onnx import OnnxEngine
 from edge_spine.engines.openvino import OpenVinoEngine
-from edge_spine.engines.verification import verify
 from edge_spine.engines.tensorrt import engine as tensorrt
+from edge_spine.engines.verification import verify
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
 from tests.edge_spine.engines.processors import has_openvino
 
@@ -162,7 +162,7 @@ def test_an_engine_that_answers_no_numbers_is_passed_over(bundle, monkeypatch, c
 def test_where_every_engine_fails_it_is_one_line(bundle, monkeypatch) -> None:
     monkeypatch.setattr(select, "_open", raising(RuntimeError("broken\nmore")))
     for name in ("auto", EngineName.ONNX_CPU.value):
-        with pytest.raises(EngineUnavailable, match="onnx-cpu: it fails to start: RuntimeError: broken$"):
+        with pytest.raises(EngineUnavailable, match=r"onnx-cpu: it fails to start: RuntimeError: broken$"):
             open_engine(bundle, name)
 
 
@@ -326,5 +326,6 @@ def test_precisions_are_taken_or_refused(bundle) -> None:
     assert PRECISIONS == ("auto", "int8", "fp16", "fp32")
     with pytest.raises(UsageError, match="'int4' is none of auto, "):
         open_engine(bundle, precision="int4")
-    with pytest.raises(UsageError, match="no float file"):
-        open_engine(bundle, "onnx-cpu", precision="fp16")
+    for precision in ("fp16", "fp32"):
+        with open_engine(bundle, "onnx-cpu", precision=precision) as engine:
+            assert engine.precision == precision and verify(bundle, engine).passed
