@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edge_spine.engines.verification import crop_tensor
-from edge_spine.network import INPUT_NAME
+from edge_spine.network import INPUT_NAME, OUTPUT_NAME
 from export.gate import GateError
 
 # Accepted values as a share of the range. The quantisers of both packaged models have 0.70 to 1.17; a halved scale
@@ -67,7 +67,9 @@ def used_shares(model: bytes, crops: NDArray[np.uint8], percentile: float) -> di
     kept: dict[str, int] = {}
     for crop in chosen:
         image = crop_tensor(crop)
-        found = dict(zip(tensors, session.run(tensors, {INPUT_NAME: image}), strict=True)) | {INPUT_NAME: image}
+        # an empty list of names would request every output
+        wanted = [OUTPUT_NAME, *tensors]
+        found = dict(zip(wanted, session.run(wanted, {INPUT_NAME: image}), strict=True)) | {INPUT_NAME: image}
         for name, value in found.items():
             # one side's values outside the range, over all crops: more of one crop are never needed
             kept[name] = max(1, round(value.size * len(chosen) * (100 - percentile) / 200))

@@ -14,6 +14,7 @@ from edge_spine.bundle.load import Bundle
 from edge_spine.cli.common import DONE, PARTLY, Verbs, complain
 from edge_spine.engines import engine_problems, open_engine
 from edge_spine.engines.driver import NoGpu, find_gpu
+from edge_spine.engines.forms import FP16, INT8_TENSORRT
 from edge_spine.errors import BundleError, EngineUnavailable
 from edge_spine.version import __version__
 
@@ -66,16 +67,19 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
         Plain values for JSON: ``edge_spine``, ``python``, ``platform``, ``packages`` (name to "version" or
         None), ``conflict`` (packages that overwrite each other, or None), ``onnxruntime_providers``, ``gpu`` (its
         ``name``, ``compute_capability`` and the ``driver``'s CUDA version, or a ``problem``), ``plans`` (``folder``,
-        ``names`` or a ``problem``), ``engines`` (name to why it cannot run, or None where it can), ``auto`` (the
-        engine that is chosen, or None), ``bundle`` and ``usable``.
+        ``names`` or a ``problem``, and ``verdicts``, form to what its check found), ``engines`` (name to why it cannot
+        run, or None where it can), ``auto`` (the engine that is chosen, or None), ``bundle`` and ``usable``.
     """
     bundle, problem = _bundle(model)
     problems = engine_problems()
-    auto = None
+    auto: str | None = None
+    verdicts: dict[str, str] = {}
     if bundle is not None:
         # An installed engine can fail to load, so each is opened, except TensorRT, whose build takes minutes.
         for name in [name for name, why in problems.items() if why is None and name != "tensorrt"]:
             problems[name], _ = _opening(bundle, name)
+        if problems["tensorrt"] is None:
+            problems["tensorrt"], verdicts = _judged(bundle)
         auto = "tensorrt" if problems["tensorrt"] is None else _opening(bundle, "auto")[1]
     return {
         "edge_spine": __version__,
@@ -85,7 +89,7 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
         "conflict": _conflict(),
         "onnxruntime_providers": _providers(),
         "gpu": _gpu(),
-        "plans": _plans(),
+        "plans": {**_plans(), "verdicts": verdicts},
         "engines": problems,
         "auto": auto,
         "bundle": {
@@ -111,6 +115,7 @@ def as_text(findings: dict[str, Any]) -> str:
     gpu, plans = findings["gpu"], findings["plans"]
     rows.append(("gpu", gpu.get("problem") or f"{gpu['name']}, sm {gpu['compute_capability']}, CUDA {gpu['driver']}"))
     rows.append(("plans", plans.get("problem") or f"{', '.join(plans['names']) or 'none'}, in {plans['folder']}"))
+    rows += [(f"plan {form}", words) for form, words in plans["verdicts"].items()]
     for name, why in findings["engines"].items():
         rows.append((f"engine {name}", "runs" if why is None else why.removeprefix(f"{name}: ")))
     rows.append(("engine auto", f"uses {findings['auto']}" if findings["auto"] else "finds no usable engine"))
@@ -137,6 +142,21 @@ def _opening(bundle: Bundle, engine: str) -> tuple[str | None, str | None]:
             return None, opened.name
     except (EngineUnavailable, BundleError) as error:
         return str(error), None
+
+
+def _judged(bundle: Bundle) -> tuple[str | None, dict[str, str]]:
+    """Return why no plan of TensorRT may be used, or None, and the verdicts on the plans that are ready."""
+    from edge_spine.engines.tensorrt.engine import kept_verdict
+    from edge_spine.engines.tensorrt.verdict import in_words
+
+    try:
+        kept = {form: kept_verdict(bundle, form) for form in (INT8_TENSORRT, FP16)}
+    except (EngineUnavailable, BundleError) as error:
+        return str(error), {}
+    words = {form: in_words(verdict) if verdict else "not built" for form, verdict in kept.items()}
+    if all(verdict is not None and not verdict["passed"] for verdict in kept.values()):
+        return f"tensorrt: the plan for {INT8_TENSORRT} {words[INT8_TENSORRT]}", words
+    return None, words
 
 
 def _conflict() -> str | None:

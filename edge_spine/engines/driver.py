@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edge_spine.errors import EngineUnavailable
 
+_MANAGEMENT = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"
+# where a Jetson notes its power mode
+_POWER_MODE = Path("/var/lib/nvpmodel/status")
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 # numbers of cuda.h's CUdevice_attribute
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR, _INTEGRATED = 75, 76, 18
@@ -80,6 +85,35 @@ def require_gpu(engine: str) -> Gpu:
         return find_gpu()
     except NoGpu as problem:
         raise EngineUnavailable(f"{engine}: {problem}") from None
+
+
+def driver_state() -> dict[str, str]:
+    """Return the ``driver``'s version and the ``power`` state of the first GPU; "unknown" where nothing tells it."""
+    state = {"driver": "unknown", "power": "unknown"}
+    with suppress(OSError, ValueError):
+        state["power"] = _POWER_MODE.read_text(encoding="utf-8").strip()[:100]
+    try:
+        management: Any = ctypes.CDLL(_MANAGEMENT)
+        if management.nvmlInit_v2() != 0:
+            return state
+    except (OSError, AttributeError):
+        return state
+    try:
+        text, device = ctypes.create_string_buffer(_NAME_LENGTH), ctypes.c_void_p()
+        if management.nvmlSystemGetDriverVersion(text, _NAME_LENGTH) == 0:
+            state["driver"] = text.value.decode("utf-8", "replace")
+        level, milliwatts = ctypes.c_uint(), ctypes.c_uint()
+        if (
+            management.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(device)) == 0
+            and management.nvmlDeviceGetPerformanceState(device, ctypes.byref(level)) == 0
+            and management.nvmlDeviceGetEnforcedPowerLimit(device, ctypes.byref(milliwatts)) == 0
+        ):
+            state["power"] = f"P{level.value}, limit {milliwatts.value / 1000:.0f} W"
+    except AttributeError:
+        pass
+    finally:
+        management.nvmlShutdown()
+    return state
 
 
 def _number(driver: Any, function: str, *arguments: Any) -> int:

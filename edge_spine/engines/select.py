@@ -146,10 +146,7 @@ def engine_problems() -> dict[str, str | None]:
 
 def _open(bundle: Bundle, name: EngineName, threads: int | None, precision: str) -> Engine:
     if name is EngineName.TENSORRT:
-        from edge_spine.engines.tensorrt.engine import TensorRTEngine, ready_plan
-
-        form = tensorrt_form(precision)
-        return TensorRTEngine(ready_plan(bundle, form), precision=form.removesuffix("-trt"))
+        return _on_tensorrt(bundle, precision)
     _require(name)
     if precision == "auto":
         precision = FP16 if name is EngineName.ONNX_CUDA and bundle.has_role("float") else INT8
@@ -166,6 +163,23 @@ def _open(bundle: Bundle, name: EngineName, threads: int | None, precision: str)
         hint = "edge-spine verify shows it" if exact else "use onnx-cpu"
         raise _WrongSums(f"{name.value}: INT8 gives wrong results on this processor; {hint}")
     return engine
+
+
+def _on_tensorrt(bundle: Bundle, precision: str) -> Engine:
+    """Open TensorRT; where the precision was left open, in float16 if no INT8 plan can be built or passes."""
+    from edge_spine.engines.tensorrt.build import PlanRefused
+    from edge_spine.engines.tensorrt.engine import TensorRTEngine, ready_plan
+
+    form = tensorrt_form(precision)
+    try:
+        plan = ready_plan(bundle, form)
+    except (PlanRefused, BundleError) as error:
+        if precision != "auto":
+            raise
+        _log.warning("%s; trying %s", error, FP16)
+        form = FP16
+        plan = ready_plan(bundle, form)
+    return TensorRTEngine(plan, precision=form.removesuffix("-trt"))
 
 
 def _on_processor_or_cuda(

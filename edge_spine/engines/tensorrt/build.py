@@ -21,6 +21,10 @@ _LIBRARY_TACTICS = ("CUDNN", "CUBLAS", "CUBLAS_LT")
 _log = logging.getLogger(__name__)
 
 
+class PlanRefused(EngineUnavailable):
+    """A plan that cannot be built, or that does not compute what its graph says."""
+
+
 def import_tensorrt() -> ModuleType:
     """Import TensorRT, or TensorRT-RTX where only that is installed.
 
@@ -54,7 +58,7 @@ def strongly_typed(trt: Any) -> bool:
 def options_text(trt: Any, form: str) -> str:
     """Return the builder's options in one line, for a plan's sidecar."""
     typing = "strongly typed" if strongly_typed(trt) else f"flags {' '.join(_precision_flags(form)) or 'none'}"
-    return f"{typing}, workspace {WORKSPACE_BYTES >> 20} MiB, no cuDNN, no cuBLAS"
+    return f"{typing}, workspace {WORKSPACE_BYTES >> 20} MiB, no cuDNN, no cuBLAS, detailed"
 
 
 def build_plan(
@@ -104,13 +108,16 @@ def build_plan(
     if not strongly_typed(trt):
         for flag in _precision_flags(form):
             config.set_flag(getattr(trt.BuilderFlag, flag))
+    if hasattr(trt, "ProfilingVerbosity"):
+        # without it the inspector tells no tactics and no types
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     _leave_out_libraries(trt, config)
     cache = _use_timing_cache(trt, config, timing_cache)
     if progress is not None and hasattr(trt, "IProgressMonitor"):
         config.progress_monitor = _progress_monitor(trt, progress)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineUnavailable(f"tensorrt: no plan could be built for {form}; -v shows what TensorRT says")
+        raise PlanRefused(f"tensorrt: no plan could be built for {form}; -v shows what TensorRT says")
     return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
 
 

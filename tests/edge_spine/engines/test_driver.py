@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,3 +69,36 @@ def test_no_driver_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "_LIBRARY", "libcuda-that-nobody-has.so.1")
     with pytest.raises(NoGpu, match=r"^no NVIDIA driver was found on this machine$"):
         find_gpu()
+
+
+class FakeManagement:
+    """FAKE NVML of one desktop card."""
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> int:
+            if name == "nvmlSystemGetDriverVersion":
+                arguments[0].value = b"580.95.05"
+            elif name == "nvmlDeviceGetPerformanceState":
+                arguments[1]._obj.value = 2
+            elif name == "nvmlDeviceGetEnforcedPowerLimit":
+                arguments[1]._obj.value = 450000
+            return 0
+
+        return call
+
+
+def test_driver_and_power_are_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(driver.ctypes, "CDLL", lambda _: FakeManagement())
+    assert driver.driver_state() == {"driver": "580.95.05", "power": "P2, limit 450 W"}
+    mode = tmp_path / "status"
+    mode.write_text("pmode:0002 fmode:quiet\n")
+    monkeypatch.setattr(driver, "_POWER_MODE", mode)
+    for library in (object(), OSError()):
+
+        def load(_: str, library: Any = library) -> Any:
+            if isinstance(library, OSError):
+                raise library
+            return library
+
+        monkeypatch.setattr(driver.ctypes, "CDLL", load)
+        assert driver.driver_state() == {"driver": "unknown", "power": "pmode:0002 fmode:quiet"}

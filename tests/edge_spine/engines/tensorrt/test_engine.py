@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_a_plan_that_fails_leaves_nothing_behind(cuda: FakeCuda, monkeypatch: py
 
 
 def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A FAKE GPU and a FAKE builder around the real cache and the real derived graph."""
+    """A FAKE GPU, builder and verdict around the real cache and the real derived graph."""
     pytest.importorskip("filelock")
     built: list[str] = []
 
@@ -101,6 +102,8 @@ def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["10.3"])
     monkeypatch.setattr(tensorrt, "build_plan", fake_build)
+    monkeypatch.setattr(tensorrt, "TensorRTEngine", MagicMock())
+    monkeypatch.setattr(tensorrt, "judge", lambda *_: {"schema": tensorrt.SCHEMA, "passed": True})
     bundle = load_bundle()
     first = tensorrt.ready_plan(bundle)
     assert tensorrt.ready_plan(bundle) == first and built == ["int8-trt"]
