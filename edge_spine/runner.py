@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_spine.errors import EdgeSpineError, Refusal
+from edge_spine.errors import EdgeSpineError, EngineLost, Refusal
 
 if TYPE_CHECKING:
     from edge_spine.estimator import SpineEstimator
@@ -82,6 +82,11 @@ def process(
     Report
         Status "done", "refused" (with a code) or "failed". The message never quotes an unexpected exception, whose
         text may hold values of the file.
+
+    Raises
+    ------
+    EngineLost
+        The engine works no more in this process.
     """
     from edge_spine.result import STAGES
 
@@ -95,6 +100,9 @@ def process(
     except Refusal as refusal:
         report.status, report.code = "refused", refusal.code
         report.message = _named(source, refusal.message)
+    except EngineLost:
+        # no word about this scan: the caller ends, and a new process does it again
+        raise
     except EdgeSpineError as error:
         report.message = _named(source, str(error))
     except Exception as error:

@@ -50,6 +50,20 @@ class NoGpu(Exception):
     """No usable GPU; the message says why."""
 
 
+def load_driver() -> Any:
+    """Load the driver's library; its functions return a status, 0 for success.
+
+    Raises
+    ------
+    NoGpu
+        There is none.
+    """
+    try:
+        return ctypes.CDLL(_LIBRARY)
+    except OSError:
+        raise NoGpu("no NVIDIA driver was found on this machine") from None
+
+
 def find_gpu() -> Gpu:
     """Return the first GPU.
 
@@ -58,10 +72,7 @@ def find_gpu() -> Gpu:
     NoGpu
         There is no driver, it does not start, or it has no GPU.
     """
-    try:
-        driver: Any = ctypes.CDLL(_LIBRARY)
-    except OSError:
-        raise NoGpu("no NVIDIA driver was found on this machine") from None
+    driver = load_driver()
     _ask(driver, "cuInit", 0)
     if _number(driver, "cuDeviceGetCount") < 1:
         raise NoGpu("the NVIDIA driver has no GPU")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.engines.base import Engine, EngineName, check_ends, first_line, importing
+from edge_spine.engines.base import Engine, EngineName, check_ends, first_line, importing, losing
 from edge_spine.engines.driver import require_gpu
 from edge_spine.engines.quiet_import import import_onnxruntime
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
@@ -89,7 +90,8 @@ class OnnxEngine(Engine):
     def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._session is None:
             raise UsageError(f"{self.name}: the engine is closed")
-        curves: NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: image})[0]
+        with losing(self.name) if self.name == EngineName.ONNX_CUDA else nullcontext():
+            curves: NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: image})[0]
         return curves
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.bundle.load import Bundle
-from edge_spine.engines.base import Engine, EngineName
+from edge_spine.engines.base import Engine, EngineName, losing
 from edge_spine.engines.driver import Gpu, require_gpu
 from edge_spine.engines.forms import INT8_TENSORRT, form_graph
 from edge_spine.engines.tensorrt.build import (
@@ -135,7 +135,12 @@ def plan_identity(trt: Any, model: bytes, form: str, gpu: Gpu) -> dict[str, str]
 
 
 class TensorRTEngine(Engine):
-    """Run a plan with fixed buffers, one stream and, where cuda-bindings is installed, a recorded CUDA graph.
+    """Run a plan with fixed buffers, one stream and a recorded CUDA graph.
+
+    Attributes
+    ----------
+    graph : bool
+        Whether the network is replayed from a recording, which takes less of the processor's time.
 
     Parameters
     ----------
@@ -196,7 +201,7 @@ class TensorRTEngine(Engine):
         return bool(self._parts[-1].execute_async_v3(stream))
 
     def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        with self._session.current():
+        with losing(NAME), self._session.current():
             self._session.host[INPUT_NAME][...] = image
             self._session.run(self._enqueue)
             curves: NDArray[np.float32] = self._session.host[OUTPUT_NAME].copy()

@@ -54,8 +54,8 @@ def judge(bundle: Bundle, form: str, model: bytes, engine: Engine, layers: list[
     dict
         Plain values for JSON: ``schema``, ``passed``, ``problems`` (lines), ``pytorch`` and ``graph`` (see
         `Verification.to_dict`), ``quantisation_share`` (None for float forms), ``integer_layers`` (how many of how
-        many convolutions read INT8, or None), ``tactics`` (SHA-256 of layers and tactics, or None), ``driver`` and
-        ``power``.
+        many convolutions read INT8, or None), ``tactics`` (SHA-256 of layers and tactics, or None), ``cuda_graph``
+        (whether the network is replayed from a recording), ``driver`` and ``power``.
 
     Raises
     ------
@@ -96,6 +96,7 @@ def judge(bundle: Bundle, form: str, model: bytes, engine: Engine, layers: list[
         "quantisation_share": None if share is None else round(share, 4),
         "integer_layers": listed,
         "tactics": tactics_hash(layers),
+        "cuda_graph": getattr(engine, "graph", False),
         **driver_state(),
     }
 
@@ -145,6 +146,7 @@ def in_words(verdict: dict[str, Any]) -> str:
         words.append(f"repeats {share:.2f} of the INT8 graph's rounding")
     if layers is not None:
         words.append(f"{layers[0]} of {layers[1]} convolutions read INT8")
+    words.append("with a CUDA graph" if verdict["cuda_graph"] else "without a CUDA graph")
     words.append(f"tactics {(verdict['tactics'] or 'unknown')[:12]}")
     return ", ".join([*words, f"driver {verdict['driver']}", f"power {verdict['power']}"])
 
