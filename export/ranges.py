@@ -50,7 +50,10 @@ def check_ranges(model: bytes, crops: NDArray[np.uint8], percentile: float) -> N
 
 
 def used_shares(model: bytes, crops: NDArray[np.uint8], percentile: float) -> dict[str, float]:
-    """Return the share of its range that the values of each quantiser of an activation fill, by node name."""
+    """Return the share of its range that the values of each quantiser of an activation fill, by node name.
+
+    Quantisers whose values all become zero are left out.
+    """
     graph = onnx.load_model_from_string(model)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
     quantisers = [
@@ -83,5 +86,8 @@ def used_shares(model: bytes, crops: NDArray[np.uint8], percentile: float) -> di
         low, high = (float(scale) * (end - int(zero)) for end in (limits.min, limits.max))
         reached = np.sort(np.concatenate(ends[node.input[0]], axis=1), axis=1)[:, kept[node.input[0]] - 1]
         sides = ((float(reached[0]), low), (-float(reached[1]), high))
+        if max(abs(value) for value, _ in sides) < scale:
+            # a layer without output, as an untrained one, has no range to compare
+            continue
         shares[node.name] = max(value / limit for value, limit in sides if limit != 0)
     return shares

@@ -15,8 +15,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from edge_spine.cli import batch, build, compare, demo, doctor, node, run, verify, watch
+from edge_spine.cli import batch, build, compare, demo, doctor, export_graph, node, run, verify, watch
 from edge_spine.cli.common import INTERRUPTED, PARTLY, USAGE, Verbs, complain
+from edge_spine.engines.driver import choose_gpu
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.version import __version__
 
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else USAGE
     try:
+        if getattr(arguments, "device", None) is not None:
+            choose_gpu(arguments.device)
         with _logging(arguments.verbosity):
             status: int = arguments.verb(arguments)
             sys.stdout.flush()
@@ -70,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-spine {__version__}")
     verbs = Verbs(parser)
-    for verb in (run, demo, compare, node, watch, batch, verify, build, doctor):
+    for verb in (run, demo, compare, node, watch, batch, verify, build, export_graph, doctor):
         verb.add_to(verbs)
     return parser
 

@@ -1,4 +1,4 @@
-"""Find the first NVIDIA GPU through the driver's own library.
+"""Choose and find the NVIDIA GPU through the driver's own library.
 
 Called before any other use of CUDA: without a usable driver some versions of TensorRT end the process with a
 segmentation fault when a runtime is created.
@@ -7,13 +7,14 @@ segmentation fault when a runtime is created.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_spine.errors import EngineUnavailable
+from edge_spine.errors import EngineUnavailable, UsageError
 
 _MANAGEMENT = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"
 # where a Jetson notes its power mode
@@ -22,6 +23,7 @@ _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 # numbers of cuda.h's CUdevice_attribute
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR, _INTEGRATED = 75, 76, 18
 _NAME_LENGTH = 256
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,28 @@ class Gpu:
 
 class NoGpu(Exception):
     """No usable GPU; the message says why."""
+
+
+def choose_gpu(number: int) -> None:
+    """Let this process and those that it starts see one GPU only, by its place in nvidia-smi's list, from 0.
+
+    Called before any use of CUDA. Builder, runtime and every other library then have it as their first.
+
+    Raises
+    ------
+    UsageError
+        CUDA_VISIBLE_DEVICES leaves fewer GPUs.
+    """
+    visible = os.environ.get(_VISIBLE)
+    chosen = str(number)
+    if visible is not None:
+        names = [name.strip() for name in visible.split(",") if name.strip()]
+        if number >= len(names):
+            raise UsageError(f"device {number} is asked for, but {_VISIBLE} leaves {len(names)} GPUs")
+        chosen = names[number]
+    # CUDA's own order puts the fastest first
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    os.environ[_VISIBLE] = chosen
 
 
 def load_driver() -> Any:
@@ -110,12 +134,13 @@ def driver_state() -> dict[str, str]:
     except (OSError, AttributeError):
         return state
     try:
+        first = os.environ.get(_VISIBLE, "").split(",")[0]
         text, device = ctypes.create_string_buffer(_NAME_LENGTH), ctypes.c_void_p()
         if management.nvmlSystemGetDriverVersion(text, _NAME_LENGTH) == 0:
             state["driver"] = text.value.decode("utf-8", "replace")
         level, milliwatts = ctypes.c_uint(), ctypes.c_uint()
         if (
-            management.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(device)) == 0
+            management.nvmlDeviceGetHandleByIndex_v2(int(first) if first.isdigit() else 0, ctypes.byref(device)) == 0
             and management.nvmlDeviceGetPerformanceState(device, ctypes.byref(level)) == 0
             and management.nvmlDeviceGetEnforcedPowerLimit(device, ctypes.byref(milliwatts)) == 0
         ):

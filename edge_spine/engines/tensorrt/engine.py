@@ -33,7 +33,6 @@ from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAP
 
 NAME = EngineName.TENSORRT.value
 _log = logging.getLogger(__name__)
-_TIMING_CACHE = "timing.cache"
 
 
 def require_tensorrt() -> None:
@@ -76,11 +75,12 @@ def judged_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = Fals
     name, identity = plan_name(bundle, form, gpu), plan_identity(trt, model, form, gpu)
 
     def build() -> bytes:
-        timing = cache.private_bytes(_TIMING_CACHE)
+        timings = f"timing-{re.sub(r'[^A-Za-z0-9.-]+', '-', identity['tensorrt'])}-sm{gpu.compute_capability}.cache"
+        timing = cache.private_bytes(timings)
         plan, timing = build_plan(trt, model, form, timing_cache=timing, progress=terminal_progress)
         terminal_progress("")
         if timing:
-            cache.keep_private(_TIMING_CACHE, timing)
+            cache.keep_private(timings, timing)
         return plan
 
     plan = cache.load_or_build(name, identity, build, fresh=fresh)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from edge_spine.engines import driver
-from edge_spine.engines.driver import Gpu, NoGpu, find_gpu, require_gpu
-from edge_spine.errors import EngineUnavailable
+from edge_spine.engines.driver import Gpu, NoGpu, choose_gpu, find_gpu, require_gpu
+from edge_spine.errors import EngineUnavailable, UsageError
 
 
 class FakeDriver:
@@ -102,3 +102,19 @@ def test_driver_and_power_are_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
         monkeypatch.setattr(driver.ctypes, "CDLL", load)
         assert driver.driver_state() == {"driver": "unknown", "power": "pmode:0002 fmode:quiet"}
+
+
+@pytest.mark.parametrize(
+    ("before", "number", "after"),
+    [(None, 1, "1"), ("2,3", 1, "3"), ("GPU-a, GPU-b", 0, "GPU-a"), ("2", 1, None)],
+)
+def test_one_gpu_is_chosen_for_every_library(
+    monkeypatch: pytest.MonkeyPatch, before: str | None, number: int, after: str | None
+) -> None:
+    monkeypatch.setattr(driver.os, "environ", {} if before is None else {"CUDA_VISIBLE_DEVICES": before})
+    if after is None:
+        with pytest.raises(UsageError, match="device 1 is asked for, but CUDA_VISIBLE_DEVICES leaves 1 GPUs"):
+            choose_gpu(number)
+        return
+    choose_gpu(number)
+    assert driver.os.environ == {"CUDA_VISIBLE_DEVICES": after, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
