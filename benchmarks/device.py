@@ -20,8 +20,9 @@ from measuring import quantiles
 from numpy.typing import NDArray
 
 _TEGRASTATS_MS = 100
-# Input power of the whole module; its name depends on the Jetson.
-_TEGRA_POWER = re.compile(r"\b(?:VDD_IN|POM_5V_IN|SYS5V|VIN_SYS_5V0) (\d+)(?:mW)?/")
+# Rails and their power, mW: now/mean. Some Jetsons measure the input of the whole module, others its rails alone.
+_TEGRA_RAIL = re.compile(r"\b([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/\d+(?:mW)?(?![\w@%])")
+_TEGRA_INPUTS = ("VDD_IN", "POM_5V_IN", "VIN")
 _LEAST_SECONDS = 2.0
 
 Found = dict[str, Any]
@@ -76,9 +77,15 @@ def energy(engine_name: str, infer: Callable[[], object], seconds: float) -> Fou
 
 
 def tegra_power_mw(line: str) -> int | None:
-    """Return the module's power (mW) in a line of tegrastats, or None."""
-    found = _TEGRA_POWER.search(line)
-    return None if found is None else int(found.group(1))
+    """Return the module's power (mW) in a line of tegrastats, or None.
+
+    Where its input is not measured, as on AGX modules, it is the sum of the rails.
+    """
+    rails = {name: int(power) for name, power in _TEGRA_RAIL.findall(line) if name not in ("RAM", "SWAP", "IRAM")}
+    for name in _TEGRA_INPUTS:
+        if name in rails:
+            return rails[name]
+    return sum(rails.values()) if rails else None
 
 
 def _by_nvml(infer: Callable[[], object], seconds: float) -> Found:

@@ -75,6 +75,13 @@ class EngineUnavailable(EdgeSpineError):
     """An engine that was named and cannot run on this machine."""
 
 
+class EngineLost(EngineUnavailable):
+    """An engine that failed while it ran, as after an error of a GPU, and works again only in a new process.
+
+    It says nothing about the scan, which should be processed again there.
+    """
+
+
 class OutputError(EdgeSpineError):
     """A result that cannot be written in the format asked for; the message holds no patient data."""
 

@@ -15,7 +15,6 @@ from edge_spine.engines import open_engine
 from edge_spine.errors import named_refusals
 from edge_spine.locate import locate
 from edge_spine.measure import levels_of, measure
-from edge_spine.network import INPUT_SHAPE
 from edge_spine.preprocessing import prepare
 from edge_spine.preprocessing.locator import INPUT_PIXEL_MM as LOCALISER_PIXEL_MM
 from edge_spine.preprocessing.locator import INPUT_SHAPE as LOCALISER_SHAPE
@@ -72,9 +71,8 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
             "engine": self._engine.name,
             "precision": self._engine.precision,
         }
-        # the first inference allocates memory and is slow
+        # the first inference allocates memory and is slow; the engine has had its own
         self._localiser(np.zeros(LOCALISER_SHAPE, np.float32), (LOCALISER_PIXEL_MM, LOCALISER_PIXEL_MM))
-        self._engine.infer(np.zeros(INPUT_SHAPE, np.float32))
 
     @property
     def model(self) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_spine.errors import EdgeSpineError, InputUnavailable, Refusal
+from edge_spine.errors import EdgeSpineError, EngineLost, InputUnavailable, Refusal
 from edge_spine.reading.checks import printable
 
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ def process(
     Report
         Status "done", "refused" (with a code) or "failed". The message never quotes an unexpected exception, whose
         text may hold values of the file.
+
+    Raises
+    ------
+    EngineLost
+        The engine works no more in this process.
     """
     from edge_spine.result import STAGES
 
@@ -100,6 +105,9 @@ def process(
     except Refusal as refusal:
         report.status, report.code = "refused", refusal.code
         report.message = _named(source, refusal.message)
+    except EngineLost:
+        # no word about this scan: the caller ends, and a new process does it again
+        raise
     except EdgeSpineError as error:
         if raise_storage and isinstance(error, InputUnavailable):
             raise

@@ -7,19 +7,16 @@ kept in higher precision, one after another, until it passes with margin (`choos
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT, widened
+from edge_spine.engines.onnx import OnnxEngine
 from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_graph
-from edge_spine.engines.verification import Verification, compare, crop_tensor
-from edge_spine.network import INPUT_NAME, OUTPUT_NAME
+from edge_spine.engines.verification import Verification, compare, outputs_of
 from export.gate import check
 
 # A form passes with margin below this fraction of its tolerance.
@@ -27,27 +24,9 @@ ROOM = 0.85
 MOST_EXACT = 12
 # crops on which readers are ranked; whether the form passes is judged on all
 RANKED_ON = 6
-_ERRORS_ONLY = 3
 
 Crops = NDArray[np.uint8]
 Outputs = NDArray[np.float32]
-
-
-def half_graph(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a graph with weights and arithmetic in float16, and float32 input and output."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-    from onnxruntime.transformers.onnx_model import OnnxModel
-
-    copied = onnx.ModelProto()
-    copied.CopyFrom(graph)
-    with warnings.catch_warnings():
-        # The converter warns of each weight below float16's smallest number.
-        warnings.simplefilter("ignore")
-        half = convert_float_to_float16(copied, keep_io_types=True)
-    # The casts of input and output were appended at the end.
-    OnnxModel(half).topological_sort()
-    onnx.checker.check_model(half)
-    return half
 
 
 def answers(model: bytes, crops: Crops) -> Outputs:
@@ -65,11 +44,8 @@ def answers(model: bytes, crops: Crops) -> Outputs:
     ndarray
         float32 (K, 1254).
     """
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = _ERRORS_ONLY
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return np.concatenate([session.run([OUTPUT_NAME], {INPUT_NAME: crop_tensor(crop)})[0] for crop in crops])
+    with OnnxEngine(model, as_written=True) as engine:
+        return outputs_of(engine, crops)
 
 
 def sensitivity(
@@ -177,11 +153,13 @@ def gated_forms(
 
 def summary(verifications: Sequence[Verification]) -> str:
     """Return the verifications as a table, one line per form."""
-    head = f"{'form':10}{'mean mm':>9}{'p99 mm':>9}{'Cobb deg':>10}{'3D mm':>9}{'IoU':>9}  accepted"
-    lines = [head]
+    names = ("mean", "p99", "largest", "row", "scan")
+    head = f"{'form':10}" + "".join(f"{name + ' mm':>11}" for name in names)
+    lines = [f"{head}{'Cobb deg':>10}{'3D mm':>9}{'IoU':>9}  accepted"]
     for found in verifications:
         whole, shape = found.deviations[-1], found.shape
-        figures = f"{found.precision:10}{whole.mean_mm:9.4f}{whole.p99_mm:9.4f}"
-        figures += f"{shape.cobb_deg:10.4f}{shape.deviation3d_mm:9.4f}{shape.iou3d:9.4f}" if shape else f"{'':28}"
-        lines.append(f"{figures}  {found.tolerance}: {'passed' if found.passed else 'MISSED'}")
+        figures = (whole.mean_mm, whole.p99_mm, whole.max_mm, whole.row_mm, whole.scan_mm)
+        line = f"{found.precision:10}" + "".join(f"{figure:11.4f}" for figure in figures)
+        line += f"{shape.cobb_deg:10.4f}{shape.deviation3d_mm:9.4f}{shape.iou3d:9.4f}" if shape else f"{'':28}"
+        lines.append(f"{line}  {found.tolerance}: {'passed' if found.passed else 'MISSED'}")
     return "\n".join(lines)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_spine.engines.onnx import OnnxEngine
-from edge_spine.engines.verification import Verification, compare, crop_tensor
+from edge_spine.engines.verification import Verification, compare, crop_tensor, outputs_of
 from edge_spine.errors import EdgeSpineError
 from export.lite import Network
 
@@ -71,7 +71,7 @@ def pass_gate(
     """
     # The file is judged, not this processor, which may cut off INT8 sums.
     with OnnxEngine(model, precision=precision, exact_integers=True) as engine:
-        found = np.concatenate([engine.infer(crop_tensor(crop)) for crop in crops])
+        found = outputs_of(engine, crops)
         name = engine.name
     return check(compare(found, expected, engine=name, precision=precision, model_pixel_mm=model_pixel_mm))
 
@@ -88,8 +88,9 @@ def check(result: Verification) -> Verification:
         whole = result.deviations[-1]
         cobb = "" if result.shape is None else f", Cobb angles by {result.shape.cobb_deg:.3f} degrees"
         raise GateError(
-            f"no bundle written: {result.precision} differs from PyTorch float32 by {whole.mean_mm:.3f} mm in the mean "
-            f"and {whole.p99_mm:.3f} mm at the 99th percentile over {result.references} crops{cobb}; accepted are "
-            f"{result.tolerance}; try another calibration method, more crops or more parts in float"
+            f"no bundle written: {result.precision} differs from PyTorch float32 by {whole.mean_mm:.3f} mm in the mean"
+            f", {whole.p99_mm:.3f} mm at the 99th percentile, {whole.row_mm:.3f} mm in the worst row, "
+            f"{whole.scan_mm:.3f} mm in the worst of {result.references} crops, {whole.max_mm:.3f} mm at most{cobb}; "
+            f"accepted are {result.tolerance}; try another calibration method, more crops or more parts in float"
         )
     return result

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from edge_spine.bundle import load_bundle
 from edge_spine.bundle.load import MANIFEST, SCHEMA, Bundle, manifest_bytes
-from edge_spine.engines.forms import FP16
+from edge_spine.engines.forms import FP16, INT8_TENSORRT, narrowed
+from edge_spine.engines.tensorrt.symmetric import symmetric_graph
 from edge_spine.engines.verification import Verification
 from edge_spine.errors import UsageError
 from edge_spine.files import beside, write_files
@@ -35,11 +36,12 @@ from edge_spine.network import (
 )
 from edge_spine.preprocessing.intensity import HIGHEST_PERCENTILE, LOWEST_PERCENTILE, SIGMOID_SHIFT
 from export.checkpoint import Source
-from export.forms import gated_forms, half_graph
+from export.forms import gated_forms
 from export.gate import pass_gate, reference_outputs
 from export.lite import Network
 from export.onnx_graph import OPSET, export_graph
 from export.quantize import Recipe, quantise
+from export.ranges import check_ranges
 
 MODEL_FILE = "model.int8.onnx"
 FLOAT_FILE = "model.fp16.onnx"
@@ -209,7 +211,7 @@ def build_bundle(
     _check_target(target)
     graph = export_graph(regressor)
     quantised = quantise(graph, calibration_crops, recipe).SerializeToString(deterministic=True)
-    half = half_graph(graph).SerializeToString(deterministic=True) if with_float else None
+    half = narrowed(graph.SerializeToString()) if with_float else None
     expected = reference_outputs(regressor, reference_crops)
     verification = pass_gate(
         quantised,
@@ -219,6 +221,9 @@ def build_bundle(
         model_pixel_mm=NOMINAL_MODEL_PIXEL_MM,
     )
     forms, others = gated_forms(quantised, half, reference_crops, expected, NOMINAL_MODEL_PIXEL_MM)
+    if recipe.method == "percentile":
+        for model in (quantised, symmetric_graph(quantised, forms[INT8_TENSORRT]["exact"])):
+            check_ranges(model, reference_crops, recipe.percentile)
     contents = {
         MODEL_FILE: (quantised, "engine", PRECISION),
         REFERENCES_FILE: (_archive(reference_crops, expected), "references", "float32"),

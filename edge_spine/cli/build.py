@@ -14,7 +14,7 @@ def add_to(verbs: Verbs) -> None:
     verb = verbs.add(
         "build",
         run,
-        "build the TensorRT plan for this machine's GPU before the first scan",
+        "build the TensorRT plan for this machine's GPU before the first scan, and check it",
         "edge-spine build",
         verbs.precision,
     )
@@ -25,12 +25,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Build the TensorRT plan."""
     from edge_spine.bundle import load_bundle
     from edge_spine.engines.forms import tensorrt_form
-    from edge_spine.engines.tensorrt.engine import ready_plan
+    from edge_spine.engines.tensorrt.engine import judged_plan
+    from edge_spine.engines.tensorrt.verdict import in_words
 
     form = tensorrt_form(arguments.precision)
     started = time.perf_counter()
-    plan = ready_plan(load_bundle(arguments.model), form, fresh=arguments.force)
+    plan, verdict = judged_plan(load_bundle(arguments.model), form, fresh=arguments.force)
     took = time.perf_counter() - started
-    report = {"form": form, "bytes": len(plan), "seconds": round(took, 1)}
-    tell(json.dumps(report) if arguments.json else f"{form}: a plan of {len(plan) / 1e6:.1f} MB after {took:.1f} s")
+    report = {"form": form, "bytes": len(plan), "seconds": round(took, 1), "verdict": verdict}
+    text = f"{form}: a plan of {len(plan) / 1e6:.1f} MB after {took:.1f} s, which {in_words(verdict)}"
+    tell(json.dumps(report) if arguments.json else text)
     return DONE

@@ -35,7 +35,7 @@ class Verbs:
     model : ArgumentParser
         ``--model``, and `output`.
     precision : ArgumentParser
-        ``--precision``, and `model`.
+        ``--precision`` and ``--device``, and `model`.
     engine : ArgumentParser
         ``--engine`` and ``--threads``, and `precision`.
     writing : ArgumentParser
@@ -62,7 +62,10 @@ class Verbs:
             "--precision",
             choices=PRECISIONS,
             default="auto",
-            help="default: int8; fp16 and fp32 need a model with floats",
+            help="default: int8; fp16 and fp32 hold the rounding of int8 where the model has no float file",
+        )
+        self.precision.add_argument(
+            "--device", metavar="N", type=number, help="GPU to use, from 0 (default: the first)"
         )
         self.engine = argparse.ArgumentParser(add_help=False, parents=[self.precision])
         self.engine.add_argument("--engine", choices=ENGINES, default="auto", help="default: the best that runs here")
@@ -121,6 +124,13 @@ def count(text: str) -> int:
     """Parse a whole number from 1."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} found, a whole number from 1 expected")
+    return int(text)
+
+
+def number(text: str) -> int:
+    """Parse a whole number from 0."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} found, a whole number from 0 expected")
     return int(text)
 
 

@@ -70,8 +70,8 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
         Plain values for JSON: ``edge_spine``, ``python``, ``platform``, ``packages`` (name to "version" or
         None), ``conflict`` (packages that overwrite each other, or None), ``onnxruntime_providers``, ``gpu`` (its
         ``name``, ``compute_capability`` and the ``driver``'s CUDA version, or a ``problem``), ``plans`` (``folder``,
-        ``names`` or a ``problem``), ``engines`` (name to why it cannot run, or None where it can), ``auto`` (the
-        engine that is chosen, or None), ``bundle`` and ``usable``.
+        ``names`` or a ``problem``, and ``verdicts``, form to what its check found), ``engines`` (name to why it cannot
+        run, or None where it can), ``auto`` (the engine that is chosen, or None), ``bundle`` and ``usable``.
     """
     bundle, problem = _bundle(model)
     place, opening = None if model is None else str(model), bundle is not None
@@ -79,10 +79,13 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
         # An installed engine can fail to load, so each is opened, except TensorRT, whose build takes minutes.
         asked = {name: pool.submit(probe, "engine", name, place, opening and name != "tensorrt") for name in _ENGINES}
         providers, gpu = pool.submit(probe, "providers"), pool.submit(probe, "gpu")
-    problems, crashed = {}, set()
+    problems: dict[str, str | None] = {}
+    crashed, verdicts = set(), {}
     for name, answer in asked.items():
         try:
             problems[name] = answer.result()
+            if name == "tensorrt" and problems[name] is None and opening:
+                problems[name], verdicts = probe("plans", place)
         except Crashed as how:
             problems[name] = f"{name}: {how}"
             crashed.add(name)
@@ -97,7 +100,7 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
         "conflict": _conflict(),
         "onnxruntime_providers": _answer(providers, lambda _: []),
         "gpu": _answer(gpu, lambda how: {"problem": f"the NVIDIA driver: {how}"}),
-        "plans": _plans(),
+        "plans": {**_plans(), "verdicts": verdicts},
         "engines": problems,
         "auto": auto,
         "bundle": {
@@ -123,6 +126,7 @@ def as_text(findings: dict[str, Any]) -> str:
     gpu, plans = findings["gpu"], findings["plans"]
     rows.append(("gpu", gpu.get("problem") or f"{gpu['name']}, sm {gpu['compute_capability']}, CUDA {gpu['driver']}"))
     rows.append(("plans", plans.get("problem") or f"{', '.join(plans['names']) or 'none'}, in {plans['folder']}"))
+    rows += [(f"plan {form}", words) for form, words in plans["verdicts"].items()]
     for name, why in findings["engines"].items():
         rows.append((f"engine {name}", "runs" if why is None else why.removeprefix(f"{name}: ")))
     rows.append(("engine auto", f"uses {findings['auto']}" if findings["auto"] else "finds no usable engine"))

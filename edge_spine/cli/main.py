@@ -14,9 +14,10 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from edge_spine.cli import batch, build, compare, demo, doctor, node, run, verify, watch
+from edge_spine.cli import batch, build, compare, demo, doctor, export_graph, node, run, verify, watch
 from edge_spine.cli.common import INTERRUPTED, PARTLY, USAGE, Verbs, complain
 from edge_spine.cli.signals import TERMINATED, Terminated, orderly_signals
+from edge_spine.engines.driver import choose_gpu
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.streams import close_streams, open_streams, say
 from edge_spine.version import __version__
@@ -50,6 +51,8 @@ def _run(argv: Sequence[str] | None) -> int:
     except OSError:  # help that cannot be printed
         return PARTLY
     try:
+        if getattr(arguments, "device", None) is not None:
+            choose_gpu(arguments.device)
         with orderly_signals(), _logging(arguments.verbosity):
             status: int = arguments.verb(arguments)
             return status
@@ -75,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-spine {__version__}")
     verbs = Verbs(parser)
-    for verb in (run, demo, compare, node, watch, batch, verify, build, doctor):
+    for verb in (run, demo, compare, node, watch, batch, verify, build, export_graph, doctor):
         verb.add_to(verbs)
     return parser
 

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,26 @@ def gpu() -> dict[str, str]:
     return {"name": found.name, "compute_capability": found.compute_capability, "driver": found.driver}
 
 
-QUESTIONS = {"engine": engine, "providers": providers, "gpu": gpu}
+def plans(model: str | None) -> tuple[str | None, dict[str, str]]:
+    """Return why no plan of TensorRT may be used, or None, and the verdicts on the plans that are ready."""
+    from edge_spine.bundle import load_bundle
+    from edge_spine.engines.forms import FP16, INT8_TENSORRT
+    from edge_spine.engines.tensorrt.engine import kept_verdict
+    from edge_spine.engines.tensorrt.verdict import in_words
+    from edge_spine.errors import BundleError, EngineUnavailable
+
+    try:
+        bundle = load_bundle(model)
+        kept = {form: kept_verdict(bundle, form) for form in (INT8_TENSORRT, FP16)}
+    except (EngineUnavailable, BundleError) as error:
+        return str(error), {}
+    words = {form: in_words(verdict) if verdict else "not built" for form, verdict in kept.items()}
+    if all(verdict is not None and not verdict["passed"] for verdict in kept.values()):
+        return f"tensorrt: the plan for {INT8_TENSORRT} {words[INT8_TENSORRT]}", words
+    return None, words
+
+
+QUESTIONS: dict[str, Callable[..., Any]] = {"engine": engine, "providers": providers, "gpu": gpu, "plans": plans}
 
 
 def main() -> None:

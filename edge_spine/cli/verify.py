@@ -22,11 +22,20 @@ def add_to(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compare the engine's output with the references in the bundle."""
     from edge_spine.bundle import load_bundle
-    from edge_spine.engines import open_engine
+    from edge_spine.engines import EngineName, open_engine
+    from edge_spine.engines.forms import tensorrt_form
     from edge_spine.engines.verification import verify
 
     bundle = load_bundle(arguments.model)
     with open_engine(bundle, arguments.engine, threads=arguments.threads, precision=arguments.precision) as engine:
         verification = verify(bundle, engine)
-    tell(json.dumps(verification.to_dict()) if arguments.json else verification.table())
+    report, text = verification.to_dict(), verification.table()
+    if engine.name == EngineName.TENSORRT:
+        from edge_spine.engines.tensorrt.engine import kept_verdict
+        from edge_spine.engines.tensorrt.verdict import in_words
+
+        verdict = kept_verdict(bundle, tensorrt_form(engine.precision))
+        report["plan"] = verdict
+        text += f"\nplan when it was built: {in_words(verdict) if verdict else 'not kept'}"
+    tell(json.dumps(report) if arguments.json else text)
     return DONE if verification.passed else PARTLY

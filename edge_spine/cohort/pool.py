@@ -16,6 +16,7 @@ from edge_spine.cohort.batch import SpineBatch
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
 from edge_spine.cohort.workers import Finished, Workers
+from edge_spine.errors import EngineLost
 from edge_spine.processors import usable_cores
 
 # Limit of WaitForMultipleObjects, as in concurrent.futures.
@@ -46,7 +47,7 @@ class ProcessPool(Workers):
     def submit(self, scans: tuple[Scan, ...]) -> None:
         """Submit a chunk."""
         try:
-            future = self._pool.submit(self._batch.rows, scans)
+            future = self._pool.submit(_rows, self._batch, scans)
         except BrokenProcessPool:
             # The pool broke since the last call of `wait`, which will report this chunk as lost.
             future = Future()
@@ -75,6 +76,14 @@ class ProcessPool(Workers):
 
     def _start(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(self.count, self._context, initializer=_initialise, initargs=(self._lifeline,))
+
+
+def _rows(batch: SpineBatch, scans: tuple[Scan, ...]) -> list[Row]:
+    """Return the rows of scans; where the engine is lost, end this process, so that another does the scans again."""
+    try:
+        return batch.rows(scans)
+    except EngineLost:
+        os._exit(1)
 
 
 def _initialise(lifeline: Connection) -> None:

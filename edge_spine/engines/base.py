@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.errors import BundleError, EngineUnavailable, UsageError
+from edge_spine.errors import BundleError, EdgeSpineError, EngineLost, EngineUnavailable, UsageError
 from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
 
@@ -60,6 +60,8 @@ class Engine(AbstractContextManager["Engine"]):
         ------
         UsageError
             The tensor has another type or shape, or the engine is closed.
+        EngineLost
+            A GPU failed; engines in this process do not work any more.
         """
         if not isinstance(tensor, np.ndarray) or tensor.dtype != np.float32:
             found = tensor.dtype if isinstance(tensor, np.ndarray) else type(tensor).__name__
@@ -91,11 +93,24 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def importing(engine: str, package: str, extra: str) -> Iterator[None]:
-    """Turn an ImportError in the block into EngineUnavailable, which names the extra to install."""
+def losing(engine: str) -> Iterator[None]:
+    """Turn whatever a GPU's library raises in the block into EngineLost: most errors of CUDA last until the end."""
     try:
         yield
-    except ImportError as error:
+    except EdgeSpineError:
+        raise
+    except Exception as error:
+        raise EngineLost(
+            f"{engine}: the GPU failed ({type(error).__name__}: {first_line(error)}); a new process is needed"
+        ) from None
+
+
+@contextmanager
+def importing(engine: str, package: str, extra: str) -> Iterator[None]:
+    """Turn a failed import in the block into EngineUnavailable, which names the extra to install."""
+    try:
+        yield
+    except (ImportError, OSError) as error:  # a library that is not found is an OSError on Windows
         raise EngineUnavailable(
             f"{engine}: {package} cannot be imported ({first_line(error)}); pip install '.[{extra}]'"
         ) from None

@@ -1,4 +1,4 @@
-"""Find the first NVIDIA GPU through the driver's own library.
+"""Choose and find the NVIDIA GPU through the driver's own library.
 
 Called before any other use of CUDA: without a usable driver some versions of TensorRT end the process with a
 segmentation fault when a runtime is created.
@@ -7,16 +7,23 @@ segmentation fault when a runtime is created.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from edge_spine.errors import EngineUnavailable
+from edge_spine.errors import EngineUnavailable, UsageError
 
+_MANAGEMENT = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"
+# where a Jetson notes its power mode
+_POWER_MODE = Path("/var/lib/nvpmodel/status")
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 # numbers of cuda.h's CUdevice_attribute
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR, _INTEGRATED = 75, 76, 18
 _NAME_LENGTH = 256
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,42 @@ class NoGpu(Exception):
     """No usable GPU; the message says why."""
 
 
+def choose_gpu(number: int) -> None:
+    """Let this process and those that it starts see one GPU only, by its place in nvidia-smi's list, from 0.
+
+    Called before any use of CUDA. Builder, runtime and every other library then have it as their first.
+
+    Raises
+    ------
+    UsageError
+        CUDA_VISIBLE_DEVICES leaves fewer GPUs.
+    """
+    visible = os.environ.get(_VISIBLE)
+    chosen = str(number)
+    if visible is not None:
+        names = [name.strip() for name in visible.split(",") if name.strip()]
+        if number >= len(names):
+            raise UsageError(f"device {number} is asked for, but {_VISIBLE} leaves {len(names)} GPUs")
+        chosen = names[number]
+    # CUDA's own order puts the fastest first
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    os.environ[_VISIBLE] = chosen
+
+
+def load_driver() -> Any:
+    """Load the driver's library; its functions return a status, 0 for success.
+
+    Raises
+    ------
+    NoGpu
+        There is none.
+    """
+    try:
+        return ctypes.CDLL(_LIBRARY)
+    except OSError:
+        raise NoGpu("no NVIDIA driver was found on this machine") from None
+
+
 def find_gpu() -> Gpu:
     """Return the first GPU.
 
@@ -53,10 +96,7 @@ def find_gpu() -> Gpu:
     NoGpu
         There is no driver, it does not start, or it has no GPU.
     """
-    try:
-        driver: Any = ctypes.CDLL(_LIBRARY)
-    except OSError:
-        raise NoGpu("no NVIDIA driver was found on this machine") from None
+    driver = load_driver()
     _ask(driver, "cuInit", 0)
     if _number(driver, "cuDeviceGetCount") < 1:
         raise NoGpu("the NVIDIA driver has no GPU")
@@ -80,6 +120,36 @@ def require_gpu(engine: str) -> Gpu:
         return find_gpu()
     except NoGpu as problem:
         raise EngineUnavailable(f"{engine}: {problem}") from None
+
+
+def driver_state() -> dict[str, str]:
+    """Return the ``driver``'s version and the ``power`` state of the first GPU; "unknown" where nothing tells it."""
+    state = {"driver": "unknown", "power": "unknown"}
+    with suppress(OSError, ValueError):
+        state["power"] = _POWER_MODE.read_text(encoding="utf-8").strip()[:100]
+    try:
+        management: Any = ctypes.CDLL(_MANAGEMENT)
+        if management.nvmlInit_v2() != 0:
+            return state
+    except (OSError, AttributeError):
+        return state
+    try:
+        first = os.environ.get(_VISIBLE, "").split(",")[0]
+        text, device = ctypes.create_string_buffer(_NAME_LENGTH), ctypes.c_void_p()
+        if management.nvmlSystemGetDriverVersion(text, _NAME_LENGTH) == 0:
+            state["driver"] = text.value.decode("utf-8", "replace")
+        level, milliwatts = ctypes.c_uint(), ctypes.c_uint()
+        if (
+            management.nvmlDeviceGetHandleByIndex_v2(int(first) if first.isdigit() else 0, ctypes.byref(device)) == 0
+            and management.nvmlDeviceGetPerformanceState(device, ctypes.byref(level)) == 0
+            and management.nvmlDeviceGetEnforcedPowerLimit(device, ctypes.byref(milliwatts)) == 0
+        ):
+            state["power"] = f"P{level.value}, limit {milliwatts.value / 1000:.0f} W"
+    except AttributeError:
+        pass
+    finally:
+        management.nvmlShutdown()
+    return state
 
 
 def _number(driver: Any, function: str, *arguments: Any) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.engines.base import Engine, EngineName, check_ends, first_line, importing
+from edge_spine.engines.base import Engine, EngineName, check_ends, first_line, importing, losing
 from edge_spine.engines.driver import require_gpu
 from edge_spine.engines.quiet_import import import_onnxruntime
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
@@ -35,6 +36,8 @@ class OnnxEngine(Engine):
         Threads inside an operator; ONNX Runtime takes the physical cores where it is not given.
     exact_integers : bool
         Compute INT8 sums exactly, more slowly, on x86 processors without VNNI, where they can overflow 16 bits.
+    as_written : bool
+        Compute node after node, without graph optimisation, as a reference for another engine that runs this graph.
 
     Raises
     ------
@@ -52,13 +55,15 @@ class OnnxEngine(Engine):
         precision: str = "int8",
         threads: int | None = None,
         exact_integers: bool = False,
+        as_written: bool = False,
     ) -> None:
         self.name, self.precision = provider.value, precision
         runtime = runtime_with(provider)
         options = runtime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        level = runtime.GraphOptimizationLevel
+        options.graph_optimization_level = level.ORT_DISABLE_ALL if as_written else level.ORT_ENABLE_ALL
         options.inter_op_num_threads = 1
         # threads that spin between inferences slow down reconstruction and drawing
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -88,7 +93,8 @@ class OnnxEngine(Engine):
         session = self._session
         if session is None:
             raise UsageError(f"{self.name}: the engine is closed")
-        curves: NDArray[np.float32] = session.run([OUTPUT_NAME], {INPUT_NAME: image})[0]
+        with losing(self.name) if self.name == EngineName.ONNX_CUDA else nullcontext():
+            curves: NDArray[np.float32] = session.run([OUTPUT_NAME], {INPUT_NAME: image})[0]
         return curves
 
     def close(self) -> None:

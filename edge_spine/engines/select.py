@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import numpy as np
 
 from edge_spine.bundle.load import Bundle
-from edge_spine.engines.base import Engine, EngineName
+from edge_spine.engines.base import Engine, EngineName, first_line
 from edge_spine.engines.forms import FP16, INT8, form_graph, tensorrt_form
-from edge_spine.errors import EngineUnavailable, UsageError
+from edge_spine.errors import BundleError, EdgeSpineError, EngineUnavailable, UsageError
+from edge_spine.network import INPUT_SHAPE
 
 ENGINES = tuple(name.value for name in EngineName)
 PRECISIONS = ("auto", "int8", "fp16", "fp32")
@@ -33,7 +38,8 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
         From `load_bundle`.
     engine : str
         One of `ENGINES`. "auto" opens the first that runs here of TensorRT, ONNX Runtime on a GPU, OpenVINO and ONNX
-        Runtime on the processor, and logs the choice. Any other is opened or refused.
+        Runtime on the processor, and logs the choice; an engine that fails in any way is passed over with its reason.
+        Any other is opened or refused.
     threads : int, optional
         Threads inside an operator on the processor.
     precision : str
@@ -43,12 +49,12 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
     Returns
     -------
     Engine
-        A context manager.
+        A context manager, which has run once: the first inference allocates memory and is slow.
 
     Raises
     ------
     EngineUnavailable
-        The engine cannot run here; the message says what is missing.
+        The engine cannot run here; the message says in one line what is missing or what failed.
     BundleError
         The network is damaged.
     UsageError
@@ -62,14 +68,14 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise UsageError(f"threads is {threads!r}, a whole number from 1 is expected")
     if engine != EngineName.AUTO:
-        return _open(bundle, EngineName(engine), threads, precision)
+        return _started(bundle, EngineName(engine), threads, precision)
     passed_over: list[str] = []
     for name in AUTO_ORDER:
         problem = engine_problem(name)
         if problem is None:
             try:
-                opened = _open(bundle, name, threads, precision)
-            except EngineUnavailable as error:
+                opened = _started(bundle, name, threads, precision)
+            except (EngineUnavailable, BundleError) as error:
                 problem = str(error)
                 # wrong sums belong to the processor, and the next engine has none; anything else should be repaired
                 _log.log(logging.INFO if isinstance(error, _WrongSums) else logging.WARNING, "%s", problem)
@@ -83,10 +89,38 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
 def engine_problem(name: EngineName) -> str | None:
     """Return why an engine cannot run here, in one line, or None where it can."""
     try:
-        _require(name)
-    except EngineUnavailable as error:
+        with _in_one_line(name):
+            _require(name)
+    except EdgeSpineError as error:
         return str(error)
     return None
+
+
+@contextmanager
+def _in_one_line(name: EngineName) -> Iterator[None]:
+    """Turn whatever a library raises into EngineUnavailable; PyCUDA's MemoryError, say, is not Python's."""
+    try:
+        yield
+    except EdgeSpineError:
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        said = first_line(error)
+        raise EngineUnavailable(f"{name}: it fails to start: {kind if said == kind else f'{kind}: {said}'}") from None
+
+
+def _started(bundle: Bundle, name: EngineName, threads: int | None, precision: str) -> Engine:
+    """Open an engine and run it once."""
+    with _in_one_line(name):
+        opened = _open(bundle, name, threads, precision)
+        try:
+            if not np.isfinite(opened.infer(np.zeros(INPUT_SHAPE, np.float32))).all():
+                raise EngineUnavailable(f"{name}: its first answer holds numbers that are not finite")
+        except BaseException:
+            with suppress(Exception):
+                opened.close()
+            raise
+        return opened
 
 
 def _require(name: EngineName) -> None:
@@ -112,10 +146,7 @@ def engine_problems() -> dict[str, str | None]:
 
 def _open(bundle: Bundle, name: EngineName, threads: int | None, precision: str) -> Engine:
     if name is EngineName.TENSORRT:
-        from edge_spine.engines.tensorrt.engine import TensorRTEngine, ready_plan
-
-        form = tensorrt_form(precision)
-        return TensorRTEngine(ready_plan(bundle, form), precision=form.removesuffix("-trt"))
+        return _on_tensorrt(bundle, precision)
     _require(name)
     if precision == "auto":
         precision = FP16 if name is EngineName.ONNX_CUDA and bundle.has_role("float") else INT8
@@ -132,6 +163,23 @@ def _open(bundle: Bundle, name: EngineName, threads: int | None, precision: str)
         hint = "edge-spine verify shows it" if exact else "use onnx-cpu"
         raise _WrongSums(f"{name.value}: INT8 gives wrong results on this processor; {hint}")
     return engine
+
+
+def _on_tensorrt(bundle: Bundle, precision: str) -> Engine:
+    """Open TensorRT; where the precision was left open, in float16 if no INT8 plan can be built or passes."""
+    from edge_spine.engines.tensorrt.build import PlanRefused
+    from edge_spine.engines.tensorrt.engine import TensorRTEngine, ready_plan
+
+    form = tensorrt_form(precision)
+    try:
+        plan = ready_plan(bundle, form)
+    except (PlanRefused, BundleError) as error:
+        if precision != "auto":
+            raise
+        _log.warning("%s; trying %s", error, FP16)
+        form = FP16
+        plan = ready_plan(bundle, form)
+    return TensorRTEngine(plan, precision=form.removesuffix("-trt"))
 
 
 def _on_processor_or_cuda(

@@ -105,15 +105,3 @@ def test_early_stopping_leaves_out_as_few_as_its_confidence_allows(latency: Modu
 def test_an_engine_that_cannot_run_ends_it(latency: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert latency.main(["--engine", "onnx-cuda", "--runs", "1"]) == 1
     assert "onnx-cuda" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("line", "power"),
-    [
-        ("RAM 2448/7620MB CPU [5%@729] VDD_IN 4567mW/4500mW VDD_CPU_GPU_CV 800mW/780mW", 4567),
-        ("RAM 1/2MB POM_5V_IN 2045/2100 POM_5V_GPU 40/40", 2045),
-        ("RAM 1/2MB CPU [1%@102]", None),
-    ],
-)
-def test_power_is_read_from_tegrastats(latency: ModuleType, line: str, power: int | None) -> None:
-    assert importlib.import_module("device").tegra_power_mw(line) == power

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_spine.errors import InputUnavailable, OutputError, Refusal
+from edge_spine.errors import EngineLost, InputUnavailable, OutputError, Refusal
 from edge_spine.result import STAGES
 from edge_spine.runner import Report, process
 from tests.edge_spine.fake_result import fake_curves, fake_result
@@ -95,3 +95,8 @@ def test_storage_that_fails_is_raised_where_someone_waits_for_it() -> None:
 def test_an_interruption_is_no_report() -> None:
     with pytest.raises(KeyboardInterrupt):
         processed(raising(KeyboardInterrupt()))
+
+
+def test_a_lost_engine_is_no_word_on_the_scan() -> None:
+    with pytest.raises(EngineLost):
+        processed(raising(EngineLost("tensorrt: the GPU failed")))

@@ -115,7 +115,7 @@ def test_a_refused_bundle_leaves_the_old_one(exported, weights_file, card_file, 
     monkeypatch.setattr("export.package.pass_gate", strays)
     monkeypatch.setattr("export.package.export_graph", lambda _: onnx.ModelProto())
     monkeypatch.setattr("export.package.quantise", lambda *_: onnx.ModelProto())
-    monkeypatch.setattr("export.package.half_graph", lambda _: onnx.ModelProto())
+    monkeypatch.setattr("export.package.narrowed", lambda _: b"")
     regressor, source = load_regressor(weights_file)
     with pytest.raises(GateError):
         build_bundle(

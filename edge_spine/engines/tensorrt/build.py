@@ -22,6 +22,10 @@ _LIBRARY_TACTICS = ("CUDNN", "CUBLAS", "CUBLAS_LT")
 _log = logging.getLogger(__name__)
 
 
+class PlanRefused(EngineUnavailable):
+    """A plan that cannot be built, or that does not compute what its graph says."""
+
+
 def import_tensorrt() -> ModuleType:
     """Import TensorRT, or TensorRT-RTX where only that is installed.
 
@@ -34,7 +38,7 @@ def import_tensorrt() -> ModuleType:
     for name in ("tensorrt", "tensorrt_rtx"):
         try:
             return __import__(name)
-        except ImportError as error:
+        except (ImportError, OSError) as error:  # Windows' bindings raise FileNotFoundError for a missing DLL
             problems.append(first_line(error))
     raise EngineUnavailable(f"tensorrt: it cannot be imported ({problems[0]}); pip install '.[tensorrt]'")
 
@@ -55,7 +59,7 @@ def strongly_typed(trt: Any) -> bool:
 def options_text(trt: Any, form: str) -> str:
     """Return the builder's options in one line, for a plan's sidecar."""
     typing = "strongly typed" if strongly_typed(trt) else f"flags {' '.join(_precision_flags(form)) or 'none'}"
-    return f"{typing}, workspace {WORKSPACE_BYTES >> 20} MiB, no cuDNN, no cuBLAS"
+    return f"{typing}, workspace {WORKSPACE_BYTES >> 20} MiB, no cuDNN, no cuBLAS, detailed"
 
 
 def build_plan(
@@ -105,14 +109,25 @@ def build_plan(
     if not strongly_typed(trt):
         for flag in _precision_flags(form):
             config.set_flag(getattr(trt.BuilderFlag, flag))
-    _leave_out_libraries(trt, config)
+    if hasattr(trt, "ProfilingVerbosity"):
+        # without it the inspector tells no tactics and no types
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if form == FP32 and hasattr(trt.BuilderFlag, "TF32"):
+        # on by default, with which fp32 would be rounded to 10 bits
+        config.clear_flag(trt.BuilderFlag.TF32)
+    everything = _leave_out_libraries(trt, config)
     cache = _use_timing_cache(trt, config, timing_cache)
     if progress is not None and hasattr(trt, "IProgressMonitor"):
         config.progress_monitor = _progress_monitor(trt, progress)
     plan = builder.build_serialized_network(network, config)
+    if plan is None and everything is not None:
+        _log.warning("tensorrt: no plan without cuDNN and cuBLAS; trying with them")
+        config.set_tactic_sources(everything)
+        plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineUnavailable(f"tensorrt: no plan could be built for {form}; -v shows what TensorRT says")
-    return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
+        raise PlanRefused(f"tensorrt: no plan could be built for {form}; -v shows what TensorRT says")
+    timings = cache.serialize() if cache is not None else None
+    return bytes(plan), b"" if timings is None else bytes(timings)
 
 
 def make_logger(trt: Any) -> Any:
@@ -148,23 +163,27 @@ def _network_flags(trt: Any) -> int:
     return 1 << int(flags.EXPLICIT_BATCH) if hasattr(flags, "EXPLICIT_BATCH") else 0
 
 
-def _leave_out_libraries(trt: Any, config: Any) -> None:
+def _leave_out_libraries(trt: Any, config: Any) -> int | None:
+    """Leave cuDNN and cuBLAS out; return the tactic sources from before, or None where they do not exist."""
     sources = getattr(trt, "TacticSource", None)
     if sources is None:
-        return
+        return None
+    before = int(config.get_tactic_sources())
     left_out = sum(1 << int(getattr(sources, name)) for name in _LIBRARY_TACTICS if hasattr(sources, name))
-    config.set_tactic_sources(config.get_tactic_sources() & ~left_out)
+    config.set_tactic_sources(before & ~left_out)
+    return before if before & left_out else None
 
 
 def _use_timing_cache(trt: Any, config: Any, content: bytes) -> Any:
+    """Give the builder a timing cache; return it, or None where this TensorRT has none."""
     if trt.__name__ == "tensorrt_rtx" or not hasattr(config, "create_timing_cache"):
         return None
-    cache = config.create_timing_cache(content)
-    # TensorRT refuses a cache of another GPU or version; an empty one replaces it
-    if not config.set_timing_cache(cache, False) and content:
-        cache = config.create_timing_cache(b"")
-        config.set_timing_cache(cache, False)
-    return cache
+    # TensorRT refuses a cache of another GPU or version, and may return None for it; an empty one replaces it
+    for start in dict.fromkeys((content, b"")):
+        cache = config.create_timing_cache(start)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache
+    return None
 
 
 def _progress_monitor(trt: Any, progress: Callable[[str], None]) -> Any:

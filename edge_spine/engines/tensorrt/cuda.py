@@ -1,23 +1,66 @@
 """Manage one network's buffers and stream with PyCUDA.
 
-The GPU's primary context, which TensorRT uses as well, is pushed for each call and popped after it. So any thread
-may call, and no context is left on PyCUDA's stack, which would abort the process at its end.
+The process keeps one reference to the GPU's primary context, which TensorRT and other CUDA libraries use as well. It is
+pushed for each call and popped after it, so that any thread may call, and is released at the end of the process.
+PyCUDA's own release is never used: it leaves the context on the driver's stack in the thread that retained it, and does
+nothing in any other.
 """
 
 from __future__ import annotations
 
+import ctypes
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.engines.base import importing
+from edge_spine.engines.driver import load_driver
 from edge_spine.errors import UsageError
 
 Shapes = Mapping[str, tuple[int, ...]]
+# numbers of cuda.h: CU_STREAM_NON_BLOCKING and CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+_NON_BLOCKING, _THREAD_LOCAL = 1, 1
+_DEVICE = 0
+
+
+class PrimaryContext:
+    """The one reference of this process to the primary context of the GPU; from `primary_context`."""
+
+    def __init__(self, driver: Any) -> None:
+        driver.init()
+        self._driver = driver
+        self._context = driver.Device(_DEVICE).retain_primary_context()
+        # PyCUDA's object would release by itself when it is destroyed
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._context))
+        # runs at the end of the process, after the finalizers of the sessions, which are younger
+        weakref.finalize(self, load_driver().cuDevicePrimaryCtxRelease_v2, _DEVICE)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the context current in this thread."""
+        self._context.push()
+        try:
+            yield
+        finally:
+            self._driver.Context.pop()
+
+
+_retained: PrimaryContext | None = None
+_retaining = threading.Lock()
+
+
+def primary_context(driver: Any) -> PrimaryContext:
+    """Return the context of this process, retained at the first call."""
+    global _retained
+    with _retaining:
+        if _retained is None:
+            _retained = PrimaryContext(driver)
+        return _retained
 
 
 class CudaSession:
@@ -39,16 +82,21 @@ class CudaSession:
         self.lock = threading.RLock()
         self._closed = False
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
-        self._driver.init()
-        self._context = self._driver.Device(0).retain_primary_context()
+        self.stream: Any = None
+        self.host: dict[str, NDArray[np.float32]] = {}
+        self._device: dict[str, Any] = {}
+        self._graph: _Graph | None = None
+        self._context = primary_context(self._driver)
         with self.current():
-            self.stream: Any = self._driver.Stream()
-            self.host: dict[str, NDArray[np.float32]] = {}
-            self._device: dict[str, Any] = {}
-            for name, shape in {**inputs, **outputs}.items():
-                self.host[name] = self._driver.pagelocked_zeros(shape, np.float32)
-                self._device[name] = self._driver.mem_alloc(self.host[name].nbytes)
-            self._graph: _Graph | None = None
+            try:
+                # another library's work on the default stream must not hold this one up
+                self.stream = self._driver.Stream(_NON_BLOCKING)
+                for name, shape in {**inputs, **outputs}.items():
+                    self.host[name] = self._driver.pagelocked_zeros(shape, np.float32)
+                    self._device[name] = self._driver.mem_alloc(self.host[name].nbytes)
+            except BaseException:
+                self._free()
+                raise
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -62,11 +110,8 @@ class CudaSession:
         with self.lock:
             if self._closed:
                 raise UsageError("tensorrt: the engine is closed")
-            self._context.push()
-            try:
+            with self._context.current():
                 yield
-            finally:
-                self._driver.Context.pop()
 
     def address(self, name: str) -> int:
         """Return the device address of a tensor."""
@@ -90,34 +135,38 @@ class CudaSession:
     def record(self, enqueue: Any) -> bool:
         """Record the copies and the network as a CUDA graph, which `run` replays from then on.
 
-        Needs cuda-bindings, since PyCUDA has no graphs. The network must have run once before.
+        The network must have run once before.
 
         Returns
         -------
         bool
-            False where cuda-bindings is not installed or the recording fails.
+            False where the driver has no graphs or the recording fails.
         """
         with self.current():
             self._graph = _Graph.record(self.stream.handle, lambda: self._enqueue(enqueue))
         return self._graph is not None
 
     def close(self) -> None:
-        """Free the buffers and release the context; a second call does nothing."""
+        """Free the buffers; a second call does nothing. After an error of the GPU, what cannot be freed is left."""
         with self.lock:
             if self._closed:
                 return
             with self.current():
-                self.stream.synchronize()
-                if self._graph is not None:
-                    self._graph.close()
-                # freed while their context is current, which it is not in a later garbage collection
-                for buffer in self._device.values():
-                    buffer.free()
-                self._device.clear()
-                self.host.clear()
-                self._graph = self.stream = None
+                with suppress(Exception):
+                    self.stream.synchronize()
+                self._free()
             self._closed = True
-            self._context.detach()
+
+    def _free(self) -> None:
+        """Free everything while the context is current, which it is not in a later garbage collection."""
+        if self._graph is not None:
+            self._graph.close()
+        for buffer in self._device.values():
+            with suppress(Exception):
+                buffer.free()
+        self._device.clear()
+        self.host.clear()
+        self._graph = self.stream = None
 
     def _enqueue(self, enqueue: Any) -> None:
         for name in self._inputs:
@@ -129,44 +178,42 @@ class CudaSession:
 
 
 class _Graph:
-    """A recorded CUDA graph."""
+    """A recorded CUDA graph, through the driver's own functions, since PyCUDA has none."""
 
-    def __init__(self, bindings: Any, graph: Any, executable: Any) -> None:
-        self._bindings, self._recorded, self._executable = bindings, graph, executable
+    def __init__(self, library: Any, graph: ctypes.c_void_p, executable: ctypes.c_void_p) -> None:
+        self._library, self._recorded, self._executable = library, graph, executable
 
     @classmethod
     def record(cls, stream: int, work: Any) -> _Graph | None:
+        library = load_driver()
         try:
-            from cuda.bindings import driver as bindings
-        except ImportError:
+            begin, end = library.cuStreamBeginCapture_v2, library.cuStreamEndCapture
+            instantiate = library.cuGraphInstantiateWithFlags
+        except AttributeError:  # a driver older than CUDA 11.4
             return None
-        mode = bindings.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        try:
-            if _failed(bindings.cuStreamBeginCapture(stream, mode)):
-                return None
-        except Exception:  # bindings of another CUDA than the driver's raise types of their own
+        graph, executable, handle = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p(stream)
+        if begin(handle, _THREAD_LOCAL) != 0:
             return None
         try:
             work()
+            failed = False
         except Exception:  # PyCUDA raises many types; the network still runs without a recording
-            bindings.cuStreamEndCapture(stream)
+            failed = True
+        failed = end(handle, ctypes.byref(graph)) != 0 or failed
+        if failed or instantiate(ctypes.byref(executable), graph, ctypes.c_ulonglong(0)) != 0:
+            if graph.value:
+                library.cuGraphDestroy(graph)
             return None
-        status = bindings.cuStreamEndCapture(stream)
-        if _failed(status):
-            return None
-        made = bindings.cuGraphInstantiate(status[1], 0)
-        if _failed(made):
-            bindings.cuGraphDestroy(status[1])
-            return None
-        return cls(bindings, status[1], made[1])
+        return cls(library, graph, executable)
 
     def launch(self, stream: int) -> None:
-        if _failed(self._bindings.cuGraphLaunch(self._executable, stream)):
-            raise RuntimeError("the recorded network could not be started on the GPU")
+        status = self._library.cuGraphLaunch(self._executable, ctypes.c_void_p(stream))
+        if status != 0:
+            raise RuntimeError(f"the recorded network could not be started on the GPU: cuGraphLaunch returned {status}")
 
     def close(self) -> None:
-        self._bindings.cuGraphExecDestroy(self._executable)
-        self._bindings.cuGraphDestroy(self._recorded)
+        self._library.cuGraphExecDestroy(self._executable)
+        self._library.cuGraphDestroy(self._recorded)
 
 
 def import_pycuda() -> Any:
@@ -180,7 +227,3 @@ def import_pycuda() -> Any:
     with importing("tensorrt", "PyCUDA", "tensorrt"):
         import pycuda.driver as driver
     return driver
-
-
-def _failed(status: tuple[Any, ...]) -> bool:
-    return int(status[0]) != 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import platform
 import re
 import weakref
@@ -12,17 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.bundle.load import Bundle
-from edge_spine.engines.base import Engine, EngineName
+from edge_spine.engines.base import Engine, EngineName, losing
 from edge_spine.engines.driver import Gpu, require_gpu
 from edge_spine.engines.forms import INT8_TENSORRT, form_graph
-from edge_spine.engines.tensorrt.build import build_plan, import_tensorrt, make_logger, options_text, terminal_progress
+from edge_spine.engines.tensorrt.build import (
+    PlanRefused,
+    build_plan,
+    import_tensorrt,
+    make_logger,
+    options_text,
+    terminal_progress,
+)
 from edge_spine.engines.tensorrt.cuda import CudaSession, import_pycuda
 from edge_spine.engines.tensorrt.plan_cache import PlanCache
+from edge_spine.engines.tensorrt.verdict import SCHEMA, in_words, judge
 from edge_spine.errors import EngineUnavailable
 from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
 NAME = EngineName.TENSORRT.value
-_TIMING_CACHE = "timing.cache"
+_log = logging.getLogger(__name__)
 
 
 def require_tensorrt() -> None:
@@ -35,7 +45,7 @@ def require_tensorrt() -> None:
 
 
 def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False) -> bytes:
-    """Return the plan of a bundle's form for this machine, from the cache or built now.
+    """Return the plan of a bundle's form for this machine, from the cache or built now, if it passed its check.
 
     Parameters
     ----------
@@ -49,10 +59,15 @@ def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False
     Raises
     ------
     EngineUnavailable
-        There is no usable GPU, a package is missing, or the build fails.
-    BundleError, UsageError
+        There is no usable GPU, a package is missing, the build fails, or the plan did not pass: see `verdict.judge`.
+    BundleError
         See `edge_spine.engines.forms.form_graph` and `build_plan`.
     """
+    return judged_plan(bundle, form, fresh=fresh)[0]
+
+
+def judged_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False) -> tuple[bytes, dict[str, Any]]:
+    """Return `ready_plan` and its verdict."""
     gpu = require_gpu(NAME)
     trt = import_tensorrt()
     cache = PlanCache()
@@ -60,14 +75,45 @@ def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False
     name, identity = plan_name(bundle, form, gpu), plan_identity(trt, model, form, gpu)
 
     def build() -> bytes:
-        timing = cache.private_bytes(_TIMING_CACHE)
+        timings = f"timing-{re.sub(r'[^A-Za-z0-9.-]+', '-', identity['tensorrt'])}-sm{gpu.compute_capability}.cache"
+        timing = cache.private_bytes(timings)
         plan, timing = build_plan(trt, model, form, timing_cache=timing, progress=terminal_progress)
         terminal_progress("")
         if timing:
-            cache.keep_private(_TIMING_CACHE, timing)
+            cache.keep_private(timings, timing)
         return plan
 
-    return cache.load_or_build(name, identity, build, fresh=fresh)
+    plan = cache.load_or_build(name, identity, build, fresh=fresh)
+    verdict = _known(cache.verdict(name, plan))
+    if verdict is None:
+        _log.info("tensorrt: checking the plan %s", name)
+        engine = TensorRTEngine(plan, precision=form.removesuffix("-trt"))
+        with engine:
+            verdict = judge(bundle, form, model, engine, engine.layers())
+        cache.keep_verdict(name, plan, verdict)
+    if not verdict["passed"]:
+        raise PlanRefused(f"{NAME}: the plan for {form} {in_words(verdict)}; edge-spine build --force makes a new one")
+    return plan, verdict
+
+
+def kept_verdict(bundle: Bundle, form: str) -> dict[str, Any] | None:
+    """Return the verdict on the plan that is ready for this machine, without building; None where there is none.
+
+    Raises
+    ------
+    EngineUnavailable
+        As for `ready_plan`.
+    """
+    gpu = require_gpu(NAME)
+    trt = import_tensorrt()
+    cache = PlanCache()
+    name = plan_name(bundle, form, gpu)
+    plan, _ = cache.load(name, plan_identity(trt, form_graph(bundle, form), form, gpu))
+    return None if plan is None else _known(cache.verdict(name, plan))
+
+
+def _known(verdict: dict[str, Any] | None) -> dict[str, Any] | None:
+    return verdict if verdict is not None and verdict.get("schema") == SCHEMA else None
 
 
 def plan_name(bundle: Bundle, form: str, gpu: Gpu) -> str:
@@ -89,7 +135,12 @@ def plan_identity(trt: Any, model: bytes, form: str, gpu: Gpu) -> dict[str, str]
 
 
 class TensorRTEngine(Engine):
-    """Run a plan with fixed buffers, one stream and, where cuda-bindings is installed, a recorded CUDA graph.
+    """Run a plan with fixed buffers, one stream and a recorded CUDA graph.
+
+    Attributes
+    ----------
+    graph : bool
+        Whether the network is replayed from a recording, which takes less of the processor's time.
 
     Parameters
     ----------
@@ -109,7 +160,7 @@ class TensorRTEngine(Engine):
     def __init__(self, plan: bytes, *, precision: str = "int8") -> None:
         self.precision = precision
         require_gpu(NAME)
-        trt = import_tensorrt()
+        self._trt = trt = import_tensorrt()
         self._session = CudaSession({INPUT_NAME: INPUT_SHAPE}, {OUTPUT_NAME: OUTPUT_SHAPE})
         self._parts: list[Any] = []
         # runs once: at close, garbage collection or the end of the process
@@ -141,11 +192,16 @@ class TensorRTEngine(Engine):
         for tensor in (INPUT_NAME, OUTPUT_NAME):
             parts[-1].set_tensor_address(tensor, self._session.address(tensor))
 
+    def layers(self) -> list[Any]:
+        """Return what TensorRT's inspector tells of each layer; empty where it tells nothing."""
+        with self._session.current():
+            return _inspected(self._trt, self._parts[-2])
+
     def _enqueue(self, stream: int) -> bool:
         return bool(self._parts[-1].execute_async_v3(stream))
 
     def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        with self._session.current():
+        with losing(NAME), self._session.current():
             self._session.host[INPUT_NAME][...] = image
             self._session.run(self._enqueue)
             curves: NDArray[np.float32] = self._session.host[OUTPUT_NAME].copy()
@@ -154,6 +210,14 @@ class TensorRTEngine(Engine):
     def close(self) -> None:
         """Release the plan, its buffers and the context."""
         self._finalizer()
+
+
+def _inspected(trt: Any, engine: Any) -> list[Any]:
+    try:
+        text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+        return list(json.loads(text)["Layers"])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+        return []
 
 
 def _shut_down(session: CudaSession, parts: list[Any]) -> None:

@@ -16,6 +16,7 @@ import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from edge_spine.engines.base import importing
 from edge_spine.errors import EngineUnavailable
@@ -113,12 +114,25 @@ class PlanCache:
         try:
             write_durably(self.folder / plan_name, plan)
             write_durably(self._sidecar(name), json.dumps(fields, indent=1, sort_keys=True).encode("utf-8"))
-            for old in self.folder.glob(f"{name}.*.plan"):
-                if old.name != plan_name:
+            for old in (*self.folder.glob(f"{name}.*.plan"), *self.folder.glob(f"{name}.*.verdict")):
+                if old.stem != Path(plan_name).stem:
                     old.unlink()
         except OSError as error:
             # a full disk must not cost the scan: the plan can be used without being kept
             _log.warning("tensorrt: the plan could not be kept in the cache (%s)", error.strerror)
+
+    def verdict(self, name: str, plan: bytes) -> dict[str, Any] | None:
+        """Return what `keep_verdict` kept for this very plan, or None."""
+        try:
+            fields = json.loads(self.private_bytes(self._verdict(name, plan)))
+            return dict(fields["verdict"]) if fields["sha256"] == hashlib.sha256(plan).hexdigest() else None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+    def keep_verdict(self, name: str, plan: bytes, verdict: Mapping[str, Any]) -> None:
+        """Keep the judgement on a plan beside it."""
+        fields = {"sha256": hashlib.sha256(plan).hexdigest(), "verdict": dict(verdict)}
+        self.keep_private(self._verdict(name, plan), json.dumps(fields, sort_keys=True).encode("utf-8"))
 
     def private_bytes(self, name: str) -> bytes:
         """Return what `keep_private` kept under a name, or nothing where it is missing or was changed."""
@@ -135,6 +149,9 @@ class PlanCache:
     def plans(self) -> list[str]:
         """Return the names of the plans that have a sidecar."""
         return sorted(path.name.removesuffix(".json") for path in self.folder.glob("*.json"))
+
+    def _verdict(self, name: str, plan: bytes) -> str:
+        return f"{name}.{hashlib.sha256(plan).hexdigest()[:16]}.verdict"
 
     def _sidecar(self, name: str) -> Path:
         return self.folder / f"{name}.json"

@@ -11,7 +11,7 @@ from typing import Any
 import edge_spine
 
 PACKAGE = Path(edge_spine.__file__).parent
-VERBS = ("run", "demo", "verify", "build", "doctor", "compare", "node", "watch", "batch")
+VERBS = ("run", "demo", "verify", "build", "doctor", "compare", "node", "watch", "batch", "export-graph")
 PATIENT = "SECRET^NAME"
 SPACING = "2.427,2.419"
 STAGES = {"read", "preprocess", "infer", "reconstruct", "write", "total"}

@@ -78,6 +78,7 @@ def test_a_damaged_bundle_is_one_clear_line(
         pytest.importorskip("pyarrow")
         (tmp_path / "list.txt").write_text(f"{scan_file}\n", encoding="utf-8")
         arguments.append(str(tmp_path / "list.txt"))
+    arguments += [str(tmp_path / "graph.onnx")] if verb == "export-graph" else []
     arguments += ["--out", str(tmp_path / "out")] if verb in ("run", "demo", "batch") else []
     assert cli.main(arguments) == 1
     shown = capsys.readouterr()
@@ -114,3 +115,11 @@ def test_a_reader_that_leaves_early_causes_no_traceback(fake_model: Path) -> Non
     assert process.wait(timeout=120) in (0, 1)
     assert b"Traceback" not in complaint
     assert b"Exception ignored" not in complaint
+
+
+def test_the_device_is_set_before_the_verb_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(cli, "choose_gpu", chosen.append)
+    assert cli.main(["build", "--device", "1", "--model", "missing"]) == 1
+    assert cli.main(["build", "--device", "-1"]) == 2
+    assert chosen == [1]

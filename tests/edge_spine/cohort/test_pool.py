@@ -16,6 +16,7 @@ from edge_spine.cohort.pool import ProcessPool
 from edge_spine.cohort.rows import Row, row_of
 from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards
+from edge_spine.errors import EngineLost
 from edge_spine.runner import Report
 from tests.edge_spine.cohort.conftest import NOTE, check_whole
 
@@ -75,3 +76,24 @@ def test_a_scan_that_ends_its_worker_becomes_a_row_and_costs_no_other(manifest: 
     assert len(rows) == len(ends) == 24
     assert ends.pop("P07") == ("failed", "worker-died")
     assert set(ends.values()) == {("done", None)}
+
+
+class LosingBatch(SpineBatch):
+    """FAKE work: no model, and the engine of the process that has one scan for the first time is lost."""
+
+    def rows(self, scans: tuple[Scan, ...]) -> list[Row]:
+        mark = Path(str(self.folder), "lost")
+        if any(scan.id == "P07" for scan in scans) and not mark.exists():
+            mark.touch()
+            raise EngineLost("tensorrt: the GPU failed")
+        return [row_of(scan.id, scan.path, None, Report(scan.path, "done"), None) for scan in scans]
+
+
+@pytest.mark.slow
+def test_scans_of_a_lost_engine_are_done_in_a_new_process(manifest: Path, tmp_path: Path) -> None:
+    rows: list[Row] = []
+    batch = LosingBatch(folder=str(tmp_path))
+    with closing(Shards(tmp_path / "out", NOTE)) as shards, closing(ProcessPool(batch, 2)) as pool:
+        work_through(read_manifest(manifest), pool, shards, rows.append, chunk=3)
+    assert (tmp_path / "lost").exists()
+    assert len(rows) == 24 and {row["status"] for row in rows} == {"done"}

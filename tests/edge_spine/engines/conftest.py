@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
 import pytest
 
 from edge_spine.bundle import load_bundle
 from edge_spine.bundle.load import Bundle
 from edge_spine.engines.forms import form_graph
-from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_graph
 from tests.edge_spine.engines.processors import needs_openvino
 
 
@@ -38,11 +36,7 @@ def symmetric(packaged: Bundle) -> bytes:
 @pytest.fixture(scope="session")
 def half(packaged: Bundle) -> bytes:
     """A float16 graph of the packaged network: its INT8 weights in float16, since the package brings no float file."""
-    from export.forms import half_graph
-
-    model = form_graph(packaged, "int8")
-    plain = symmetric_graph(model, quantised_readers(symmetric_graph(model)))
-    return bytes(half_graph(onnx.load_model_from_string(plain)).SerializeToString())
+    return form_graph(packaged, "fp16")
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge_spine.engines import driver
-from edge_spine.engines.driver import Gpu, NoGpu, find_gpu, require_gpu
-from edge_spine.errors import EngineUnavailable
+from edge_spine.engines.driver import Gpu, NoGpu, choose_gpu, find_gpu, require_gpu
+from edge_spine.errors import EngineUnavailable, UsageError
 
 
 class FakeDriver:
@@ -68,3 +69,52 @@ def test_no_driver_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "_LIBRARY", "libcuda-that-nobody-has.so.1")
     with pytest.raises(NoGpu, match=r"^no NVIDIA driver was found on this machine$"):
         find_gpu()
+
+
+class FakeManagement:
+    """FAKE NVML of one desktop card."""
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> int:
+            if name == "nvmlSystemGetDriverVersion":
+                arguments[0].value = b"580.95.05"
+            elif name == "nvmlDeviceGetPerformanceState":
+                arguments[1]._obj.value = 2
+            elif name == "nvmlDeviceGetEnforcedPowerLimit":
+                arguments[1]._obj.value = 450000
+            return 0
+
+        return call
+
+
+def test_driver_and_power_are_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(driver.ctypes, "CDLL", lambda _: FakeManagement())
+    assert driver.driver_state() == {"driver": "580.95.05", "power": "P2, limit 450 W"}
+    mode = tmp_path / "status"
+    mode.write_text("pmode:0002 fmode:quiet\n")
+    monkeypatch.setattr(driver, "_POWER_MODE", mode)
+    for library in (object(), OSError()):
+
+        def load(_: str, library: Any = library) -> Any:
+            if isinstance(library, OSError):
+                raise library
+            return library
+
+        monkeypatch.setattr(driver.ctypes, "CDLL", load)
+        assert driver.driver_state() == {"driver": "unknown", "power": "pmode:0002 fmode:quiet"}
+
+
+@pytest.mark.parametrize(
+    ("before", "number", "after"),
+    [(None, 1, "1"), ("2,3", 1, "3"), ("GPU-a, GPU-b", 0, "GPU-a"), ("2", 1, None)],
+)
+def test_one_gpu_is_chosen_for_every_library(
+    monkeypatch: pytest.MonkeyPatch, before: str | None, number: int, after: str | None
+) -> None:
+    monkeypatch.setattr(driver.os, "environ", {} if before is None else {"CUDA_VISIBLE_DEVICES": before})
+    if after is None:
+        with pytest.raises(UsageError, match="device 1 is asked for, but CUDA_VISIBLE_DEVICES leaves 1 GPUs"):
+            choose_gpu(number)
+        return
+    choose_gpu(number)
+    assert driver.os.environ == {"CUDA_VISIBLE_DEVICES": after, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

@@ -15,7 +15,7 @@ from edge_spine.bundle.load import manifest_bytes, parse_manifest
 from edge_spine.engines.forms import FORMS, form_graph, widened
 from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_graph
 from edge_spine.engines.verification import compare, read_references
-from edge_spine.errors import BundleError, UsageError
+from edge_spine.errors import BundleError
 from export.forms import answers
 
 
@@ -40,11 +40,21 @@ def test_widening_changes_types_and_nothing_else(packaged, half) -> None:
     assert np.abs(answers(single.SerializeToString(), crops) - answers(half, crops)).max() * 224 < 0.1
 
 
-def test_forms_that_a_bundle_lacks_are_refused_by_name(packaged) -> None:
-    assert FORMS == ("int8", "int8-trt", "fp16", "fp32")
-    assert not packaged.has_role("float")
-    with pytest.raises(UsageError, match="no float file and so no fp16; export --forms all adds it"):
-        form_graph(packaged, "fp16")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["spine", "lite"])
+def test_a_bundle_without_a_float_file_has_float_forms(name: str) -> None:
+    """The weights of the INT8 file in float16 are within the tolerance of float forms."""
+    bundle = load_bundle(name)
+    assert FORMS == ("int8", "int8-trt", "fp16", "fp32") and not bundle.has_role("float")
+    half = onnx.load_model_from_string(form_graph(bundle, "fp16"))
+    onnx.checker.check_model(half, full_check=True)
+    ends = [end.type.tensor_type.elem_type for end in (*half.graph.input, *half.graph.output)]
+    assert ends == [onnx.TensorProto.FLOAT] * 2
+    assert onnx.TensorProto.FLOAT not in {tensor.data_type for tensor in half.graph.initializer}
+    assert not [node for node in half.graph.node if "Quantize" in node.op_type]
+    crops, expected = (part[:6] for part in read_references(bundle))
+    found = answers(half.SerializeToString(), crops)
+    assert compare(found, expected, engine="onnx graph", precision="fp16", model_pixel_mm=2.2).passed
 
 
 @pytest.mark.parametrize("forms", [[], {"int8-trt": []}, {"int8-trt": {"exact": "all"}}, {"int8-trt": {"exact": [1]}}])

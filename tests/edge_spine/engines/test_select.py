@@ -18,10 +18,12 @@ import edge_spine.engines.openvino as openvino_engine
 from edge_spine.bundle import load_bundle
 from edge_spine.bundle.load import manifest_bytes, parse_manifest
 from edge_spine.engines import ENGINES, PRECISIONS, engine_problems, open_engine, select
+from edge_spine.engines.base import Engine, EngineName
 from edge_spine.engines.onnx import OnnxEngine
 from edge_spine.engines.openvino import OpenVinoEngine
+from edge_spine.engines.tensorrt import engine as tensorrt
 from edge_spine.engines.verification import verify
-from edge_spine.errors import EngineUnavailable, UsageError
+from edge_spine.errors import BundleError, EngineUnavailable, UsageError
 from tests.edge_spine.engines.processors import has_openvino
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -61,6 +63,107 @@ def test_auto_takes_the_processor_without_a_gpu(bundle, monkeypatch) -> None:
     monkeypatch.setattr(openvino_engine, "openvino_runtime", unavailable("openvino: not here"))
     with open_engine(bundle) as engine:
         assert engine.name == "onnx-cpu"
+
+
+class PycudaMemoryError(Exception):
+    """FAKE of PyCUDA's own MemoryError, which is not Python's."""
+
+
+FAILURES = [
+    BundleError("the model cannot be loaded"),
+    EngineUnavailable("no GPU"),
+    RuntimeError("the network could not be started on the GPU\nmore lines"),
+    PycudaMemoryError("cuMemAlloc failed: out of memory"),
+    MemoryError(),
+    FileNotFoundError(2, "Could not find: nvinfer_10.dll"),
+    ImportError("DLL load failed"),
+    AttributeError("module 'tensorrt' has no attribute 'Builder'"),
+    TypeError("factory function returned nullptr"),
+    AssertionError(),
+]
+
+
+class GpuEngine(Engine):
+    """FAKE engine on a GPU, whose inference does as it is told."""
+
+    name, precision = "tensorrt", "int8"
+    closed = 0
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    def _infer_one(self, image):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return np.full((1, 1254), self.answer, np.float32)
+
+    def close(self) -> None:
+        type(self).closed += 1
+
+
+def raising(failure: Exception):
+    """Return a function that raises `failure`."""
+
+    def fail(*_arguments, **_more):
+        raise failure
+
+    return fail
+
+
+@pytest.mark.parametrize("where", ["asked", "plan", "session", "first inference"])
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+def test_auto_goes_on_however_a_gpu_fails(fake_model, monkeypatch, caplog, failure: Exception, where: str) -> None:
+    """A FAKE TensorRT that fails: `auto` says why and runs on the processor; by name it is one line."""
+    bundle = load_bundle(fake_model)
+    monkeypatch.setattr(tensorrt, "require_tensorrt", lambda: None)
+    monkeypatch.setattr(tensorrt, "ready_plan", lambda *_: b"FAKE plan")
+    monkeypatch.setattr(tensorrt, "TensorRTEngine", lambda *_, **__: GpuEngine(failure))
+    monkeypatch.setattr(GpuEngine, "closed", 0)
+    if where == "asked":
+        monkeypatch.setattr(tensorrt, "require_tensorrt", raising(failure))
+    elif where == "plan":
+        monkeypatch.setattr(tensorrt, "ready_plan", raising(failure))
+    elif where == "session":
+        monkeypatch.setattr(tensorrt, "TensorRTEngine", raising(failure))
+    with caplog.at_level(logging.INFO), open_engine(bundle) as engine:
+        assert engine.name in ("openvino", "onnx-cpu")
+    said = "\n".join(record.message for record in caplog.records)
+    assert (str(failure).splitlines() or [type(failure).__name__])[0] in said
+    if where != "asked":
+        with pytest.raises((EngineUnavailable, BundleError)) as caught:
+            open_engine(bundle, "tensorrt")
+        assert "\n" not in str(caught.value)
+    assert GpuEngine.closed == (2 if where == "first inference" else 0)
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+def test_a_session_of_onnx_runtime_that_fails_is_one_line(bundle, monkeypatch, failure: Exception) -> None:
+    monkeypatch.setattr(onnx_engine, "runtime_with", lambda name: onnx_engine.import_onnxruntime())
+    monkeypatch.setattr(OnnxEngine, "__init__", raising(failure))
+    for name in ("onnx-cuda", "onnx-cpu"):
+        with pytest.raises((EngineUnavailable, BundleError)) as caught:
+            open_engine(bundle, name)
+        assert "\n" not in str(caught.value)
+    if not has_openvino():
+        pytest.skip("openvino is not installed here")
+    with open_engine(bundle) as engine:
+        assert engine.name == "openvino"
+
+
+def test_an_engine_that_answers_no_numbers_is_passed_over(bundle, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(tensorrt, "require_tensorrt", lambda: None)
+    monkeypatch.setattr(tensorrt, "ready_plan", lambda *_: b"FAKE plan")
+    monkeypatch.setattr(tensorrt, "TensorRTEngine", lambda *_, **__: GpuEngine(np.nan))
+    with open_engine(bundle) as engine:
+        assert engine.name != "tensorrt"
+    assert "tensorrt: its first answer holds numbers that are not finite" in caplog.text
+
+
+def test_where_every_engine_fails_it_is_one_line(bundle, monkeypatch) -> None:
+    monkeypatch.setattr(select, "_open", raising(RuntimeError("broken\nmore")))
+    for name in ("auto", EngineName.ONNX_CPU.value):
+        with pytest.raises(EngineUnavailable, match=r"onnx-cpu: it fails to start: RuntimeError: broken$"):
+            open_engine(bundle, name)
 
 
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -223,5 +326,6 @@ def test_precisions_are_taken_or_refused(bundle) -> None:
     assert PRECISIONS == ("auto", "int8", "fp16", "fp32")
     with pytest.raises(UsageError, match="'int4' is none of auto, "):
         open_engine(bundle, precision="int4")
-    with pytest.raises(UsageError, match="no float file"):
-        open_engine(bundle, "onnx-cpu", precision="fp16")
+    for precision in ("fp16", "fp32"):
+        with open_engine(bundle, "onnx-cpu", precision=precision) as engine:
+            assert engine.precision == precision and verify(bundle, engine).passed

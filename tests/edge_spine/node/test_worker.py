@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("filelock", reason="pip install '.[node]'")
 
-from edge_spine.errors import InputUnavailable
+from edge_spine.errors import EngineLost, InputUnavailable
 from edge_spine.node import worker as worker_module
 from edge_spine.node.records import Audit
 from edge_spine.node.spool import Claim, Spool, files_in
@@ -173,3 +173,16 @@ def test_an_end_while_waiting_gives_the_scan_back(tmp_path: Path) -> None:
 def _stop(worker: Worker) -> list[Report]:
     worker.end()
     raise OSError(28, "No space left on device")
+
+
+def test_a_lost_engine_ends_the_loop_and_the_next_process_does_the_scan(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"scan")
+
+    def lose(claim: Claim, _content: str) -> list[Report]:
+        raise EngineLost("tensorrt: the GPU failed")
+
+    with pytest.raises(EngineLost):
+        run_once(tmp_path, lose)
+    assert where(tmp_path) not in ("failed", "done")
+    assert [report.status for report in run_once(tmp_path, lambda *_: [Report("a", "done")])] == ["done"]
+    assert where(tmp_path) == "done"

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+from edge_spine.engines.tensorrt import cuda as cuda_module
 from edge_spine.engines.tensorrt import engine as tensorrt
 from tests.edge_spine.engines.tensorrt.fakes import GPU, FakeCuda, fake_tensorrt
 
@@ -18,7 +19,8 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     package.driver = fake  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pycuda", package)
     monkeypatch.setitem(sys.modules, "pycuda.driver", fake)
-    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    monkeypatch.setattr(cuda_module, "load_driver", lambda: fake.library)
+    monkeypatch.setattr(cuda_module, "_retained", None)
     monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: fake_tensorrt(fake))
     return fake

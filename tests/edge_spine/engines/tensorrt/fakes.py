@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_spine.engines.driver import Gpu
 
+MISSING = -1
 GPU = Gpu(name="FAKE GPU", compute_capability="8.7", driver="12.6", integrated=True)
 
 
@@ -44,16 +45,24 @@ class FakeCuda(ModuleType):
         self.said: list[str] = []
         self.stacks = threading.local()
         self.live: set[int] = set()
-        self.host_alloc_flags = SimpleNamespace(DEVICEMAP=2)
+        self.refs = 0
+        self.fails: dict[str, Exception] = {}
         self.Context = SimpleNamespace(pop=lambda: self._pop())
-        self.Stream = lambda: self._made("stream", handle=7, synchronize=lambda: self._need("synchronize"))
+        self.Stream = lambda flags: self._made(
+            f"stream {flags}", handle=7, synchronize=lambda: self._need("synchronize")
+        )
+        self.library = FakeLibrary(self)
 
     def init(self) -> None:
         self.said.append("init")
 
     def Device(self, number: int) -> Any:
-        context = SimpleNamespace(push=self._push, detach=lambda: self.said.append("detach"))
-        return SimpleNamespace(retain_primary_context=lambda: context)
+        return SimpleNamespace(retain_primary_context=self._retain)
+
+    def _retain(self) -> Any:
+        self.refs += 1
+        # PyCUDA's `detach` is wrong for such a context, so there is none here
+        return SimpleNamespace(push=self._push)
 
     def pagelocked_zeros(self, shape: tuple[int, ...], dtype: Any, mem_flags: int = 0) -> Any:
         self._need("host")
@@ -77,7 +86,7 @@ class FakeCuda(ModuleType):
         return getattr(self.stacks, "depth", 0)
 
     def _push(self) -> None:
-        assert "detach" not in self.said, "pushed after it was given back"
+        assert self.refs > 0, "pushed after it was released"
         self.stacks.depth = self.depth + 1
 
     def _pop(self) -> None:
@@ -87,15 +96,39 @@ class FakeCuda(ModuleType):
     def _need(self, what: str) -> None:
         assert self.depth > 0, f"{what} without a context"
         self.said.append(what)
+        if what in self.fails:
+            raise self.fails[what]
 
     def _made(self, what: str, **more: Any) -> Any:
         self._need(what)
         return SimpleNamespace(**more)
 
 
+class FakeLibrary:
+    """FAKE libcuda: the functions that are called through ctypes; `fails` holds the status of those that fail."""
+
+    def __init__(self, cuda: FakeCuda) -> None:
+        self.cuda, self.fails = cuda, dict[str, int]()
+
+    def __getattr__(self, name: str) -> Any:
+        if self.fails.get(name) == MISSING:
+            raise AttributeError(name)
+
+        def call(*arguments: Any) -> int:
+            if name == "cuDevicePrimaryCtxRelease_v2":
+                self.cuda.refs -= 1
+            elif name == "cuStreamEndCapture":
+                arguments[1]._obj.value = 88
+            elif name == "cuGraphInstantiateWithFlags":
+                arguments[0]._obj.value = 99
+            self.cuda.said.append(name)
+            return self.fails.get(name, 0)
+
+        return call
+
+
 class FakeHost(np.ndarray):
-    def get_device_pointer(self) -> int:
-        return 55
+    pass
 
 
 class FakeBuffer:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from edge_spine.bundle import load_bundle
 from edge_spine.engines.forms import form_graph, widened
 from edge_spine.engines.tensorrt import build as build_plan
-from edge_spine.errors import BundleError
+from edge_spine.errors import BundleError, EngineUnavailable
+from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 from tests.edge_spine.engines.tensorrt.fakes import VERSIONS
 
 
@@ -53,3 +58,127 @@ def test_tensorrt_refuses_the_processors_form(rtx, packaged) -> None:
 def test_tensorrt_refuses_a_graph_with_other_ends(rtx, packaged) -> None:
     with pytest.raises(BundleError, match="fp32 graph: the model's inputs and outputs are"):
         build_plan.build_plan(rtx, packaged.read("localiser.onnx"), "fp32")
+
+
+class FakeCache:
+    def __init__(self, content: bytes | None) -> None:
+        self.content = content
+
+    def serialize(self) -> bytes | None:
+        return self.content
+
+
+class FakeConfig:
+    """FAKE builder configuration that writes down what it is told; `plans` are the answers of the builder."""
+
+    def __init__(self, plans: list[bytes | None], caches: dict[bytes, FakeCache | None]) -> None:
+        self.plans, self.caches, self.sources, self.flags = plans, caches, 0b1111, {"TF32"}
+        self.asked: list[int] = []
+
+    def set_memory_pool_limit(self, *_: Any) -> None:
+        pass
+
+    def set_flag(self, flag: str) -> None:
+        self.flags.add(flag)
+
+    def clear_flag(self, flag: str) -> None:
+        self.flags.discard(flag)
+
+    def get_tactic_sources(self) -> int:
+        return self.sources
+
+    def set_tactic_sources(self, sources: int) -> None:
+        self.sources = sources
+
+    def create_timing_cache(self, content: bytes) -> FakeCache | None:
+        return self.caches.get(content)
+
+    def set_timing_cache(self, cache: FakeCache, ignore: bool) -> bool:
+        assert cache is not None, "TensorRT raises TypeError here"
+        return cache.content != b"of another GPU"
+
+    def build(self) -> bytes | None:
+        self.asked.append(self.sources)
+        return self.plans.pop(0)
+
+
+def fake_builder(config: FakeConfig) -> Any:
+    """FAKE TensorRT 8.6 around a FAKE configuration."""
+    end = lambda name, shape: SimpleNamespace(name=name, shape=shape)  # noqa: E731
+    network = SimpleNamespace(
+        num_inputs=1,
+        num_outputs=1,
+        get_input=lambda _: end(INPUT_NAME, INPUT_SHAPE),
+        get_output=lambda _: end(OUTPUT_NAME, OUTPUT_SHAPE),
+    )
+    builder = SimpleNamespace(
+        create_network=lambda flags: network,
+        create_builder_config=lambda: config,
+        build_serialized_network=lambda network, config: config.build(),
+    )
+
+    class Logger:
+        Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2)
+
+    return SimpleNamespace(
+        __name__="tensorrt",
+        ILogger=Logger,
+        Builder=lambda logger: builder,
+        OnnxParser=lambda network, logger: SimpleNamespace(parse=lambda model: True),
+        NetworkDefinitionCreationFlag=SimpleNamespace(EXPLICIT_BATCH=0),
+        MemoryPoolType=SimpleNamespace(WORKSPACE=0),
+        BuilderFlag=SimpleNamespace(FP16="FP16", INT8="INT8", TF32="TF32"),
+        TacticSource=SimpleNamespace(CUBLAS=0, CUBLAS_LT=1, CUDNN=2, EDGE_MASK_CONVOLUTIONS=3),
+        ProfilingVerbosity=SimpleNamespace(DETAILED="detailed"),
+    )
+
+
+@pytest.mark.parametrize(("form", "flags"), [("int8-trt", {"INT8", "FP16", "TF32"}), ("fp32", set())])
+def test_fp32_is_not_rounded_to_tf32(form: str, flags: set[str]) -> None:
+    config = FakeConfig([b"FAKE plan"], {b"": FakeCache(b"FAKE timings")})
+    assert build_plan.build_plan(fake_builder(config), b"", form) == (b"FAKE plan", b"FAKE timings")
+    assert config.flags == flags and config.asked == [0b1000]
+    assert config.profiling_verbosity == "detailed"  # type: ignore[attr-defined]
+
+
+def test_a_build_without_cublas_that_fails_is_tried_with_it() -> None:
+    config = FakeConfig([None, b"FAKE plan"], {b"": FakeCache(b"")})
+    assert build_plan.build_plan(fake_builder(config), b"", "int8-trt")[0] == b"FAKE plan"
+    assert config.asked == [0b1000, 0b1111]
+    with pytest.raises(build_plan.PlanRefused, match="no plan could be built"):
+        build_plan.build_plan(fake_builder(FakeConfig([None, None], {})), b"", "int8-trt")
+
+
+@pytest.mark.parametrize(
+    ("caches", "timings"),
+    [
+        ({}, b""),
+        ({b"": FakeCache(None)}, b""),
+        ({b"": FakeCache(b"new")}, b"new"),
+        ({b"old": FakeCache(b"of another GPU"), b"": FakeCache(b"new")}, b"new"),
+        ({b"old": FakeCache(b"kept"), b"": FakeCache(b"new")}, b"kept"),
+    ],
+)
+def test_a_timing_cache_that_is_none_or_refused_costs_no_build(caches: dict[bytes, Any], timings: bytes) -> None:
+    config = FakeConfig([b"FAKE plan"], caches)
+    assert build_plan.build_plan(fake_builder(config), b"", "fp16", timing_cache=b"old") == (b"FAKE plan", timings)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [ImportError("DLL load failed"), FileNotFoundError("Could not find: nvinfer_10.dll")],
+)
+def test_tensorrt_that_does_not_import_is_one_line(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+    """Windows' bindings raise FileNotFoundError where their libraries are not on PATH."""
+
+    class Finder:
+        def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+            if name in ("tensorrt", "tensorrt_rtx"):
+                raise failure
+
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    with pytest.raises(EngineUnavailable, match=r"^tensorrt: it cannot be imported \(") as caught:
+        build_plan.import_tensorrt()
+    assert str(failure) in str(caught.value)

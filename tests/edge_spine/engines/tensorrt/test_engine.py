@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -21,16 +22,18 @@ from edge_spine.engines.tensorrt import engine as tensorrt
 from edge_spine.engines.verification import read_references, verify
 from edge_spine.errors import EngineUnavailable, UsageError
 from tests.edge_spine.engines.gpus import needs_gpu, no_gpu
-from tests.edge_spine.engines.tensorrt.fakes import GPU, VERSIONS, FakeCuda, fake_tensorrt
+from tests.edge_spine.engines.tensorrt.fakes import GPU, MISSING, VERSIONS, FakeCuda, fake_tensorrt
 
 ROOT = Path(__file__).resolve().parents[4]
 IMAGE = np.full((1, 3, 224, 224), 0.25, np.float32)
 
 
-ENDING = ["synchronize", "free", "free", "detach"]
+GRAPH = ["cuGraphExecDestroy", "cuGraphDestroy"]
+ENDING = ["synchronize", *GRAPH, "free", "free"]
 
 
 def test_an_inference_copies_runs_and_fetches_on_one_stream(cuda: FakeCuda) -> None:
+    cuda.library.fails["cuStreamBeginCapture_v2"] = MISSING
     with tensorrt.TensorRTEngine(b"FAKE plan") as engine:
         assert (engine.name, engine.precision, engine.graph) == ("tensorrt", "int8", False)
         assert cuda.said[-4:] == ["to device", "enqueue on 7", "to host", "synchronize"]
@@ -58,7 +61,7 @@ def test_an_engine_that_is_forgotten_is_given_back(cuda: FakeCuda) -> None:
     engine = tensorrt.TensorRTEngine(b"FAKE plan")
     del engine
     gc.collect()
-    assert cuda.said[-1] == "detach" and cuda.live == set() and cuda.depth == 0
+    assert cuda.said[-1] == "free" and cuda.live == set() and cuda.depth == 0
 
 
 def test_any_thread_may_infer_and_close(cuda: FakeCuda) -> None:
@@ -77,7 +80,7 @@ def test_any_thread_may_infer_and_close(cuda: FakeCuda) -> None:
         thread = threading.Thread(target=work, args=(close,))
         thread.start()
         thread.join()
-    assert problems == [] and cuda.said[-1] == "detach"
+    assert problems == [] and cuda.said[-1] == "free"
 
 
 def test_no_thread_finds_an_engine_that_is_half_released(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,11 +113,11 @@ def test_a_plan_that_fails_leaves_nothing_behind(cuda: FakeCuda, monkeypatch: py
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: fake_tensorrt(cuda, **{how: False}))
     with pytest.raises((EngineUnavailable, RuntimeError)):
         tensorrt.TensorRTEngine(b"FAKE plan")
-    assert cuda.said[-1] == "detach" and cuda.live == set() and cuda.depth == 0
+    assert cuda.said[-1] == "free" and cuda.live == set() and cuda.depth == 0
 
 
 def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A FAKE GPU and a FAKE builder around the real cache and the real derived graph."""
+    """A FAKE GPU, builder and verdict around the real cache and the real derived graph."""
     pytest.importorskip("filelock")
     built: list[str] = []
 
@@ -126,6 +129,8 @@ def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["10.3"])
     monkeypatch.setattr(tensorrt, "build_plan", fake_build)
+    monkeypatch.setattr(tensorrt, "TensorRTEngine", MagicMock())
+    monkeypatch.setattr(tensorrt, "judge", lambda *_: {"schema": tensorrt.SCHEMA, "passed": True})
     bundle = load_bundle()
     first = tensorrt.ready_plan(bundle)
     assert tensorrt.ready_plan(bundle) == first and built == ["int8-trt"]

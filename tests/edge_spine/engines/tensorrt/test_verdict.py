@@ -1,0 +1,205 @@
+"""Faults that are injected into plans. A FAKE TensorRT runs the graph that a plan consists of in ONNX Runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edge_spine.bundle import load_bundle
+from edge_spine.engines import open_engine
+from edge_spine.engines.forms import form_graph
+from edge_spine.engines.onnx import OnnxEngine
+from edge_spine.engines.tensorrt import engine as tensorrt
+from edge_spine.engines.tensorrt import verdict
+from edge_spine.engines.tensorrt.build import PlanRefused
+from edge_spine.engines.tensorrt.plan_cache import PlanCache
+from edge_spine.errors import EngineUnavailable
+from tests.edge_spine.engines.tensorrt.fakes import GPU, VERSIONS
+
+pytest.importorskip("filelock")
+
+MILLIMETRES = 224 * 2.2
+FORMS = ("int8-trt", "fp16", "fp32")
+
+
+class GraphEngine(OnnxEngine):
+    """FAKE TensorRT engine, whose plan is a graph that ONNX Runtime computes as it is written."""
+
+    told: tuple[Any, ...] = ()
+    row = scan = 0.0
+
+    def __init__(self, plan: bytes, *, precision: str) -> None:
+        super().__init__(plan, precision=precision, as_written=True)
+        self.name, self.asked = "tensorrt", 0
+
+    def _infer_one(self, image):
+        curves = super()._infer_one(image).reshape(209, 6)
+        curves[100] += self.row / MILLIMETRES
+        if self.asked == 5:
+            curves[:, 1] += self.scan / MILLIMETRES
+        self.asked += 1
+        return curves.reshape(1, -1)
+
+    def layers(self) -> list[Any]:
+        return list(self.told)
+
+
+@pytest.fixture(scope="module")
+def lite():
+    return load_bundle("lite")
+
+
+@pytest.fixture(scope="module")
+def graphs(lite) -> dict[str, bytes]:
+    return {form: form_graph(lite, form) for form in FORMS}
+
+
+@pytest.fixture
+def built(monkeypatch, tmp_path) -> dict[str, Any]:
+    """A FAKE GPU and a FAKE builder, whose plan is the graph, changed by a function."""
+    state: dict[str, Any] = {"fault": lambda model: model, "builds": []}
+
+    def build(trt: Any, model: bytes, form: str, **_: Any) -> tuple[bytes, bytes]:
+        state["builds"].append(form)
+        return state["fault"](model), b""
+
+    monkeypatch.setenv("EDGE_SPINE_CACHE", str(tmp_path / "plans"))
+    monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["10.3"])
+    monkeypatch.setattr(tensorrt, "import_pycuda", lambda: None)
+    monkeypatch.setattr(tensorrt, "build_plan", build)
+    monkeypatch.setattr(tensorrt, "TensorRTEngine", GraphEngine)
+    return state
+
+
+def changed(model: bytes, kind: str, place: int, factor: float) -> bytes:
+    """Return the graph with one scale or one layer's weights multiplied."""
+    graph = onnx.load_model_from_string(model)
+    weights = {tensor.name: tensor for tensor in graph.graph.initializer}
+    if kind == "scale":
+        names = [node.input[1] for node in graph.graph.node if node.op_type == "QuantizeLinear"]
+    else:
+        names = [node.input[1] for node in graph.graph.node if node.op_type == "Conv" and node.input[1] in weights]
+    tensor = weights[names[place]]
+    value = numpy_helper.to_array(tensor)
+    tensor.CopyFrom(numpy_helper.from_array((value * value.dtype.type(factor)).astype(value.dtype), tensor.name))
+    return graph.SerializeToString()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_a_plan_that_computes_its_graph_passes_once(lite, built, form: str) -> None:
+    plan, found = tensorrt.judged_plan(lite, form)
+    assert found["passed"] and found["problems"] == [] and found["graph"]["deviations"][2]["max_mm"] == 0
+    assert (found["quantisation_share"] == 1) if form == "int8-trt" else (found["quantisation_share"] is None)
+    assert found["driver"] and found["power"] and found["tactics"] is None
+    assert verdict.in_words(found).startswith("passed")
+    assert tensorrt.kept_verdict(lite, form) == found
+    assert tensorrt.ready_plan(lite, form) == plan and built["builds"] == [form]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("fault", [{"row": 10.0}, {"scan": 12.0}], ids=["row", "scan"])
+def test_a_row_or_a_scan_that_is_off_is_refused(lite, built, monkeypatch, form: str, fault: dict[str, float]) -> None:
+    for name, millimetres in fault.items():
+        monkeypatch.setattr(GraphEngine, name, millimetres)
+    with pytest.raises(PlanRefused, match="did not pass: it differs from"):
+        tensorrt.ready_plan(lite, form)
+    # it is refused again without another build
+    with pytest.raises(PlanRefused):
+        tensorrt.ready_plan(lite, form)
+    assert built["builds"] == [form]
+    assert tensorrt.kept_verdict(lite, form)["passed"] is False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "kind", "place", "factor"),
+    [
+        ("int8-trt", "scale", 0, 4),
+        ("int8-trt", "scale", 9, 0.5),
+        ("int8-trt", "scale", 25, 0.5),
+        ("fp16", "weights", 0, 4),
+        ("fp16", "weights", 9, 0.5),
+        ("fp16", "weights", 25, 0.5),
+        ("fp32", "weights", 9, 0.5),
+    ],
+)
+def test_a_wrong_scale_of_one_layer_is_refused(lite, built, form: str, kind: str, place: int, factor: float) -> None:
+    built["fault"] = lambda model: changed(model, kind, place, factor)
+    with pytest.raises(PlanRefused, match="did not pass"):
+        tensorrt.ready_plan(lite, form)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", [False, True])
+def test_float16_under_the_name_of_int8_is_refused(lite, built, graphs, monkeypatch, told: bool) -> None:
+    built["fault"] = lambda model: graphs["fp16"]
+    if told:
+        monkeypatch.setattr(GraphEngine, "told", (layer("Half"),) * 30)
+    with pytest.raises(PlanRefused) as caught:
+        tensorrt.ready_plan(lite, "int8-trt")
+    assert ("only 0 of 30 convolutions read INT8" if told else "it repeats 0.") in str(caught.value)
+    assert verdict.GRAPH in str(caught.value)
+
+
+@pytest.mark.slow
+def test_auto_takes_float16_where_int8_does_not_pass(lite, built, monkeypatch, caplog) -> None:
+    built["fault"] = lambda model: changed(model, "scale", 0, 4) if built["builds"] == ["int8-trt"] else model
+    monkeypatch.setattr(tensorrt, "require_tensorrt", lambda: None)
+    with open_engine(lite) as engine:
+        assert (engine.name, engine.precision) == ("tensorrt", "fp16")
+    assert built["builds"] == ["int8-trt", "fp16"] and "trying fp16" in caplog.text
+    monkeypatch.setattr(GraphEngine, "row", 10.0)
+    for path in PlanCache().folder.glob("*.verdict"):
+        path.unlink()
+    with open_engine(lite) as engine:
+        assert engine.name != "tensorrt"
+    with pytest.raises(EngineUnavailable, match="did not pass"):
+        open_engine(lite, "tensorrt")
+
+
+def layer(kind: str, name: str = "conv", tactic: str = "0x1") -> dict[str, Any]:
+    return {
+        "Name": name,
+        "LayerType": "CaskConvolution",
+        "Inputs": [{"Name": "x", "Format/Datatype": f"Row major {kind} format"}],
+        "TacticName": tactic,
+    }
+
+
+def test_what_the_inspector_tells_is_counted() -> None:
+    assert verdict.integer_layers([layer("Int8")] * 12 + [layer("Half")] * 3) == (12, 15)
+    assert verdict.integer_layers([layer("Int8")] * 9) is None, "too few to tell"
+    assert verdict.integer_layers(["conv1 + relu", "conv2"] * 20) is None, "names only"
+    assert verdict.integer_layers([]) is None
+    hashed = verdict.tactics_hash([layer("Int8")])
+    assert hashed == verdict.tactics_hash([layer("Int8")]) != verdict.tactics_hash([layer("Int8", tactic="0x2")])
+    assert verdict.tactics_hash([]) is None and verdict.tactics_hash(["conv1"])
+
+
+def test_the_share_is_1_for_the_graph_and_0_for_floats() -> None:
+    rng = np.random.default_rng(1)
+    expected, noise = rng.random((4, 1254), dtype=np.float32), rng.normal(0, 1e-3, (4, 1254)).astype(np.float32)
+    assert verdict.quantisation_share(expected + noise, expected + noise, expected) == pytest.approx(1)
+    assert verdict.quantisation_share(expected, expected + noise, expected) == 0
+    assert verdict.quantisation_share(expected, expected, expected) == 1
+
+
+def test_a_verdict_belongs_to_one_plan(tmp_path) -> None:
+    cache = PlanCache(tmp_path / "cache")
+    cache.load_or_build("plan", {}, lambda: b"FAKE plan")
+    assert cache.verdict("plan", b"FAKE plan") is None
+    cache.keep_verdict("plan", b"FAKE plan", {"passed": True})
+    assert cache.verdict("plan", b"FAKE plan") == {"passed": True}
+    assert cache.verdict("plan", b"FAKE other") is None
+    (path,) = cache.folder.glob("*.verdict")
+    path.write_bytes(path.read_bytes().replace(b"true", b"null"))
+    assert cache.verdict("plan", b"FAKE plan") is None
+    cache.load_or_build("plan", {}, lambda: b"FAKE new", fresh=True)
+    assert list(cache.folder.glob("*.verdict")) == []
