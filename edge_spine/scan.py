@@ -82,7 +82,10 @@ class Scan:
         DICOM identity, None where there is none.
     flags : tuple of str
         "orientation-unknown": taken as stored; "mirrored-put-right", "rotated-put-right": the stored
-        image was turned; "pixel-spacing-given": the DICOM file had no spacing and the caller's is used.
+        image was turned; "pixel-spacing-given": the caller's spacing is used for a DICOM file;
+        "spacing-conflict": the file states two.
+    notes : tuple of str
+        Sentences with the figures behind flags.
     """
 
     pixels: NDArray[np.float32]
@@ -92,3 +95,4 @@ class Scan:
     flags: tuple[str, ...] = ()
     turn: Turn = field(default_factory=Turn)
     header: Dataset | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
