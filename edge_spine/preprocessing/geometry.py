@@ -4,10 +4,10 @@ Four lengths of the body, each along one axis of the image, are compared with th
 the distance of the hip joints (columns), the extent from crown to toe and the depth of the hip joints below the crown
 (rows). Their logarithms are taken as normally distributed about `MEANS` with the covariance `COVARIANCE`, which
 `python -m export.studies.geometry --fit` prints; a factor on the spacing adds its logarithm to the lengths along its
-axis. Generalised least squares gives two factors: of the scale, where both axes are wrong alike, and of the aspect, columns over rows.
-Adults differ by 5 % in size, so that the body alone shows a scale that is wrong by 15 % in six cases of ten only;
-with the shape of the image, which is that of a known table where nothing was cut, or a recorded height it does in
-nearly all. The skull's circularity is not used: that of phantoms and that of a real head differ by more than a tenth.
+axis. Generalised least squares gives two factors: of the scale, where both axes are wrong alike, and of the aspect,
+columns over rows. Adults differ by 5 % in size, so that the body alone shows a scale that is wrong by 15 % in six
+cases of ten only; with the shape of the image, which is that of a known table where nothing was cut, or a recorded
+height it does in nearly all. The skull's circularity is not used: that of phantoms and that of a real head differ by more than a tenth.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def check_geometry(scan: Scan, prepared: Prepared) -> dict[str, str]:
     others = []
     for other, limit, what in (
         (found.table, _TABLE, "the image, which has the shape of a whole table, would be {:.2f} times its size"),
-        (_over_stated_height(scan, found.lengths_mm[2]), _HEIGHT, "the body is {:.2f} times as long as PatientSize says"),
+        (_over_stated_height(scan, found.lengths_mm[2]), _HEIGHT, "its length is {:.2f} times that by PatientSize"),
     ):
         if other is not None and abs(math.log(other)) > limit and scale / math.log(other) > _SUPPORT:
             others.append(what.format(other))
@@ -186,14 +186,19 @@ def body_lengths(prepared: Prepared) -> Array:
 def _skull_breadth(body: Body, extent: float) -> float:
     """Return the breadth of the skull's bone, columns; nan where there is none."""
     top = int(body.crown + 0.5)
-    part = slice(top, top + max(3, int(_SKULL_ROWS * extent)))
-    mask, floor = body.mask[part], float(body.pixels.min())
-    pixels = np.where(mask, body.pixels[part], np.float32(floor))
+    rows = slice(top, top + max(3, int(_SKULL_ROWS * extent)))
+    columns = np.flatnonzero(body.mask[rows].any(axis=0))
+    if len(columns) == 0:
+        return math.nan
+    head = rows, slice(max(0, columns[0] - 1), columns[-1] + 2)
+    mask, floor = body.mask[head], cv2.minMaxLoc(body.pixels)[0]
+    pixels = np.where(mask, body.pixels[head], np.float32(floor))
     level = floor + _SKULL_LEVEL * (float(np.percentile(pixels[mask], _SKULL_PERCENTILE)) - floor)
     above = pixels > level
-    pixels, above = pixels[above.any(axis=1)], above[above.any(axis=1)]
-    if len(above) == 0:
+    bone = above.any(axis=1)
+    if not bone.any():
         return math.nan
+    pixels, above = pixels[bone], above[bone]
     breadth = pixels.shape[1] - _edge(pixels, above, level) - _edge(pixels[:, ::-1], above[:, ::-1], level)
     return float(np.sort(breadth)[-max(3, int(_WIDEST_ROWS * extent)) :].mean())
 

@@ -12,6 +12,7 @@ from edge_spine.bundle.bands import Bands
 from edge_spine.measure import measure
 from edge_spine.preprocessing.body import Body, find_body
 from edge_spine.preprocessing.prepare import Prepared
+from edge_spine.quality import Quality
 from edge_spine.reconstruct import Curves, reconstruct
 from edge_spine.result import STAGES, SpineResult
 from edge_spine.scan import Turn
@@ -84,7 +85,7 @@ def fake_result(**changes: Any) -> SpineResult:
         "curves": curves,
         "spine": spine,
         "measurements": measure(spine),
-        "quality": SimpleNamespace(accepted=True, flags=()),
+        "quality": Quality(accepted=True, flags=()),
         "model": {
             "name": "FAKE",
             "version": "0",
