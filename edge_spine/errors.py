@@ -16,6 +16,7 @@ REFUSAL_CODES = (
     "too-large",
     "no-spine",
     "implausible-curves",
+    "implausible-geometry",
 )
 
 

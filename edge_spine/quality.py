@@ -11,6 +11,7 @@ from edge_spine.bundle.bands import ATYPICAL_SIDE_VIEW, PopulationRange
 from edge_spine.errors import Refusal
 from edge_spine.measure import Measurements
 from edge_spine.network import CROP_SIZE
+from edge_spine.preprocessing.geometry import check_geometry
 from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.reconstruct import Curves, Spine
 from edge_spine.scan import Scan
@@ -42,11 +43,15 @@ class Quality:
         True: `judge` raises for a result that is not accepted.
     flags : tuple of str
         The scan's and the preparation's flags, "low-confidence", "spine-faint",
-        "trunk-leans", "spine-leaves-crop", "levels-uncertain", "side-view-atypical".
+        "trunk-leans", "spine-leaves-crop", "levels-uncertain", "side-view-atypical", "scale-doubtful",
+        "aspect-doubtful".
+    notes : tuple of str
+        Sentences with the figures behind flags.
     """
 
     accepted: bool
     flags: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def judge(
@@ -71,7 +76,9 @@ def judge(
     ------
     Refusal
         "implausible-curves": the curves cannot be an adult's spine. "no-spine": the image shows none where they run.
+        "implausible-geometry": the pixel spacing and the body disagree grossly.
     """
+    geometry = check_geometry(scan, prepared)
     width = float(2 * spine.half_width.mean())
     depth = float(2 * spine.half_depth.mean())
     sagittal_range = float(np.ptp(spine.centreline[:, 1]))
@@ -108,7 +115,8 @@ def judge(
         "levels-uncertain": levels.uncertain,
         ATYPICAL_SIDE_VIEW: population is not None and population.is_atypical(measurements),
     }
-    return Quality(True, scan.flags + prepared.flags + tuple(flag for flag, found in unusual.items() if found))
+    flags = scan.flags + prepared.flags + tuple(flag for flag, found in unusual.items() if found)
+    return Quality(True, (*flags, *geometry), (*scan.notes, *geometry.values()))
 
 
 def spine_contrast(prepared: Prepared, curves: Curves) -> float:

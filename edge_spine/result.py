@@ -153,7 +153,11 @@ def _values(result: SpineResult) -> dict[str, Any]:
             "crop_origin_px": [_rounded(value, 6) for value in result.prepared.crop_origin_px],
         },
         "model": dict(result.model),
-        "quality": {"accepted": bool(result.quality.accepted), "flags": list(result.quality.flags)},
+        "quality": {
+            "accepted": bool(result.quality.accepted),
+            "flags": list(result.quality.flags),
+            "notes": list(result.quality.notes),
+        },
         "levels": _levels(result),
         "curves": {
             "z": _row(curves.z),

@@ -140,4 +140,5 @@ def _summary(result: SpineResult) -> str:
         text = f"largest curve {largest.cobb_deg:.1f} degrees, convex {largest.side}, apex {largest.apex_level}"
     else:
         text = "no lateral curve"
-    return text + (f" ({', '.join(result.quality.flags)})" if result.quality.flags else "")
+    text += f" ({', '.join(result.quality.flags)})" if result.quality.flags else ""
+    return "; ".join([text, *result.quality.notes])

@@ -82,12 +82,15 @@ class Scan:
         DICOM identity, None where there is none.
     flags : tuple of str
         "orientation-unknown": taken as stored; "mirrored-put-right", "rotated-put-right": the stored
-        image was turned; "pixel-spacing-given": the DICOM file had no spacing and the caller's is used;
-        "rescale-ignored", "window-ignored": a rescale or window that would leave no picture, or is damaged.
+        image was turned; "pixel-spacing-given": the caller's spacing is used for a DICOM file;
+        "spacing-conflict": the file states two; "rescale-ignored", "window-ignored": a rescale or window that would
+        leave no picture, or is damaged.
     path : str
         The file as it was named, with the entry of a zip after "!"; "" where there is none.
     sha256 : str or None
         Of the file's content, or of the zip's entry; None where there is none.
+    notes : tuple of str
+        Sentences with the figures behind flags.
     """
 
     pixels: NDArray[np.float32]
@@ -99,3 +102,4 @@ class Scan:
     header: Dataset | None = field(default=None, repr=False)
     path: str = ""
     sha256: str | None = None
+    notes: tuple[str, ...] = ()

@@ -13,19 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataset import Dataset
 
-from edge_spine.errors import Refusal
-from edge_spine.reading.checks import (
-    ACCEPTED_SPACING,
-    check_extent,
-    check_size,
-    damage_refused,
-    is_plausible_spacing,
-)
-from edge_spine.reading.header import DicomStream, numbers, read_header, read_pixel_data, transfer_syntax
+from edge_spine.reading.checks import check_extent, check_size, damage_refused
+from edge_spine.reading.header import DicomStream, read_header, read_pixel_data, transfer_syntax
 from edge_spine.reading.kinds import ImageFile
 from edge_spine.reading.orientation import turn_from_patient_orientation
 from edge_spine.reading.pixels import PixelFormat, decode, pixel_format, whole_number
-from edge_spine.reading.protocol import check_protocol, is_ge_densitometer
+from edge_spine.reading.protocol import check_protocol
+from edge_spine.reading.spacing import Spacing, stated_spacing
 from edge_spine.reading.syntaxes import DEFLATED, check_syntax
 from edge_spine.scan import Scan, Turn
 
@@ -61,8 +55,7 @@ class _Checked:
     header: Dataset
     syntax: str
     turn: Turn
-    spacing: tuple[float, float]
-    spacing_flags: tuple[str, ...]
+    spacing: Spacing
     pixels: PixelFormat
 
 
@@ -80,10 +73,9 @@ def _checked(file: ImageFile) -> _Checked:
     rows, columns = whole_number(header, "Rows"), whole_number(header, "Columns")
     turned_rows, turned_columns = turn.shape((rows, columns))
     check_size(turned_rows, turned_columns)
-    stored_spacing, spacing_flags = _pixel_spacing(header, rows, columns, file)
-    spacing = turn.shape(stored_spacing)
-    check_extent(turned_rows, turned_columns, spacing)
-    return _Checked(stream, header, syntax, turn, spacing, spacing_flags, pixel_format(header))
+    spacing = stated_spacing(header, rows, columns, file)
+    check_extent(turned_rows, turned_columns, turn.shape(spacing.mm))
+    return _Checked(stream, header, syntax, turn, spacing, pixel_format(header))
 
 
 def _scan(source: str, checked: _Checked) -> Scan:
@@ -91,10 +83,11 @@ def _scan(source: str, checked: _Checked) -> Scan:
     pixels, flags = decode(checked.header, checked.syntax, element, checked.pixels)
     return Scan(
         pixels=np.ascontiguousarray(checked.turn.apply(pixels)),
-        pixel_spacing_mm=checked.spacing,
+        pixel_spacing_mm=checked.turn.shape(checked.spacing.mm),
         source=source,
         sop_instance_uid=_sop_instance_uid(checked.header),
-        flags=checked.turn.flags + checked.spacing_flags + flags,
+        flags=checked.turn.flags + checked.spacing.flags + flags,
+        notes=checked.spacing.notes,
         turn=checked.turn,
         header=checked.header,
     )
@@ -103,34 +96,6 @@ def _scan(source: str, checked: _Checked) -> Scan:
 def _sop_instance_uid(header: Dataset) -> str | None:
     uid = str(header.get("SOPInstanceUID") or "")
     return uid if _UID.fullmatch(uid) else None
-
-
-def _pixel_spacing(
-    header: Dataset, rows: int, columns: int, file: ImageFile
-) -> tuple[tuple[float, float], tuple[str, ...]]:
-    """Return the (row, column) spacing of the stored image, and flags.
-
-    ImagerPixelSpacing, measured at the detector and not in the patient, is used only on request.
-    """
-    stored = numbers(header.get("PixelSpacing"))
-    if is_plausible_spacing(stored):
-        return (stored[0], stored[1]), ()
-    # GE Lunar writes no PixelSpacing; its ExposedArea is the width and height of the image in mm
-    area = numbers(header.get("ExposedArea")) if is_ge_densitometer(header) else []
-    if len(area) == 2:
-        exposed = (area[1] / rows, area[0] / columns)
-        if is_plausible_spacing(exposed):
-            return exposed, ()
-    imager = numbers(header.get("ImagerPixelSpacing")) if file.imager_spacing else []
-    if is_plausible_spacing(imager):
-        return (imager[0], imager[1]), ("imager-pixel-spacing",)
-    if file.given_spacing is not None:
-        return file.given_spacing, ("pixel-spacing-given",)
-    found = "its PixelSpacing is implausible" if stored else "it holds no PixelSpacing"
-    raise Refusal(
-        "no-spacing",
-        f"{found} and no GE ExposedArea; give --pixel-spacing ROW,COL in mm ({ACCEPTED_SPACING})",
-    )
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class ImageFile:
     source : str
         Name for messages and results: a file name, never patient data.
     given_spacing : tuple of float, optional
-        Row and column spacing in mm, checked; used where the file holds none.
+        Row and column spacing in mm, checked; used in place of what the file states.
     imager_spacing : bool
         Whether to use a DICOM file's ImagerPixelSpacing where it holds no better one.
     """

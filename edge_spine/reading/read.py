@@ -31,8 +31,8 @@ def read_scan(
     path : path-like
         A DICOM, PNG or NPY file; its content decides, not its name.
     pixel_spacing : sequence of float, optional
-        Row and column spacing in mm: needed for PNG and NPY, and used for a DICOM file only where it
-        holds none of its own.
+        Row and column spacing in mm: needed for PNG and NPY, and used for a DICOM file in place of what it
+        states.
     imager_spacing : bool
         Use a DICOM file's ImagerPixelSpacing where it holds no better one. It is measured at the detector, where
         the image is magnified, so that lengths come out too large.

@@ -12,6 +12,7 @@ from edge_spine.bundle.bands import Bands
 from edge_spine.measure import levels_of, measure
 from edge_spine.preprocessing.body import Body, find_body
 from edge_spine.preprocessing.prepare import Prepared
+from edge_spine.quality import Quality
 from edge_spine.reconstruct import Curves, reconstruct
 from edge_spine.result import STAGES, SpineResult
 from edge_spine.scan import Turn
@@ -87,7 +88,7 @@ def fake_result(**changes: Any) -> SpineResult:
         "spine": spine,
         "levels": levels_of(spine),
         "measurements": measure(spine),
-        "quality": SimpleNamespace(accepted=True, flags=()),
+        "quality": Quality(accepted=True, flags=()),
         "model": {
             "name": "FAKE",
             "version": "0",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edge_spine.errors import EngineLost, InputUnavailable, OutputError, Refusal
+from edge_spine.quality import Quality
 from edge_spine.result import STAGES
 from edge_spine.runner import Report, process
 from tests.edge_spine.fake_result import fake_curves, fake_result
@@ -64,9 +64,9 @@ def test_what_cannot_be_read_now_is_no_verdict(patient: bool) -> None:
 def test_the_line_says_what_was_found() -> None:
     straight = processed(lambda scan: fake_result(curves=fake_curves(lateral_mm=0.0)))
     assert straight.message == "a.dcm: no lateral curve; in out"
-    doubtful = SimpleNamespace(flags=("low-confidence", "trunk-leans"))
+    doubtful = Quality(True, ("low-confidence", "trunk-leans"), ("with figures",))
     message = processed(lambda scan: fake_result(quality=doubtful)).message
-    assert message.endswith(" (low-confidence, trunk-leans); in out")
+    assert message.endswith(" (low-confidence, trunk-leans); with figures; in out")
 
 
 @pytest.mark.parametrize("step", ["read", "estimator", "write"])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edge_spine.errors import Refusal
+from edge_spine.quality import Quality
 from edge_spine.scan import Scan
 from tests.edge_spine.cli.running import PATIENT
 from tests.edge_spine.fake_result import fake_curves, fake_result, phantom_pixels
@@ -45,7 +45,7 @@ class FakeEstimator:
         if scan.source.startswith("interrupt"):
             raise KeyboardInterrupt
         fake = fake_result(curves=fake_curves())
-        return fake_result(scan=scan, quality=SimpleNamespace(accepted=True, flags=("trunk-leans",)), model=fake.model)
+        return fake_result(scan=scan, quality=Quality(accepted=True, flags=("trunk-leans",)), model=fake.model)
 
 
 @pytest.fixture

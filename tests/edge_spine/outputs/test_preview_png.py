@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,9 +9,10 @@ import pytest
 from edge_spine.outputs import preview_png
 from edge_spine.outputs.drawing import panels
 from edge_spine.outputs.registry import FORMATS
+from edge_spine.quality import Quality
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_pixels, fake_result
 
-_BUSY = SimpleNamespace(accepted=False, flags=tuple(f"a-rather-long-name-of-a-flag-number-{n}" for n in range(9)))
+_BUSY = Quality(accepted=False, flags=tuple(f"a-rather-long-name-of-a-flag-number-{n}" for n in range(9)))
 PREVIEWS = {
     "usual": {},
     "straight": {"curves": fake_curves(lateral_mm=0.0)},

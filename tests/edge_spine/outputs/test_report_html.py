@@ -9,7 +9,6 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -22,6 +21,7 @@ from edge_spine.outputs.drawing import panels
 from edge_spine.outputs.registry import DEFAULT_FORMATS, FORMATS
 from edge_spine.outputs.report.scene import MAX_TEXTURE
 from edge_spine.outputs.wording import REMARK, headline, sections, verdict
+from edge_spine.quality import Quality
 from edge_spine.reading import read_scan
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_pixels, fake_result
 from tests.edge_spine.outputs.dicom_checks import DEMO_SCAN, fake_dicom_result
@@ -139,7 +139,7 @@ def test_a_hostile_name_stays_text() -> None:
 
 
 def test_hostile_names_of_models_flags_and_levels_stay_text() -> None:
-    quality = SimpleNamespace(accepted=False, flags=("<img src=x onerror=alert(1)>",))
+    quality = Quality(accepted=False, flags=("<img src=x onerror=alert(1)>",))
     result = fake_result(quality=quality)
     model = {**result.model, "name": "</p><script>", "version": "</script>"}
     largest, *others = result.measurements.scoliosis_curves
@@ -172,7 +172,7 @@ def test_it_names_no_patient() -> None:
     [
         {},
         {"curves": fake_curves(lateral_mm=0.0)},
-        {"quality": SimpleNamespace(accepted=False, flags=("low-confidence", "trunk-leans"))},
+        {"quality": Quality(accepted=False, flags=("low-confidence", "trunk-leans"))},
     ],
     ids=["usual", "straight", "refused"],
 )

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from edge_spine.outputs import registry as outputs
 from edge_spine.outputs import report_pdf
 from edge_spine.outputs.registry import DEFAULT_FORMATS, FORMATS, parse_formats
 from edge_spine.outputs.wording import headline, origin, sections
+from edge_spine.quality import Quality
 from edge_spine.reading import read_scan
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result
 from tests.edge_spine.outputs.dicom_checks import DEMO_SCAN, fake_dicom_result
@@ -63,7 +63,7 @@ def test_no_text_overlaps_or_leaves_the_page(monkeypatch: pytest.MonkeyPatch) ->
         canvases.append(self)
 
     monkeypatch.setattr(report_pdf.PdfCanvas, "__init__", remembered)
-    busy = SimpleNamespace(accepted=True, flags=tuple(f"a-rather-long-name-of-a-flag-number-{n}" for n in range(9)))
+    busy = Quality(accepted=True, flags=tuple(f"a-rather-long-name-of-a-flag-number-{n}" for n in range(9)))
     told = replace(fake_bands(), sagittal_gain=0.25)
     for lateral_mm in (0.0, 14.0, 60.0):
         report_pdf.render(fake_result(band_90=told, curves=fake_curves(lateral_mm=lateral_mm), quality=busy))

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
 from edge_spine.outputs import preview_png, report_html
 from edge_spine.outputs.wording import sections, side_view_worth, verdict
+from edge_spine.quality import Quality
 from tests.edge_spine.fake_result import fake_bands, fake_result
 
 
@@ -38,5 +38,5 @@ def test_page_and_picture_say_it_once_and_whole() -> None:
 
 
 def test_flags_are_words() -> None:
-    quality = SimpleNamespace(accepted=True, flags=("trunk-leans", "side-view-atypical"))
+    quality = Quality(accepted=True, flags=("trunk-leans", "side-view-atypical"))
     assert verdict(fake_result(quality=quality))[1] == ("trunk leans", "side view atypical")
