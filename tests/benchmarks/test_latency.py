@@ -14,6 +14,8 @@ import pytest
 
 from tests.benchmarks.conftest import run_script
 
+pytestmark = pytest.mark.timing
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
