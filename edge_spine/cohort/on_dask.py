@@ -11,7 +11,7 @@ from edge_spine.errors import EdgeSpineError, UsageError
 
 
 class DaskWorkers(Workers):
-    """All workers of a Dask cluster, which should run one thread each.
+    """All workers of a Dask cluster; the threads of a worker share one model.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +37,7 @@ _MOST_POLLS = 256
 _MOST_KEPT = 16
 # Letters of the content's SHA-256 in the name of a result's folder.
 _HASH_LETTERS = 16
+_OWN_FOLDERS = ("work", "done", "failed", "quarantine", "records")
 _log = logging.getLogger(__name__)
 
 
@@ -73,7 +75,7 @@ class Arrivals:
 
     def poll(self) -> Iterator[Path]:
         """Yield the complete files, oldest first; each is read just before it is yielded."""
-        seen, left_out = {}, LeftOut()
+        seen, left_out = {}, _not_searched(self._folder)
         for path in files_in(self._folder):
             if not is_scan(path, left_out):
                 continue
@@ -140,6 +142,18 @@ class Arrivals:
         except (UsageError, InputUnavailable, OSError):
             return False
         return True
+
+
+def _not_searched(folder: Path) -> LeftOut:
+    """Return the links and folders in a watched folder, except the folders of the spool."""
+    left_out = LeftOut()
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.is_symlink():
+                left_out.add("a link", entry.name)
+            elif entry.is_dir() and entry.name not in _OWN_FOLDERS and not entry.name.startswith("."):
+                left_out.add("a folder", entry.name)
+    return left_out
 
 
 def _identity(path: Path) -> tuple[str, int, int]:

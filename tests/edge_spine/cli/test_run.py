@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from edge_spine.cli import main as cli
 from edge_spine.result import schema
-from tests.edge_spine.cli.running import PATIENT, SPACING, STAGES, command
+from tests.edge_spine.cli.running import PACKAGE, PATIENT, SPACING, STAGES, command
 from tests.edge_spine.fake_result import phantom_pixels
 
 
@@ -56,6 +57,53 @@ def test_a_scan_becomes_its_outputs(fake_model: Path, scan_file: Path, tmp_path:
     jsonschema.Draft202012Validator(schema()).validate(written)
     assert written["timing_ms"]["read"] > 0
     assert written["timing_ms"]["write"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("streams", [">/dev/full", "2>/dev/full", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_cannot_be_written_cost_no_scan(
+    fake_model: Path, scan_file: Path, tmp_path: Path, streams: str
+) -> None:
+    shutil.copy(scan_file, scan_file.with_name("second.npy"))
+    arguments = [
+        *("run", scan_file.parent, "--out", tmp_path / "out", "--model", fake_model),
+        "--pixel-spacing",
+        SPACING,
+    ]
+    ended = subprocess.run(
+        ["sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-m", "edge_spine", *map(str, arguments)],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    for name in ("body", "second"):
+        assert len(list((tmp_path / "out" / name).iterdir())) == 3
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.count("reports are lost there") == (streams == ">/dev/full")
+
+
+def test_what_is_left_out_is_named_on_stderr(
+    several: Path, tmp_path: Path, fake_estimator: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (several / "notes.txt").write_text("no image", encoding="utf-8")
+    cli.main(["run", str(several), "--out", str(tmp_path / "out"), "--pixel-spacing", SPACING])
+    assert "left out: 1 no image (notes.txt)" in capsys.readouterr().err
+
+
+def test_own_pictures_are_not_read_again(
+    several: Path, fake_estimator: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Results among the scans, without a result.json beside them."""
+    arguments = ["run", str(several), "--out", str(several), "--pixel-spacing", SPACING, "--write", "png"]
+    for again in (False, True):
+        cli.main(arguments)
+        shown = capsys.readouterr()
+        assert len(shown.out.splitlines()) == 4
+        assert ("2 written by edge-spine (preview.png, preview.png)" in shown.err) is again
 
 
 @pytest.mark.slow

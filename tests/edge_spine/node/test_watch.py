@@ -282,6 +282,43 @@ def test_other_files_are_left_alone(folders: tuple[Path, Path], fake_model: Path
     assert names(folder) == {"notes.txt", ".hidden.dcm", "copy.dcm.part", "Thumbs.db"}
 
 
+def test_what_is_left_alone_is_named_once(
+    tmp_path: Path, make_dicom: MakeDicom, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan_file(tmp_path, make_dicom)
+    (tmp_path / "notes.txt").write_bytes(b"hello")
+    for folder in ("sub", "done", ".hidden"):
+        (tmp_path / folder).mkdir()
+    arrivals = Arrivals(tmp_path)
+    for _ in range(3):
+        list(arrivals.poll())
+    (line,) = [record.message for record in caplog.records if "left where they are" in record.message]
+    assert line.endswith("1 a folder (sub); 1 no image (notes.txt)")
+    (tmp_path / "sub").rmdir()
+    list(arrivals.poll())
+    assert caplog.records[-1].message.endswith(": 1 no image (notes.txt)")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="its signals are needed")
+def test_a_reader_that_goes_and_a_hang_up_end_nothing(
+    folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom
+) -> None:
+    folder, out = folders
+    with watching(folder, out, fake_model) as process:
+        scan_file(folder, make_dicom, 1)
+        assert process.stdout is not None and process.stdout.readline().startswith("done")
+        process.stdout.close()
+        process.stdout = None
+        process.send_signal(signal.SIGHUP)
+        for number in (2, 3):
+            scan_file(folder, make_dicom, number)
+        wait_for(lambda: len(results(out)) == 3, "it has ended with its reader")
+        process.terminate()
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in complaint
+    assert complaint.count("reports are lost there") == 1
+
+
 def test_a_kill_between_result_and_ledger_repeats_harmlessly(
     folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom
 ) -> None:
