@@ -152,9 +152,7 @@ def write_outputs(
     """
     started = time.perf_counter()
     if any(FORMATS[name].filename.endswith(".dcm") for name in formats):
-        from edge_spine.outputs.dicom.identity import flagged
-
-        result = flagged(result)
+        result = resolve_name("edge_spine.outputs.dicom.identity:flagged")(result)
     contents = {FORMATS[name].filename: FORMATS[name].render(result) for name in formats if name != "json"}
     if "json" in formats:
         timed = result.with_timing(write=_elapsed_ms(started))
