@@ -10,7 +10,7 @@ arms, breath or field of view differ between scan and MRI, parts of the outline 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -34,12 +34,15 @@ _SPINE_MARGIN_MM = 45.0
 _ALIKE_MM = 25.0
 _LEAST_SPREAD_MM = 0.4
 # Smallest error of what the images say: degrees, and mm in x and z. The trunk may turn and shift around its spine.
+# Images that lie further from the spines than this (degrees, mm in x and z) are not aligned.
+_FAR = np.array([6.0, 40.0, 80.0])
 _LEAST_IMAGE = np.array([0.5, 4.0, 0.5])
 _REACH_MM, _STEP_MM, _LEAST_SHARED = 40.0, 1.0, 0.85
 # Error of an end that both masks have, chance that one of them lacks it, and how much may then lack.
-_END_MM, _LACKS, _LACKING_MM = 2.0, 0.3, 30.0
+_END_MM, _LACKS, _LACKING_MM = 3.0, 0.3, 30.0
 # Parts of the images whose agreement is judged, mm; their placement is refined so many times.
 _PART_MM, _REFINEMENTS = 100.0, 4
+_BODY = 0.6
 # Outlines that are further apart than their blur pull no harder for it.
 _BLUR_MM = 15.0
 _PART_TAIL = 6.0
@@ -147,10 +150,13 @@ class Guess:
 
 
 class _Images:
-    """Images of the body, resampled where both are."""
+    """Outlines of the body in both images, resampled where both are."""
 
     def __init__(self, scan: Plane, projection: Plane, pivot: Array, pitch: float) -> None:
-        self.scan, self.projection, self.pivot, self.pitch = scan, projection, pivot, pitch
+        scan, projection = (
+            replace(plane, pixels=(plane.pixels > _BODY).astype(np.float32)) for plane in (scan, projection)
+        )
+        self.projection, self.pivot, self.pitch = projection, pivot, pitch
         corners = scan.corners()
         self.top_left = (float(corners[:, 1].max()), float(corners[:, 0].min()))
         self.shape = (int(np.ptp(corners[:, 1]) / pitch), int(np.ptp(corners[:, 0]) / pitch))
@@ -160,7 +166,8 @@ class _Images:
     def _shown(self, place: Array) -> tuple[Image, Image]:
         placement = Placement.about(float(place[0]), self.pivot, place[1:])
         grid = (placement, self.pitch, self.top_left, self.shape)
-        return self._blurred(moved(self.projection, *grid)), moved(self.whole, *grid)
+        # blurred as well, to leave out what the blur mixes with the outside of the field of view
+        return self._blurred(moved(self.projection, *grid)), self._blurred(moved(self.whole, *grid))
 
     def _blurred(self, image: Image) -> Image:
         return np.asarray(cv2.GaussianBlur(image, (0, 0), _BLUR_MM / self.pitch))
@@ -176,7 +183,7 @@ class _Images:
         for _ in range(_REFINEMENTS):
             step, covariance = self._step(place)
             place = place + np.clip(step, -4, 4)
-        near = abs(place[0] - spine[0]) < 6 and np.abs(place[1:] - spine[1:]).max() < _REACH_MM
+        near = bool((np.abs(place - spine) < _FAR).all())
         return Guess(place, covariance) if near else None
 
     def _step(self, place: Array) -> tuple[Array, Array]:

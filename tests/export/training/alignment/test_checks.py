@@ -1,4 +1,4 @@
-"""A plain pair passes; one that is mirrored, or whose mask holds a neighbour of the spine, is skipped with its reason."""
+"""A plain pair passes; one that is mirrored, or whose mask holds a neighbour, is skipped with its reason."""
 
 from __future__ import annotations
 
