@@ -1,60 +1,142 @@
 #!/usr/bin/env bash
-# On a bare Linux machine with an NVIDIA GPU: install from a folder, build, verify, run the GPU tests, time, write JSON.
+# Measure on a borrowed Linux machine with an NVIDIA GPU: no package index, little time, commands that end after minutes.
 #
-#   benchmarks/gpu.sh WHEELS OUT
+#   benchmarks/gpu.sh --pack EXTRA PIECES [PYTHON_VERSION]   here: fetch wheels, cut everything into pieces
+#   benchmarks/gpu.sh WORK OUT [SECONDS] [PIECES]            there: take pieces in, install, measure; again to go on
 #
-# WHEELS holds what cannot be fetched there, in pieces of any size (big.whl.part-00, big.whl.part-01, ... are joined):
-#   *.whl              wheels for the Python used: numpy, opencv-python-headless, pydicom, onnx, protobuf, filelock,
-#                      platformdirs, cuda-bindings, pycuda, pytest, and a TensorRT; perhaps onnxruntime-gpu and torch
-#                      with their CUDA libraries, to time against
-#   python.tar.*       a relocatable CPython, where the machine's own will not do (TensorRT 8.6.0 needs 3.10 or older)
-#   tensorrt.tar.*     a folder `tensorrt` to put beside the wheels' packages, where TensorRT comes as bare libraries
+# EXTRA holds what PyPI has no wheels of, for the machine and PYTHON_VERSION (default 3.10):
+#   pycuda-*.whl       built against that Python, see edge_spine/engines/README.md
+#   python.tar.*       a relocatable CPython in a folder `python`, where the machine's own will not do
+#   tensorrt.tar.*     a folder `tensorrt` to put beside the packages, or a TensorRT wheel
 #   stubs.tar.*        a folder `stubs` of libraries that TensorRT links and never calls
-#   bundle.tar.*       a folder `bundle`, a model with a float file, for the forms that the packaged one lacks
-# OUT gets peers.json, tests.txt and doctor.json. Nothing is installed outside a temporary folder.
+#   bundle.tar.*       a folder `bundle`, a model with a float file, where fp16 shall not hold the rounding of int8
+# PIECES may be carried over in several calls, in any order and number. WORK keeps pieces, environment, plans and results
+# between calls; a step that has ended is not run again. OUT gets summary.txt and results.tar.gz after every step.
+# Exit status 0: every step has ended well. 1: all have ended, some badly. 75: call again.
 set -euo pipefail
 
-[ $# -eq 2 ] || { echo "usage: benchmarks/gpu.sh WHEELS OUT" >&2; exit 2; }
-root=$(cd "$(dirname "$0")/.." && pwd)
-wheels=$(cd "$1" && pwd)
-mkdir -p "$2"
-out=$(cd "$2" && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+# What edge_spine, its tests and the peers need at run time; pip adds what these need.
+packages=(
+    numpy opencv-python-headless pydicom pyjpegls pylibjpeg pylibjpeg-openjpeg setuptools
+    onnx onnxruntime filelock platformdirs nvidia-ml-py pytest
+    pytools mako siphash24 # of PyCUDA
+)
+piece_mib=${PIECE_MIB:-48}
+here=$(cd "$(dirname "$0")/.." && pwd)
 
-command -v nvidia-smi > /dev/null && nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | tee "$out/gpu.txt"
+pack() {
+    local extra=$1 pieces=$2 version=${3:-3.10} folder
+    mkdir -p "$pieces"
+    folder=$(mktemp -d)
+    # shellcheck disable=SC2064
+    trap "rm -rf '$folder'" EXIT
+    python3 -m pip download --quiet --only-binary=:all: --python-version "$version" --implementation cp \
+        --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_24_x86_64 \
+        --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --platform manylinux1_x86_64 \
+        --dest "$folder" "${packages[@]}"
+    ls "$extra"/pycuda-*.whl > /dev/null
+    cp "$extra"/* "$folder/"
+    tar -cf - -C "$folder" . | split -b "${piece_mib}m" -d -a 3 - "$pieces/piece-"
+    (cd "$pieces" && sha256sum piece-* > pieces.sha256)
+    echo "$(wc -l < "$pieces/pieces.sha256") pieces of $piece_mib MiB in $pieces"
+}
 
-mkdir "$work/files"
-for file in "$wheels"/*; do
-    case "$file" in
-        *.part-*) cat "$file" >> "$work/files/$(basename "${file%.part-*}")" ;;
-        *) ln -s "$file" "$work/files/" ;;
-    esac
-done
-for archive in "$work"/files/*.tar.*; do
-    [ -e "$archive" ] && tar -xf "$archive" -C "$work"
-done
+# Whether all pieces are here and whole; then they are unpacked.
+take_in() {
+    [ -d "${1:-}" ] && cp "$1"/* "$work/pieces/"
+    [ -e "$work/unpacked" ] && return
+    if ! (cd "$work/pieces" && [ -s pieces.sha256 ] && sha256sum --quiet -c pieces.sha256 > /dev/null 2>&1); then
+        echo "pieces here: $(find "$work/pieces" -name 'piece-*' | wc -l); more are needed, call again" | tee "$out/summary.txt"
+        exit 75
+    fi
+    mkdir -p "$work/files"
+    cat "$work"/pieces/piece-* | tar -xf - -C "$work/files"
+    for archive in "$work"/files/*.tar.*; do
+        [ -e "$archive" ] && tar -xf "$archive" -C "$work"
+    done
+    rm -f "$work"/pieces/piece-*
+    touch "$work/unpacked"
+}
 
-python=python3
-[ -x "$work/python/bin/python3" ] && python="$work/python/bin/python3"
-"$python" -m venv "$work/env"
-export PATH="$work/env/bin:$PATH"
-pip install --quiet --no-index --no-deps "$work"/files/*.whl
-packages=$(python -c "import sysconfig; print(sysconfig.get_path('platlib'))")
-[ -d "$work/tensorrt" ] && cp -r "$work/tensorrt" "$packages/"
-libraries=$(find "$packages" -name '*.so*' -path '*nvidia*' -printf '%h\n' 2> /dev/null | sort -u | paste -sd: -)
-export LD_LIBRARY_PATH="$packages/tensorrt:$work/stubs:$libraries:${LD_LIBRARY_PATH:-}"
-export PYTHONPATH="$root" EDGE_SPINE_CACHE="$work/plans"
+install() {
+    local python=python3
+    [ -x "$work/python/bin/python3" ] && python="$work/python/bin/python3"
+    "$python" -m venv --clear "$work/env"
+    "$work/env/bin/python" -m pip install --quiet --no-index --no-deps "$work"/files/*.whl
+    if [ -d "$work/tensorrt" ]; then
+        cp -r "$work/tensorrt" "$(site)/"
+    fi
+}
+
+site() { "$work/env/bin/python" -c "import sysconfig; print(sysconfig.get_path('platlib'))"; }
+
+# Run a step once, in the time that is left; its output goes to a log of its own.
+step() {
+    local name=$1 least=$2 status=0 left started
+    shift 2
+    [ -e "$work/ended/$name" ] && return
+    left=$((deadline - $(date +%s)))
+    if [ "$left" -lt "$least" ]; then
+        echo "$name: $left s left, it needs $least; call again"
+        save
+        exit 75
+    fi
+    started=$(date +%s)
+    timeout "$left" "$@" > "$results/$name.log" 2>&1 || status=$?
+    # stopped by the clock: it is tried again in the next call, once
+    if [ "$status" -eq 124 ] && [ ! -e "$work/ended/$name.again" ]; then
+        touch "$work/ended/$name.again"
+    else
+        echo "$status" > "$work/ended/$name"
+    fi
+    echo "$name: status $status after $(($(date +%s) - started)) s; $(tail -n 1 "$results/$name.log" | cut -c 1-160)" |
+        tee -a "$results/summary.txt"
+    save
+}
+
+save() {
+    cp "$results/summary.txt" "$out/summary.txt" 2> /dev/null || true
+    tar -czf "$out/.results" -C "$work" results && mv "$out/.results" "$out/results.tar.gz"
+}
+
+if [ "${1:-}" = --pack ]; then
+    [ $# -ge 3 ] || { echo "usage: benchmarks/gpu.sh --pack EXTRA PIECES [PYTHON_VERSION]" >&2; exit 2; }
+    pack "${@:2}"
+    exit
+fi
+[ $# -ge 2 ] || { echo "usage: benchmarks/gpu.sh WORK OUT [SECONDS] [PIECES]" >&2; exit 2; }
+mkdir -p "$1/pieces" "$1/ended" "$1/results" "$1/home" "$2"
+work=$(cd "$1" && pwd) out=$(cd "$2" && pwd)
+results=$work/results deadline=$(($(date +%s) + ${3:-570}))
+touch "$results/summary.txt"
+take_in "${4:-}"
+if [ ! -e "$work/installed" ]; then
+    install > "$results/install.log" 2>&1 || { tail -n 3 "$results/install.log"; save; exit 1; }
+    touch "$work/installed"
+fi
+
+libraries=$(find "$(site)" -name '*.so*' -path '*nvidia*' -printf '%h\n' 2> /dev/null | sort -u | paste -sd: -)
+export LD_LIBRARY_PATH="$(site)/tensorrt:$work/stubs:$libraries:${LD_LIBRARY_PATH:-}"
+export PYTHONPATH="$here" EDGE_SPINE_CACHE="$work/plans" PATH="$work/env/bin:$PATH" HOME="$work/home" PYTHONUNBUFFERED=1
 model=()
 [ -d "$work/bundle" ] && model=(--model "$work/bundle")
+cd "$here"
+nvidia-smi > "$results/nvidia-smi.txt" 2>&1 || true
 
-cd "$root"
-status=0
-python -m edge_spine doctor --json > "$out/doctor.json" || status=1
-python -m edge_spine build "${model[@]}" || status=1
-python -m edge_spine verify --engine tensorrt "${model[@]}" || status=1
-python -m pytest -m gpu -q tests/edge_spine/engines/tensorrt/test_engine.py > "$out/tests.txt" 2>&1 || status=1
-tail -n 3 "$out/tests.txt"
-[ -d "$work/bundle" ] && model+=(--weights "$root/export/weights/spine.safetensors")
-python benchmarks/peers.py "${model[@]}" --json "$out/peers.json" || status=1
-exit $status
+# The most valuable first. Beside each the seconds below which it is not begun.
+step doctor 20 python -m edge_spine doctor --json "${model[@]}"
+for form in int8 fp16 fp32; do
+    step "build-$form" 90 python -m edge_spine build --precision "$form" --json "${model[@]}"
+    step "verify-$form" 20 python -m edge_spine verify --engine tensorrt --precision "$form" --json "${model[@]}"
+done
+for form in int8 fp16; do
+    step "latency-$form" 60 python benchmarks/latency.py --engine tensorrt --precision "$form" "${model[@]}" \
+        --json "$results/latency-$form.json"
+done
+step tests 60 python -m pytest -m gpu -q -p no:cacheprovider tests/edge_spine/engines/tensorrt
+weights=()
+[ -d "$work/bundle" ] && weights=(--weights "$here/export/weights/spine.safetensors")
+step peers 120 python benchmarks/peers.py "${model[@]}" "${weights[@]}" --json "$results/peers.json"
+step energy 30 python benchmarks/latency.py --engine tensorrt --runs 50 --seconds 20 "${model[@]}" \
+    --json "$results/energy.json"
+[ -z "$(cat "$work"/ended/* | grep -v '^0$')" ]

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from edge_spine.processors import usable_cores
 
 IN_A_ROW = 5
-PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "nncf", "torch", "tensorrt", "pycuda", "cuda-bindings")
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "nncf", "torch", "tensorrt", "pycuda")
 
 
 def serve(name: str, work: Work, crops: NDArray[np.uint8], connection: Connection) -> None:

@@ -32,7 +32,6 @@ _PACKAGES = {
     "onnx": ("onnx",),
     "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
     "pycuda": ("pycuda",),
-    "cuda-bindings": ("cuda-bindings",),
 }
 
 

@@ -6,12 +6,15 @@ from typing import Any
 
 from edge_spine.cohort.batch import SpineBatch
 from edge_spine.cohort.manifest import Scan
-from edge_spine.cohort.workers import Finished, Workers
+from edge_spine.cohort.workers import Finished, Workers, rows_or_end
+from edge_spine.engines import EngineName, runs_on_gpu
 from edge_spine.errors import EdgeSpineError, UsageError
 
 
 class DaskWorkers(Workers):
     """All workers of a Dask cluster; the threads of a worker share one model.
+
+    For an engine on a GPU that is named, those with the resource GPU, one or two of them on each.
 
     Parameters
     ----------
@@ -35,15 +38,21 @@ class DaskWorkers(Workers):
         except (OSError, TimeoutError, ValueError) as error:
             raise UsageError(f"--dask {address}: no scheduler answers there ({type(error).__name__})") from None
         self._batch = batch
-        self.count = len(self._client.scheduler_info(n_workers=-1)["workers"])
+        on_gpu = batch.engine != EngineName.AUTO and runs_on_gpu(batch.engine)
+        self._resources = {"GPU": 1} if on_gpu else None
+        found = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        self.count = sum(not on_gpu or worker["resources"].get("GPU", 0) >= 1 for worker in found)
         if not self.count:
             self._client.close()
-            raise UsageError(f"--dask {address}: the scheduler has no workers; start some with dask worker")
+            start = "dask worker --resources GPU=1" if on_gpu else "dask worker"
+            raise UsageError(f"--dask {address}: the scheduler has no workers; start some with {start}")
         self._running: dict[Any, tuple[Scan, ...]] = {}
 
     def submit(self, scans: tuple[Scan, ...]) -> None:
         """Submit a chunk; Dask reschedules it when its worker dies."""
-        self._running[self._client.submit(self._batch.rows, scans, pure=False)] = scans
+        self._running[self._client.submit(rows_or_end, self._batch, scans, pure=False, resources=self._resources)] = (
+            scans
+        )
 
     def wait(self, seconds: float) -> list[Finished]:
         """Return what has finished."""

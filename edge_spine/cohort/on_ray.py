@@ -7,7 +7,8 @@ from typing import Any
 
 from edge_spine.cohort.batch import SpineBatch
 from edge_spine.cohort.manifest import Scan
-from edge_spine.cohort.workers import Finished, Workers
+from edge_spine.cohort.workers import GPU_WORKERS, Finished, Workers, rows_or_end
+from edge_spine.engines import EngineName, runs_on_gpu
 from edge_spine.errors import EdgeSpineError, UsageError
 
 _PATIENCE_S = 10
@@ -23,12 +24,13 @@ class RayWorkers(Workers):
     address : str
         Address of the cluster, as for `ray.init`.
     count : int, optional
-        Number of actors; one for each processor by default.
+        Number of actors; by default one for each processor, or `GPU_WORKERS` for each GPU where the engine is named and
+        runs on one.
 
     Raises
     ------
     UsageError
-        There is no cluster at this address.
+        There is no cluster at this address, or it has no GPU and the engine needs one.
     """
 
     def __init__(self, batch: SpineBatch, address: str, count: int | None = None) -> None:
@@ -41,9 +43,18 @@ class RayWorkers(Workers):
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UsageError(f"--ray {address}: no cluster answers there ({type(error).__name__})") from None
         threads = batch.threads or 1
-        self.count = count or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+        resources = ray.cluster_resources()
+        # "auto" takes processors here: the nodes may differ
+        on_gpu = batch.engine != EngineName.AUTO and runs_on_gpu(batch.engine)
+        gpus = int(resources.get("GPU", 0))
+        if on_gpu and not gpus:
+            ray.shutdown()
+            raise UsageError(f"--ray {address}: the cluster has no GPU for {batch.engine}")
+        usual = gpus * GPU_WORKERS if on_gpu else int(resources.get("CPU", 1)) // threads
+        self.count = count or max(1, usual)
+        share = 1 / GPU_WORKERS if on_gpu else 0
         # Ray restarts a dead actor, on another node if necessary; the run sends its chunk again.
-        actor = ray.remote(num_cpus=threads, max_restarts=-1, max_task_retries=0)(RayWorker)
+        actor = ray.remote(num_cpus=threads, num_gpus=share, max_restarts=-1, max_task_retries=0)(RayWorker)
         self._actors = [actor.remote(batch) for _ in range(self.count)]
         self._load = [0] * self.count
         self._running: dict[Any, tuple[tuple[Scan, ...], int]] = {}
@@ -99,4 +110,4 @@ class RayWorker:
 
     def rows(self, scans: tuple[Scan, ...]) -> list[dict[str, Any]]:
         """Return the rows of a chunk."""
-        return self._batch.rows(scans)
+        return rows_or_end(self._batch, scans)

@@ -15,12 +15,17 @@ from multiprocessing.connection import Connection
 from edge_spine.cohort.batch import SpineBatch
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
-from edge_spine.cohort.workers import Finished, Workers
-from edge_spine.errors import EngineLost
+from edge_spine.cohort.workers import GPU_WORKERS, Finished, Workers, rows_or_end
+from edge_spine.engines import runs_on_gpu
 from edge_spine.processors import usable_cores
 
 # Limit of WaitForMultipleObjects, as in concurrent.futures.
 _MOST_ON_WINDOWS = 61
+
+
+def default_count(engine: str) -> int:
+    """Return the number of processes on this machine for an engine."""
+    return min(GPU_WORKERS, usable_cores()) if runs_on_gpu(engine) else usable_cores()
 
 
 class ProcessPool(Workers):
@@ -31,12 +36,12 @@ class ProcessPool(Workers):
     batch : SpineBatch
         Work to do.
     count : int, optional
-        Number of processes; the number of processors by default.
+        Number of processes; by default the number of processors, or `GPU_WORKERS` where the engine runs on a GPU.
     """
 
     def __init__(self, batch: SpineBatch, count: int | None = None) -> None:
         most = _MOST_ON_WINDOWS if sys.platform == "win32" else sys.maxsize
-        self.count = min(count or usable_cores(), most)
+        self.count = min(count or default_count(batch.engine), most)
         self._batch = batch
         self._running: dict[Future[list[Row]], tuple[Scan, ...]] = {}
         self._context = multiprocessing.get_context("spawn")
@@ -47,7 +52,7 @@ class ProcessPool(Workers):
     def submit(self, scans: tuple[Scan, ...]) -> None:
         """Submit a chunk."""
         try:
-            future = self._pool.submit(_rows, self._batch, scans)
+            future = self._pool.submit(rows_or_end, self._batch, scans)
         except BrokenProcessPool:
             # The pool broke since the last call of `wait`, which will report this chunk as lost.
             future = Future()
@@ -76,14 +81,6 @@ class ProcessPool(Workers):
 
     def _start(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(self.count, self._context, initializer=_initialise, initargs=(self._lifeline,))
-
-
-def _rows(batch: SpineBatch, scans: tuple[Scan, ...]) -> list[Row]:
-    """Return the rows of scans; where the engine is lost, end this process, so that another does the scans again."""
-    try:
-        return batch.rows(scans)
-    except EngineLost:
-        os._exit(1)
 
 
 def _initialise(lifeline: Connection) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
+from edge_spine.cohort.batch import SpineBatch
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
+from edge_spine.errors import EngineLost
+
+# On one GPU, where the second prepares a scan while the first one's is computed; each holds the network once.
+GPU_WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -56,3 +62,11 @@ class Workers(ABC):
     @abstractmethod
     def close(self) -> None:
         """Stop the workers without waiting for running chunks; closing twice is harmless."""
+
+
+def rows_or_end(batch: SpineBatch, scans: tuple[Scan, ...]) -> list[Row]:
+    """Return the rows of scans; where the engine is lost, end this process, so that a new one does them again."""
+    try:
+        return batch.rows(scans)
+    except EngineLost:
+        os._exit(1)

@@ -86,6 +86,10 @@ class Engine(AbstractContextManager["Engine"]):
         self.close()
 
 
+# by the CUDA that the driver supports
+TENSORRT_EXTRAS = ("tensorrt-cu12", "tensorrt-cu13")
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type where there is none."""
     lines = str(error).strip().splitlines()
@@ -106,13 +110,14 @@ def losing(engine: str) -> Iterator[None]:
 
 
 @contextmanager
-def importing(engine: str, package: str, extra: str) -> Iterator[None]:
-    """Turn a failed import in the block into EngineUnavailable, which names the extra to install."""
+def importing(engine: str, package: str, *extras: str) -> Iterator[None]:
+    """Turn a failed import in the block into EngineUnavailable, which names the extras to install."""
     try:
         yield
     except (ImportError, OSError) as error:  # a library that is not found is an OSError on Windows
+        install = " or ".join(f"'.[{extra}]'" for extra in extras)
         raise EngineUnavailable(
-            f"{engine}: {package} cannot be imported ({first_line(error)}); pip install '.[{extra}]'"
+            f"{engine}: {package} cannot be imported ({first_line(error)}); pip install {install}"
         ) from None
 
 

@@ -23,6 +23,8 @@ _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 # numbers of cuda.h's CUdevice_attribute
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR, _INTEGRATED = 75, 76, 18
 _NAME_LENGTH = 256
+# oldest drivers of NVIDIA's release notes
+_DRIVERS = {12: "525", 13: "580"}
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -150,6 +152,16 @@ def driver_state() -> dict[str, str]:
     finally:
         management.nvmlShutdown()
     return state
+
+
+def require_cuda(engine: str, gpu: Gpu, package: str, major: int, instead: str) -> None:
+    """Raise EngineUnavailable where the driver supports an older CUDA than the one that a package is built for."""
+    if int(gpu.driver.partition(".")[0]) < major:
+        version = driver_state()["driver"]
+        raise EngineUnavailable(
+            f"{engine}: {package} needs a driver for CUDA {major}, {_DRIVERS[major]} or newer; found is driver "
+            f"{version} for CUDA {gpu.driver}; update the driver or {instead}"
+        )
 
 
 def _number(driver: Any, function: str, *arguments: Any) -> int:

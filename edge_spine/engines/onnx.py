@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.engines.base import Engine, EngineName, check_ends, first_line, importing, losing
-from edge_spine.engines.driver import require_gpu
+from edge_spine.engines.driver import require_cuda, require_gpu
 from edge_spine.engines.quiet_import import import_onnxruntime
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
 from edge_spine.network import INPUT_NAME, OUTPUT_NAME
@@ -113,5 +113,10 @@ def runtime_with(name: EngineName) -> Any:
         )
     # onnxruntime-gpu lists CUDA on machines without a GPU too
     if name is EngineName.ONNX_CUDA:
-        require_gpu(name)
+        built_for = str(getattr(runtime, "cuda_version", "")).partition(".")[0]
+        gpu = require_gpu(name)
+        if built_for in ("12", "13"):
+            package = f"onnxruntime-gpu {runtime.__version__}"
+            # 1.21 is built for CUDA 12
+            require_cuda(name, gpu, package, int(built_for), "pip install 'onnxruntime-gpu[cuda,cudnn]==1.21.*'")
     return runtime

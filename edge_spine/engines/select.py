@@ -18,6 +18,7 @@ from edge_spine.network import INPUT_SHAPE
 ENGINES = tuple(name.value for name in EngineName)
 PRECISIONS = ("auto", "int8", "fp16", "fp32")
 AUTO_ORDER = (EngineName.TENSORRT, EngineName.ONNX_CUDA, EngineName.OPENVINO, EngineName.ONNX_CPU)
+_ON_GPUS = (EngineName.TENSORRT, EngineName.ONNX_CUDA)
 # references that are run at the start where INT8 sums may overflow: few where they are computed exactly
 _CHECKED_EXACT, _CHECKED = 2, 6
 # OpenCV's number of AVX-512 VNNI, which its Python module does not name
@@ -121,6 +122,11 @@ def _started(bundle: Bundle, name: EngineName, threads: int | None, precision: s
                 opened.close()
             raise
         return opened
+
+
+def runs_on_gpu(engine: str) -> bool:
+    """Return whether an engine, one of `ENGINES`, runs on a GPU; for "auto", whether one on a GPU can run here."""
+    return engine in _ON_GPUS or (engine == EngineName.AUTO and any(engine_problem(name) is None for name in _ON_GPUS))
 
 
 def _require(name: EngineName) -> None:

@@ -5,13 +5,15 @@ Features are detected by the attributes of the module, not by its version.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
-from edge_spine.engines.base import check_ends, first_line
+from edge_spine.engines.base import TENSORRT_EXTRAS, check_ends, importing
 from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT
 from edge_spine.errors import BundleError, EngineUnavailable
 from edge_spine.streams import say
@@ -34,13 +36,12 @@ def import_tensorrt() -> ModuleType:
     EngineUnavailable
         Neither can be imported.
     """
-    problems = []
-    for name in ("tensorrt", "tensorrt_rtx"):
-        try:
-            return __import__(name)
-        except (ImportError, OSError) as error:  # Windows' bindings raise FileNotFoundError for a missing DLL
-            problems.append(first_line(error))
-    raise EngineUnavailable(f"tensorrt: it cannot be imported ({problems[0]}); pip install '.[tensorrt]'")
+    with suppress(ImportError, OSError):  # Windows' bindings raise FileNotFoundError for a missing DLL
+        return importlib.import_module("tensorrt")
+    with suppress(ImportError, OSError):
+        return importlib.import_module("tensorrt_rtx")
+    with importing("tensorrt", "it", *TENSORRT_EXTRAS):
+        return importlib.import_module("tensorrt")
 
 
 def strongly_typed(trt: Any) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.engines.base import importing
+from edge_spine.engines.base import TENSORRT_EXTRAS, importing
 from edge_spine.engines.driver import load_driver
 from edge_spine.errors import UsageError
 
@@ -224,6 +224,6 @@ def import_pycuda() -> Any:
     EngineUnavailable
         PyCUDA or the driver that it was built for is not installed.
     """
-    with importing("tensorrt", "PyCUDA", "tensorrt"):
+    with importing("tensorrt", "PyCUDA", *TENSORRT_EXTRAS):
         import pycuda.driver as driver
     return driver

@@ -8,6 +8,7 @@ import logging
 import platform
 import re
 import weakref
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_spine.bundle.load import Bundle
 from edge_spine.engines.base import Engine, EngineName, losing
-from edge_spine.engines.driver import Gpu, require_gpu
+from edge_spine.engines.driver import Gpu, require_cuda, require_gpu
 from edge_spine.engines.forms import INT8_TENSORRT, form_graph
 from edge_spine.engines.tensorrt.build import (
     PlanRefused,
@@ -32,16 +33,35 @@ from edge_spine.errors import EngineUnavailable
 from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
 NAME = EngineName.TENSORRT.value
+# distributions that are built for a major version of CUDA
+_PACKAGES = ("tensorrt-cu{}", "tensorrt-cu{}-bindings", "tensorrt-rtx-cu{}")
 _log = logging.getLogger(__name__)
 
 
 def require_tensorrt() -> None:
     """Raise EngineUnavailable where TensorRT cannot run here."""
-    # checked before TensorRT is imported, which may end the process without a driver
-    require_gpu(NAME)
-    import_tensorrt()
+    _module_and_gpu()
     import_pycuda()
     PlanCache()
+
+
+def _module_and_gpu() -> tuple[Any, Gpu]:
+    # a driver that is missing or too old may end the process when TensorRT is imported
+    gpu = require_gpu(NAME)
+    built_for = [major for major in (12, 13) if any(_installed(name.format(major)) for name in _PACKAGES)]
+    if built_for:
+        least = built_for[0]
+        instead = "pip install '.[tensorrt-cu12]' in its place" if least == 13 else "use onnx-cpu"
+        require_cuda(NAME, gpu, f"TensorRT for CUDA {least}", least, instead)
+    return import_tensorrt(), gpu
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False) -> bytes:
@@ -68,8 +88,7 @@ def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False
 
 def judged_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False) -> tuple[bytes, dict[str, Any]]:
     """Return `ready_plan` and its verdict."""
-    gpu = require_gpu(NAME)
-    trt = import_tensorrt()
+    trt, gpu = _module_and_gpu()
     cache = PlanCache()
     model = form_graph(bundle, form)
     name, identity = plan_name(bundle, form, gpu), plan_identity(trt, model, form, gpu)
@@ -104,8 +123,7 @@ def kept_verdict(bundle: Bundle, form: str) -> dict[str, Any] | None:
     EngineUnavailable
         As for `ready_plan`.
     """
-    gpu = require_gpu(NAME)
-    trt = import_tensorrt()
+    trt, gpu = _module_and_gpu()
     cache = PlanCache()
     name = plan_name(bundle, form, gpu)
     plan, _ = cache.load(name, plan_identity(trt, form_graph(bundle, form), form, gpu))
@@ -159,8 +177,7 @@ class TensorRTEngine(Engine):
 
     def __init__(self, plan: bytes, *, precision: str = "int8") -> None:
         self.precision = precision
-        require_gpu(NAME)
-        self._trt = trt = import_tensorrt()
+        self._trt = trt = _module_and_gpu()[0]
         self._session = CudaSession({INPUT_NAME: INPUT_SHAPE}, {OUTPUT_NAME: OUTPUT_SHAPE})
         self._parts: list[Any] = []
         # runs once: at close, garbage collection or the end of the process

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from edge_spine.engines.base import importing
+from edge_spine.engines.base import TENSORRT_EXTRAS, importing
 from edge_spine.errors import EngineUnavailable
 from edge_spine.files import write_durably
 
@@ -45,7 +45,7 @@ class PlanCache:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = default_folder() if folder is None else folder
-        with importing("tensorrt", "filelock", "tensorrt"):
+        with importing("tensorrt", "filelock", *TENSORRT_EXTRAS):
             from filelock import FileLock
         self._lock = FileLock
         try:
@@ -162,7 +162,7 @@ def default_folder() -> Path:
     given = os.environ.get("EDGE_SPINE_CACHE")
     if given:
         return Path(given)
-    with importing("tensorrt", "platformdirs", "tensorrt"):
+    with importing("tensorrt", "platformdirs", *TENSORRT_EXTRAS):
         from platformdirs import user_cache_path
     return user_cache_path("edge-spine", appauthor=False)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.engines.base import importing
+from edge_spine.engines.base import TENSORRT_EXTRAS, importing
 from edge_spine.errors import BundleError
 
 _STEPS = 127
@@ -77,7 +77,7 @@ def parsed_graph(model: bytes) -> tuple[Any, Any]:
     BundleError
         The bytes are no ONNX file.
     """
-    with importing("tensorrt", "onnx", "tensorrt"):
+    with importing("tensorrt", "onnx", *TENSORRT_EXTRAS):
         import onnx
         from google.protobuf.message import DecodeError
     try:

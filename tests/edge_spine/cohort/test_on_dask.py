@@ -13,7 +13,7 @@ from edge_spine.cohort.manifest import read_manifest
 from edge_spine.cohort.rows import Row
 from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards
-from edge_spine.errors import EdgeSpineError
+from edge_spine.errors import EdgeSpineError, UsageError
 from tests.edge_spine.cohort.conftest import BUNDLED, NOTE, check_whole, run
 
 SCANS = 24
@@ -79,3 +79,10 @@ def test_no_cluster_is_one_line(manifest: Path, tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert ended.stderr.strip().splitlines()[-1].startswith(f"edge-spine: --dask {address}: ")
     assert "Traceback" not in ended.stderr
+
+
+def test_workers_without_gpus_are_refused_for_an_engine_on_one(dask) -> None:
+    from edge_spine.cohort.on_dask import DaskWorkers
+
+    with pytest.raises(UsageError, match="no workers; start some with dask worker --resources GPU=1"):
+        DaskWorkers(SpineBatch("lite", "tensorrt"), dask[0])

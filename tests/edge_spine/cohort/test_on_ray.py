@@ -18,6 +18,7 @@ from edge_spine.cohort.manifest import read_manifest
 from edge_spine.cohort.rows import Row
 from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards
+from edge_spine.errors import UsageError
 from tests.edge_spine.cohort.conftest import NOTE, check_whole, run
 
 SCANS = 24
@@ -94,3 +95,10 @@ def test_no_cluster_is_one_line(manifest: Path, tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert ended.stderr.strip().splitlines()[-1].startswith(f"edge-spine: --ray {address}: ")
     assert "Traceback" not in ended.stderr
+
+
+def test_a_cluster_without_gpus_is_refused_for_an_engine_on_one(ray_address: str) -> None:
+    from edge_spine.cohort.on_ray import RayWorkers
+
+    with pytest.raises(UsageError, match="the cluster has no GPU for tensorrt"):
+        RayWorkers(SpineBatch("lite", "tensorrt"), ray_address)

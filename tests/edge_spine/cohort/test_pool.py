@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from edge_spine.cohort import SpineBatch
+from edge_spine.cohort import pool as pool_module
 from edge_spine.cohort.manifest import Scan, read_manifest
-from edge_spine.cohort.pool import ProcessPool
+from edge_spine.cohort.pool import ProcessPool, default_count
 from edge_spine.cohort.rows import Row, row_of
 from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards
@@ -97,3 +98,12 @@ def test_scans_of_a_lost_engine_are_done_in_a_new_process(manifest: Path, tmp_pa
         work_through(read_manifest(manifest), pool, shards, rows.append, chunk=3)
     assert (tmp_path / "lost").exists()
     assert len(rows) == 24 and {row["status"] for row in rows} == {"done"}
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpu", "count"), [(16, True, 2), (1, True, 1), (16, False, 16)], ids=["gpu", "one core", "processor"]
+)
+def test_two_processes_share_a_gpu(monkeypatch: pytest.MonkeyPatch, cores: int, gpu: bool, count: int) -> None:
+    monkeypatch.setattr(pool_module, "usable_cores", lambda: cores)
+    monkeypatch.setattr(pool_module, "runs_on_gpu", lambda engine: gpu)
+    assert default_count("auto") == count

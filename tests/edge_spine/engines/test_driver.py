@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge_spine.engines import driver
-from edge_spine.engines.driver import Gpu, NoGpu, choose_gpu, find_gpu, require_gpu
+from edge_spine.engines.driver import Gpu, NoGpu, choose_gpu, find_gpu, require_cuda, require_gpu
 from edge_spine.errors import EngineUnavailable, UsageError
 
 
@@ -118,3 +118,15 @@ def test_one_gpu_is_chosen_for_every_library(
         return
     choose_gpu(number)
     assert driver.os.environ == {"CUDA_VISIBLE_DEVICES": after, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def test_a_driver_that_is_too_old_is_named_with_the_one_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "driver_state", lambda: {"driver": "550.54.15", "power": "unknown"})
+    gpu = Gpu(name="FAKE", compute_capability="8.9", driver="12.4", integrated=False)
+    require_cuda("tensorrt", gpu, "TensorRT for CUDA 12", 12, "use onnx-cpu")
+    with pytest.raises(EngineUnavailable) as caught:
+        require_cuda("tensorrt", gpu, "TensorRT for CUDA 13", 13, "pip install another")
+    assert str(caught.value) == (
+        "tensorrt: TensorRT for CUDA 13 needs a driver for CUDA 13, 580 or newer; found is driver 550.54.15 for CUDA "
+        "12.4; update the driver or pip install another"
+    )

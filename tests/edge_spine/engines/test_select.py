@@ -17,7 +17,7 @@ import edge_spine.engines.onnx as onnx_engine
 import edge_spine.engines.openvino as openvino_engine
 from edge_spine.bundle import load_bundle
 from edge_spine.bundle.load import manifest_bytes, parse_manifest
-from edge_spine.engines import ENGINES, PRECISIONS, engine_problems, open_engine, select
+from edge_spine.engines import ENGINES, PRECISIONS, engine_problems, open_engine, runs_on_gpu, select
 from edge_spine.engines.base import Engine, EngineName
 from edge_spine.engines.onnx import OnnxEngine
 from edge_spine.engines.openvino import OpenVinoEngine
@@ -329,3 +329,11 @@ def test_precisions_are_taken_or_refused(bundle) -> None:
     for precision in ("fp16", "fp32"):
         with open_engine(bundle, "onnx-cpu", precision=precision) as engine:
             assert engine.precision == precision and verify(bundle, engine).passed
+
+
+def test_what_runs_on_a_gpu(monkeypatch) -> None:
+    assert runs_on_gpu("tensorrt") and runs_on_gpu("onnx-cuda")
+    assert not runs_on_gpu("onnx-cpu") and not runs_on_gpu("openvino")
+    for problem in (None, "tensorrt: no driver"):
+        monkeypatch.setattr(select, "engine_problem", lambda name, problem=problem: problem)
+        assert runs_on_gpu("auto") is (problem is None)

@@ -22,5 +22,6 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
     monkeypatch.setattr(cuda_module, "load_driver", lambda: fake.library)
     monkeypatch.setattr(cuda_module, "_retained", None)
     monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
+    monkeypatch.setattr(tensorrt, "_installed", lambda package: False)
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: fake_tensorrt(fake))
     return fake

@@ -127,6 +127,7 @@ def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tm
 
     monkeypatch.setenv("EDGE_SPINE_CACHE", str(tmp_path / "plans"))
     monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
+    monkeypatch.setattr(tensorrt, "_installed", lambda package: False)
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["10.3"])
     monkeypatch.setattr(tensorrt, "build_plan", fake_build)
     monkeypatch.setattr(tensorrt, "TensorRTEngine", MagicMock())
@@ -183,3 +184,27 @@ def test_a_plans_identity_names_all_it_depends_on() -> None:
     assert sorted(identity) == ["compute capability", "driver", "gpu", "graph", "options", "system", "tensorrt"]
     name = tensorrt.plan_name(load_bundle(), "int8-trt", GPU)
     assert name.endswith("-int8-trt-FAKE-GPU") and "/" not in name and " " not in name
+
+
+@pytest.mark.parametrize(
+    ("installed", "fits"),
+    [
+        (("tensorrt-cu13",), False),
+        (("tensorrt-rtx-cu13",), False),
+        (("tensorrt-cu12",), True),
+        (("tensorrt-cu12-bindings", "tensorrt-cu13"), True),
+        ((), True),
+    ],
+)
+def test_the_packages_cuda_is_compared_with_the_drivers(
+    monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...], fits: bool
+) -> None:
+    """The FAKE GPU's driver is for CUDA 12.6; a Jetson's TensorRT is no package of pip."""
+    monkeypatch.setattr(tensorrt, "_installed", lambda package: package in installed)
+    monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["10.13"])
+    if fits:
+        assert tensorrt._module_and_gpu() == (VERSIONS["10.13"], GPU)
+        return
+    with pytest.raises(EngineUnavailable, match=r"needs a driver for CUDA 13, 580 or newer.*tensorrt-cu12"):
+        tensorrt._module_and_gpu()

@@ -69,6 +69,7 @@ def built(monkeypatch, tmp_path) -> dict[str, Any]:
 
     monkeypatch.setenv("EDGE_SPINE_CACHE", str(tmp_path / "plans"))
     monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
+    monkeypatch.setattr(tensorrt, "_installed", lambda package: False)
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["10.3"])
     monkeypatch.setattr(tensorrt, "import_pycuda", lambda: None)
     monkeypatch.setattr(tensorrt, "build_plan", build)

@@ -1,0 +1,43 @@
+"""The extras of GPUs resolve with pip, as far as PyPI goes: TensorRT's libraries lie on NVIDIA's own index."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
+EXTRAS = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+
+
+def test_the_extras_of_gpus_exist_and_do_not_overwrite_each_other() -> None:
+    assert "tensorrt" not in EXTRAS
+    assert any(name.startswith("onnxruntime-gpu[cuda,cudnn]>=1.21") for name in EXTRAS["cuda"])
+    for extra in ("tensorrt-cu12", "tensorrt-cu13"):
+        assert {name.partition(">")[0] for name in EXTRAS[extra]} == {
+            "filelock",
+            "onnx",
+            "onnxruntime",
+            "platformdirs",
+            "pycuda",
+            extra,
+        }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", ["cuda", "tensorrt-cu12", "tensorrt-cu13"])
+def test_pip_resolves_an_extra(extra: str) -> None:
+    """TensorRT's bindings stand for the whole, whose libraries are fetched from NVIDIA's index while it builds."""
+    requirements = [name.replace(f"{extra}>", f"{extra}-bindings>") for name in EXTRAS[extra]]
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", *requirements]
+    ended = subprocess.run(pip, capture_output=True, text=True, timeout=600, check=False)
+    if "Could not find a version" in ended.stderr and "from versions: none" in ended.stderr:
+        pytest.skip("no package index can be reached")
+    assert ended.returncode == 0, ended.stderr
