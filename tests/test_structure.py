@@ -20,7 +20,7 @@ ORDER = (
     ("measure", "metrics", "refine"),
     ("bundle",),
     ("engines",),
-    ("quality",),
+    ("quality", "disturbance"),
     ("result",),
     ("estimator", "comparison"),
     ("outputs",),
