@@ -104,14 +104,15 @@ def _straightened(prepared: Prepared, curves: Curves, row_px: NDArray[np.float64
     return np.asarray(cv2.remap(prepared.tensor[0, 0], columns, rows, cv2.INTER_LINEAR), dtype=np.float32)
 
 
-def _opened(bright: Rows, size: int) -> NDArray[np.uint8]:
-    opened = cv2.morphologyEx(bright.view(np.uint8), cv2.MORPH_OPEN, np.ones((size, size), np.uint8))
+def _opened(bright: Rows, rows: int, columns: int) -> NDArray[np.uint8]:
+    opened = cv2.morphologyEx(bright.view(np.uint8), cv2.MORPH_OPEN, np.ones((rows, columns), np.uint8))
     return np.asarray(opened, dtype=np.uint8)
 
 
 def _metal(straight: Image, white: Rows, least: float) -> Rows:
     """Return the rows of large white areas with sharp edges; bone that is as bright fades out."""
-    area = _opened(white, 3)
+    # narrow enough for a rod
+    area = _opened(white, 5, 2)
     if cv2.countNonZero(area) < least:
         return np.zeros(ROWS, dtype=np.bool_)
     around = cv2.dilate(area, np.ones((7, 7), np.uint8)) > cv2.dilate(area, np.ones((3, 3), np.uint8))
@@ -125,7 +126,7 @@ def _contrast(straight: Image, spine: Rows, half_mm: NDArray[np.float64], cell_m
     outside = (np.abs(_ACROSS_MM) - half_mm[_ABDOMEN]).astype(np.float32)
     beside = (outside > _CONTRAST_MM[0]) & (outside < _CONTRAST_MM[1]) & (part > level)
     rows = np.zeros(ROWS, dtype=np.bool_)
-    area = _opened(beside, 5)
+    area = _opened(beside, 5, 5)
     rows[_ABDOMEN] = area.any(axis=1) & (cv2.countNonZero(area) * cell_mm2 >= _CONTRAST_MM2)
     return rows
 
