@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -238,7 +239,7 @@ def _hip_joints(
     return (joints[1][1] - joints[0][1]) * column_cell, depth
 
 
-def _peak(values: NDArray[np.float32], place: int) -> float:
+def _peak(values: NDArray[Any], place: int) -> float:
     """Return the place of a maximum between samples, by a parabola."""
     if not 0 < place < len(values) - 1:
         return float(place)
