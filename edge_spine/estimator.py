@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from edge_spine.bundle import load_bundle
+from edge_spine.disturbance import find_disturbances, widened
 from edge_spine.engines import open_engine
 from edge_spine.errors import named_refusals
 from edge_spine.locate import locate
@@ -116,7 +117,8 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
         spine = reconstruct(curves)
         levels = levels or levels_of(spine)
         measurements = measure(spine, levels, self._angle_errors)
-        quality = judge(scan, prepared, curves, spine, measurements, levels, self._population)
+        disturbed = find_disturbances(prepared, curves)
+        quality = judge(scan, prepared, curves, spine, measurements, levels, self._population, tuple(disturbed))
         bands = None if self._bands is None else self._bands.at(prepared.model_pixel_mm, measurements.max_cobb_deg)
         times.append(time.perf_counter())
         result = SpineResult(
@@ -129,7 +131,7 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
             quality=quality,
             model=dict(self._model),
             timing_ms=dict.fromkeys(STAGES, 0.0),
-            band_90=bands,
+            band_90=None if bands is None else widened(bands, disturbed),
             population=None if self._population is None else self._population.at(prepared.model_pixel_mm),
         )
         preprocess, infer, rest = (float(step) for step in np.diff(times) * 1000.0)

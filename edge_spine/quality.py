@@ -44,7 +44,7 @@ class Quality:
     flags : tuple of str
         The scan's and the preparation's flags, "low-confidence", "spine-faint",
         "trunk-leans", "spine-leaves-crop", "levels-uncertain", "side-view-atypical", "scale-doubtful",
-        "aspect-doubtful".
+        "aspect-doubtful", those of `edge_spine.disturbance`.
     notes : tuple of str
         Sentences with the figures behind flags.
     """
@@ -62,6 +62,7 @@ def judge(
     measurements: Measurements,
     levels: Levels,
     population: PopulationRange | None = None,
+    disturbances: tuple[str, ...] = (),
 ) -> Quality:
     """Accept a result and flag what is unusual about it, or refuse it.
 
@@ -71,6 +72,8 @@ def judge(
         Results of the earlier steps.
     population : PopulationRange, optional
         Usual angles, where the bundle has them.
+    disturbances : tuple of str
+        Flags of what disturbs the picture, see `edge_spine.disturbance`.
 
     Raises
     ------
@@ -116,7 +119,7 @@ def judge(
         ATYPICAL_SIDE_VIEW: population is not None and population.is_atypical(measurements),
     }
     flags = scan.flags + prepared.flags + tuple(flag for flag, found in unusual.items() if found)
-    return Quality(True, (*flags, *geometry), (*scan.notes, *geometry.values()))
+    return Quality(True, (*flags, *disturbances, *geometry), (*scan.notes, *geometry.values()))
 
 
 def spine_contrast(prepared: Prepared, curves: Curves) -> float:

@@ -24,7 +24,7 @@ ORDER = (
     ("locate",),
     ("bundle",),
     ("engines",),
-    ("quality",),
+    ("quality", "disturbance"),
     ("result",),
     ("estimator", "comparison"),
     ("outputs",),

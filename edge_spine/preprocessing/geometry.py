@@ -7,13 +7,15 @@ the distance of the hip joints (columns), the extent from crown to toe and the d
 axis. Generalised least squares gives two factors: of the scale, where both axes are wrong alike, and of the aspect,
 columns over rows. Adults differ by 5 % in size, so that the body alone shows a scale that is wrong by 15 % in six
 cases of ten only; with the shape of the image, which is that of a known table where nothing was cut, or a recorded
-height it does in nearly all. The skull's circularity is not used: that of phantoms and that of a real head differ by more than a tenth.
+height it does in nearly all. The skull's circularity is not used: that of phantoms and that of a real head differ by
+more than a tenth.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -237,7 +239,7 @@ def _hip_joints(
     return (joints[1][1] - joints[0][1]) * column_cell, depth
 
 
-def _peak(values: NDArray[np.float32], place: int) -> float:
+def _peak(values: NDArray[Any], place: int) -> float:
     """Return the place of a maximum between samples, by a parabola."""
     if not 0 < place < len(values) - 1:
         return float(place)

@@ -59,9 +59,9 @@ def stated_spacing(header: Dataset, rows: int, columns: int, file: ImageFile) ->
     """
     stated = _statements(header, rows, columns)
     if file.given_spacing is not None:
-        others = [_text(name, mm) for name, mm in stated.items() if _difference(mm, file.given_spacing) > _ALIKE]
-        note = f"{_text('the caller gives', file.given_spacing)} and the file states {' and '.join(others)}"
-        return Spacing(file.given_spacing, (GIVEN,), (note,) if others else ())
+        unlike = [_text(name, mm) for name, mm in stated.items() if _difference(mm, file.given_spacing) > _ALIKE]
+        note = f"{_text('the caller gives', file.given_spacing)} and the file states {' and '.join(unlike)}"
+        return Spacing(file.given_spacing, (GIVEN,), (note,) if unlike else ())
     if not stated:
         return _last_resort(header, file)
     (chosen, spacing), *others = stated.items()

@@ -1,0 +1,159 @@
+"""Disturbed pictures get a flag and a wider band, each kind drawn on an invented picture of a spine and on scans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_spine import SpineEstimator, read_scan
+from edge_spine.bundle.bands import Bands
+from edge_spine.disturbance import (
+    ACROSS,
+    COARSE,
+    CONTRAST,
+    FLAGS,
+    METAL,
+    MOTION,
+    SATURATED,
+    WIDENING,
+    find_disturbances,
+    widened,
+)
+from edge_spine.network import CURVE_ROWS
+from edge_spine.preprocessing.prepare import Prepared
+from edge_spine.reconstruct import Curves
+from edge_spine.scan import Scan
+from tests.edge_spine.fake_result import no_body
+
+PIXEL = 2.2
+Picture = NDArray[np.float32]
+BUNDLED = Path(str(files("edge_spine") / "data" / "synthetic_whole_body.dcm"))
+
+
+def _picture() -> Picture:
+    """A spine of 36 mm with endplates, and oblique ribs, in noise."""
+    rng = np.random.default_rng(0)
+    picture = np.full((224, 224), 0.3, np.float32)
+    row, column = np.mgrid[0:224, 0:224]
+    away = np.abs(column - 112)
+    picture[((row + 0.4 * away) % 14 < 3) & (row < 120) & (away < 60)] = 0.42
+    spine = away < 8
+    picture[spine] = 0.7
+    picture[spine & (row % 12 < 2)] = 0.78
+    picture += rng.normal(0, 0.02, picture.shape).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(picture, (3, 3), 0), np.float32)
+
+
+def _found(picture: Picture, row_mm: float = 2.4) -> dict[str, NDArray[np.bool_]]:
+    tensor = np.broadcast_to(picture, (1, 3, *picture.shape)).astype(np.float32)
+    prepared = Prepared(PIXEL, (100.0, 20.0), (row_mm, 2.4), tensor, (), 0.95, no_body())
+    x = np.repeat(prepared.x_mm(np.array([104.0, 112.0, 120.0]))[np.newaxis], 209, axis=0)
+    y = np.repeat(np.array([[-15.0, 0.0, 15.0]]), 209, axis=0)
+    found = find_disturbances(prepared, Curves(z=prepared.z_mm(CURVE_ROWS), coronal=x, sagittal=y))
+    assert all(rows.shape == (209,) and rows.dtype == np.bool_ and rows.any() for rows in found.values())
+    return found
+
+
+def _rods(picture: Picture) -> None:
+    picture[60:130, [105, 106, 107, 117, 118, 119]] = 1.0
+
+
+def _plate(picture: Picture) -> None:
+    picture[80:120, 118:130] = 1.0
+
+
+def _medium(picture: Picture) -> None:
+    for row, column in ((150, 135), (170, 90), (185, 132)):
+        cv2.circle(picture, (column, row), 7, 0.85, -1)
+
+
+def _clipped(picture: Picture) -> None:
+    picture[...] = np.minimum(picture / 0.6, 1.0)
+
+
+def _moved(picture: Picture) -> None:
+    picture[110:] = np.roll(picture[110:], 8, axis=1)
+
+
+def _belt(picture: Picture) -> None:
+    picture[140:156] += 0.2
+
+
+@pytest.mark.parametrize(
+    ("draw", "flag", "rows"),
+    [
+        (_rods, METAL, slice(55, 120)),
+        (_plate, METAL, slice(75, 110)),
+        (_medium, CONTRAST, slice(138, 180)),
+        (_clipped, SATURATED, slice(0, 209)),
+        (_moved, MOTION, slice(100, 106)),
+        (_belt, ACROSS, slice(134, 146)),
+    ],
+)
+def test_each_kind_has_its_flag_and_rows(draw: Callable[[Picture], None], flag: str, rows: slice) -> None:
+    picture = _picture()
+    assert _found(picture) == {}
+    draw(picture)
+    found = _found(picture)
+    assert list(found) == [flag]
+    assert found[flag][rows].mean() > 0.9
+    # where nothing was drawn, nothing is disturbed
+    if flag != SATURATED:
+        assert found[flag][rows].sum() > 0.5 * found[flag].sum() - 12
+
+
+def test_coarse_rows_are_flagged_by_their_spacing() -> None:
+    assert list(_found(_picture(), row_mm=13.0)) == [COARSE]
+    assert _found(_picture(), row_mm=6.5) == {}
+
+
+def test_dense_bone_that_fades_out_is_no_metal() -> None:
+    picture = _picture()
+    column = np.arange(224)
+    picture[60:130] = np.maximum(picture[60:130], 1.1 - 0.02 * np.abs(column - 112))
+    assert METAL not in _found(np.minimum(picture, 1.0))
+
+
+def test_disturbed_rows_widen_the_band_and_no_others() -> None:
+    bands = Bands(np.full(209, 1.5), np.full(209, 4.0), sagittal_gain=0.3)
+    rows = np.arange(209) < 50
+    wider = widened(bands, {METAL: rows, COARSE: np.ones(209, bool)})
+    np.testing.assert_allclose(wider.coronal, np.where(rows, 1.5 * WIDENING[METAL], 1.5 * WIDENING[COARSE]))
+    np.testing.assert_allclose(wider.sagittal / wider.coronal, 4.0 / 1.5)
+    assert wider.sagittal_gain == 0.3
+    np.testing.assert_array_equal(widened(bands, {}).coronal, bands.coronal)
+    assert set(WIDENING) == set(FLAGS)
+
+
+@pytest.fixture(scope="module", params=["bundled", "real"])
+def scan(request: pytest.FixtureRequest) -> Scan:
+    return read_scan(BUNDLED if request.param == "bundled" else request.getfixturevalue("real_bone"))
+
+
+def test_an_undisturbed_scan_has_no_such_flag(estimator: SpineEstimator, scan: Scan) -> None:
+    assert not set(estimator(scan).quality.flags) & set(FLAGS)
+
+
+def test_a_scan_averaged_to_coarse_rows_is_flagged(estimator: SpineEstimator, scan: Scan) -> None:
+    height = scan.pixels.shape[0] * scan.pixel_spacing_mm[0]
+    count = round(height / 13)
+    pixels = cv2.resize(scan.pixels, (scan.pixels.shape[1], count), interpolation=cv2.INTER_AREA)
+    coarse = replace(scan, pixels=pixels, pixel_spacing_mm=(height / count, scan.pixel_spacing_mm[1]))
+    result, plain = estimator(coarse), estimator(scan)
+    assert COARSE in result.quality.flags
+    assert result.band_90 is not None and plain.band_90 is not None
+    assert result.band_90.sagittal.mean() > 1.5 * plain.band_90.sagittal.mean()
+
+
+def test_a_step_in_a_scan_is_flagged(estimator: SpineEstimator, scan: Scan) -> None:
+    pixels = scan.pixels.copy()
+    row = pixels.shape[0] * 3 // 10
+    pixels[row:] = np.roll(pixels[row:], round(25 / scan.pixel_spacing_mm[1]), axis=1)
+    assert MOTION in estimator(replace(scan, pixels=pixels)).quality.flags
