@@ -34,14 +34,15 @@ def add_to(verbs: Verbs) -> None:
         help="a DICOM, PNG or NPY file, a folder, or a UK Biobank field-20158 zip",
     )
     add_spacing(verb)
+    verb.add_argument("--show-date", action="store_true", help="show the scan's date in png, html and pdf")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Estimate the spine in the given scans."""
-    return run_scans(arguments, find_scans(arguments.inputs))
+    return run_scans(arguments, find_scans(arguments.inputs), show_date=arguments.show_date)
 
 
-def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
+def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile], *, show_date: bool = False) -> int:
     """Estimate the spine in scans and print a line for each."""
     from edge_spine.cli.progress import Progress
 
@@ -61,7 +62,7 @@ def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
                 scan_file.source,
                 estimator,
                 partial(scan_file.read, arguments.pixel_spacing, arguments.imager_spacing),
-                partial(write_outputs, folder=folder, formats=formats),
+                partial(write_outputs, folder=folder, formats=formats, show_date=show_date),
                 folder,
             )
             all_done &= report.status == "done"

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from edge_spine.comparison import Change, Comparison
-from edge_spine.outputs.drawing import palette, panels
+from edge_spine.outputs.drawing import marks, palette, panels
 from edge_spine.outputs.drawing.canvas import Box, Canvas, MillimetreView
 from edge_spine.outputs.drawing.page import Page
 from edge_spine.outputs.drawing.raster import RasterCanvas, encode
@@ -72,9 +72,9 @@ def _overlay(
     across, z = np.concatenate(lines, axis=1)
     view = MillimetreView.centred(box, across, z, px_per_mm)
     for line, colour, width in zip(lines, (BEFORE, AFTER), (5.0, 2.4), strict=True):
-        panels.outlined(canvas, view.points(*line), colour, width, box)
-    panels.corner_letters(canvas, box, *sides)
-    panels.scale_bar(canvas, view, 50)
+        marks.outlined(canvas, view.points(*line), colour, width, box)
+    marks.corner_letters(canvas, box, *sides)
+    marks.scale_bar(canvas, view, 50)
     panels.legend(canvas, card, card.bottom - 20, ("before", "after"), (BEFORE, AFTER))
 
 
