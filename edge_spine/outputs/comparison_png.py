@@ -91,7 +91,7 @@ def _changes(canvas: Canvas, card: Box, comparison: Comparison) -> None:
     for change in comparison.changes[:_ROWS]:
         _row(canvas, change, left, columns, y)
         y += 50
-    notes = ["Two readings of one spine differ by the error.", "Lying down, curves measure less."]
+    notes = ["Within the error, nothing may have changed.", "Lying down, curves measure less."]
     for index, note in enumerate(notes):
         canvas.text(note, left, card.bottom - 57 + 20 * index, 14, palette.QUIET, max_width=right - left)
     colour = palette.QUIET if comparison.person == "same" else palette.ORANGE
@@ -108,7 +108,7 @@ def _row(canvas: Canvas, change: Change, left: int, columns: tuple[int, int, int
     verdict = "error not known" if change.error is None else change.verdict.replace(" deg", "°")
     canvas.text(verdict, left, y + 19, 13, palette.QUIET)
     for value, x in zip((change.before, change.after), columns[:2], strict=True):
-        canvas.text("none" if value is None else _figure(change, value), x, y + 19, 14, palette.TEXT, align="right")
+        canvas.text(_figure(change, value), x, y + 19, 14, palette.TEXT, align="right")
     colour = palette.ORANGE if beyond else palette.TEXT
     canvas.text(_figure(change, change.change, "+"), columns[2], y + 19, 15, colour, bold=beyond, align="right")
 

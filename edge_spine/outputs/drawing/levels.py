@@ -43,7 +43,7 @@ def ladder(canvas: Canvas, view: MillimetreView, result: SpineResult, plane: str
 
 
 def side_angles(canvas: Canvas, view: MillimetreView, result: SpineResult) -> None:
-    """Draw the lines across T4, T12, L1 and L5, and write the angles between them on the side that is hollow."""
+    """Draw the lines across T4, T12, L1 and L5, and write the angles between them on the hollow side if it has room."""
     for ends in side_lines(result):
         outlined(canvas, view.points(*ends.T), palette.TEXT, 1.6, view.box, edge=2.0)
     area = Box(view.box.x, view.box.y, view.box.width - LADDER, view.box.height)
@@ -53,9 +53,14 @@ def side_angles(canvas: Canvas, view: MillimetreView, result: SpineResult) -> No
         value, error = quantity.of(result.measurements, name)
         assert value is not None
         z = (result.levels.z[LEVELS.index(upper)] + result.levels.z[LEVELS.index(lower)]) / 2
+        text = quantity.text(value, error)
+        front, back = (
+            view.points(np.interp(-z, -curves.z, curves.sagittal[:, column]), z)[0] + (away, 6)
+            for column, away in ((0, -12), (2, 12))
+        )
         # kyphosis is hollow to the front, lordosis to the back; the other way round where they are negative
-        front = (name == "kyphosis_t4_t12_deg") == (value >= 0)
-        border = np.interp(-z, -curves.z, curves.sagittal[:, 0 if front else 2])
-        x, y = view.points(border, z)[0]
-        at, align = (x - 12, "right") if front else (x + 12, "left")
-        place(canvas, area, quantity.text(value, error), (at, y + 6), 17, palette.TEXT, align, bold=True)
+        hollow = (name == "kyphosis_t4_t12_deg") == (value >= 0)
+        sides = ((front, "right"), (back, "left")) if hollow else ((back, "left"), (front, "right"))
+        boxes = [text_box(text, round(x), round(y), 17, True, align) for (x, y), align in sides]
+        (x, y), align = sides[0 if boxes[0].inside(area) or not boxes[1].inside(area) else 1]
+        place(canvas, area, text, (x, y), 17, palette.TEXT, align, bold=True)

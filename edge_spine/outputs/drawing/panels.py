@@ -237,15 +237,16 @@ def surface_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Millim
     canvas.fill(whole, palette.BLACK)
     width = whole.width // len(SURFACE_AZIMUTHS)
     spans = [span_across(result, azimuth) for azimuth in SURFACE_AZIMUTHS]
-    # half of the column of names between the views
-    margin = 18
-    scale = min(shared.px_per_mm, *((width - 2 * margin) / (right - left) for left, right in spans))
+    # each view leaves half of the column of names between them free
+    room = width - 18
+    scale = min(shared.px_per_mm, *(room / (right - left + 8) for left, right in spans))
     middle = (shared.top_mm + shared.bottom_mm) / 2
     z = middle - (np.arange(whole.height, dtype=np.float64) + 0.5 - whole.height / 2) / scale
-    columns = (np.arange(width, dtype=np.float64) + 0.5 - width / 2) / scale
     captions = ("from the right front", "from the left front")
     for index, azimuth in enumerate(SURFACE_AZIMUTHS):
         box = Box(whole.x + index * width, whole.y, width, whole.height)
+        centre = index * (width - room) + room / 2
+        columns = (np.arange(width, dtype=np.float64) + 0.5 - centre) / scale
         canvas.paste(box, surface_picture(result, azimuth, z, columns + sum(spans[index]) / 2))
         corner_letters(canvas, box, "R", "L")
         canvas.text(captions[index], box.x + width // 2, _caption_row(card, result), 14, palette.QUIET, align="centre")

@@ -51,8 +51,8 @@ def scene(result: SpineResult) -> dict[str, Any]:
             for line in lines
         ],
         "levels": [
-            {"level": level, "at": [round(float(value), 2) for value in (x, y, z)], "half_width": round(float(half), 2)}
-            for level, x, y, z, half in zip(LEVELS, *_body_centres(result), strict=True)
+            {"level": level, "at": [round(float(value), 2) for value in centre]}
+            for level, *centre in zip(LEVELS, *_body_centres(result), strict=True)
         ],
         "apexes": [
             {
@@ -96,10 +96,9 @@ def _plane(result: SpineResult) -> dict[str, float]:
 
 
 def _body_centres(result: SpineResult) -> list[NDArray[np.float64]]:
-    """Return x, y and z of the body centres and half the width there, (17,) each."""
-    down, heights = -result.spine.centreline[:, 2], -result.levels.z
-    x, y, _ = result.spine.centreline.T
-    return [np.interp(heights, down, values) for values in (x, y, -down, result.spine.half_width)]
+    """Return x, y and z of the body centres, (17,) each."""
+    line, z = result.spine.centreline, result.levels.z
+    return [*(np.interp(-z, -line[:, 2], line[:, axis]) for axis in (0, 1)), z]
 
 
 def _curves(result: SpineResult) -> list[dict[str, str]]:

@@ -30,6 +30,7 @@ const STEP_DEG = 6;
 const ZOOM_STEP = 1.2;
 const CAMERA_MM = 4000;
 const MARGIN_MM = 40;
+const BESIDE_MM = 28;
 const TUBE_MM = 1.3;
 const END_LINE_MM = 0.9;
 const SCALE_BARS_MM = [200, 100, 50, 20, 10, 5];
@@ -189,10 +190,13 @@ function start(context) {
     const bar = SCALE_BARS_MM.find((mm) => mm * pixels <= 0.4 * stage.clientWidth) ?? SCALE_BARS_MM.at(-1);
     find(".scale").style.width = `${bar * pixels}px`;
     find(".scale-text").textContent = `${bar} mm`;
-    for (const { element, part, at, aside } of labels) {
-      const place = at.clone().addScaledVector(right, aside).project(camera);
-      element.hidden = !parts[part].visible;
-      element.style.left = `${((place.x + 1) / 2) * 100}%`;
+    // Names of levels stand in a column beside the spine; from above they would stand on each other.
+    const column = middle.clone().addScaledVector(right, reach.across + BESIDE_MM).project(camera);
+    for (const { element, part, at } of labels) {
+      const place = at.clone().project(camera);
+      const isLevel = part === "levels";
+      element.hidden = !parts[part].visible || (isLevel && Math.abs(elevation) > 60);
+      element.style.left = `${(((isLevel ? column : place).x + 1) / 2) * 100}%`;
       element.style.top = `${((1 - place.y) / 2) * 100}%`;
     }
   }
@@ -321,18 +325,18 @@ function tube(points, color, radius, through) {
 
 function makeLabels(data, layer) {
   const tip = (points) => new Vector3().fromArray(unpack(Float32Array, points));
-  const places = data.levels.map(({ level, at, half_width }) => [level, new Vector3(...at), "level", half_width + 16]);
+  const places = data.levels.map(({ level, at }) => [level, new Vector3(...at), "level"]);
   data.ends.forEach(({ level, points }) => places.push([level, tip(points), "end"]));
   data.apexes.forEach(({ text, at, convex, half_width }, index) => {
     const beside = new Vector3(...at).add(new Vector3(convex * (half_width + 22), 0, 0));
     places.push([text, beside, index ? "apex" : "apex largest"]);
   });
-  return places.map(([text, at, kind, aside = 0]) => {
+  return places.map(([text, at, kind]) => {
     const element = document.createElement("span");
     element.className = kind;
     element.textContent = text;
     layer.append(element);
-    return { element, at, aside, part: kind === "level" ? "levels" : "tangents" };
+    return { element, at, part: kind === "level" ? "levels" : "tangents" };
   });
 }
 
