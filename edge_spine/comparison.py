@@ -1,21 +1,23 @@
-"""Compare the measurements of two scans of one person with the error between two readings of one spine."""
+"""Compare the measurements of two scans of one person with the error of their difference."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import date
+from math import hypot
 from typing import TYPE_CHECKING, Any, Literal
 
-from edge_spine.measure import MIN_CURVE_DEG, LevelledCurve
+from edge_spine.measure import LevelledCurve, tilts_of
 from edge_spine.quantities import QUANTITIES
 from edge_spine.result import NOTICE, SpineResult
+from edge_spine.scan import study_date
+from edge_spine.vertebrae import LEVELS
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-SCHEMA = "edge-spine/comparison/1"
-# Repeated readings of DXA scans: 95 % of the differences are below 6.2 degrees (PMC10198858), and the field counts
-# a change below 6 as none.
+SCHEMA = "edge-spine/comparison/2"
+# Where a model has no intervals. Repeated readings of DXA scans: 95 % of the differences are below 6.2 degrees
+# (PMC10198858), and the field counts a change below 6 as none.
 ERROR_DEG = 6.0
 # Two curves are one and the same where they bend to the same side and share this part of the shorter one's length.
 _SHARED = 0.5
@@ -36,20 +38,23 @@ class Change:
     ----------
     name, unit : str
         Name in result.json, and unit.
-    before, after : float or None
-        Values; None where a lateral curve is below `MIN_CURVE_DEG` in that scan.
+    before, after : float
+        Values. In a scan without a lateral curve this is the angle between its end vertebrae in the other scan,
+        negative where it opens to the other side.
     change : float
-        `after` minus `before`; a missing curve counts as `MIN_CURVE_DEG`, the most that it can be.
+        `after` minus `before`.
     error : float or None
-        Measurement error: smaller changes mean nothing. None where it is unknown.
+        Measurement error: smaller changes mean nothing. The root of the sum of squares of both 90 % intervals, where
+        both results have them; for lateral curves those of the largest angle. Else `ERROR_DEG` for Cobb angles, and
+        None where it is unknown.
     beyond_error : bool or None
         Whether the change is larger than the error; None where the error is unknown.
     """
 
     name: str
     unit: str
-    before: float | None
-    after: float | None
+    before: float
+    after: float
     change: float
     error: float | None
     beyond_error: bool | None
@@ -59,7 +64,7 @@ class Change:
         """Return how the change compares with the error, in words."""
         if self.error is None:
             return "not known"
-        return f"{'beyond' if self.beyond_error else 'within'} {self.error:g} {self.unit}"
+        return f"{'beyond' if self.beyond_error else 'within'} {round(self.error, 1):g} {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class Comparison:
     interval_days: int | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values in the schema "edge-spine/comparison/1", numbers with three decimals."""
+        """Return plain values in the schema "edge-spine/comparison/2", numbers with three decimals."""
         return {
             "schema": SCHEMA,
             "before": self.before.scan.source,
@@ -104,10 +109,8 @@ class Comparison:
         """Return the changes as a table of text."""
         lines = [f"{'':32}{'before':>10}{'after':>10}{'change':>10}   error"]
         for change in self.changes:
-            values = (
-                f"{value:10.1f}" if value is not None else f"{'none':>10}" for value in (change.before, change.after)
-            )
-            lines.append(f"{change.name:32}{''.join(values)}{change.change:+10.1f}   {change.verdict}")
+            values = f"{change.before:10.1f}{change.after:10.1f}{change.change:+10.1f}"
+            lines.append(f"{change.name:32}{values}   {change.verdict}")
         return "\n".join([*lines, NOTICE])
 
 
@@ -123,16 +126,24 @@ def compare(before: SpineResult, after: SpineResult) -> Comparison:
     -------
     Comparison
     """
+    both = before, after
     first, second = before.measurements, after.measurements
-    changes = [
-        _angle("max_cobb_deg", first.max_cobb_deg, second.max_cobb_deg),
-        *(_curve_change(*pair) for pair in paired_curves(first.scoliosis_curves, second.scoliosis_curves)),
-    ]
+    cobb_error = _error_of_change("max_cobb_deg", both) or ERROR_DEG
+    changes = [_change("max_cobb_deg", first.max_cobb_deg, second.max_cobb_deg, cobb_error)]
+    for pair in paired_curves(first.scoliosis_curves, second.scoliosis_curves):
+        shown = pair[1] or pair[0]
+        assert shown is not None
+        angles = (
+            _angle_between_ends(shown, result) if curve is None else curve.cobb_deg
+            for curve, result in zip(pair, both, strict=True)
+        )
+        changes.append(_change(f"cobb_deg {shown.side} apex {shown.apex_level}", *angles, cobb_error))
     for name in _COMPARED:
-        old, new = float(getattr(first, name)), float(getattr(second, name))
-        changes.append(Change(name, QUANTITIES[name].unit, old, new, new - old, None, None))
-    person, days = _person_and_days(before.scan.header, after.scan.header)
-    return Comparison(before, after, tuple(changes), person, days)
+        old, new = (float(getattr(measured, name)) for measured in (first, second))
+        changes.append(_change(name, old, new, _error_of_change(name, both)))
+    dates = study_date(before.scan.header), study_date(after.scan.header)
+    days = None if dates[0] is None or dates[1] is None else (dates[1] - dates[0]).days
+    return Comparison(before, after, tuple(changes), same_person(before.scan.header, after.scan.header), days)
 
 
 def paired_curves(
@@ -165,22 +176,30 @@ def _overlap(one: LevelledCurve, other: LevelledCurve) -> float:
     return common / min(one.lower_end - one.upper_end, other.lower_end - other.upper_end)
 
 
-def _curve_change(before: LevelledCurve | None, after: LevelledCurve | None) -> Change:
-    shown = after or before
-    assert shown is not None
-    angles = [None if curve is None else curve.cobb_deg for curve in (before, after)]
-    return _angle(f"cobb_deg {shown.side} apex {shown.apex_level}", *angles)
+def _angle_between_ends(curve: LevelledCurve, other: SpineResult) -> float:
+    """Return the angle between the end vertebrae of a curve in another scan, degrees; positive on the same side."""
+    tilts_deg = tilts_of(other.spine, other.levels)[:, 0]
+    upper, lower = (LEVELS.index(level) for level in (curve.upper_end_level, curve.lower_end_level))
+    return float(tilts_deg[upper] - tilts_deg[lower]) * curve.convex_sign
 
 
-def _angle(name: str, before: float | None, after: float | None) -> Change:
-    change = (MIN_CURVE_DEG if after is None else after) - (MIN_CURVE_DEG if before is None else before)
-    return Change(name, "deg", before, after, change, ERROR_DEG, abs(change) > ERROR_DEG)
+def _error_of_change(name: str, results: tuple[SpineResult, SpineResult]) -> float | None:
+    """Return the 90 % interval of a difference; None where a result has no interval."""
+    errors = [QUANTITIES[name].of(result.measurements, name)[1] for result in results]
+    known = [error for error in errors if error is not None]
+    return hypot(*known) if len(known) == len(errors) else None
 
 
-def _person_and_days(before: Dataset | None, after: Dataset | None) -> tuple[Person, int | None]:
-    """Return whether two headers name the same person, and the days between their studies."""
+def _change(name: str, before: float, after: float, error: float | None) -> Change:
+    unit = "deg" if name.startswith("cobb_deg") else QUANTITIES[name].unit
+    change = after - before
+    return Change(name, unit, before, after, change, error, None if error is None else abs(change) > error)
+
+
+def same_person(before: Dataset | None, after: Dataset | None) -> Person:
+    """Return whether two headers name the same person."""
     if before is None or after is None:
-        return "unknown", None
+        return "unknown"
     person: Person = "unknown"
     # An empty value proves nothing, and names have too many spellings.
     for keyword in ("PatientID", "PatientBirthDate", "PatientSex"):
@@ -188,16 +207,7 @@ def _person_and_days(before: Dataset | None, after: Dataset | None) -> tuple[Per
         if not all(pair):
             continue
         if pair[0] != pair[1]:
-            return "different", _days(before, after)
+            return "different"
         if keyword == "PatientID":
             person = "same"
-    return person, _days(before, after)
-
-
-def _days(before: Dataset, after: Dataset) -> int | None:
-    texts = (str(header.get("StudyDate") or "") for header in (before, after))
-    try:
-        first, second = (date(int(text[:4]), int(text[4:6]), int(text[6:8])) for text in texts)
-    except ValueError:
-        return None
-    return (second - first).days
+    return person

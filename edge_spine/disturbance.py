@@ -63,7 +63,7 @@ def find_disturbances(prepared: Prepared, curves: Curves) -> dict[str, Rows]:
     dict
         By any of `FLAGS` a (209,) array, True for the rows of the curves that are disturbed.
     """
-    row_px = (-curves.z - prepared.corner_mm[0]) / prepared.model_pixel_mm
+    row_px = prepared.rows_px(curves.z)
     half_mm = ((curves.coronal[:, 2] - curves.coronal[:, 0]) / 2)[:, np.newaxis]
     straight = _straightened(prepared, curves, row_px)
     cell_mm2 = _STEP_MM * abs(float(curves.z[1] - curves.z[0]))

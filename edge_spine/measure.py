@@ -81,7 +81,7 @@ class Measurements:
     posture : str
         "supine": the angles are smaller than standing ones.
     max_cobb_deg : float
-        Cobb angle of the largest lateral curve, 0 if none reaches `MIN_CURVE_DEG`.
+        Cobb angle of the largest lateral curve; the largest difference of tilt if none reaches `MIN_CURVE_DEG`.
     max_cobb_error_90_deg, kyphosis_error_90_deg, lordosis_error_90_deg : float or None
         Half-width of the calibrated 90 % interval of the angle; None without calibration.
     scoliosis_curves : tuple of LevelledCurve
@@ -198,7 +198,7 @@ def measure(spine: Spine, levels: Levels | None = None, errors: AngleErrors | No
     coronal_deg, sagittal_deg = vertebra_tilts(heights[0] - levels.stations, down, fitted).T
     rows = np.abs(heights[:, np.newaxis] - levels.z).argmin(axis=0)
     curves = tuple(_with_levels(c, heights, levels) for c in _lateral_curves(down, fitted[:, 0], rows, coronal_deg))
-    largest = curves[0].cobb_deg if curves else 0.0
+    largest = cobb_deg(coronal_deg)
     tilt_deg = dict(zip(LEVELS, sagittal_deg.tolist(), strict=True))
     error = None if errors is None else errors.of_cobb(largest)
     plane = None
@@ -254,10 +254,21 @@ def vertebra_tilts(
     return tilts
 
 
+def tilts_of(spine: Spine, levels: Levels) -> NDArray[np.float64]:
+    """Return the tilts that `measure` compares, degrees: (17, 2), in the coronal and in the sagittal view.
+
+    A tilt is positive where the spine descends to the patient's left, and to posterior.
+    """
+    heights = spine.centreline[:, 2]
+    down = _descent(heights)
+    return vertebra_tilts(heights[0] - levels.stations, down, _fit(down, spine.centreline[:, :2])[0])
+
+
 def cobb_deg(tilts_deg: NDArray[np.float64]) -> float:
-    """Return the largest difference of successive extrema of tilts (N,), degrees; 0 below `MIN_CURVE_DEG`."""
+    """Return the largest difference of successive extrema of tilts (N,), degrees; their range below `MIN_CURVE_DEG`."""
     ends = _alternating_extrema(tilts_deg, MIN_CURVE_DEG)
-    return max((abs(float(tilts_deg[b] - tilts_deg[a])) for a, b in pairwise(ends)), default=0.0)
+    differences = (abs(float(tilts_deg[b] - tilts_deg[a])) for a, b in pairwise(ends))
+    return max(differences, default=float(np.ptp(tilts_deg)))
 
 
 def _descent(z: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -55,6 +55,8 @@ class SpineResult:
         Half-widths (mm) of the 90 % band of each row's centre; None where the bundle has no calibration.
     population : PopulationRange, optional
         Range (mm) of the sagittal centre in 90 % of the model's training population; None where the bundle has none.
+    shown_date : str
+        Date of the scan in pictures and reports; "" where the user did not ask for it.
     """
 
     scan: Scan
@@ -68,6 +70,7 @@ class SpineResult:
     timing_ms: Mapping[str, float]
     band_90: Bands | None = None
     population: PopulationRange | None = None
+    shown_date: str = ""
 
     _derived: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
 

@@ -134,11 +134,15 @@ def _named(source: str, message: str) -> str:
 
 
 def _summary(result: SpineResult) -> str:
-    curves = result.measurements.scoliosis_curves
-    if curves:
-        largest = curves[0]
-        text = f"largest curve {largest.cobb_deg:.1f} degrees, convex {largest.side}, apex {largest.apex_level}"
+    measured = result.measurements
+    angle, error = measured.max_cobb_deg, measured.max_cobb_error_90_deg
+    text = f"{angle:.1f} degrees"
+    if error is not None:
+        text += f" (90 % interval {max(0.0, angle - error):.0f} to {angle + error:.0f})"
+    if measured.scoliosis_curves:
+        largest = measured.scoliosis_curves[0]
+        text = f"largest curve {text}, convex {largest.side}, apex {largest.apex_level}"
     else:
-        text = "no lateral curve"
+        text = f"no lateral curve, vertebrae tilt by up to {text}"
     text += f" ({', '.join(result.quality.flags)})" if result.quality.flags else ""
     return "; ".join([text, *result.quality.notes])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -63,6 +64,15 @@ class Turn:
         if self.flip_rows:
             row = shape[0] - 1 - row
         return np.column_stack((row, column) if self.transpose else (column, row))
+
+
+def study_date(header: Dataset | None) -> date | None:
+    """Return the date of the study in a header; None where it has none."""
+    text = "" if header is None else str(header.get("StudyDate") or "")
+    try:
+        return date(int(text[:4]), int(text[4:6]), int(text[6:8]))
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,21 +26,28 @@ def add_to(verbs: Verbs) -> None:
     verb.add_argument("after", metavar="B", help="the later scan")
     verb.add_argument("--out", metavar="DIR", type=Path, help="write comparison.json and comparison.png there")
     add_spacing(verb)
+    verb.add_argument(
+        "--different-persons", action="store_true", help="compare although the files name different patients"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare two scans."""
-    from edge_spine.comparison import compare
+    from edge_spine.comparison import compare, same_person
     from edge_spine.reading import read_scan
 
-    with load_estimator(arguments) as estimator:
-        before, after = (
-            estimator(read_scan(path, pixel_spacing=arguments.pixel_spacing, imager_spacing=arguments.imager_spacing))
-            for path in (arguments.before, arguments.after)
-        )
-    comparison = compare(before, after)
-    if comparison.person == "different":
+    before, after = (
+        read_scan(path, pixel_spacing=arguments.pixel_spacing, imager_spacing=arguments.imager_spacing)
+        for path in (arguments.before, arguments.after)
+    )
+    if same_person(before.header, after.header) == "different":
+        if not arguments.different_persons:
+            raise EdgeSpineError(
+                "the two files name different patients; give two scans of one person, or --different-persons"
+            )
         _log.warning("the two scans are of different patients; the differences are not changes over time")
+    with load_estimator(arguments) as estimator:
+        comparison = compare(estimator(before), estimator(after))
     table = json.dumps(comparison.to_dict())
     if arguments.out is not None:
         from edge_spine.files import write_files

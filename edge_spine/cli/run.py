@@ -36,6 +36,7 @@ def add_to(verbs: Verbs) -> None:
         help="a DICOM, PNG or NPY file, a folder, or a UK Biobank field-20158 zip",
     )
     add_spacing(verb)
+    verb.add_argument("--show-date", action="store_true", help="show the scan's date in png, html and pdf")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,10 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
     scans = find_scans(arguments.inputs, left_out)
     if left_out:
         _log.warning("left out: %s", left_out)
-    return run_scans(arguments, scans)
+    return run_scans(arguments, scans, show_date=arguments.show_date)
 
 
-def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
+def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile], *, show_date: bool = False) -> int:
     """Estimate the spine in scans and print a line for each."""
     from edge_spine.cli.progress import Progress
 
@@ -66,7 +67,13 @@ def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile]) -> int:
                 scan_file.source,
                 estimator,
                 partial(scan_file.read, arguments.pixel_spacing, arguments.imager_spacing),
-                partial(write_in_own_folder, parent=arguments.out, name=scan_file.name, formats=formats),
+                partial(
+                    write_in_own_folder,
+                    parent=arguments.out,
+                    name=scan_file.name,
+                    formats=formats,
+                    show_date=show_date,
+                ),
                 path=scan_file.whole_path,
             )
             all_done &= report.status == "done"

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from edge_spine.comparison import Change, Comparison
-from edge_spine.outputs.drawing import palette, panels
+from edge_spine.outputs.drawing import marks, palette, panels
 from edge_spine.outputs.drawing.canvas import Box, Canvas, MillimetreView
 from edge_spine.outputs.drawing.page import Page
 from edge_spine.outputs.drawing.raster import RasterCanvas, encode, signed
@@ -72,9 +72,9 @@ def _overlay(
     across, z = np.concatenate(lines, axis=1)
     view = MillimetreView.centred(box, across, z, px_per_mm)
     for line, colour, width in zip(lines, (BEFORE, AFTER), (5.0, 2.4), strict=True):
-        panels.outlined(canvas, view.points(*line), colour, width, box)
-    panels.corner_letters(canvas, box, *sides)
-    panels.scale_bar(canvas, view, 50)
+        marks.outlined(canvas, view.points(*line), colour, width, box)
+    marks.corner_letters(canvas, box, *sides)
+    marks.scale_bar(canvas, view, 50)
     panels.legend(canvas, card, card.bottom - 20, ("before", "after"), (BEFORE, AFTER))
 
 
@@ -91,7 +91,7 @@ def _changes(canvas: Canvas, card: Box, comparison: Comparison) -> None:
     for change in comparison.changes[:_ROWS]:
         _row(canvas, change, left, columns, y)
         y += 50
-    notes = ["Two readings of one spine differ by the error.", "Lying down, curves measure less."]
+    notes = ["Within the error, nothing may have changed.", "Lying down, curves measure less."]
     for index, note in enumerate(notes):
         canvas.text(note, left, card.bottom - 57 + 20 * index, 14, palette.QUIET, max_width=right - left)
     colour = palette.QUIET if comparison.person == "same" else palette.ORANGE
@@ -108,7 +108,7 @@ def _row(canvas: Canvas, change: Change, left: int, columns: tuple[int, int, int
     verdict = "error not known" if change.error is None else change.verdict.replace(" deg", "°")
     canvas.text(verdict, left, y + 19, 13, palette.QUIET)
     for value, x in zip((change.before, change.after), columns[:2], strict=True):
-        canvas.text("none" if value is None else _figure(change, value), x, y + 19, 14, palette.TEXT, align="right")
+        canvas.text(_figure(change, value), x, y + 19, 14, palette.TEXT, align="right")
     colour = palette.ORANGE if beyond else palette.TEXT
     canvas.text(_figure(change, change.change, "+"), columns[2], y + 19, 15, colour, bold=beyond, align="right")
 

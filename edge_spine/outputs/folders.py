@@ -22,7 +22,7 @@ _RESULT = FORMATS["json"].filename
 
 
 def write_in_own_folder(
-    result: SpineResult, parent: Path, name: str, formats: Sequence[str]
+    result: SpineResult, parent: Path, name: str, formats: Sequence[str], *, show_date: bool = False
 ) -> tuple[SpineResult, list[Path]]:
     """Write a result into ``parent/name``, or with a hash after the name where that folder is another scan's.
 
@@ -30,7 +30,7 @@ def write_in_own_folder(
     are those of `edge_spine.outputs.write_outputs`.
     """
     with _own_folder(parent, name, result.scan, keep="json" not in formats) as folder:
-        return write_outputs(result, folder, formats)
+        return write_outputs(result, folder, formats, show_date=show_date)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import cv2
 from edge_spine.outputs.drawing import palette, panels
 from edge_spine.outputs.drawing.page import Page
 from edge_spine.outputs.drawing.raster import RasterCanvas, encode, signed
-from edge_spine.outputs.wording import SUBTITLE, model_line
+from edge_spine.outputs.wording import SUBTITLE, model_line, scan_name
 from edge_spine.result import SpineResult
 
 PAGE = Page(1600, 1000, 24, 14, 76, 946, (280, 352, 256, 304), head=48, foot=979)
@@ -35,7 +35,7 @@ def draw(result: SpineResult, *, about_this_run: bool = True) -> RasterCanvas:
         picture depends on the scan and the model alone.
     """
     canvas = result.derived(_with_panels).copy()
-    PAGE.draw_head(canvas, SUBTITLE, result.scan.source if about_this_run else "")
+    PAGE.draw_head(canvas, SUBTITLE, scan_name(result) if about_this_run else "")
     computed = sum(result.timing_ms[stage] for stage in ("preprocess", "infer", "reconstruct"))
     PAGE.draw_foot(canvas, model_line(result.model, f"computed in {computed:.0f} ms" if about_this_run else ""))
     return canvas

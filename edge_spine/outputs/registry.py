@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
@@ -119,7 +119,7 @@ def parse_formats(names: str) -> tuple[str, ...]:
 
 
 def write_outputs(
-    result: SpineResult, folder: Path, formats: Sequence[str] = DEFAULT_FORMATS
+    result: SpineResult, folder: Path, formats: Sequence[str] = DEFAULT_FORMATS, *, show_date: bool = False
 ) -> tuple[SpineResult, list[Path]]:
     """Write a result in several formats, so that every file appears whole.
 
@@ -131,6 +131,8 @@ def write_outputs(
         Created where it does not exist; files in it with the same names are replaced.
     formats : sequence of str
         Keys of `FORMATS`.
+    show_date : bool
+        Whether pictures and reports show the date of the scan.
 
     Returns
     -------
@@ -153,6 +155,11 @@ def write_outputs(
     started = time.perf_counter()
     if any(FORMATS[name].filename.endswith(".dcm") for name in formats):
         result = resolve_name("edge_spine.outputs.dicom.identity:flagged")(result)
+    if show_date:
+        # scan.py loads NumPy, which the help text does not need
+        from edge_spine.scan import study_date
+
+        result = replace(result, shown_date=str(study_date(result.scan.header) or "date unknown"))
     contents = {FORMATS[name].filename: FORMATS[name].render(result) for name in formats if name != "json"}
     if "json" in formats:
         timed = result.with_timing(write=_elapsed_ms(started))

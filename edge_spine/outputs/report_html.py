@@ -18,14 +18,14 @@ from edge_spine.outputs.drawing.palette import PALETTE, PAPER
 from edge_spine.outputs.report.scene import plane_picture, scene
 from edge_spine.outputs.report.svg import SvgCanvas, data_uri
 from edge_spine.outputs.report.vector import hexadecimal
-from edge_spine.outputs.wording import REMARK, SUBTITLE, TITLE, headline, origin, sections, verdict
+from edge_spine.outputs.wording import SUBTITLE, TITLE, headline, origin, remark, scan_name, sections, verdict
 from edge_spine.result import NOTICE, SpineResult
 
 _LABELS = {
     "scan": "The whole scan with the coronal curves of the spine; the patient's right is on the left",
-    "coronal": "Coronal view, seen in the scan: the spine's borders and centre, and the lines of the Cobb angles",
-    "sagittal": "Sagittal view, inferred, not seen: anterior border, centre and posterior border of the spine",
-    "surface": "The spine's surface, inferred, from the right front and from the left front",
+    "coronal": "Coronal view, seen in the scan: the spine's borders and centre, its levels and the lines of the Cobb angles",
+    "sagittal": "Sagittal view, inferred, not seen: borders and centre of the spine, its levels and the lines across T4, T12, L1 and L5",
+    "surface": "The spine's surface and its levels, inferred, from the right front and from the left front",
 }
 
 
@@ -42,11 +42,11 @@ def render(result: SpineResult) -> bytes:
         viewer=script,
         title=TITLE,
         subtitle=SUBTITLE,
-        source=escape(result.scan.source),
+        source=escape(scan_name(result)),
         notice=escape(NOTICE),
         posture=escape(result.measurements.posture),
         measurements=_measurements(result),
-        remark=escape(REMARK),
+        remark=escape(remark(result)),
         origin=escape(origin(result)),
         plane=data_uri(plane_picture(result)),
         # Only "<" can end a script element.

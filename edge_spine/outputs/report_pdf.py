@@ -10,11 +10,11 @@ from reportlab.pdfgen.canvas import Canvas as Sheet
 from edge_spine.outputs.drawing import palette, panels
 from edge_spine.outputs.drawing.page import Page
 from edge_spine.outputs.report.pdf import FONTS, PdfCanvas, register_fonts
-from edge_spine.outputs.wording import SUBTITLE, TITLE, origin
+from edge_spine.outputs.wording import SUBTITLE, TITLE, origin, scan_name
 from edge_spine.result import NOTICE, SpineResult
 
-# The proportions of A4: letters are larger than in the preview, and the panels a little narrower.
-PAGE = Page(1560, 1103, 36, 8, 96, 1034, (260, 360, 256, 276), head=66, foot=1066, inset=panels.PAD, small=15)
+# The proportions of A4: letters are larger than in the preview. No card is seen, so that their edges may overlap.
+PAGE = Page(1560, 1103, 20, -8, 96, 1034, (308, 384, 256, 304), head=66, foot=1066, inset=panels.PAD, small=15)
 _RULE = 84
 
 
@@ -32,7 +32,7 @@ def render(result: SpineResult) -> bytes:
     sheet.setAuthor(TITLE)
     sheet.setCreator(TITLE)
     canvas = PdfCanvas(sheet, PAGE.width, PAGE.height, size)
-    PAGE.draw_head(canvas, SUBTITLE, result.scan.source)
+    PAGE.draw_head(canvas, SUBTITLE, scan_name(result))
     left = PAGE.margin + PAGE.inset
     canvas.rule(left, _RULE, PAGE.width - 2 * left, palette.RULE)
     PAGE.draw_foot(canvas, origin(result))

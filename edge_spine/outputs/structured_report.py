@@ -182,7 +182,7 @@ class _Groups:
     def _cobb_points(self, curve: LevelledCurve) -> NDArray[np.float64]:
         """Return the ends of the two end lines, (4, 2), joined along the concave side beside the spine."""
         spine = self._result.spine
-        upper, lower = (line.ends(spine, curve, (0.0, 0.0)) for line in end_lines(spine.centreline, curve))
+        upper, lower = (line.ends(spine, curve, (0.0, 0.0)) for line in end_lines(self._result, curve))
         points = np.concatenate([upper[::-1], lower])
         return stored_points(self._result, points[:, 0], points[:, 2])
 

@@ -5,14 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edge_spine.measure import MIN_CURVE_DEG
 from edge_spine.quantities import CURVE_QUANTITIES, QUANTITIES
 from edge_spine.result import SpineResult
 from edge_spine.version import __version__
 
 TITLE = "edge-spine"
 SUBTITLE = "3D spine from one DXA scan"
-REMARK = "Lying down, curves measure less than on standing films. Levels are estimated."
 COBB = CURVE_QUANTITIES["cobb_deg"]
+# Every flag in words; a flag that is not here is shown by its name.
+FLAGS = {
+    "aspect-doubtful": "proportions of the image are doubtful",
+    "extent-estimated": "body height was estimated",
+    "feet-outside": "feet are outside the image",
+    "head-outside": "head is outside the image",
+    "imager-pixel-spacing": "scale is that of the detector: lengths are too large",
+    "inverted": "image was inverted and put right",
+    "levels-uncertain": "the count of vertebrae may be off by one",
+    "low-confidence": "spine was hard to find",
+    "metal": "metal near the spine",
+    "mirrored-put-right": "image was mirrored and put right",
+    "motion": "patient may have moved during the scan",
+    "orientation-unknown": "file does not say which side is right",
+    "pixel-spacing-given": "scale was given by the user",
+    "rescale-ignored": "damaged grey scale of the file was ignored",
+    "rotated-put-right": "image was rotated and put right",
+    "saturated": "brightest parts of the image are cut off",
+    "scale-doubtful": "scale of the image is doubtful",
+    "side-view-atypical": "inferred side view is unusual",
+    "spacing-conflict": "file states two scales that disagree",
+    "spine-faint": "spine is faint in the image",
+    "spine-leaves-crop": "spine leaves the part that was analysed",
+    "trunk-leans": "trunk leans to one side",
+    "window-ignored": "damaged window of the file was ignored",
+}
 _NEXT_CURVES = 2
 # A smaller gain is "hardly" one.
 _CLEAR_GAIN = 0.10
@@ -28,12 +54,23 @@ class Section:
 
 
 def headline(result: SpineResult) -> tuple[str, str]:
-    """Return the Cobb angle of the largest curve, and a line on its side and apex."""
+    """Return the largest Cobb angle with its 90 % interval, and a line on its curve's side and apex."""
     curves = result.measurements.scoliosis_curves
+    figure = COBB.text(*QUANTITIES["max_cobb_deg"].of(result.measurements, "max_cobb_deg"))
     if not curves:
-        return "none", "no curve that can be measured"
-    largest = COBB.text(curves[0].cobb_deg, result.measurements.max_cobb_error_90_deg)
-    return largest, f"convex to the {curves[0].side}, apex {curves[0].apex_level}"
+        return figure, f"no curve of {MIN_CURVE_DEG:g}° or more"
+    return figure, f"convex to the {curves[0].side}, apex {curves[0].apex_level}"
+
+
+def remark(result: SpineResult) -> str:
+    """Return what limits the angles, and the levels where they are those of average proportions."""
+    estimated = " Levels are estimated." if result.levels.z_error is None else ""
+    return f"Lying down, curves measure less than on standing films.{estimated}"
+
+
+def scan_name(result: SpineResult) -> str:
+    """Return the name of the scan's file, and the scan's date where the user asked for it."""
+    return ", ".join(part for part in (result.scan.source, result.shown_date) if part)
 
 
 def sections(result: SpineResult) -> tuple[Section, Section]:
@@ -71,7 +108,7 @@ def side_view_worth(result: SpineResult) -> tuple[str, ...]:
 
 def verdict(result: SpineResult) -> tuple[str, tuple[str, ...]]:
     """Return "Accepted" or "Not accepted", and the flags in words."""
-    flags = tuple(flag.replace("-", " ") for flag in result.quality.flags)
+    flags = tuple(FLAGS.get(flag, flag.replace("-", " ")) for flag in result.quality.flags)
     return ("Accepted" if result.quality.accepted else "Not accepted"), flags or ("no flags",)
 
 

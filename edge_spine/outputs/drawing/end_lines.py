@@ -1,4 +1,4 @@
-"""End lines of Cobb angles: across the end vertebrae, perpendicular to the spine."""
+"""Lines across the vertebrae between which an angle is taken, each tilted like its vertebra."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.measure import LevelledCurve
+from edge_spine.measure import KYPHOSIS, LORDOSIS, LevelledCurve, tilts_of
 from edge_spine.reconstruct import Spine
 from edge_spine.result import SpineResult
+from edge_spine.vertebrae import LEVELS
 
-TANGENT_ROWS = 8
+# Lines that are closer, in rows of the centreline, are one.
+_NEAR_ROWS = 8
+_BEYOND_MM = 10.0
 # Smaller curves are within the error between repeated readings (MDC95 6.2 degrees); they are not drawn.
 DRAWN_FROM_DEG = 6.0
 _DRAWN_CURVES = 3
@@ -62,27 +65,31 @@ class EndLine:
         return ends
 
 
-def end_lines(centre: NDArray[np.float64], curve: LevelledCurve) -> tuple[EndLine, EndLine]:
-    """Return the upper and the lower end line, whose tilts differ by the curve's Cobb angle.
+def tilts_deg(result: SpineResult) -> NDArray[np.float64]:
+    """Return the tilts of the vertebrae, degrees: (17, 2), see `edge_spine.measure.tilts_of`."""
+    return tilts_of(result.spine, result.levels)
 
-    Parameters
-    ----------
-    centre : (N, 3) array
-        The centreline that the curve was measured on, mm, LPS.
-    curve : LevelledCurve
-        A lateral curve of this centreline.
-    """
-    tilts = []
-    for row in (curve.upper_end, curve.lower_end):
-        near = centre[max(0, row - TANGENT_ROWS) : row + TANGENT_ROWS + 1]
-        tilts.append(-math.degrees(math.atan(np.polyfit(near[:, 2], near[:, 0], 1)[0])))
-    # Tangents near the ends are local estimates; the lines are turned to show the measured angle.
-    difference = math.copysign(curve.cobb_deg, tilts[1] - tilts[0])
-    middle = (tilts[0] + tilts[1]) / 2
-    return (
-        EndLine(curve.upper_end, curve.upper_end_level, middle - difference / 2),
-        EndLine(curve.lower_end, curve.lower_end_level, middle + difference / 2),
+
+def end_lines(result: SpineResult, curve: LevelledCurve) -> tuple[EndLine, EndLine]:
+    """Return the upper and the lower end line of one of the result's curves; their tilts differ by its Cobb angle."""
+    tilts, heights = result.derived(tilts_deg)[:, 0], result.spine.centreline[:, 2]
+    upper, lower = (
+        EndLine(row, level, float(tilts[np.abs(result.levels.z - heights[row]).argmin()]))
+        for row, level in ((curve.upper_end, curve.upper_end_level), (curve.lower_end, curve.lower_end_level))
     )
+    return upper, lower
+
+
+def side_lines(result: SpineResult) -> list[NDArray[np.float64]]:
+    """Return the lines across T4, T12, L1 and L5 in the side view: the ends of each, (2, 2), y and z in mm."""
+    spine, lines = result.spine, []
+    for level in (*KYPHOSIS, *LORDOSIS):
+        index = LEVELS.index(level)
+        height, tilt = result.levels.z[index], math.radians(result.derived(tilts_deg)[index, 1])
+        y, half = (np.interp(-height, -spine.centreline[:, 2], v) for v in (spine.centreline[:, 1], spine.half_depth))
+        reach = np.array([-1.0, 1.0]) * (half + _BEYOND_MM)
+        lines.append(np.column_stack([y + reach * math.cos(tilt), height + reach * math.sin(tilt)]))
+    return lines
 
 
 def drawn_end_lines(result: SpineResult) -> list[tuple[LevelledCurve, list[EndLine]]]:
@@ -95,8 +102,8 @@ def drawn_end_lines(result: SpineResult) -> list[tuple[LevelledCurve, list[EndLi
     curves = [curve for curve in result.measurements.scoliosis_curves if curve.cobb_deg >= DRAWN_FROM_DEG]
     for curve in curves[:_DRAWN_CURVES]:
         new = []
-        for end in end_lines(result.spine.centreline, curve):
-            if all(abs(end.row - other.row) >= TANGENT_ROWS for other in drawn):
+        for end in end_lines(result, curve):
+            if all(abs(end.row - other.row) >= _NEAR_ROWS for other in drawn):
                 drawn.append(end)
                 new.append(end)
         found.append((curve, new))

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.outputs.drawing import palette
-from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, Image, MillimetreView, text_box
+from edge_spine.outputs.drawing.canvas import Box, Canvas, Colour, Image, MillimetreView
 from edge_spine.outputs.drawing.end_lines import DRAWN_FROM_DEG, drawn_end_lines
+from edge_spine.outputs.drawing.levels import LADDER, ladder, names, side_angles
+from edge_spine.outputs.drawing.marks import corner_letters, outlined, place, scale_bar
 from edge_spine.outputs.drawing.shading import span_across, surface_picture
 from edge_spine.outputs.drawing.table import Table
-from edge_spine.outputs.drawing.text import text_mask
-from edge_spine.outputs.wording import COBB, REMARK, headline, sections, verdict
+from edge_spine.outputs.drawing.text import text_mask, wrap
+from edge_spine.outputs.wording import COBB, headline, remark, sections, verdict
 from edge_spine.preprocessing.crop import resample
 from edge_spine.reconstruct import Curves
 from edge_spine.result import SpineResult
 
-PAD, TITLE_HEIGHT, CAPTION_HEIGHT = 14, 44, 52
+PAD, TITLE_HEIGHT, CAPTION_HEIGHT = 14, 44, 72
+_CAPTION_LINE = 20
 SURFACE_AZIMUTHS = (-38.0, 38.0)
 
 
@@ -59,8 +61,8 @@ def title(canvas: Canvas, card: Box, text: str, note: str = "") -> None:
 
 
 def _caption_row(card: Box, result: SpineResult) -> int:
-    """Return the baseline of the captions, higher where a line on the bands follows."""
-    return card.bottom - (20 if result.band_90 is None else 32)
+    """Return the baseline of the captions, higher where lines on the bands and the population follow."""
+    return card.bottom - 11 - _CAPTION_LINE * sum(part is not None for part in (result.band_90, result.population))
 
 
 def legend(canvas: Canvas, card: Box, baseline: int, names: Sequence[str], colours: Sequence[Colour]) -> None:
@@ -75,14 +77,19 @@ def legend(canvas: Canvas, card: Box, baseline: int, names: Sequence[str], colou
         left += width + space
 
 
-def _band_note(canvas: Canvas, card: Box, half_mm: NDArray[np.float64], *, filled: bool) -> None:
-    """Write the mean half-width of the centre's band (mm) under a legend, beside a sample of the band."""
-    left, baseline = card.x + PAD, card.bottom - 11
-    note = f"90 % band: {half_mm.mean():.1f} mm either side"
-    canvas.fill(Box(left, baseline - 9, 9, 9), palette.BAND_EDGE if filled else palette.YELLOW)
-    canvas.fill(Box(left + 1, baseline - 9, 7, 9), palette.BAND if filled else palette.CARD)
-    left += 14
-    canvas.text(note, left, baseline, 14, palette.QUIET, max_width=card.right - PAD - left)
+def _note(canvas: Canvas, card: Box, baseline: int, text: str, edge: Colour, fill: Colour) -> None:
+    """Write a line under a legend, beside a sample of the area that it explains."""
+    left = card.x + PAD
+    canvas.fill(Box(left, baseline - 9, 9, 9), edge)
+    canvas.fill(Box(left + 1, baseline - 9, 7, 9), fill)
+    canvas.text(text, left + 14, baseline, 14, palette.QUIET, max_width=card.width - 2 * PAD - 14)
+
+
+def _band_note(canvas: Canvas, card: Box, result: SpineResult, half_mm: NDArray[np.float64], *, filled: bool) -> None:
+    """Write the mean half-width of the centre's band (mm)."""
+    colours = (palette.BAND_EDGE, palette.BAND) if filled else (palette.YELLOW, palette.CARD)
+    baseline = _caption_row(card, result) + _CAPTION_LINE
+    _note(canvas, card, baseline, f"90 % band: {half_mm.mean():.1f} mm either side", *colours)
 
 
 def edged_area(
@@ -91,31 +98,6 @@ def edged_area(
     """Fill the area between two curves, whose outline `MillimetreView.between` gives, and draw the curves."""
     canvas.area(outline, fill, opacity, view.box)
     canvas.hairlines(np.split(outline, 2), edge, view.box)
-
-
-def outlined(
-    canvas: Canvas, path: NDArray[np.float64], colour: Colour, width: float, clip: Box, *, edge: float = 1.6
-) -> None:
-    """Draw an open line that black, `edge` pixels wider, sets off from any background."""
-    canvas.stroke(path, palette.BLACK, width + edge, clip)
-    canvas.stroke(path, colour, width, clip)
-
-
-def scale_bar(canvas: Canvas, view: MillimetreView, length_mm: float = 100) -> None:
-    """Draw a bar in the lower left corner of a view."""
-    left, row = view.box.x + 12.0, view.box.bottom - 16.0
-    right = left + length_mm * view.px_per_mm
-    bar = np.array([[left, row - 4], [left, row + 4], [left, row], [right, row], [right, row - 4], [right, row + 4]])
-    for colour, width in ((palette.BLACK, 3.6), (palette.TEXT, 1.6)):
-        for start in range(0, len(bar), 2):
-            canvas.stroke(bar[start : start + 2], colour, width, view.box)
-    canvas.text(f"{length_mm:g} mm", round(left) + 1, round(row) - 10, 15, palette.TEXT, backing=palette.BLACK)
-
-
-def corner_letters(canvas: Canvas, box: Box, left: str, right: str) -> None:
-    """Write the letters of the patient's sides into the upper corners of a view."""
-    canvas.text(left, box.x + 12, box.y + 26, 20, palette.TEXT, bold=True, backing=palette.BLACK)
-    canvas.text(right, box.right - 12, box.y + 26, 20, palette.TEXT, bold=True, align="right", backing=palette.BLACK)
 
 
 def picture(
@@ -186,82 +168,65 @@ def coronal_panel(canvas: Canvas, card: Box, result: SpineResult, view: Millimet
         centre, half_mm = curves.coronal[:, 1], result.band_90.coronal
         band = view.between(centre - half_mm, centre + half_mm, curves.z)
         canvas.hairlines(np.split(band, 2), palette.YELLOW, view.box)
-        _band_note(canvas, card, half_mm, filled=False)
+        _band_note(canvas, card, result, half_mm, filled=False)
     curve_lines(canvas, view, curves, "coronal", 2.4)
     corner_letters(canvas, view.box, "R", "L")
     scale_bar(canvas, view)
+    ladder(canvas, view, result, "coronal")
     cobb_lines(canvas, view, result)
     legend(canvas, card, _caption_row(card, result), ("right border", "centre", "left border"), palette.CORONAL)
 
 
 def cobb_lines(canvas: Canvas, view: MillimetreView, result: SpineResult) -> None:
     """Draw end lines, apexes and Cobb angles of the lateral curves."""
-    spine = result.spine
+    spine, box = result.spine, view.box
+    area = Box(box.x, box.y, box.width - LADDER, box.height)
     for index, (curve, lines) in enumerate(drawn_end_lines(result)):
         convex = curve.convex_sign
         concave = "left" if curve.side == "right" else "right"
         for line in lines:
             ends = line.ends(spine, curve)
             path = view.points(ends[:, 0], ends[:, 2])
-            outlined(canvas, path, palette.TEXT, 2.0, view.box, edge=2.0)
+            outlined(canvas, path, palette.TEXT, 2.0, area, edge=2.0)
             tip = (path[0, 0] - convex * 8, path[0, 1] + 5)
-            _place(canvas, view.box, line.level, tip, 17, palette.TEXT, concave)
+            place(canvas, area, line.level, tip, 17, palette.TEXT, concave)
         x, y = view.points(*spine.centreline[curve.apex, [0, 2]])[0]
         colour, size = (palette.ORANGE, 24) if index == 0 else (palette.TEXT, 20)
         canvas.dot((x, y), 6.5, palette.BLACK)
         canvas.dot((x, y), 5.0, colour)
         beside = (x + convex * (spine.half_width[curve.apex] * view.px_per_mm + 16), y + 8)
-        _place(canvas, view.box, COBB.text(curve.cobb_deg), beside, size, colour, curve.side, bold=True)
-
-
-def _place(
-    canvas: Canvas,
-    area: Box,
-    text: str,
-    at: tuple[float, float],
-    size: int,
-    colour: Colour,
-    align: str,
-    *,
-    bold: bool = False,
-) -> None:
-    """Write a label in an area, at the nearest height where it overlaps no other text; omit it if there is none."""
-    x, wanted = round(float(at[0])), round(float(at[1]))
-    box = text_box(text, x, wanted, size, bold, align)
-    x += max(0, area.x + 6 - box.x) - max(0, box.right - (area.right - 6))
-    for step in sorted(range(-120, 121, 4), key=abs):
-        box = text_box(text, x, wanted + step, size, bold, align)
-        padded = Box(box.x - 4, box.y - 3, box.width + 8, box.height + 6)
-        if box.inside(area) and not any(padded.overlaps(other) for _, other in canvas.texts):
-            canvas.text(text, x, wanted + step, size, colour, bold=bold, align=align, backing=palette.BLACK)
-            return
+        text = COBB.text(curve.cobb_deg) if index else headline(result)[0]
+        place(canvas, area, text, beside, size, colour, curve.side, bold=True)
 
 
 def sagittal_panel(canvas: Canvas, card: Box, result: SpineResult, shared: MillimetreView) -> None:
-    """Draw the inferred sagittal curves with their band and the range of the population."""
+    """Draw the inferred sagittal curves with band, range of the centre in the population, and the lines of angles."""
     title(canvas, card, "Sagittal", "inferred, not seen")
     curves, box = result.curves, picture_box(card)
     view = MillimetreView.centred(box, curves.sagittal, curves.z, shared.px_per_mm)
     canvas.fill(box, palette.BLACK)
-    heights = np.arange(math.ceil(view.bottom_mm / 50) * 50, view.top_mm, 50)
-    canvas.hairlines([view.points([view.left_mm, view.right_mm], [z, z]) for z in heights], palette.GRID, box)
-    if result.population is not None:
-        usual = view.between(result.population.low, result.population.high, curves.z)
-        edged_area(canvas, view, usual, palette.POPULATION, palette.POPULATION_EDGE, 1.0)
-        note = "grey: 90 % of the phantoms"
-        canvas.text(
-            note, box.x + box.width // 2, box.y + 24, 13, palette.QUIET, align="centre", max_width=box.width - 72
-        )
+    canvas.hairlines([view.points([view.left_mm, view.right_mm], [z, z]) for z in result.levels.z], palette.GRID, box)
     anterior, centre, posterior = curves.sagittal.T
     canvas.area(view.between(anterior, posterior, curves.z), palette.BONE, 0.16, box)
+    usual = None if result.population is None else (result.population.low, result.population.high)
+    if usual is not None:
+        outline = view.between(*usual, curves.z)
+        edged_area(canvas, view, outline, palette.POPULATION, palette.POPULATION_EDGE, 0.9)
+        text = "centre of 9 in 10 training spines"
+        _note(canvas, card, card.bottom - 11, text, palette.POPULATION_EDGE, palette.POPULATION)
     if result.band_90 is not None:
         half_mm = result.band_90.sagittal
         band = view.between(centre - half_mm, centre + half_mm, curves.z)
         edged_area(canvas, view, band, palette.BAND, palette.BAND_EDGE, 0.85)
-        _band_note(canvas, card, half_mm, filled=True)
+        _band_note(canvas, card, result, half_mm, filled=True)
+    if usual is not None:
+        # above the band, which would hide where the range ends
+        canvas.hairlines([view.points(side, curves.z) for side in usual], palette.POPULATION_EDGE, box)
     curve_lines(canvas, view, curves, "sagittal", 2.4)
     corner_letters(canvas, box, "A", "P")
     scale_bar(canvas, view)
+    ladder(canvas, view, result, "sagittal")
+    side_angles(canvas, view, result)
     legend(canvas, card, _caption_row(card, result), ("anterior", "centre", "posterior"), palette.SAGITTAL)
 
 
@@ -272,15 +237,22 @@ def surface_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Millim
     canvas.fill(whole, palette.BLACK)
     width = whole.width // len(SURFACE_AZIMUTHS)
     spans = [span_across(result, azimuth) for azimuth in SURFACE_AZIMUTHS]
-    scale = min(shared.px_per_mm, *(width / (right - left + 8) for left, right in spans))
+    # each view leaves half of the column of names between them free
+    room = width - 18
+    scale = min(shared.px_per_mm, *(room / (right - left + 8) for left, right in spans))
     middle = (shared.top_mm + shared.bottom_mm) / 2
     z = middle - (np.arange(whole.height, dtype=np.float64) + 0.5 - whole.height / 2) / scale
-    columns = (np.arange(width, dtype=np.float64) + 0.5 - width / 2) / scale
-    names = ("from the right front", "from the left front")
+    captions = ("from the right front", "from the left front")
     for index, azimuth in enumerate(SURFACE_AZIMUTHS):
         box = Box(whole.x + index * width, whole.y, width, whole.height)
+        centre = index * (width - room) + room / 2
+        columns = (np.arange(width, dtype=np.float64) + 0.5 - centre) / scale
         canvas.paste(box, surface_picture(result, azimuth, z, columns + sum(spans[index]) / 2))
-        canvas.text(names[index], box.x + width // 2, _caption_row(card, result), 14, palette.QUIET, align="centre")
+        corner_letters(canvas, box, "R", "L")
+        canvas.text(captions[index], box.x + width // 2, _caption_row(card, result), 14, palette.QUIET, align="centre")
+    scale_bar(canvas, MillimetreView(whole, 0.0, float(z[0]), scale))
+    heights = whole.y + (z[0] - result.levels.z) * scale
+    names(canvas, heights, whole.x + width, "centre", whole)
 
 
 def numbers_panel(canvas: Canvas, card: Box, result: SpineResult) -> None:
@@ -308,14 +280,22 @@ def numbers_panel(canvas: Canvas, card: Box, result: SpineResult) -> None:
     word, flags = verdict(result)
     canvas.dot((table.left + 6, table.y - 5), 6, palette.GREEN if result.quality.accepted else palette.VERMILLION)
     table.line(word, indent=20)
-    shown = flags if len(flags) <= 5 else [*flags[:4], f"and {len(flags) - 4} more, see result.json"]
-    for flag in shown:
-        table.line(flag, colour=palette.QUIET, size=15, indent=20)
-    notes = REMARK.partition("than ")
-    for index, note in enumerate((notes[0] + notes[1].strip(), notes[2])):
-        canvas.text(
-            note, table.left, card.bottom - 37 + 20 * index, 15, palette.QUIET, max_width=table.right - table.left
-        )
+    width = table.right - table.left
+    notes = wrap(remark(result), width, 15)
+    top = card.bottom - 17 - 20 * (len(notes) - 1)
+    lines = [wrap(flag, width - 20, 15) for flag in flags]
+    room = (top - 24 - table.y) // 24
+    for index, flag in enumerate(lines):
+        more = len(lines) - index - 1
+        if len(flag) + bool(more) > room:
+            lines_left = f"and {more + 1} more, see result.json" if index else f"{more + 1} flags, see result.json"
+            table.line(lines_left, colour=palette.QUIET, size=15, indent=20)
+            break
+        for line in flag:
+            table.line(line, colour=palette.QUIET, size=15, indent=20)
+        room -= len(flag)
+    for index, note in enumerate(notes):
+        canvas.text(note, table.left, top + 20 * index, 15, palette.QUIET, max_width=width)
 
 
 # The cards with a picture, from the left.

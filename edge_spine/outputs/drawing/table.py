@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edge_spine.outputs.drawing import palette
 from edge_spine.outputs.drawing.canvas import Canvas, Colour
+from edge_spine.outputs.drawing.text import text_mask
 
 
 class Table:
@@ -20,8 +21,10 @@ class Table:
         self.y += 34
 
     def figure(self, text: str, colour: Colour) -> None:
-        """Write one large number."""
-        self.canvas.text(text, self.left - 3, self.y + 36, 64, colour, bold=True)
+        """Write one large number, smaller where it is too wide."""
+        room = self.right - self.left + 3
+        size = min(64, 64 * room // text_mask(text, 64, True)[0].shape[1])
+        self.canvas.text(text, self.left - 3, self.y + 36, size, colour, bold=True, max_width=room)
         self.y += 72
 
     def line(self, text: str, *, colour: Colour = palette.TEXT, size: int = 18, indent: int = 0) -> None:

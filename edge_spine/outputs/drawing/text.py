@@ -24,6 +24,18 @@ def shorten(text: str, max_width: int, size: int, bold: bool = False) -> str:
     return "..."
 
 
+def wrap(text: str, max_width: int, size: int) -> list[str]:
+    """Break a text between words into lines of at most `max_width` pixels."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_mask(longer, size, False)[0].shape[1] <= max_width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
 @lru_cache(maxsize=512)
 def text_mask(text: str, size: int, bold: bool) -> tuple[NDArray[np.uint8], int]:
     """Return how much of each pixel a text covers, (H, W) from 0 to 255, and the row of its baseline.

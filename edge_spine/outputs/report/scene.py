@@ -14,8 +14,9 @@ from edge_spine.outputs.drawing.end_lines import drawn_end_lines
 from edge_spine.outputs.drawing.palette import PALETTE
 from edge_spine.outputs.drawing.shading import largest_curve_tint
 from edge_spine.outputs.report.vector import hexadecimal
-from edge_spine.outputs.wording import COBB
+from edge_spine.outputs.wording import COBB, headline
 from edge_spine.result import SpineResult
+from edge_spine.vertebrae import LEVELS
 
 # Every graphics processor with WebGL 2 supports textures of this size.
 MAX_TEXTURE = 2048
@@ -24,14 +25,14 @@ PLANE_BEHIND_MM = 20.0
 
 
 def scene(result: SpineResult) -> dict[str, Any]:
-    """Return surface, curves, lines of the Cobb angles and the plane of the scan.
+    """Return surface, curves, levels, lines of the Cobb angles and the plane of the scan.
 
     Returns
     -------
     dict
         ``vertices`` (float32, V x 3), ``colours`` (uint8, V x 3), ``faces`` (uint16, F x 3, counter-clockwise
-        seen from outside), ``curves`` and ``ends`` (float32, N x 3), ``apexes``, ``plane``: mm in the frame of
-        result.json, x to the patient's left, y to posterior, z to the head.
+        seen from outside), ``curves`` and ``ends`` (float32, N x 3), ``levels`` (body centres), ``apexes``, ``plane``:
+        mm in the frame of result.json, x to the patient's left, y to posterior, z to the head.
     """
     vertices, faces = result.mesh()
     if len(vertices) > np.iinfo(np.uint16).max:
@@ -49,14 +50,18 @@ def scene(result: SpineResult) -> dict[str, Any]:
             for curve, lines in drawn
             for line in lines
         ],
+        "levels": [
+            {"level": level, "at": [round(float(value), 2) for value in centre]}
+            for level, *centre in zip(LEVELS, *_body_centres(result), strict=True)
+        ],
         "apexes": [
             {
-                "text": COBB.text(curve.cobb_deg),
+                "text": COBB.text(curve.cobb_deg) if index else headline(result)[0],
                 "at": [round(float(value), 2) for value in spine.centreline[curve.apex]],
                 "convex": curve.convex_sign,
                 "half_width": round(float(spine.half_width[curve.apex]), 2),
             }
-            for curve, _ in drawn
+            for index, (curve, _) in enumerate(drawn)
         ],
         "plane": _plane(result),
     }
@@ -88,6 +93,12 @@ def _plane(result: SpineResult) -> dict[str, float]:
         "y": behind,
     }
     return {name: round(value, 3) for name, value in edges.items()}
+
+
+def _body_centres(result: SpineResult) -> list[NDArray[np.float64]]:
+    """Return x, y and z of the body centres, (17,) each."""
+    line, z = result.spine.centreline, result.levels.z
+    return [*(np.interp(-z, -line[:, 2], line[:, axis]) for axis in (0, 1)), z]
 
 
 def _curves(result: SpineResult) -> list[dict[str, str]]:

@@ -30,6 +30,7 @@ const STEP_DEG = 6;
 const ZOOM_STEP = 1.2;
 const CAMERA_MM = 4000;
 const MARGIN_MM = 40;
+const BESIDE_MM = 28;
 const TUBE_MM = 1.3;
 const END_LINE_MM = 0.9;
 const SCALE_BARS_MM = [200, 100, 50, 20, 10, 5];
@@ -81,6 +82,7 @@ function start(context) {
   const parts = { surface: surface(data, vertices), plane: plane(data.plane), borders: new Group() };
   parts.centreline = new Group();
   parts.tangents = new Group();
+  parts.levels = new Group();
   for (const { part, colour, points } of data.curves) {
     parts[part].add(tube(points, colour, TUBE_MM, part !== "borders"));
   }
@@ -106,8 +108,8 @@ function start(context) {
     if (turning) turn(TURN_DEG_PER_S * elapsed, 0);
     const ratio = Math.min(devicePixelRatio, 2);
     if (renderer.getPixelRatio() !== ratio) renderer.setPixelRatio(ratio);
-    renderer.render(scene, camera);
     annotate();
+    renderer.render(scene, camera);
     if (turning) ask();
   }
 
@@ -173,6 +175,7 @@ function start(context) {
 
   function annotate() {
     const [azimuth, elevation] = angles();
+    fade(parts.plane, azimuth, elevation);
     for (const [name, [a, e]] of Object.entries(VIEWS)) {
       const near = Math.abs(((azimuth - a + 540) % 360) - 180) < 0.5 && Math.abs(elevation - e) < 0.5;
       press(find(`[data-view="${name}"]`), near);
@@ -180,23 +183,26 @@ function start(context) {
     const right = new Vector3().setFromMatrixColumn(camera.matrixWorld, 0);
     const up = new Vector3().setFromMatrixColumn(camera.matrixWorld, 1);
     find(".edge-right").textContent = sides(right);
-    find(".edge-left").textContent = sides(right.negate());
+    find(".edge-left").textContent = sides(right.clone().negate());
     find(".edge-top").textContent = sides(up);
     find(".edge-bottom").textContent = sides(up.negate());
     const pixels = (stage.clientHeight * camera.zoom) / (camera.top - camera.bottom);
     const bar = SCALE_BARS_MM.find((mm) => mm * pixels <= 0.4 * stage.clientWidth) ?? SCALE_BARS_MM.at(-1);
     find(".scale").style.width = `${bar * pixels}px`;
     find(".scale-text").textContent = `${bar} mm`;
-    for (const { element, at } of labels) {
+    // Names of levels stand in a column beside the spine; from above they would stand on each other.
+    const column = middle.clone().addScaledVector(right, reach.across + BESIDE_MM).project(camera);
+    for (const { element, part, at } of labels) {
       const place = at.clone().project(camera);
-      element.hidden = !parts.tangents.visible;
-      element.style.left = `${((place.x + 1) / 2) * 100}%`;
+      const isLevel = part === "levels";
+      element.hidden = !parts[part].visible || (isLevel && Math.abs(elevation) > 60);
+      element.style.left = `${(((isLevel ? column : place).x + 1) / 2) * 100}%`;
       element.style.top = `${((1 - place.y) / 2) * 100}%`;
     }
   }
 
   const letters = { c: () => show("coronal"), s: () => show("sagittal"), t: () => show("top") };
-  const partKeys = ["surface", "plane", "centreline", "borders", "tangents"];
+  const partKeys = ["surface", "plane", "centreline", "borders", "tangents", "levels"];
   partKeys.forEach((name, index) => (letters[index + 1] = () => toggle(name)));
   Object.assign(letters, { "+": () => zoom(ZOOM_STEP), "=": () => zoom(ZOOM_STEP), "-": () => zoom(1 / ZOOM_STEP) });
   // Those that scroll or press buttons elsewhere act on the picture alone.
@@ -287,7 +293,13 @@ function surface(data, vertices) {
   return new Mesh(geometry, new MeshPhongMaterial({ vertexColors: true, specular: 0x2b2b2b, shininess: 28 }));
 }
 
-// Seen from behind it would hide the spine, so there it is nearly clear.
+// The plane fades the more obliquely it is seen. From behind, where it would hide the spine, it is nearly clear.
+function fade(plane, azimuth, elevation) {
+  const facing = Math.cos(azimuth * RADIANS) * Math.cos(elevation * RADIANS);
+  const seen = Math.max(0, Math.min(1, (Math.abs(facing) - 0.2) / 0.6));
+  plane.children.forEach((side, index) => (side.material.opacity = index ? 0.3 * seen : seen));
+}
+
 function plane({ left, right, top, bottom, y }) {
   const geometry = new BufferGeometry();
   const corners = [left, y, bottom, right, y, bottom, right, y, top, left, y, top];
@@ -295,9 +307,9 @@ function plane({ left, right, top, bottom, y }) {
   geometry.setAttribute("uv", new BufferAttribute(new Float32Array([0, 0, 1, 0, 1, 1, 0, 1]), 2));
   geometry.setIndex([0, 1, 2, 0, 2, 3]);
   const group = new Group();
-  group.add(new Mesh(geometry, new MeshBasicMaterial({ side: FrontSide })));
-  const clear = { side: BackSide, transparent: true, opacity: 0.3, depthWrite: false };
-  group.add(new Mesh(geometry, new MeshBasicMaterial(clear)));
+  for (const side of [FrontSide, BackSide]) {
+    group.add(new Mesh(geometry, new MeshBasicMaterial({ side, transparent: true, depthWrite: false })));
+  }
   return group;
 }
 
@@ -313,7 +325,8 @@ function tube(points, color, radius, through) {
 
 function makeLabels(data, layer) {
   const tip = (points) => new Vector3().fromArray(unpack(Float32Array, points));
-  const places = data.ends.map(({ level, points }) => [level, tip(points), "end"]);
+  const places = data.levels.map(({ level, at }) => [level, new Vector3(...at), "level"]);
+  data.ends.forEach(({ level, points }) => places.push([level, tip(points), "end"]));
   data.apexes.forEach(({ text, at, convex, half_width }, index) => {
     const beside = new Vector3(...at).add(new Vector3(convex * (half_width + 22), 0, 0));
     places.push([text, beside, index ? "apex" : "apex largest"]);
@@ -323,7 +336,7 @@ function makeLabels(data, layer) {
     element.className = kind;
     element.textContent = text;
     layer.append(element);
-    return { element, at };
+    return { element, at, part: kind === "level" ? "levels" : "tangents" };
   });
 }
 
