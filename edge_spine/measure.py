@@ -261,7 +261,7 @@ def tilts_of(spine: Spine, levels: Levels) -> NDArray[np.float64]:
     """
     heights = spine.centreline[:, 2]
     down = _descent(heights)
-    return vertebra_tilts(heights[0] - levels.stations, down, _fit(down, spine.centreline[:, :2])[0])
+    return vertebra_tilts(heights[0] - levels.stations, down, fit(down, spine.centreline[:, :2])[0])
 
 
 def cobb_deg(tilts_deg: NDArray[np.float64]) -> float:
