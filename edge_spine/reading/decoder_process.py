@@ -29,6 +29,10 @@ class UndecodableFrame(Exception):
     """A frame that cannot be decoded; the text says why, without patient data."""
 
 
+class _Crash(UndecodableFrame):
+    """The decoder has ended without an answer."""
+
+
 class DecoderProcess:
     """Decode frames in a child process, which is started when it is needed.
 
@@ -70,6 +74,13 @@ class DecoderProcess:
         InputUnavailable
             Where no decoder can be started now.
         """
+        try:
+            return self._decode(frame, length, **options)
+        except _Crash:
+            # A decoder that something else has ended says nothing of the frame: a second crash does.
+            return self._decode(frame, length, **options)
+
+    def _decode(self, frame: bytes, length: int, **options: Any) -> bytearray:
         request = json.dumps(options).encode()
         with self._lock:
             try:
@@ -158,8 +169,9 @@ def _time_limit(process: subprocess.Popen[bytes], seconds: float) -> Iterator[No
     try:
         yield
     except (OSError, EOFError):
-        reason = f"it takes more than {seconds:g} s" if expired.is_set() else "it makes the decoder crash"
-        raise UndecodableFrame(reason) from None
+        if expired.is_set():
+            raise UndecodableFrame(f"it takes more than {seconds:g} s") from None
+        raise _Crash("it makes the decoder crash") from None
     finally:
         timer.cancel()
         timer.join()

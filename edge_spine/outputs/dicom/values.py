@@ -66,7 +66,7 @@ OPTIONAL = (
 # Lost, an object no longer belongs to its patient or order.
 LINKS = ("PatientID", "IssuerOfPatientID", "AccessionNumber")
 # Carried as they came, legal or not, since archives and readers match by them.
-_AS_THEY_CAME = (*LINKS, "PatientName", "StudyID")
+_AS_THEY_CAME = (*LINKS, "PatientName", "StudyID", "StudyInstanceUID")
 # Attributes of a clinical trial, of type 1 and of type 2; copied only where all those of type 1 are legal.
 _TRIAL_NEEDED = ("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialSubjectID")
 _TRIAL_EMPTY = ("ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName")
@@ -77,6 +77,14 @@ _SEQUENCES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "IssuerOfAccessionNumberSequence": (("LocalNamespaceEntityID",), ()),
     "IssuerOfAdmissionIDSequence": (("LocalNamespaceEntityID",), ()),
     "ProcedureCodeSequence": (("CodeValue", "CodingSchemeDesignator", "CodeMeaning"), ("CodingSchemeVersion",)),
+    # The order: General Series Module, Request Attributes Macro.
+    "RequestAttributesSequence": (
+        (),
+        (
+            *("RequestedProcedureID", "AccessionNumber", "StudyInstanceUID", "RequestedProcedureDescription"),
+            *("ScheduledProcedureStepID", "ScheduledProcedureStepDescription"),
+        ),
+    ),
     "DeidentificationMethodCodeSequence": (("CodeValue", "CodingSchemeDesignator", "CodeMeaning"), ()),
 }
 _ENUMERATED = {
@@ -155,15 +163,15 @@ def copied_attributes(header: Dataset) -> Copied:
     for keyword in (*REQUIRED, *OPTIONAL):
         value = legal_value(header, keyword)
         if not value and _is_filled(header, keyword):
-            value = text_value(header, keyword) if keyword in _AS_THEY_CAME else ""
+            value = _as_it_came(header, keyword)
             (irregular if value else dropped).append(keyword)
         if value or keyword in REQUIRED:
-            copied.add(DataElement(Tag(keyword), dictionary_VR(keyword), value, validation_mode=config.IGNORE))
+            _add(copied, keyword, value)
     for keyword, (needed, also) in _SEQUENCES.items():
         items = _legal_items(header, keyword, needed, also)
         if items:
             setattr(copied, keyword, items)
-        if len(items) < _count(header, keyword):
+        if len(items) < _count(header, keyword, (*needed, *also)):
             dropped.append(keyword)
     # The method is of type 1C: required where the identity was removed.
     if copied.get("PatientIdentityRemoved") == "YES" and not (
@@ -197,6 +205,14 @@ def text_value(dataset: Dataset, keyword: str) -> str:
     return text if known and text.strip(" \\") and _ONE_LINE.fullmatch(text) else ""
 
 
+def _as_it_came(dataset: Dataset, keyword: str) -> str:
+    return text_value(dataset, keyword) if keyword in _AS_THEY_CAME else ""
+
+
+def _add(dataset: Dataset, keyword: str, value: str | list[str]) -> None:
+    dataset.add(DataElement(Tag(keyword), dictionary_VR(keyword), value, validation_mode=config.IGNORE))
+
+
 def _is_filled(header: Dataset, keyword: str) -> bool:
     """Return whether an attribute is there with anything but padding and separators."""
     item: RawDataElement | DataElement | None = header.get_item(keyword) if keyword in header else None
@@ -206,10 +222,11 @@ def _is_filled(header: Dataset, keyword: str) -> bool:
     return bool(value.strip(b" \\\0") if isinstance(value, bytes) else value)
 
 
-def _count(header: Dataset, keyword: str) -> int:
-    """Return the number of items of a sequence, 1 where it is damaged."""
+def _count(header: Dataset, keyword: str, keys: tuple[str, ...]) -> int:
+    """Return the number of items of a sequence that hold anything of these keywords, 1 where it is damaged."""
     try:
-        return len(header[keyword].value) if keyword in header else 0
+        items = header[keyword].value if keyword in header else []
+        return sum(any(_is_filled(item, key) for key in keys) for item in items)
     except Exception:
         return 1
 
@@ -221,12 +238,12 @@ def _legal_items(header: Dataset, keyword: str, needed: tuple[str, ...], also: t
         return []
     copies = []
     for item in items:
-        values = {key: legal_value(item, key) for key in (*needed, *also)}
-        if all(values[key] for key in needed):
+        values = {key: legal_value(item, key) or _as_it_came(item, key) for key in (*needed, *also)}
+        if all(values[key] for key in needed) and any(values.values()):
             copy = Dataset()
             for key, value in values.items():
                 if value:
-                    setattr(copy, key, value)
+                    _add(copy, key, value)
             copies.append(copy)
     return copies
 

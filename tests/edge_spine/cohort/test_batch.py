@@ -52,8 +52,8 @@ def test_rows_say_what_a_single_run_says(spine_batch: SpineBatch) -> None:
 def test_what_is_refused_or_missing_is_a_row(spine_batch: SpineBatch, tmp_path: Path) -> None:
     (tmp_path / "cut.dcm").write_bytes(BUNDLED.read_bytes()[:3000])
     found = spine_batch({"path": [str(tmp_path / "cut.dcm"), str(tmp_path / "none.dcm"), str(BUNDLED)]})
-    assert found["status"] == ["refused", "refused", "done"]
-    assert found["code"] == ["unreadable", "unreadable", None]
+    assert found["status"] == ["refused", "failed", "done"]
+    assert found["code"] == ["unreadable", "failed", None]
     assert found["z_mm"][0] is None and found["max_cobb_deg"][1] is None
 
 

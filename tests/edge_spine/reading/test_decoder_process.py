@@ -24,6 +24,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from edge_spine.errors import InputUnavailable
 from edge_spine.reading import decoder_process
 from edge_spine.reading.decoder_process import DecoderProcess, UndecodableFrame, decoder
 from edge_spine.reading.read import scan_from_bytes
@@ -42,17 +43,31 @@ def frame_and_options() -> tuple[bytes, dict[str, Any], NDArray[np.uint8]]:
     return frame, decoder_options(JPEGLSLossless, "pyjpegls", 64, 48), pixels
 
 
-def test_a_decoder_that_is_killed_costs_one_frame(fresh: DecoderProcess) -> None:
+def test_a_decoder_that_is_killed_costs_no_frame(fresh: DecoderProcess) -> None:
+    """As by a system without memory: that is no verdict on the frame."""
     frame, options, pixels = frame_and_options()
     assert fresh.decode(frame, pixels.size, **options) == pixels.tobytes()
     assert fresh.pid is not None
     os.kill(fresh.pid, 9)
-    # The pipe may not know it yet: at most this one frame is lost.
-    try:
-        found = bytes(fresh.decode(frame, pixels.size, **options))
-    except UndecodableFrame:
-        found = bytes(fresh.decode(frame, pixels.size, **options))
-    assert found == pixels.tobytes()
+    assert bytes(fresh.decode(frame, pixels.size, **options)) == pixels.tobytes()
+
+
+@pytest.mark.parametrize("what", ["no process", "no answer"])
+def test_a_decoder_that_does_not_start_now_is_no_verdict(
+    fresh: DecoderProcess, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    frame, options, pixels = frame_and_options()
+    with monkeypatch.context() as busy:
+        if what == "no process":
+            busy.setattr(decoder_process.subprocess, "Popen", fail)
+        else:
+            busy.setattr(decoder_process, "_START_SECONDS", 0.0)
+        with pytest.raises(InputUnavailable, match="does not start now"):
+            fresh.decode(frame, pixels.size, **options)
+    assert bytes(fresh.decode(frame, pixels.size, **options)) == pixels.tobytes()
 
 
 @pytest.mark.slow

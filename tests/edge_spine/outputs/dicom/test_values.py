@@ -188,3 +188,25 @@ def test_a_trial_and_a_removed_identity_are_copied_whole(tmp_path: Path) -> None
     assert found.PatientIdentityRemoved == "YES" and found.ClinicalTrialSubjectID == "subject"
     assert found.ClinicalTrialSiteID == ""
     assert_valid(data, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [pytest.param("sr", marks=pytest.mark.slow), *KINDS[1:]])
+def test_the_order_is_carried(kind: str, tmp_path: Path) -> None:
+    order, empty = Dataset(), Dataset()
+    order.RequestedProcedureID, order.ScheduledProcedureStepID, order.AccessionNumber = "RP1", "SPS1", "A1"
+    empty.RequestedProcedureID = ""
+    source = header(RequestAttributesSequence=[order, empty])
+    data = render(kind, fake_dicom_result(source))
+    (found,) = read(data).RequestAttributesSequence
+    assert (found.RequestedProcedureID, found.ScheduledProcedureStepID, found.AccessionNumber) == ("RP1", "SPS1", "A1")
+    assert_valid(data, tmp_path)
+    assert copied_attributes(source).dropped == ()
+
+
+def test_what_archives_match_by_is_carried_as_it_came_in_an_item_too() -> None:
+    order = Dataset()
+    order.RequestedProcedureID, order.AccessionNumber = "RP1", "short"
+    source = header(RequestAttributesSequence=[order])
+    with_raw(source.RequestAttributesSequence[0], {"AccessionNumber": "20240105-0905-000017"})
+    (found,) = copied_attributes(source).attributes.RequestAttributesSequence
+    assert found.AccessionNumber == "20240105-0905-000017"
