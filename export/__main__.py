@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from edge_spine.locate import read_level_network
 from edge_spine.refine import read_refinement
 
 if TYPE_CHECKING:
+    from export.checkpoint import Source
+    from export.lite import Network
     from export.quantize import Recipe
 
 Crops = NDArray[np.uint8]
@@ -60,6 +63,15 @@ def _parser() -> argparse.ArgumentParser:
         choices=("auto", "released", "own"),
         default="auto",
         help="what the checkpoint must be: the published code's PyTorch file, our safetensors, or either (auto)",
+    )
+    parser.add_argument(
+        "--sagittal",
+        choices=("posterior", "anterior"),
+        help="where larger values of the sagittal columns lie, which a released checkpoint does not tell "
+        "(default: posterior)",
+    )
+    parser.add_argument(
+        "--pairs", type=Path, metavar="DIR", help="aligned real pairs, whose validation part decides that direction"
     )
     parser.add_argument(
         "--localiser", type=Path, help="ONNX file of the spine localiser, to go with it (default: the bundled model's)"
@@ -118,6 +130,7 @@ def _export(options: argparse.Namespace) -> None:
     read_level_network(levels)
     regressor, source = load_regressor(options.checkpoint, options.layout)
     print(f"{source.file}: {source.found}", flush=True)
+    regressor, source = _with_direction(regressor, source, options)
     calibration, references, crops_from = _crops(options)
     bundle, verifications = build_bundle(
         regressor,
@@ -136,6 +149,24 @@ def _export(options: argparse.Namespace) -> None:
     print(summary(verifications))
     size = sum(entry["size"] for entry in bundle.manifest["files"].values())
     print(f"{options.out}: {bundle.name} {bundle.version}, {size / 1e6:.1f} MB")
+
+
+def _with_direction(regressor: Network, source: Source, options: argparse.Namespace) -> tuple[Network, Source]:
+    """Turn the sagittal columns to posterior, and say in the source who stated or decided their direction."""
+    from export.sagittal import UNKNOWN, decide, turned
+
+    direction, reason = options.sagittal, "as stated"
+    if options.pairs is not None:
+        direction, reason = decide(regressor, options.pairs), f"as pairs of {options.pairs.name} decide"
+        if options.sagittal not in (None, direction):
+            raise UsageError(f"--sagittal says {options.sagittal}, the pairs of {options.pairs.name} say {direction}")
+    if direction is None:
+        if not source.found.startswith("released"):
+            return regressor, source
+        print(f"{source.file}: {UNKNOWN}", file=sys.stderr)
+        direction, reason = "posterior", "as assumed"
+    source = replace(source, found=f"{source.found}; larger sagittal values are more {direction}, {reason}")
+    return (turned(regressor) if direction == "anterior" else regressor), source
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

@@ -19,7 +19,7 @@ from typing import Literal
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_spine.errors import EdgeSpineError
 from export.lite import Network, SpineLite
@@ -34,6 +34,8 @@ _KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Layout = Literal["auto", "released", "own"]
 # Prefix of every name by DataParallel.
 _PARALLEL = "module."
+# What the trunk is called in messages.
+_KIND = {nn.Sequential: "torchvision's ResNet50"}
 # Number of training steps; not used in evaluation and optional.
 _UNUSED = "num_batches_tracked"
 
@@ -107,6 +109,31 @@ def load_regressor(path: str | os.PathLike[str], layout: Layout = "auto") -> tup
     return regressor.eval(), Source(path.name, hashlib.sha256(content).hexdigest(), epoch, found)
 
 
+def load_trunk(path: str | os.PathLike[str], regressor: SpineRegressor) -> None:
+    """Load the trunk of the published network from torchvision's ResNet50, in place; its last layer is left out.
+
+    Raises
+    ------
+    CheckpointError
+        The file does not contain these weights.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path.name}: {error.strerror or 'cannot be read'}") from None
+    tensors, _, _ = _tensors(path.name, content, "auto")
+    places = {"conv1": "0", "bn1": "1", **{f"layer{k}": str(k + 3) for k in range(1, 5)}}
+    found = {}
+    for name, value in tensors.items():
+        first, _, rest = name.partition(".")
+        if first in places:
+            found[f"{places[first]}.{rest}"] = value
+    _refuse_differences(path.name, found, regressor.model)
+    wanted = regressor.model.state_dict()
+    regressor.model.load_state_dict({name: found.get(name, value).to(value.dtype) for name, value in wanted.items()})
+
+
 def _is_lite(tensors: Mapping[str, Tensor]) -> bool:
     """Return whether weights are those of spine-lite, whose first layer reads one channel."""
     stem = tensors.get("model.0.weight")
@@ -162,8 +189,8 @@ def _from_torch(file: str, content: bytes) -> tuple[dict[str, Tensor], int | Non
     return weights, epoch, f"released layout (PyTorch, {form})"
 
 
-def _refuse_differences(file: str, found: Mapping[str, Tensor], network: Network) -> None:
-    kind, wanted = type(network).__name__, network.state_dict()
+def _refuse_differences(file: str, found: Mapping[str, Tensor], network: nn.Module) -> None:
+    kind, wanted = _KIND.get(type(network), type(network).__name__), network.state_dict()
     odd = [name for name, value in found.items() if not _is_plain(name, value)]
     if odd:
         # Other objects could raise any exception when shape or values are read.

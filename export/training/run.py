@@ -14,7 +14,7 @@ from torch import nn
 
 from edge_spine.files import beside
 from edge_spine.network import CROP_SIZE
-from export.checkpoint import load_regressor
+from export.checkpoint import load_regressor, load_trunk
 from export.lite import Network, SpineLite
 from export.regressor import SpineRegressor
 from export.training.freeze import fold_norms, frozen_part, norms
@@ -75,7 +75,14 @@ class Run:
     """One training run: model, averaged model, optimiser, and the time used so far."""
 
     def __init__(
-        self, samples: Samples, out: Path, minutes: float, device: str, plan: Plan, start: Path | None = None
+        self,
+        samples: Samples,
+        out: Path,
+        minutes: float,
+        device: str,
+        plan: Plan,
+        start: Path | None = None,
+        trunk: Path | None = None,
     ) -> None:
         self.samples, self.out, self.budget, self.device, self.plan = samples, out, minutes * 60, device, plan
         self.elapsed, self.step, self.images = 0.0, 0, 0
@@ -89,6 +96,8 @@ class Run:
             if plan.freeze is not None or plan.freeze_norms:
                 raise SystemExit("--freeze and --freeze-norm keep what --start brings; give --start")
             self.model.init_()
+            if trunk is not None:
+                load_trunk(trunk, self.model)
         else:
             given, _ = load_regressor(start)
             if type(given) is type(self.model):

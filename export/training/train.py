@@ -150,6 +150,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="state, weights.safetensors and log.jsonl go here")
     parser.add_argument("--start", type=Path, help="weights to go on from (default: from scratch)")
     parser.add_argument(
+        "--trunk", type=Path, metavar="FILE", help="torchvision's ResNet50, such as ImageNet's, to begin the trunk with"
+    )
+    parser.add_argument(
         "--lite", action="store_true", help="train spine-lite; --start are the large network's weights, or lite's"
     )
     parser.add_argument(
@@ -180,6 +183,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         for split in (*options.cache, *options.validation):
             if not any(split.glob("shard_*.npz")):
                 raise SystemExit(f"no shards in {split}: python -m export.training.alignment.align makes them")
+    if options.trunk is not None and (options.start is not None or options.lite):
+        parser.error("--trunk begins the published network; leave --start and --lite out")
     if not 0 <= options.dropout < 1:
         parser.error("--dropout is a share, from 0 to below 1")
     return options
@@ -194,15 +199,15 @@ def main(argv: list[str] | None = None) -> int:
     teacher = None if options.teacher is None else answers_of(options.teacher)
     # not a fixed seed: a resumed run must not draw the same samples again
     samples = Samples(options.cache, seed=time.time_ns(), teacher=teacher, shares=options.share)
-    run = Run(samples, options.out, options.minutes, options.device, plan_of(options), options.start)
+    run = Run(samples, options.out, options.minutes, options.device, plan_of(options), options.start, options.trunk)
     train(run, named(options.validation), options.every)
     if options.pairs is not None:
-        card = pairs_card(options.pairs, len(samples), options.start)
+        card = pairs_card(options.pairs, len(samples), options.start, options.trunk)
         (options.out / "weights.card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
     return 0
 
 
-def pairs_card(pairs: Path, count: int, start: Path | None) -> dict[str, Any]:
+def pairs_card(pairs: Path, count: int, start: Path | None, trunk: Path | None = None) -> dict[str, Any]:
     """Return the card of weights that learnt from real pairs: what they have learnt from, and what is not known."""
     text = (
         f"{count} pairs of a DXA scan and curves of the same person's MRI (the training part of {pairs.name}, aligned "
@@ -210,7 +215,7 @@ def pairs_card(pairs: Path, count: int, start: Path | None) -> dict[str, Any]:
     )
     people: list[str] = []
     if start is None:
-        text += " The weights began at random."
+        text += " The weights began at random." if trunk is None else f" The trunk began as {trunk.name}."
     else:
         before = find_card(start)
         digest = hashlib.sha256(start.read_bytes()).hexdigest()

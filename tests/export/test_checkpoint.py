@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from export.checkpoint import CheckpointError, load_regressor
+from export.checkpoint import CheckpointError, load_regressor, load_trunk
 from export.lite import SpineLite
+from export.regressor import SpineRegressor, resnet50_trunk
 
 
 def refusal(path) -> str:
@@ -165,3 +166,40 @@ def test_no_file_and_no_weights(tmp_path):
     path = tmp_path / "list.pt"
     torch.save([torch.zeros(2)], path)
     assert "a list without weights" in refusal(path)
+
+
+def _as_torchvision(trunk: torch.nn.Sequential) -> dict[str, torch.Tensor]:
+    names = {"0": "conv1", "1": "bn1", **{str(k + 3): f"layer{k}" for k in range(1, 5)}}
+    state = {}
+    for name, value in trunk.state_dict().items():
+        first, _, rest = name.partition(".")
+        state[f"{names[first]}.{rest}"] = value
+    return {**state, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
+
+
+def test_a_trunk_of_torchvision_is_loaded(tmp_path):
+    given, network = resnet50_trunk(), SpineRegressor()
+    for norm in (part for part in given.modules() if isinstance(part, torch.nn.BatchNorm2d)):
+        norm.running_mean.normal_()
+    kept = network.linear.weight.clone()
+    torch.save(_as_torchvision(given), tmp_path / "resnet50.pth")
+    load_trunk(tmp_path / "resnet50.pth", network)
+    for name, value in given.state_dict().items():
+        assert torch.equal(network.model.state_dict()[name], value), name
+    assert torch.equal(network.linear.weight, kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: state.pop("layer3.2.conv1.weight"), "1 weights are missing"),
+        (lambda state: state.update({"layer1.0.conv1.weight": torch.zeros(2)}), "another shape"),
+        (lambda state: state.clear() or state.update(x=torch.zeros(1)), "missing"),
+    ],
+)
+def test_other_trunks_are_refused(tmp_path, change, said):
+    state = _as_torchvision(resnet50_trunk())
+    change(state)
+    torch.save(state, tmp_path / "resnet.pth")
+    with pytest.raises(CheckpointError, match=f"ResNet50: .*{said}"):
+        load_trunk(tmp_path / "resnet.pth", SpineRegressor())
