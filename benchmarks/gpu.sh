@@ -18,7 +18,7 @@ set -euo pipefail
 # What edge_spine, its tests and the peers need at run time; pip adds what these need.
 packages=(
     numpy opencv-python-headless pydicom pyjpegls pylibjpeg pylibjpeg-openjpeg setuptools
-    onnx onnxruntime filelock platformdirs nvidia-ml-py pytest
+    onnx onnxruntime filelock platformdirs nvidia-ml-py pytest jsonschema
     pytools mako siphash24 # of PyCUDA
 )
 piece_mib=${PIECE_MIB:-48}

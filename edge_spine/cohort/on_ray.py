@@ -52,7 +52,7 @@ class RayWorkers(Workers):
             raise UsageError(f"--ray {address}: the cluster has no GPU for {batch.engine}")
         usual = gpus * GPU_WORKERS if on_gpu else int(resources.get("CPU", 1)) // threads
         self.count = count or max(1, usual)
-        share = 1 / GPU_WORKERS if on_gpu else 0
+        share = 1 / GPU_WORKERS if on_gpu else None
         # Ray restarts a dead actor, on another node if necessary; the run sends its chunk again.
         actor = ray.remote(num_cpus=threads, num_gpus=share, max_restarts=-1, max_task_retries=0)(RayWorker)
         self._actors = [actor.remote(batch) for _ in range(self.count)]

@@ -74,7 +74,7 @@ def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False
     form : str
         "int8-trt", "fp16" or "fp32".
     fresh : bool
-        Build a new plan in any case.
+        Build a new plan and check it in any case.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def judged_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = Fals
         return plan
 
     plan = cache.load_or_build(name, identity, build, fresh=fresh)
-    verdict = _known(cache.verdict(name, plan))
+    verdict = None if fresh else _known(cache.verdict(name, plan))
     if verdict is None:
         _log.info("tensorrt: checking the plan %s", name)
         engine = TensorRTEngine(plan, precision=form.removesuffix("-trt"))

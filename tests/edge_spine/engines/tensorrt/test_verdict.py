@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from edge_spine.bundle import load_bundle
+from edge_spine.cli import main as cli
 from edge_spine.engines import open_engine
 from edge_spine.engines.forms import form_graph
 from edge_spine.engines.onnx import OnnxEngine
@@ -163,6 +165,27 @@ def test_auto_takes_float16_where_int8_does_not_pass(lite, built, monkeypatch, c
         assert engine.name != "tensorrt"
     with pytest.raises(EngineUnavailable, match="did not pass"):
         open_engine(lite, "tensorrt")
+
+
+@pytest.mark.slow
+def test_build_verify_and_doctor_say_what_was_found(built, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(tensorrt, "require_tensorrt", lambda: None)
+    assert cli.main(["build", "--model", "lite"]) == 0
+    assert ", which passed, repeats 1.00 of the INT8 graph's rounding, without a CUDA graph" in capsys.readouterr().out
+    assert cli.main(["verify", "--model", "lite", "--engine", "tensorrt"]) == 0
+    assert "plan when it was built: passed, " in capsys.readouterr().out
+    assert cli.main(["doctor", "--model", "lite", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["auto"] == "tensorrt" and found["plans"]["verdicts"]["fp16"] == "not built"
+    assert found["plans"]["verdicts"]["int8-trt"].startswith("passed")
+    monkeypatch.setattr(GraphEngine, "row", 10.0)
+    for form in ("int8", "fp16"):
+        assert cli.main(["build", "--model", "lite", "--force", "--precision", form]) == 1
+        shown = capsys.readouterr()
+        assert "did not pass" in shown.err and shown.out == ""
+    assert cli.main(["doctor", "--model", "lite", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["auto"] != "tensorrt" and "did not pass" in found["engines"]["tensorrt"]
 
 
 def layer(kind: str, name: str = "conv", tactic: str = "0x1") -> dict[str, Any]:
