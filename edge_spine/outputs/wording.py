@@ -106,9 +106,14 @@ def side_view_worth(result: SpineResult) -> tuple[str, ...]:
     return "Side view inferred, on people it has not seen", f"{worth} better than an average spine."
 
 
+def in_words(flag: str) -> str:
+    """Return a flag in words."""
+    return FLAGS.get(flag, flag.replace("-", " "))
+
+
 def verdict(result: SpineResult) -> tuple[str, tuple[str, ...]]:
     """Return "Accepted" or "Not accepted", and the flags in words."""
-    flags = tuple(FLAGS.get(flag, flag.replace("-", " ")) for flag in result.quality.flags)
+    flags = tuple(in_words(flag) for flag in result.quality.flags)
     return ("Accepted" if result.quality.accepted else "Not accepted"), flags or ("no flags",)
 
 
