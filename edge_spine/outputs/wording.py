@@ -56,7 +56,7 @@ class Section:
 def headline(result: SpineResult) -> tuple[str, str]:
     """Return the largest Cobb angle with its 90 % interval, and a line on its curve's side and apex."""
     curves = result.measurements.scoliosis_curves
-    figure = COBB.text(*QUANTITIES["max_cobb_deg"].of(result.measurements, "max_cobb_deg"))
+    figure = COBB.text(result.measurements.max_cobb_deg, result.measurements.max_cobb_error_90_deg)
     if not curves:
         return figure, f"no curve of {MIN_CURVE_DEG:g}° or more"
     return figure, f"convex to the {curves[0].side}, apex {curves[0].apex_level}"
