@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -33,7 +33,9 @@ def test_the_lines_of_the_cobb_angle_are_those_of_the_preview() -> None:
     assert data["ends"] and data["apexes"]
     for apex in data["apexes"]:
         assert apex["text"] in drawn
-    assert [end["level"] for end in data["ends"]] == [text for text in drawn if re.fullmatch(r"[TL]\d+", text)]
+    # the ladders of three views name every vertebra once
+    named = Counter(text for text in drawn if text in LEVELS) - Counter(LEVELS * 3)
+    assert Counter(end["level"] for end in data["ends"]) == named
     straight = scene(fake_result(curves=fake_curves(lateral_mm=0.0)))
     assert straight["ends"] == straight["apexes"] == []
 
