@@ -133,11 +133,11 @@ def compare(before: SpineResult, after: SpineResult) -> Comparison:
     for pair in paired_curves(first.scoliosis_curves, second.scoliosis_curves):
         shown = pair[1] or pair[0]
         assert shown is not None
-        angles = (
+        old, new = (
             _angle_between_ends(shown, result) if curve is None else curve.cobb_deg
             for curve, result in zip(pair, both, strict=True)
         )
-        changes.append(_change(f"cobb_deg {shown.side} apex {shown.apex_level}", *angles, cobb_error))
+        changes.append(_change(f"cobb_deg {shown.side} apex {shown.apex_level}", old, new, cobb_error))
     for name in _COMPARED:
         old, new = (float(getattr(measured, name)) for measured in (first, second))
         changes.append(_change(name, old, new, _error_of_change(name, both)))

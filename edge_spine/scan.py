@@ -70,7 +70,7 @@ def study_date(header: Dataset | None) -> date | None:
     """Return the date of the study in a header; None where it has none."""
     text = "" if header is None else str(header.get("StudyDate") or "")
     try:
-        return date(int(text[:4]), int(text[4:6]), int(text[6:8]))
+        return date.fromisoformat(f"{text[:4]}-{text[4:6]}-{text[6:8]}")
     except ValueError:
         return None
 

@@ -23,8 +23,8 @@ from edge_spine.result import NOTICE, SpineResult
 
 _LABELS = {
     "scan": "The whole scan with the coronal curves of the spine; the patient's right is on the left",
-    "coronal": "Coronal view, seen in the scan: the spine's borders and centre, its levels and the lines of the Cobb angles",
-    "sagittal": "Sagittal view, inferred, not seen: borders and centre of the spine, its levels and the lines across T4, T12, L1 and L5",
+    "coronal": "Coronal view, seen in the scan: the spine's borders, centre and levels, and lines of the Cobb angles",
+    "sagittal": "Sagittal view, inferred, not seen: the spine's borders, centre, levels, lines across T4, T12, L1, L5",
     "surface": "The spine's surface and its levels, inferred, from the right front and from the left front",
 }
 

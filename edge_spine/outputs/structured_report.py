@@ -42,10 +42,11 @@ from pydicom.sr.coding import Code
 from edge_spine.errors import OutputError
 from edge_spine.measure import LevelledCurve
 from edge_spine.outputs.dicom import codes
+from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.identity import CAUTION, MANUFACTURER, Identity, device_uid, finished, identify
 from edge_spine.outputs.dicom.values import REQUIRED
 from edge_spine.outputs.drawing.end_lines import end_lines
-from edge_spine.outputs.wording import side_view_worth
+from edge_spine.outputs.wording import in_words, side_view_worth
 from edge_spine.quantities import CURVE_QUANTITIES, QUANTITIES, SCHEME, Quantity
 from edge_spine.reading.dicom import quiet_pydicom
 from edge_spine.result import SpineResult
@@ -63,10 +64,12 @@ _FRAME = (
     "image left, y from the centreline's mean. DXA defines no 3D patient frame."
 )
 _POSTURE = (
-    "Measured lying down: angles are smaller than on standing images. Levels are estimated from average proportions, "
-    "not counted. What concerns the sagittal plane, and length and volume, is inferred, not seen; its region on the "
-    "image only shows the part of the spine that is meant."
+    "Measured lying down: angles are smaller than on standing images. {levels} What concerns the sagittal plane, and "
+    "length and volume, is inferred, not seen; its region on the image only shows the part of the spine that is meant. "
+    "Ranges of uncertainty are calibrated 90 % intervals."
 )
+_LEVELS_FOUND = "Levels are those of the vertebral bodies found in the image."
+_LEVELS_AVERAGE = "Levels are estimated from average proportions, not counted."
 
 
 @quiet_pydicom()
@@ -253,10 +256,13 @@ class _Groups:
 
 def _measurement(quantity: Quantity, value: float, method: Code | None, error: float | None) -> Measurement:
     """Return a measurement, with the half-width of its 90 % interval as its uncertainty (TID 310) where it has one."""
-    interval = None
+    interval, unit = None, codes.UNITS[quantity.unit]
     if error is not None:
         interval = MeasurementProperties(upper_measurement_uncertainty=error, lower_measurement_uncertainty=error)
-    return Measurement(*(Code(*quantity.code), value, codes.UNITS[quantity.unit]), method=method, properties=interval)
+        for item in interval:
+            # highdicom gives it no unit
+            item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence = [coded_item(unit)]
+    return Measurement(*(Code(*quantity.code), value, unit), method=method, properties=interval)
 
 
 def _observer(result: SpineResult) -> ObserverContext:
@@ -275,15 +281,15 @@ def _observer(result: SpineResult) -> ObserverContext:
 def _evaluations(result: SpineResult) -> ContainerContentItem:
     """Return the statements on the whole result (TID 1500, Qualitative Evaluations)."""
     container = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
-    worth = side_view_worth(result)
+    worth, found = side_view_worth(result), result.levels.z_error is not None
     accepted = codes.YES if result.quality.accepted else codes.NO
     container.ContentSequence = ContentSequence(
         [
             _text(codes.COMMENT, CAUTION),
-            _text(codes.COMMENT, _POSTURE),
+            _text(codes.COMMENT, _POSTURE.format(levels=_LEVELS_FOUND if found else _LEVELS_AVERAGE)),
             *([_text(codes.COMMENT, " ".join(worth))] if worth else []),
             CodeContentItem(name=codes.ACCEPTED, value=accepted, relationship_type=_CONTAINS),
-            *(_text(codes.QUALITY_FLAG, flag) for flag in result.quality.flags),
+            *(_text(codes.QUALITY_FLAG, f"{flag}: {in_words(flag)}") for flag in result.quality.flags),
         ]
     )
     return container

@@ -56,7 +56,7 @@ class Section:
 def headline(result: SpineResult) -> tuple[str, str]:
     """Return the largest Cobb angle with its 90 % interval, and a line on its curve's side and apex."""
     curves = result.measurements.scoliosis_curves
-    figure = COBB.text(*QUANTITIES["max_cobb_deg"].of(result.measurements, "max_cobb_deg"))
+    figure = COBB.text(result.measurements.max_cobb_deg, result.measurements.max_cobb_error_90_deg)
     if not curves:
         return figure, f"no curve of {MIN_CURVE_DEG:g}° or more"
     return figure, f"convex to the {curves[0].side}, apex {curves[0].apex_level}"
@@ -106,9 +106,14 @@ def side_view_worth(result: SpineResult) -> tuple[str, ...]:
     return "Side view inferred, on people it has not seen", f"{worth} better than an average spine."
 
 
+def in_words(flag: str) -> str:
+    """Return a flag in words."""
+    return FLAGS.get(flag, flag.replace("-", " "))
+
+
 def verdict(result: SpineResult) -> tuple[str, tuple[str, ...]]:
     """Return "Accepted" or "Not accepted", and the flags in words."""
-    flags = tuple(FLAGS.get(flag, flag.replace("-", " ")) for flag in result.quality.flags)
+    flags = tuple(in_words(flag) for flag in result.quality.flags)
     return ("Accepted" if result.quality.accepted else "Not accepted"), flags or ("no flags",)
 
 

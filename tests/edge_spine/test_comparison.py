@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 
-from edge_spine.comparison import ERROR_DEG, compare, paired_curves
-from edge_spine.measure import MIN_CURVE_DEG, LevelledCurve
+from edge_spine.comparison import ERROR_DEG, Change, _angle_between_ends, compare, paired_curves
+from edge_spine.measure import AngleErrors, LevelledCurve, measure
 from tests.edge_spine.fake_result import fake_curves, fake_result
 
 
@@ -67,15 +68,48 @@ def test_the_same_scan_twice_has_not_changed() -> None:
     ]
 
 
-def test_a_curve_that_appears_is_measured_from_the_least_that_is_listed() -> None:
-    straight, bent = result(fake_curves(lateral_mm=0)), result(fake_curves(lateral_mm=14))
-    assert not straight.measurements.scoliosis_curves
-    appeared = [change for change in compare(straight, bent).changes if change.before is None]
-    assert len(appeared) == len(bent.measurements.scoliosis_curves) > 0
-    for change in appeared:
-        assert change.after is not None
-        assert change.change == pytest.approx(change.after - MIN_CURVE_DEG)
-        assert change.beyond_error is (change.change > ERROR_DEG)
+def lateral(changes: tuple[Change, ...]) -> list[Change]:
+    return [change for change in changes if change.name.startswith("cobb_deg")]
+
+
+@pytest.mark.parametrize("before_mm", [0.0, 0.5, -1.0])
+def test_a_curve_that_appears_is_compared_with_the_angle_between_its_ends(before_mm: float) -> None:
+    straight, bent = result(fake_curves(lateral_mm=before_mm)), result(fake_curves(lateral_mm=14))
+    comparison = compare(straight, bent)
+    appeared = lateral(comparison.changes)
+    assert len(appeared) >= len(bent.measurements.scoliosis_curves) > 0
+    largest = appeared[0]
+    assert largest.after == bent.measurements.max_cobb_deg
+    assert abs(largest.before - before_mm / 14 * largest.after) < 1.0
+    assert largest.change == pytest.approx(largest.after - largest.before)
+    assert largest.beyond_error is (largest.change > ERROR_DEG)
+    assert "none" not in comparison.table()
+
+
+def test_the_ends_of_a_curve_give_its_own_angle() -> None:
+    bent = result(fake_curves(lateral_mm=14))
+    for curve in bent.measurements.scoliosis_curves:
+        assert _angle_between_ends(curve, bent) == pytest.approx(curve.cobb_deg)
+
+
+def with_errors(made: Any, cobb: float) -> Any:
+    errors = AngleErrors((0.0,), (cobb,), 5.0, 12.0)
+    return replace(made, measurements=measure(made.spine, made.levels, errors))
+
+
+def test_the_error_of_a_change_is_that_of_both_intervals() -> None:
+    one, other = result(fake_curves(lateral_mm=10)), result(fake_curves(lateral_mm=14))
+    known = compare(with_errors(one, 3.0), with_errors(other, 4.0)).changes
+    errors = {change.name: change.error for change in known}
+    assert errors["max_cobb_deg"] == pytest.approx(5.0)
+    assert errors["kyphosis_t4_t12_deg"] == pytest.approx(50**0.5)
+    assert {change.error for change in lateral(known)} == {errors["max_cobb_deg"]}
+    assert errors["volume_ml"] is None
+    for change in known:
+        assert change.beyond_error is (None if change.error is None else abs(change.change) > change.error)
+    half = {change.name: change.error for change in compare(with_errors(one, 3.0), other).changes}
+    assert half["max_cobb_deg"] == ERROR_DEG and half["kyphosis_t4_t12_deg"] is None
+    assert "within 7.1 deg" in compare(with_errors(one, 5.0), with_errors(one, 5.0)).table()
 
 
 @pytest.mark.parametrize(
@@ -106,7 +140,7 @@ def test_the_interval_is_in_days() -> None:
 def test_the_table_names_nobody() -> None:
     values = {"PatientID": "SECRET-ID", "PatientName": "SECRET^NAME", "StudyDate": "20230228"}
     table = compare(result(header=header(**values)), result(header=header(**values))).to_dict()
-    assert table["schema"] == "edge-spine/comparison/1" and table["person"] == "same"
+    assert table["schema"] == "edge-spine/comparison/2" and table["person"] == "same"
     assert "SECRET" not in str(table) and "20230228" not in str(table)
     assert table["notice"]
     assert isinstance(SimpleNamespace(**table["changes"][0]).change, float)

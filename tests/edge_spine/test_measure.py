@@ -14,6 +14,7 @@ from edge_spine.measure import (
     levels_of,
     measure,
     scoliosis_curves,
+    tilts_of,
     vertebra_tilts,
 )
 from edge_spine.reconstruct import Spine
@@ -229,7 +230,7 @@ def test_a_vertebra_tilts_as_the_chords_to_its_neighbours() -> None:
 def test_cobb_is_between_extrema_of_the_tilt() -> None:
     tilts = np.concatenate([np.linspace(0, 12, 6), np.linspace(12, -8, 6), np.linspace(-8, 1, 5)])
     assert cobb_deg(tilts) == pytest.approx(20)
-    assert cobb_deg(np.linspace(0, MIN_CURVE_DEG - 0.1, 17)) == 0
+    assert cobb_deg(np.linspace(0, MIN_CURVE_DEG - 0.1, 17)) == pytest.approx(MIN_CURVE_DEG - 0.1)
 
 
 def test_the_ends_of_a_curve_are_vertebrae() -> None:
@@ -342,7 +343,18 @@ def test_lateral_deviation_is_from_the_line_between_the_ends() -> None:
     assert measure(spine_of(x, np.zeros(ROWS))).max_lateral_deviation_mm == pytest.approx(x.max(), abs=0.1)
     tilted = measure(spine_of(DOWN * 0.1, np.zeros(ROWS)))
     assert tilted.max_lateral_deviation_mm == pytest.approx(0, abs=1e-6)
-    assert tilted.max_cobb_deg == 0.0 and tilted.scoliosis_curves == ()
+    assert tilted.max_cobb_deg == pytest.approx(0, abs=1e-6) and tilted.scoliosis_curves == ()
+
+
+def test_angles_are_differences_of_the_tilts() -> None:
+    spine = spine_of(sine(20, 2), sine(30, 1))
+    levels, measured = levels_of(spine), measure(spine)
+    coronal, sagittal = tilts_of(spine, levels).T
+    assert measured.max_cobb_deg == cobb_deg(coronal)
+    assert measured.kyphosis_t4_t12_deg == pytest.approx(sagittal[3] - sagittal[11])
+    small = spine_of(sine(0.5, 1), np.zeros(ROWS))
+    assert not measure(small).scoliosis_curves
+    assert measure(small).max_cobb_deg == pytest.approx(np.ptp(tilts_of(small, levels_of(small))[:, 0])) > 0.5
 
 
 def test_measuring_takes_less_than_5_ms() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,14 @@ def test_what_cannot_be_read_now_is_no_verdict(patient: bool) -> None:
 
 def test_the_line_says_what_was_found() -> None:
     straight = processed(lambda scan: fake_result(curves=fake_curves(lateral_mm=0.0)))
-    assert straight.message == "a.dcm: no lateral curve; in out"
+    assert straight.message == "a.dcm: no lateral curve, vertebrae tilt by up to 0.0 degrees; in out"
     doubtful = Quality(True, ("low-confidence", "trunk-leans"), ("with figures",))
     message = processed(lambda scan: fake_result(quality=doubtful)).message
     assert message.endswith(" (low-confidence, trunk-leans); with figures; in out")
+    plain = fake_result()
+    known = replace(plain.measurements, max_cobb_deg=12.0, max_cobb_error_90_deg=4.0)
+    message = processed(lambda scan: replace(plain, measurements=known)).message
+    assert message.startswith("a.dcm: largest curve 12.0 degrees (90 % interval 8 to 16), convex ")
 
 
 @pytest.mark.parametrize("step", ["read", "estimator", "write"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from itertools import product
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
-from edge_spine.scan import Turn
+from edge_spine.scan import Turn, study_date
 
 IMAGE = np.arange(15).reshape(3, 5)
 
@@ -26,3 +28,11 @@ def test_each_turn_is_undone_for_points(transpose: bool, flip_columns: bool, fli
 def test_a_turn_exchanges_first_and_flips_then() -> None:
     np.testing.assert_array_equal(Turn(transpose=True, flip_columns=True).apply(IMAGE), np.rot90(IMAGE, -1))
     assert Turn().shape((2.4, 1.2)) == (2.4, 1.2) and Turn(transpose=True).shape((2.4, 1.2)) == (1.2, 2.4)
+
+
+@pytest.mark.parametrize("text", ["20230228", "2023022", "20231328", "", "unknown"])
+def test_the_date_of_a_study_is_read_or_unknown(text: str) -> None:
+    header = Dataset()
+    header.StudyDate = text
+    assert study_date(header) == (date(2023, 2, 28) if text == "20230228" else None)
+    assert study_date(Dataset()) is None and study_date(None) is None

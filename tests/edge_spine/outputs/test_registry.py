@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from edge_spine import files as atomic
 from edge_spine.cli import main as cli
@@ -226,3 +227,12 @@ def test_an_interruption_leaves_no_partial_file(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         atomic.write_files(tmp_path / "made", {"a": b"new"})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("asked", "words"), [(False, "FAKE.dcm"), (True, "FAKE.dcm, 2023-02-28")])
+def test_the_date_of_the_scan_is_written_only_where_it_is_asked_for(asked: bool, words: str, tmp_path: Path) -> None:
+    header = Dataset()
+    header.StudyDate = "20230228"
+    _, (path,) = outputs.write_outputs(fake_result(header=header), tmp_path, ("html",), show_date=asked)
+    page = path.read_text(encoding="utf-8")
+    assert f">{words}</p>" in page and ("2023" in page.split("<script")[0].split("</style>")[1]) is asked

@@ -20,7 +20,7 @@ from edge_spine.outputs import preview_png, report_html
 from edge_spine.outputs.drawing import panels
 from edge_spine.outputs.registry import DEFAULT_FORMATS, FORMATS
 from edge_spine.outputs.report.scene import MAX_TEXTURE
-from edge_spine.outputs.wording import REMARK, headline, sections, verdict
+from edge_spine.outputs.wording import headline, remark, sections, verdict
 from edge_spine.quality import Quality
 from edge_spine.reading import read_scan
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_pixels, fake_result
@@ -186,11 +186,11 @@ def test_the_table_says_what_the_preview_says(changes: dict[str, Any]) -> None:
     said = [*headline(result), *(cell for row in cells for cell in row), *verdict(result)[1], verdict(result)[0]]
     assert set(said) <= set(drawn)
     assert {section.heading.upper() for section in sections(result)} <= set(drawn)
-    assert REMARK in " ".join(drawn)
+    assert remark(result) in " ".join(drawn)
     # and nothing of the preview's table is missing here
     start = drawn.index("LARGEST LATERAL CURVE (COBB)")
     known = {*said, "INFERRED, NOT SEEN", "QUALITY", "LARGEST LATERAL CURVE (COBB)"}
-    assert {text for text in drawn[start:] if text not in REMARK} <= known
+    assert {text for text in drawn[start:] if text not in remark(result)} <= known
 
 
 def test_it_says_what_it_must_without_scripts() -> None:

@@ -16,6 +16,7 @@ from pydicom.sr.codedict import codes
 
 from edge_spine.errors import OutputError
 from edge_spine.estimator import SpineEstimator
+from edge_spine.measure import AngleErrors, measure
 from edge_spine.reading.orientation import turn_from_patient_orientation
 from edge_spine.reading.read import scan_from_bytes
 from edge_spine.result import SpineResult
@@ -94,6 +95,34 @@ def test_without_a_calibration_there_is_no_band() -> None:
     assert not any("band" in name for item in ohif_measurements(report) for name in item["numbers"])
 
 
+def test_intervals_are_uncertainties_in_the_unit_of_their_angle() -> None:
+    plain = fake_dicom_result()
+    known = measure(plain.spine, plain.levels, AngleErrors((0.0,), (4.0,), 5.0, 6.0))
+    report = read(render("sr", replace(plain, measurements=known)))
+    found = {}
+    for group in imaging_groups(report):
+        for number in (item for item in group.ContentSequence if item.ValueType == "NUM"):
+            for part in number.get("ContentSequence", []):
+                if part.RelationshipType == "HAS PROPERTIES":
+                    (value,) = part.MeasuredValueSequence
+                    assert value.MeasurementUnitsCodeSequence[0].CodeValue == "deg"
+                    name = number.ConceptNameCodeSequence[0].CodeMeaning
+                    found.setdefault(name, []).append(float(value.NumericValue))
+    assert found == {
+        "Cobb angle": [4.0, 4.0],
+        "Kyphosis T4-T12, inferred, not seen": [5.0, 5.0],
+        "Lordosis L1-L5, inferred, not seen": [6.0, 6.0],
+    }
+
+
+def test_levels_are_called_estimated_only_where_they_are() -> None:
+    average = fake_dicom_result()
+    found = replace(average, levels=replace(average.levels, z_error=np.full(17, 2.0)))
+    for result, words in ((average, "average proportions"), (found, "found in the image")):
+        (container,) = find(read(render("sr", result)), "Qualitative Evaluations")
+        assert words in [item.TextValue for item in find(container, "Comment")][1]
+
+
 def test_each_curve_names_its_levels_and_side() -> None:
     result = fake_dicom_result()
     groups = imaging_groups(read(usual("sr")))
@@ -135,7 +164,10 @@ def test_it_is_unverified_and_carries_notice_flags_and_posture() -> None:
     comments = [item.TextValue for item in find(container, "Comment")]
     assert comments[0] == "CAUTION: Not for Diagnostic Use, for research use only."
     assert "lying down" in comments[1] and "inferred, not seen" in comments[1]
-    assert [item.TextValue for item in find(container, "Quality flag")] == ["trunk-leans", "spine-faint"]
+    assert [item.TextValue for item in find(container, "Quality flag")] == [
+        "trunk-leans: trunk leans to one side",
+        "spine-faint: spine is faint in the image",
+    ]
     (accepted,) = find(container, "Accepted by the checks of quality")
     assert accepted.ConceptCodeSequence[0].CodeMeaning == "Yes"
 
@@ -197,7 +229,7 @@ def test_the_centreline_runs_along_the_spine(demo_result: SpineResult, demo_grou
     np.testing.assert_allclose(whole, demo_result.spine.centreline[:, [0, 2]], atol=0.01)
     kyphosis = groups["edge-spine kyphosis T4-T12"]["points"]
     lordosis = groups["edge-spine lordosis L1-L5"]["points"]
-    assert kyphosis[0, 1] < kyphosis[-1, 1] < lordosis[0, 1] < lordosis[-1, 1]
+    assert kyphosis[0, 1] < kyphosis[-1, 1] <= lordosis[0, 1] < lordosis[-1, 1]
     assert lordosis[-1, 1] == groups["edge-spine centreline T1-L5"]["points"][-1, 1]
 
 

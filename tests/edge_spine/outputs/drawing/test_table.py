@@ -23,3 +23,12 @@ def test_rows_stay_between_the_edges_and_below_each_other() -> None:
         assert not above.overlaps(below) and below.y >= above.y
     value, name = canvas.texts[-2:]
     assert value[1].right == 340 and name[1].x == 40
+
+
+def test_a_figure_that_is_too_wide_is_smaller() -> None:
+    canvas = RasterCanvas(400, 400, (0, 0, 0))
+    table = Table(canvas, 40, 240, 60)
+    table.figure("8 ± 3°", TEXT)
+    table.figure("108 ± 13°", TEXT)
+    (_, usual), (text, wide) = canvas.texts
+    assert text == "108 ± 13°" and wide.right <= 240 and wide.height < usual.height

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from edge_spine.outputs import preview_png
 from edge_spine.outputs.report.scene import PLANE_BEHIND_MM, scene
+from edge_spine.vertebrae import LEVELS
 from tests.edge_spine.fake_result import fake_curves, fake_pixels, fake_result
 from tests.edge_spine.outputs.report.packed import unpacked
 
@@ -32,7 +33,9 @@ def test_the_lines_of_the_cobb_angle_are_those_of_the_preview() -> None:
     assert data["ends"] and data["apexes"]
     for apex in data["apexes"]:
         assert apex["text"] in drawn
-    assert [end["level"] for end in data["ends"]] == [text for text in drawn if re.fullmatch(r"[TL]\d+", text)]
+    # the ladders of three views name every vertebra once
+    named = Counter(text for text in drawn if text in LEVELS) - Counter(LEVELS * 3)
+    assert Counter(end["level"] for end in data["ends"]) == named
     straight = scene(fake_result(curves=fake_curves(lateral_mm=0.0)))
     assert straight["ends"] == straight["apexes"] == []
 
@@ -59,3 +62,10 @@ def test_the_plane_lies_behind_the_spine_where_the_scan_was(spacing: tuple[float
     assert plane["right"] - plane["left"] == pytest.approx(shape[1] * spacing[1], abs=2e-3)
     assert plane["top"] - plane["bottom"] == pytest.approx(shape[0] * spacing[0], abs=2e-3)
     assert plane["y"] - result.spine.mesh()[0][:, 1].max() == pytest.approx(PLANE_BEHIND_MM, abs=0.1)
+
+
+def test_levels_are_at_their_body_centres() -> None:
+    result = fake_result()
+    levels = scene(result)["levels"]
+    assert [level["level"] for level in levels] == list(LEVELS)
+    np.testing.assert_allclose([level["at"][2] for level in levels], result.levels.z, atol=0.01)
