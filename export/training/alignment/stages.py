@@ -36,16 +36,17 @@ _LEAST_SPREAD_MM = 0.4
 # Smallest error of what the images say: degrees, and mm in x and z. The trunk may turn and shift around its spine.
 # Images that lie further from the spines than this (degrees, mm in x and z) are not aligned.
 _FAR = np.array([6.0, 40.0, 80.0])
-_LEAST_IMAGE = np.array([0.5, 4.0, 0.5])
+_LEAST_IMAGE = np.array([0.15, 2.0, 0.5])
 _REACH_MM, _STEP_MM, _LEAST_SHARED = 40.0, 1.0, 0.85
-# Error of an end that both masks have, chance that one of them lacks it, and how much may then lack.
-_END_MM, _LACKS, _LACKING_MM = 3.0, 0.3, 30.0
+# Error of an end that both masks have, chance that one of them lacks it, and how much then lacks on average.
+_END_MM, _LACKS, _LACKING_MM = 3.0, 0.3, 12.0
 # Parts of the images whose agreement is judged, mm; their placement is refined so many times.
 _PART_MM, _REFINEMENTS = 100.0, 4
 _BODY = 0.6
 # Outlines that are further apart than their blur pull no harder for it.
 _BLUR_MM = 15.0
-_PART_TAIL = 6.0
+# Chance that the images are aligned wrongly.
+_MISPLACED = 0.05
 
 _Pair = tuple[Plane, Plane]
 
@@ -252,10 +253,16 @@ class _Spines:
                 shifts = place[2] + np.arange(-span, span + 1e-6, 2 * _STEP_MM)
             else:
                 shifts = place[2] + np.arange(-8 * _STEP_MM, 8 * _STEP_MM + 1e-6, _STEP_MM / (1 if turn < 3 else 4))
-            fits = [self._fit(shift, float(place[0]), z, borders, images) for shift in shifts]
-            costs = np.array([fit[0] for fit in fits]) + self._ends_cost(shifts, ends)
-            best = int(np.argmin(costs))
-            place = np.array([place[0] + fits[best][1], fits[best][2], shifts[best]])
+            # with the images, and without them, as if they were aligned wrongly
+            asked = (None,) if images is None else (images, None)
+            fits = [[self._fit(shift, float(place[0]), z, borders, guess) for shift in shifts] for guess in asked]
+            all_costs = np.array([[fit[0] for fit in tried] for tried in fits]) + self._ends_cost(shifts, ends)
+            if images is not None:
+                height = np.sqrt(2 * np.pi * images.covariance[2, 2]) / (2 * _REACH_MM)
+                all_costs -= np.log([[1 - _MISPLACED], [_MISPLACED * min(height, 1.0)]])
+            which, best = np.unravel_index(int(np.argmin(all_costs)), all_costs.shape)
+            costs, (_, turned, x) = all_costs[which], fits[which][best]
+            place = np.array([place[0] + turned, x, shifts[best]])
         inner = int(np.clip(best, 1, len(shifts) - 2))
         low, middle, high = costs[inner - 1 : inner + 2]
         bend = low - 2 * middle + high
@@ -299,7 +306,7 @@ class _Spines:
         cost = count / 2 * np.log(squares + _LEAST_SPREAD_MM**2)
         if images is not None:
             gone = (expected - prior @ answer) @ (expected - prior @ answer)
-            cost += (_PART_TAIL + 3) / 2 * np.log1p(float(gone) / _PART_TAIL)
+            cost += float(gone) / 2
         return float(cost), float(answer[0]), float(answer[1])
 
     def _ends_cost(self, shifts: Array, ends: Array) -> Array:
@@ -308,7 +315,7 @@ class _Spines:
         for drawn, other in zip(self.ends, ends, strict=True):
             apart = drawn - other - shifts
             same = (1 - _LACKS) * np.exp(-0.5 * (apart / _END_MM) ** 2) / (_END_MM * np.sqrt(2 * np.pi))
-            cost -= np.log(same + _LACKS / (2 * _LACKING_MM))
+            cost -= np.log(same + _LACKS * np.exp(-np.abs(apart) / _LACKING_MM) / (2 * _LACKING_MM))
         return cost
 
 
