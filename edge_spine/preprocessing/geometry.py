@@ -42,7 +42,7 @@ _STATED_HEIGHT_M = (1.2, 2.3)
 # natural logarithms of factors: least and most without a flag, and beyond which a scan is refused
 _SCALE, _GROSS_SCALE = (-0.14, 0.135), 0.28
 _ASPECT, _GROSS_ASPECT = (-0.068, 0.052), 0.17
-_TABLE, _HEIGHT = 0.06, 0.08
+_TABLE, _HEIGHT = 0.10, 0.08
 # table and recorded height tell that the scale is wrong if the body shows at least this part of it
 _SUPPORT = 1 / 3
 SCALE_DOUBTFUL, ASPECT_DOUBTFUL = "scale-doubtful", "aspect-doubtful"
@@ -66,7 +66,8 @@ class Geometry:
         Size of the body over an adult's, and its width over its height beside an adult's; None where too few lengths
         are seen.
     table : float or None
-        Size of the image over that of the table whose shape it has; None where it has the shape of none.
+        Size of the image over that of the table whose shape it has, or its width where the feet are cut off; None
+        where it has the shape of none.
     """
 
     lengths_mm: Array
@@ -150,7 +151,12 @@ def measure_geometry(prepared: Prepared, shape: tuple[int, int]) -> Geometry:
     spacing = prepared.pixel_spacing_mm
     size = shape[0] * spacing[0], shape[1] * spacing[1]
     factors = [math.log(size[0] / height) for height, _ in TABLES_MM], [math.log(size[1] / w) for _, w in TABLES_MM]
-    alike = [(rows + columns) / 2 for rows, columns in zip(*factors, strict=True) if abs(rows - columns) < _SAME_SHAPE]
+    if "feet-outside" in prepared.body.flags:
+        # the width is left
+        alike = factors[1]
+    else:
+        pairs = zip(*factors, strict=True)
+        alike = [(rows + columns) / 2 for rows, columns in pairs if abs(rows - columns) < _SAME_SHAPE]
     table = math.exp(min(alike, key=abs)) if alike else None
     return Geometry(lengths, *compare(lengths), table)
 
