@@ -17,7 +17,7 @@ CENTRE_PITCH_MM = np.array(
 _HALF_T1_MM, _HALF_L5_MM = 14.1 / 2, 22.9 / 2
 _CENTRE_MM = _HALF_T1_MM + np.concatenate([[0.0], np.cumsum(CENTRE_PITCH_MM)])
 # share of the arc from the top of T1 to the bottom of L5 at which the centres of an average spine lie
-_AVERAGE_SHARES = _CENTRE_MM / (_CENTRE_MM[-1] + _HALF_L5_MM)
+AVERAGE_SHARES = _CENTRE_MM / (_CENTRE_MM[-1] + _HALF_L5_MM)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,4 +83,4 @@ def average_levels(z: NDArray[np.float64], arc_share: NDArray[np.float64]) -> Le
     arc_share : (N,) array
         Share of the arc length above each point, 0 to 1.
     """
-    return Levels(np.interp(_AVERAGE_SHARES, arc_share, z), float(z[0]), float(z[-1]))
+    return Levels(np.interp(AVERAGE_SHARES, arc_share, z), float(z[0]), float(z[-1]))

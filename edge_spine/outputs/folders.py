@@ -8,12 +8,15 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_spine.errors import OutputError
 from edge_spine.outputs.registry import FORMATS, write_outputs
-from edge_spine.result import SpineResult
-from edge_spine.scan import Scan
 from edge_spine.version import __version__
+
+if TYPE_CHECKING:
+    from edge_spine.result import SpineResult
+    from edge_spine.scan import Scan
 
 # Says whose a folder is while files are written, and for good where result.json is not among them.
 OWNER = ".scan.json"

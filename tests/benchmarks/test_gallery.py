@@ -53,10 +53,10 @@ def test_it_says_what_it_shows_and_how_far_off_it_is() -> None:
     assert texts.count("truth") == texts.count("found") == 4
 
 
-def test_a_curve_that_is_not_found_is_none() -> None:
+def test_a_straight_spine_has_its_angles_too() -> None:
     texts = [text for text, _ in gallery.draw([ROWS[0]]).texts]
     at = texts.index("Largest Cobb angle")
-    assert texts[at + 1 : at + 4] == ["none", "none", "0.0°"]
+    assert texts[at + 1 : at + 4] == ["0.0°", "0.0°", "0.0°"]
 
 
 def test_truth_is_dashed_and_what_is_found_is_coloured() -> None:

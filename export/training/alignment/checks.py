@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from edge_spine.vertebrae import LEVELS, fraction_of
+from edge_spine.vertebrae import AVERAGE_SHARES, LEVELS
 from export.training.alignment.curves import Track
 from export.training.alignment.rigid import Array, Plane
 from export.training.alignment.volume import PairSkipped, Volume
@@ -126,7 +126,8 @@ def front_to_back(mri: Volume, mask: Volume) -> float:
 def kyphosis_mm(tracked: Track) -> float:
     """Return how far the spine lies behind the line from T1 to L3 at T7, mm: some 30 in people who lie."""
     first, middle, last = tracked.curves_at(_heights(tracked)[[0, 6, 14]])[:, 4]
-    share = (fraction_of("T7") - fraction_of("T1")) / (fraction_of("L3") - fraction_of("T1"))
+    t1, t7, l3 = (AVERAGE_SHARES[LEVELS.index(level)] for level in ("T1", "T7", "L3"))
+    share = (t7 - t1) / (l3 - t1)
     return float(middle - first - share * (last - first))
 
 
@@ -211,8 +212,8 @@ def scan_ends(scan_spine: Plane) -> tuple[float, float]:
 
 def _heights(tracked: Track) -> Array:
     """Return z (17,) of the middles of T1 to L5 in a spine of average proportions."""
-    shares = np.array([fraction_of(level) for level in LEVELS])
-    return tracked.top_mm - (tracked.top_mm - tracked.bottom_mm) * shares
+    heights: Array = tracked.top_mm - (tracked.top_mm - tracked.bottom_mm) * AVERAGE_SHARES
+    return heights
 
 
 def _body_level(mri: Volume) -> float:

@@ -214,7 +214,11 @@ def test_a_uid_is_never_a_path(node: RunningNode, tmp_path: Path, make_dicom: Ma
     )
     assert set(node.folder.parent.rglob("*PWN*")) == around
     assert all("PWN" not in name and ".." not in name for name in node.files())
-    assert status != 0x0000
+    # it is kept with its reason, and nothing is sent of it
+    assert status == 0x0000
+    wait_for(lambda: any(name.startswith("failed/") for name in node.files()), "the scan does not end in failed/")
+    for name in node.files():
+        (node.spool / name).unlink()
     assert_honest_peer_is_served(node)
 
 

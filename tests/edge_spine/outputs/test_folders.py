@@ -66,7 +66,7 @@ def test_a_killed_run_leaves_the_folder_to_its_scan(tmp_path: Path) -> None:
 
 
 def test_an_error_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(folders, "write_outputs", full)

@@ -36,7 +36,7 @@ def test_every_frontal_orientation_is_put_right(
     stored = np.ascontiguousarray(store(BODY))
     swapped = stored.shape != BODY.shape
     spacing = [4.5, 4] if swapped else [4, 4.5]
-    data = make_dicom(stored, PatientOrientation=orientation, PixelSpacing=spacing)
+    data = make_dicom(stored, PatientOrientation=orientation, PixelSpacing=spacing, ExposedArea=None)
     scan = scan_from_bytes(data, "file.dcm")
     np.testing.assert_array_equal(scan.pixels, BODY)
     assert scan.pixels.flags.c_contiguous

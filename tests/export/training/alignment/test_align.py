@@ -266,7 +266,9 @@ def test_an_interrupted_run_keeps_what_is_aligned(tmp_path: Path, monkeypatch: p
 
 def _sample() -> Sample:
     crop, small = np.zeros((272, 272), np.uint8), np.zeros((288, 112), np.uint8)
-    return Sample(crop, np.zeros((272, 6), np.float32), small, np.zeros((3, 2), np.float32))
+    return Sample(
+        crop, np.zeros((272, 6), np.float32), small, np.zeros((3, 2), np.float32), np.zeros((19, 2), np.float32)
+    )
 
 
 def _record() -> dict[str, object]:
