@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.bundle import Bundle, load_bundle
+from edge_spine.bundle import load_bundle
+from edge_spine.bundle.load import Bundle
 from edge_spine.engines import open_engine
 from edge_spine.engines.verification import crop_tensor
 from edge_spine.errors import Refusal, UsageError
