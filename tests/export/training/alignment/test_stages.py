@@ -35,7 +35,7 @@ def _body(waist_mm: float, shoulders_mm: float) -> np.ndarray:
 def _found(
     mri_spine: np.ndarray, scan_spine: np.ndarray, mri_body: np.ndarray, scan_body: np.ndarray
 ) -> tuple[float, ...]:
-    """Return the errors in angle (degrees), x and z (mm) of an MRI where the scan is, turned by 4 degrees."""
+    """Return the errors in angle (degrees), x and z (mm) of an MRI that is turned by 4 degrees."""
     placement = Placement.about(4.0, np.zeros(2), np.array([10.0, -15.0]))
     grid = np.stack(np.meshgrid(_X, _Z), axis=-1).reshape(-1, 2)
     where = _plane(mri_body).to_pixels(placement.to_scan(grid)).astype(np.float32).reshape(len(_Z), len(_X), 2)
