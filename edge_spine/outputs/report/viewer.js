@@ -108,8 +108,9 @@ function start(context) {
     if (turning) turn(TURN_DEG_PER_S * elapsed, 0);
     const ratio = Math.min(devicePixelRatio, 2);
     if (renderer.getPixelRatio() !== ratio) renderer.setPixelRatio(ratio);
-    annotate();
+    fade(parts.plane, ...angles());
     renderer.render(scene, camera);
+    annotate();
     if (turning) ask();
   }
 
@@ -175,7 +176,6 @@ function start(context) {
 
   function annotate() {
     const [azimuth, elevation] = angles();
-    fade(parts.plane, azimuth, elevation);
     for (const [name, [a, e]] of Object.entries(VIEWS)) {
       const near = Math.abs(((azimuth - a + 540) % 360) - 180) < 0.5 && Math.abs(elevation - e) < 0.5;
       press(find(`[data-view="${name}"]`), near);

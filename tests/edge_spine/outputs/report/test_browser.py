@@ -23,6 +23,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from edge_spine.outputs import report_html
+from edge_spine.vertebrae import LEVELS
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_pixels, fake_result
 from tests.edge_spine.outputs.report.viewer import SOFTWARE_WEBGL, Picture, Viewer
 
@@ -207,6 +208,27 @@ def test_parts_by_key(viewer: Viewer) -> None:
         assert _differ(shown, hidden) > 0.0005, part
         viewer.press(str(key))
         assert _differ(shown, viewer.picture()) == 0, part
+
+
+def test_levels_are_named_beside_the_spine_and_hidden_by_key(viewer: Viewer) -> None:
+    def shown() -> list[str]:
+        viewer.picture()
+        names = viewer.browser.find_elements(By.CSS_SELECTOR, ".labels .level:not([hidden])")
+        return [name.get_attribute("textContent") or "" for name in names]
+
+    viewer.press("c")
+    assert shown() == list(LEVELS)
+    viewer.press("6")
+    assert shown() == []
+    viewer.press("6", "t")
+    assert shown() == []
+
+
+def test_the_plane_fades_when_seen_obliquely(viewer: Viewer) -> None:
+    viewer.press("c", "1", "3", "4", "5")
+    facing = np.percentile(viewer.picture(), 99)
+    viewer.press(*[Keys.ARROW_RIGHT] * 11)
+    assert 0 < np.percentile(viewer.picture(), 99) < 0.7 * facing
 
 
 def test_arrows_turn_and_plus_and_minus_zoom(viewer: Viewer) -> None:
