@@ -16,6 +16,7 @@ COBB = CURVE_QUANTITIES["cobb_deg"]
 # Every flag in words; a flag that is not here is shown by its name.
 FLAGS = {
     "aspect-doubtful": "proportions of the image are doubtful",
+    "contrast-medium": "contrast medium or another bright area beside the spine",
     "extent-estimated": "body height was estimated",
     "feet-outside": "feet are outside the image",
     "head-outside": "head is outside the image",
@@ -26,10 +27,12 @@ FLAGS = {
     "metal": "metal near the spine",
     "mirrored-put-right": "image was mirrored and put right",
     "motion": "patient may have moved during the scan",
+    "object-across": "an object lies across the spine",
     "orientation-unknown": "file does not say which side is right",
     "pixel-spacing-given": "scale was given by the user",
     "rescale-ignored": "damaged grey scale of the file was ignored",
     "rotated-put-right": "image was rotated and put right",
+    "rows-coarse": "image rows are too coarse to show vertebrae",
     "saturated": "brightest parts of the image are cut off",
     "scale-doubtful": "scale of the image is doubtful",
     "side-view-atypical": "inferred side view is unusual",

@@ -93,7 +93,7 @@ def test_flags_are_found_in_source() -> None:
 
 
 def test_every_flag_of_the_code_has_a_sentence() -> None:
-    paths = [ROOT / "scan.py", ROOT / "quality.py", ROOT / "bundle" / "bands.py"]
+    paths = [ROOT / "scan.py", ROOT / "quality.py", ROOT / "disturbance.py", ROOT / "bundle" / "bands.py"]
     paths += [path for room in ("reading", "preprocessing") for path in (ROOT / room).rglob("*.py")]
     found = {flag for path in paths for flag in flags_in(path.read_text(encoding="utf-8"))}
     assert {"inverted", "orientation-unknown", "trunk-leans", "side-view-atypical", "levels-uncertain"} <= found
