@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Quantise a network to INT8, compare it with PyTorch float32, and write a model bundle. "
         "Its 90 % bands belong to one engine: a fresh bundle has none, and one that is replaced loses them, until "
         "`python -m export.training.calibrate --model BUNDLE` adds them.",
-        epilog="example: python -m export export/weights/spine.safetensors --out edge_spine/models/spine; "
+        epilog="example: python -m export export/weights/spine-lite.safetensors --out cache/bundle; "
         "the checkpoint of the published code: python -m export released.pt --layout released --out my_bundle",
     )
     parser.add_argument("checkpoint", type=Path, help="safetensors or PyTorch file with the weights")
