@@ -196,8 +196,10 @@ def main() -> int:
     chosen = options.part or list(parts)
     found = {part: search(part, 60 * options.minutes / len(chosen), options.model, options.seed) for part in chosen}
     here = machine("onnxruntime", "openvino", "pynetdicom")
-    rows = [(part, one.tried, len(one.losses), len(one.duplicates), len(one.wrong)) for part, one in found.items()]
-    print(f"{described(here)}\n{laid_out(('', 'scans', 'losses', 'duplicates', 'wrong answers'), rows)}")
+    rows = [
+        (part, one.tried, one.kept, len(one.losses), len(one.duplicates), len(one.wrong)) for part, one in found.items()
+    ]
+    print(f"{described(here)}\n{laid_out(('', 'scans', 'kept', 'losses', 'duplicates', 'wrong answers'), rows)}")
     for name, shown in (("losses", "losses"), ("duplicates", "duplicates"), ("wrong", "wrong answers")):
         lines = [f"{part}: {line}" for part, one in found.items() for line in getattr(one, name)]
         print("\n".join([f"{shown}: {len(lines)}", *lines[:20]]))

@@ -106,6 +106,11 @@ class Node:
         folders = ("queue", "work", "outbox")
         return not any(path.is_file() for name in folders for path in (self.spool / name).rglob("*"))
 
+    def kept(self) -> set[str]:
+        """Return the patients whose scan lies aside with a reason, as one does whose process was killed three times."""
+        aside = [path for name in ("failed", "quarantine") for path in (self.spool / name).glob("*.dcm")]
+        return {str(dcmread(path).PatientID) for path in aside if path.with_name(f"{path.name}.reason.json").is_file()}
+
 
 def _send(node: Node, content: bytes, fault: str) -> bool:
     """Send a scan; return whether the node has taken it."""
@@ -140,7 +145,9 @@ def node(seconds: float, model: str, chance: random.Random, found: Found) -> Non
             deadline = time.monotonic() + _PATIENCE_S
             while not running.idle and time.monotonic() < deadline:
                 time.sleep(0.2)
-            _judge(sent, archive, found)
+            kept = running.kept()
+            found.tried, found.kept = found.tried + len(sent), found.kept + len(kept & sent)
+            _judge(sent - kept, archive, found)
         finally:
             assert running.process is not None
             end(running.process)
@@ -182,7 +189,6 @@ def _trouble(running: Node, archive: Archive, seconds: float, chance: random.Ran
 
 def _judge(sent: set[str], archive: Archive, found: Found) -> None:
     study = str(dcmread(SCAN).StudyInstanceUID)
-    found.tried += len(sent)
     documents: dict[str, set[bytes]] = defaultdict(set)
     for patient in sorted(sent):
         for name in ("sr", "sc", "stl"):

@@ -34,9 +34,10 @@ Answer = tuple[str, float]
 
 @dataclass
 class Found:
-    """Number of scans, and what went wrong with them."""
+    """Number of scans, of those kept with a reason in place of results, and what went wrong with the others."""
 
     tried: int = 0
+    kept: int = 0
     losses: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
