@@ -43,6 +43,7 @@ def test_the_bundle_says_what_it_is(bundle, weights_file):
     manifest = bundle.manifest
     assert (bundle.name, bundle.version) == ("test-spine", "0.0.1")
     assert sorted(manifest["files"]) == [
+        "levels.npz",
         "localiser.onnx",
         "model.fp16.onnx",
         "model.int8.onnx",
