@@ -99,8 +99,8 @@ def stages() -> dict[str, Work]:
         "read": lambda: read_scan(SCAN),
         "preprocess": lambda: prepare(scan, localiser),
         "reconstruct": lambda: reconstruct(curves_from_output(output, prepared)),
-        "measure": lambda: measure(spine),
-        "judge": lambda: judge(scan, prepared, curves, spine, measured),
+        "measure": lambda: measure(spine, result.levels),
+        "judge": lambda: judge(scan, prepared, curves, spine, measured, result.levels),
         "json": result.to_json,
     }
 

@@ -73,7 +73,7 @@ def angles_block(
 
 
 def classes_of(cobb_deg: Array) -> list[float]:
-    """Return the least angle of each class; one with fewer than `LEAST_SCANS` scans is joined to that below it.
+    """Return the least angle of each class; one with fewer than `LEAST_SCANS` scans is joined to a neighbour.
 
     Raises
     ------
@@ -88,6 +88,8 @@ def classes_of(cobb_deg: Array) -> list[float]:
         if low == 0 or ((cobb_deg >= low) & (cobb_deg < high)).sum() >= LEAST_SCANS:
             kept.insert(0, low)
             high = low
+    if len(kept) > 1 and (cobb_deg < kept[1]).sum() < LEAST_SCANS:
+        del kept[1]
     return kept
 
 

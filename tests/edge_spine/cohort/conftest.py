@@ -11,12 +11,15 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="pip install '.[batch]'")
 
+from edge_spine.bundle import load_bundle
 from edge_spine.cohort import read_cohort
 
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLED = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 CUT_OFF = "scan-07.dcm"
 NOTE = {"model_sha256": "FAKE"}
+# of rows that the packaged model has computed
+LITE_NOTE = {"model_sha256": load_bundle("lite").sha256}
 OPTIONS = ("--model", "lite", "--engine", "onnx-cpu")
 
 

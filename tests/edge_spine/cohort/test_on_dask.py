@@ -14,7 +14,7 @@ from edge_spine.cohort.rows import Row
 from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards
 from edge_spine.errors import EdgeSpineError, UsageError
-from tests.edge_spine.cohort.conftest import BUNDLED, NOTE, check_whole, run
+from tests.edge_spine.cohort.conftest import BUNDLED, LITE_NOTE, NOTE, check_whole, run
 
 SCANS = 24
 
@@ -38,7 +38,7 @@ def test_dask_loses_nothing_with_a_worker(dask, manifest: Path, tmp_path: Path, 
 
     address, processes = dask
     rows: list[Row] = []
-    with closing(Shards(tmp_path / "out", NOTE)) as shards, closing(DaskWorkers(batch, address)) as workers:
+    with closing(Shards(tmp_path / "out", LITE_NOTE)) as shards, closing(DaskWorkers(batch, address)) as workers:
         assert workers.count == 2
 
         def seen(row: Row) -> None:

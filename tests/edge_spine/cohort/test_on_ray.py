@@ -19,7 +19,7 @@ from edge_spine.cohort.rows import Row
 from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards
 from edge_spine.errors import UsageError
-from tests.edge_spine.cohort.conftest import NOTE, check_whole, run
+from tests.edge_spine.cohort.conftest import LITE_NOTE, check_whole, run
 
 SCANS = 24
 
@@ -49,7 +49,7 @@ def test_ray_does_a_cohort_on_both_nodes_and_loses_nothing_with_a_worker(
     from edge_spine.cohort.on_ray import RayWorkers
 
     rows: list[Row] = []
-    with closing(Shards(tmp_path / "out", NOTE)) as shards, closing(RayWorkers(batch, ray_address)) as workers:
+    with closing(Shards(tmp_path / "out", LITE_NOTE)) as shards, closing(RayWorkers(batch, ray_address)) as workers:
         assert workers.count == 2
         # each node has one processor and each actor takes one, so there is one on each
         assert sum(node["Alive"] for node in workers._ray.nodes()) == 2

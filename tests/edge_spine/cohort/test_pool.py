@@ -19,14 +19,14 @@ from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards
 from edge_spine.errors import EngineLost
 from edge_spine.runner import Report
-from tests.edge_spine.cohort.conftest import NOTE, check_whole
+from tests.edge_spine.cohort.conftest import LITE_NOTE, NOTE, check_whole
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(manifest: Path, tmp_path: Path) -> None:
     batch = SpineBatch("lite", "onnx-cpu", 1)
     rows: list[Row] = []
-    with closing(Shards(tmp_path / "out", NOTE)) as shards, closing(ProcessPool(batch, 2)) as pool:
+    with closing(Shards(tmp_path / "out", LITE_NOTE)) as shards, closing(ProcessPool(batch, 2)) as pool:
 
         def seen(row: Row) -> None:
             rows.append(row)

@@ -290,7 +290,8 @@ def test_a_hostile_corpus_costs_no_memory_and_no_service(
         # What is whole up to its pixels may be taken, and is refused once they are read.
         assert status != 0x0000 or name == "cut short", name
         assert_honest_peer_is_served(node)
-    wait_for(node.idle, "an empty queue")
+    wait_for(lambda: node.health()["queue"] == 0, "an empty queue")
+    wait_for(lambda: not any(name.startswith("work/") for name in node.files()), "nothing in work")
     assert memory_mb(node.process.pid) - before < 200
     assert node.process.poll() is None
 

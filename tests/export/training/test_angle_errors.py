@@ -49,6 +49,7 @@ def test_an_error_that_a_person_always_has_widens_the_interval() -> None:
 
 
 def test_classes_with_few_scans_are_joined() -> None:
+    assert classes_of(np.full(20, 30.0)) == [0]
     cobb = np.concatenate([np.full(30, 5.0), np.full(3, 15.0), np.full(20, 30.0), np.full(9, 50.0)])
     assert classes_of(cobb) == [0, 25]
     with pytest.raises(UsageError, match="9 scans are too few"):

@@ -11,6 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from edge_spine.bundle import load_bundle
+from edge_spine.cli import doctor, probe
 from edge_spine.cli import main as cli
 from edge_spine.engines import open_engine
 from edge_spine.engines.forms import form_graph
@@ -170,6 +171,8 @@ def test_auto_takes_float16_where_int8_does_not_pass(lite, built, monkeypatch, c
 @pytest.mark.slow
 def test_build_verify_and_doctor_say_what_was_found(built, monkeypatch, capsys) -> None:
     monkeypatch.setattr(tensorrt, "require_tensorrt", lambda: None)
+    # the FAKES are in this process
+    monkeypatch.setattr(doctor, "probe", lambda question, *arguments: probe.QUESTIONS[question](*arguments))
     assert cli.main(["build", "--model", "lite"]) == 0
     assert ", which passed, repeats 1.00 of the INT8 graph's rounding, without a CUDA graph" in capsys.readouterr().out
     assert cli.main(["verify", "--model", "lite", "--engine", "tensorrt"]) == 0

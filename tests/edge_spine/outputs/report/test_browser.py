@@ -138,6 +138,7 @@ def test_its_policy_holds_against_a_script_that_is_not_its_own(viewer: Viewer) -
     assert any("Content Security Policy" in message for message in _complaints(viewer.browser))
 
 
+@pytest.mark.timing
 def test_the_first_picture_comes_within_a_second(browser: webdriver.Chrome, report: Path) -> None:
     milliseconds = []
     # The best of three: other work on the machine only delays.
