@@ -21,7 +21,7 @@ from export.gate import GateError
 # gives twice that, and one that is four times too large a quarter.
 LEAST, MOST = 0.5, 1.35
 # crops that are looked at; fewer than the least say nothing of a range
-COUNT, LEAST_CROPS = 12, 8
+COUNT, LEAST_CROPS = 12, 3
 
 
 def check_ranges(model: bytes, crops: NDArray[np.uint8], percentile: float) -> None:
