@@ -9,7 +9,7 @@ DIR/evaluations.json: what has been measured often, and chosen by its result, is
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from edge_spine.engines import open_engine
 from edge_spine.engines.verification import crop_tensor
 from edge_spine.errors import Refusal, UsageError
 from edge_spine.files import beside
-from edge_spine.measure import measure
 from edge_spine.network import CROP_SIZE, CropPlacement
-from edge_spine.reconstruct import Curves, curves_from_output, reconstruct
+from edge_spine.reconstruct import Curves, curves_from_output
 from edge_spine.refine import refined
+from export.training import agreement
 from export.training.agreement import Row, centre_errors, compare, judge_bands
 from export.training.samples import held_out_pairs
 
@@ -97,20 +97,19 @@ def _add(
     mean: NDArray[np.float64],
     bundle: Bundle,
 ) -> None:
-    true_spine = reconstruct(truth)
+    true = agreement.measured(truth)
     try:
-        found = curves_from_output(output, place)
-        spine = reconstruct(found)
+        found = agreement.measured(curves_from_output(output, place))
     except Refusal:
         measured.refused += 1
         return
-    guess = Curves(z=truth.z, coronal=truth.coronal, sagittal=mean * place.model_pixel_mm)
-    measured.rows.append(compare(found, spine, truth, true_spine))
-    measured.baseline.append(compare(guess, reconstruct(guess), truth, true_spine))
-    measured.cobbs.append(measure(true_spine).max_cobb_deg)
+    guess = replace(truth, sagittal=mean * place.model_pixel_mm)
+    measured.rows.append(compare(found, true))
+    measured.baseline.append(compare(agreement.measured(guess), true))
+    measured.cobbs.append(true.measurements.max_cobb_deg)
     if bundle.bands is not None:
-        bands = bundle.bands.at(place.model_pixel_mm, measure(spine).max_cobb_deg)
-        measured.bands.append(judge_bands(bands, centre_errors(found, truth)))
+        bands = bundle.bands.at(place.model_pixel_mm, found.measurements.max_cobb_deg)
+        measured.bands.append(judge_bands(bands, centre_errors(found.curves, truth)))
 
 
 def _mean_sagittal(folder: Path) -> NDArray[np.float64]:
