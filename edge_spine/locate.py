@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.errors import BundleError
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS, CropPlacement
-from edge_spine.npz import read_arrays
+from edge_spine.npz import check_weights, read_arrays
 from edge_spine.refine import smoothed
 from edge_spine.vertebrae import CENTRE_PITCH_MM, LEVELS, Levels
 
@@ -160,12 +159,7 @@ def read_level_network(content: bytes) -> LevelNetwork:
         "exit_bias": (POINTS,),
         "error_px": (2,),
     }
-    for name, shape in shapes.items():
-        array = arrays[name]
-        if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
-            raise BundleError(
-                f"the level network's {name} is {array.dtype} {array.shape}; finite float32 {shape} expected"
-            )
+    check_weights(arrays, shapes, "the level network")
     return LevelNetwork(**arrays)
 
 

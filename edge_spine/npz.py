@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,20 @@ def read_arrays(content: bytes, shown: str, *names: str) -> list[NDArray[Any]]:
             return [_array(archive, member) for member in members]
     except Exception as error:  # a damaged archive makes zipfile and NumPy raise many types
         raise BundleError(f"{shown} is no .npz file with {', '.join(names)}: {error or type(error).__name__}") from None
+
+
+def check_weights(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]], shown: str) -> None:
+    """Raise an error unless arrays are finite float32 of these shapes.
+
+    Raises
+    ------
+    BundleError
+        The first array that is not; `shown` names the network in the message.
+    """
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
+            raise BundleError(f"{shown}'s {name} is {array.dtype} {array.shape}; finite float32 {shape} expected")
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:

@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.errors import BundleError
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS
-from edge_spine.npz import read_arrays
+from edge_spine.npz import check_weights, read_arrays
 
 # distances from the centreline on each side, tenths of a half-width
 TAPS = 24
@@ -112,13 +111,10 @@ def read_refinement(content: bytes) -> Refinement:
     names = [field.name for field in fields(Refinement)]
     arrays = dict(zip(names, read_arrays(content, "the refinement", *names), strict=True))
     sizes = [INPUTS, arrays["bias0"].size, arrays["bias1"].size, 2]
+    shapes: dict[str, tuple[int, ...]] = {}
     for layer, (given, made) in enumerate(itertools.pairwise(sizes)):
-        for name, shape in ((f"weight{layer}", (given, made)), (f"bias{layer}", (made,))):
-            array = arrays[name]
-            if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
-                raise BundleError(
-                    f"the refinement's {name} is {array.dtype} {array.shape}; finite float32 {shape} expected"
-                )
+        shapes |= {f"weight{layer}": (given, made), f"bias{layer}": (made,)}
+    check_weights(arrays, shapes, "the refinement")
     return Refinement(**arrays)
 
 

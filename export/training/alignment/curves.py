@@ -106,7 +106,8 @@ def track(mask: Volume, placement: Placement, pixel_mm: float) -> Track:
     first, top = _end(area, pitch)
     last, bottom = _end(area[::-1], pitch)
     last, bottom = len(area) - 1 - last, len(area) - 1 - bottom
-    borders = np.concatenate([_borders(occupied.max(axis=0), x_mm), _borders(occupied.max(axis=2).T, y_mm)], axis=1)
+    views = ((occupied.max(axis=0), x_mm), (occupied.max(axis=2).T, y_mm))
+    borders = np.concatenate([mm[0] + borders_of(shown) * (mm[1] - mm[0]) for shown, mm in views], axis=1)
     inside = slice(first, last + 1)
     borders, z = borders[inside], z_mm[inside]
     shown = np.isfinite(borders).all(axis=1)
@@ -163,8 +164,8 @@ def _end(area: NDArray[np.float32], pitch: float) -> tuple[int, float]:
     return full, half - (float(area[half]) - 0.5 * whole) / max(float(area[half]) - before, 1e-6)
 
 
-def _borders(shown: NDArray[np.float32], place_mm: Array) -> Array:
-    """Return the first and last crossing of 0.5 in each row of a projection (rows, columns): (rows, 2)."""
+def borders_of(shown: NDArray[np.float32]) -> Array:
+    """Return the first and last crossing of 0.5 in each row of a mask (rows, columns), columns: (rows, 2); else NaN."""
     found = np.full((len(shown), 2), np.nan)
     above = shown > 0.5
     for row in np.flatnonzero(above.any(axis=1)):
@@ -172,7 +173,7 @@ def _borders(shown: NDArray[np.float32], place_mm: Array) -> Array:
         for side, (inner, outer) in enumerate(((columns[0], columns[0] - 1), (columns[-1], columns[-1] + 1))):
             outside = float(shown[row, outer]) if 0 <= outer < shown.shape[1] else 0.0
             share = (float(shown[row, inner]) - 0.5) / max(float(shown[row, inner]) - outside, 1e-6)
-            found[row, side] = place_mm[inner] + (outer - inner) * share * (place_mm[1] - place_mm[0])
+            found[row, side] = inner + (outer - inner) * share
     return found
 
 

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from export.training.alignment.curves import borders_of
 from export.training.alignment.rigid import (
     MOST_DEG,
     STILL,
@@ -317,19 +318,6 @@ class _Spines:
             same = (1 - _LACKS) * np.exp(-0.5 * (apart / _END_MM) ** 2) / (_END_MM * np.sqrt(2 * np.pi))
             cost -= np.log(same + _LACKS * np.exp(-np.abs(apart) / _LACKING_MM) / (2 * _LACKING_MM))
         return cost
-
-
-def borders_of(shown: NDArray[np.float32]) -> Array:
-    """Return the first and last crossing of 0.5 in each row of a mask (rows, columns), columns: (rows, 2); else NaN."""
-    found = np.full((len(shown), 2), np.nan)
-    above = shown > 0.5
-    for row in np.flatnonzero(above.any(axis=1)):
-        columns = np.flatnonzero(above[row])
-        for side, (inner, outer) in enumerate(((columns[0], columns[0] - 1), (columns[-1], columns[-1] + 1))):
-            outside = float(shown[row, outer]) if 0 <= outer < shown.shape[1] else 0.0
-            share = (float(shown[row, inner]) - 0.5) / max(float(shown[row, inner]) - outside, 1e-6)
-            found[row, side] = inner + (outer - inner) * share
-    return found
 
 
 def _ends(size: NDArray[np.float32], pitch: float) -> Array:
