@@ -1,4 +1,4 @@
-"""Studies of scans with known answers, in folders and manifests as people have them, for `faults.py`."""
+"""Make folders and manifests of scans whose results are known, for `faults.py`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _pixels(kind: int) -> bytes:
 
 
 def scan_bytes(uid: str, kind: int, **attributes: Any) -> bytes:
-    """Return the bundled scan with the body elsewhere (`kind` from 0), as a file with a UID of its own."""
+    """Return the bundled scan as DICOM bytes, shifted by `kind` steps and with the given SOP Instance UID."""
     dataset = pydicom.dcmread(SCAN)
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
     dataset.PixelData = _pixels(kind)

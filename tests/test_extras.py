@@ -1,4 +1,4 @@
-"""The extras of GPUs resolve with pip, as far as PyPI goes: TensorRT's libraries lie on NVIDIA's own index."""
+"""pip can resolve the GPU extras, except for TensorRT's libraries, which are not on PyPI."""
 
 from __future__ import annotations
 

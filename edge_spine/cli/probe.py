@@ -133,7 +133,7 @@ QUESTIONS: dict[str, Callable[..., Any]] = {"engine": engine, "providers": provi
 
 
 def main() -> None:
-    """Answer the question on stdin."""
+    """Read one question from stdin and write its answer to stdout, both as JSON."""
     # what libraries print is no part of the answer
     answers, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)

@@ -97,7 +97,7 @@ class SpineBatch:
         return [row | {"decided_by": self.decided_by(scan)} for scan in scans for row in self._rows_of(scan, estimator)]
 
     def decided_by(self, scan: Scan) -> str:
-        """Return a hash of all that decides about the row of a scan, apart from its content."""
+        """Return a hash of the model, precision and spacing with which a scan is processed."""
         whole = (self.model_sha256, self.precision, self.imager_spacing, scan.pixel_spacing_mm)
         return hashlib.sha256(repr(whole).encode()).hexdigest()[:16]
 

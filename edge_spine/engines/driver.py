@@ -125,7 +125,7 @@ def require_gpu(engine: str) -> Gpu:
 
 
 def driver_state() -> dict[str, str]:
-    """Return the ``driver``'s version and the ``power`` state of the first GPU; "unknown" where nothing tells it."""
+    """Return the ``driver`` version and ``power`` state of the first GPU, "unknown" where they cannot be read."""
     state = {"driver": "unknown", "power": "unknown"}
     with suppress(OSError, ValueError):
         state["power"] = _POWER_MODE.read_text(encoding="utf-8").strip()[:100]

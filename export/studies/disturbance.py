@@ -14,7 +14,6 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,8 @@ from edge_spine.disturbance import FLAGS, find_disturbances
 from edge_spine.errors import Refusal, UsageError
 from edge_spine.result import SpineResult
 from edge_spine.scan import Scan
-from export.training.dataset import Maker, choose_packs
-from export.training.people import make_person
+from export.training.dataset import Maker, makers_of
 from export.training.phantoms import extras
-from export.training.phantoms.phantom import make_phantom
 
 Image = NDArray[np.float32]
 SEED = 62_000_000
@@ -288,7 +285,7 @@ def table(found: list[Outcome]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure from the command line."""
+    """Measure how often disturbed pictures are flagged, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m export.studies.disturbance", description=__doc__)
     parser.add_argument("--count", type=int, default=200, help="phantoms, and as many people (default %(default)s)")
     parser.add_argument("--people", type=Path, metavar="DIR", help="folder with packs of bone")
@@ -297,12 +294,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome here too")
     options = parser.parse_args(argv)
-    makers: dict[str, Maker] = {"phantoms": make_phantom}
-    if options.people is not None:
-        try:
-            makers["people"] = partial(make_person, options.people, choose_packs(options.people, None, None))
-        except UsageError as error:
-            parser.error(str(error))
+    try:
+        makers = makers_of(options.people)
+    except UsageError as error:
+        parser.error(str(error))
     tasks = [(group, make, SEED + k) for k in range(options.count) for group, make in makers.items()]
     with multiprocessing.get_context("spawn").Pool(options.workers, _open, (options.model,)) as pool:
         found = [outcome for part in pool.imap_unordered(_tried, tasks) for outcome in part]

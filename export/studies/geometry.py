@@ -15,7 +15,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,7 @@ from edge_spine.preprocessing.body import find_body
 from edge_spine.preprocessing.geometry import body_lengths, check_geometry
 from edge_spine.preprocessing.locator import Localiser
 from edge_spine.scan import Scan
-from export.training.dataset import Maker, choose_packs
-from export.training.people import make_person
-from export.training.phantoms.phantom import make_phantom
+from export.training.dataset import Maker, makers_of
 
 FIT_SEED, SEED = 60_000_000, 61_000_000
 # factors on row and column spacing
@@ -143,7 +140,7 @@ def table(found: list[Answer]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure from the command line."""
+    """Measure how often wrong spacings are caught, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m export.studies.geometry", description=__doc__)
     parser.add_argument("--count", type=int, default=400, help="phantoms, and as many people (default %(default)s)")
     parser.add_argument("--people", type=Path, metavar="DIR", help="folder with packs of bone")
@@ -152,12 +149,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every answer here too")
     options = parser.parse_args(argv)
-    makers: dict[str, Maker] = {"phantoms": make_phantom}
-    if options.people is not None:
-        try:
-            makers["people"] = partial(make_person, options.people, choose_packs(options.people, None, None))
-        except UsageError as error:
-            parser.error(str(error))
+    try:
+        makers = makers_of(options.people)
+    except UsageError as error:
+        parser.error(str(error))
     first = FIT_SEED if options.fit else SEED
     tasks = [(group, make, first + k) for k in range(options.count) for group, make in makers.items()]
     with multiprocessing.get_context("spawn").Pool(options.workers, _open) as pool:

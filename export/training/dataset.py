@@ -234,6 +234,20 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def makers_of(people: Path | None) -> dict[str, Maker]:
+    """Return the maker of phantoms and, with a folder of packs, that of people from all of them.
+
+    Raises
+    ------
+    UsageError
+        The folder has no packs.
+    """
+    makers: dict[str, Maker] = {"phantoms": make_phantom}
+    if people is not None:
+        makers["people"] = partial(make_person, people, choose_packs(people, None, None))
+    return makers
+
+
 def choose_packs(folder: Path, only: str | None, without: str | None) -> tuple[str, ...]:
     """Names of the packs in a folder that bone may come from, of lists with commas.
 

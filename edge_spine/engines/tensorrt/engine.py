@@ -87,7 +87,7 @@ def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False
 
 
 def judged_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False) -> tuple[bytes, dict[str, Any]]:
-    """Return `ready_plan` and its verdict."""
+    """Return a plan from `ready_plan`, and the result of its check against the references."""
     trt, gpu = _module_and_gpu()
     cache = PlanCache()
     model = form_graph(bundle, form)

@@ -16,7 +16,7 @@ from edge_spine.cli.probe import QUESTIONS, Crashed, probe
 
 @pytest.fixture
 def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A FAKE openvino that ends its process, as a broken library does, and prints before."""
+    """A FAKE openvino that prints something and then aborts its process, as a broken library does."""
     (tmp_path / "openvino.py").write_text(
         "import os, signal\nprint('loading')\nos.kill(os.getpid(), signal.SIGABRT)\n", encoding="utf-8"
     )

@@ -84,7 +84,7 @@ FAILURES = [
 
 
 class GpuEngine(Engine):
-    """FAKE engine on a GPU, whose inference does as it is told."""
+    """FAKE GPU engine whose inference calls a given function."""
 
     name, precision = "tensorrt", "int8"
     closed = 0
