@@ -84,7 +84,7 @@ FAILURES = [
 
 
 class GpuEngine(Engine):
-    """FAKE GPU engine whose inference calls a given function."""
+    """FAKE GPU engine whose inference raises the given error or returns the given value."""
 
     name, precision = "tensorrt", "int8"
     closed = 0
