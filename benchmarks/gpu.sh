@@ -1,74 +1,83 @@
 #!/usr/bin/env bash
 # Measure on a borrowed Linux machine with an NVIDIA GPU: no package index, little time, commands that end after minutes.
 #
-#   benchmarks/gpu.sh --pack EXTRA PIECES [PYTHON_VERSION]   here: fetch wheels, cut everything into pieces
-#   benchmarks/gpu.sh WORK OUT [SECONDS] [PIECES]            there: take pieces in, install, measure; again to go on
+#   benchmarks/gpu.sh --pack EXTRA PIECES [PYTHON_VERSION]   here: fetch packages, cut everything into pieces
+#   benchmarks/gpu.sh WORK OUT [SECONDS] [PIECES]            there: take pieces in, measure; again to go on
 #
-# EXTRA holds what PyPI has no wheels of, for the machine and PYTHON_VERSION (default 3.10):
-#   pycuda-*.whl       built against that Python, see edge_spine/engines/README.md
-#   python.tar.*       a relocatable CPython in a folder `python`, where the machine's own will not do
-#   tensorrt.tar.*     a folder `tensorrt` to put beside the packages, or a TensorRT wheel
-#   stubs.tar.*        a folder `stubs` of libraries that TensorRT links and never calls
-#   bundle.tar.*       a folder `bundle`, a model with a float file, where fp16 shall not hold the rounding of int8
-# PIECES may be carried over in several calls, in any order and number. WORK keeps pieces, environment, plans and results
+# EXTRA holds what PyPI has no wheels of, for the machine and PYTHON_VERSION (default 3.10), and reaches WORK as it is:
+#   *.whl         PyCUDA, built against that Python, see edge_spine/engines/README.md; a TensorRT
+#   packages/     packages as files, which are on Python's path; with packages/numpy there nothing is fetched from PyPI
+#   python/       a relocatable CPython, where the machine's own will not do
+#   stubs/        libraries that others link and never call
+#   bundle/       a model to measure in place of the packaged one
+#   environment   lines NAME=VALUE, set for every step
+#   prepare       a program that is run once there, with WORK
+# PIECES may be carried over in several calls, in any order and number. WORK keeps pieces, packages, plans and results
 # between calls; a step that has ended is not run again. OUT gets summary.txt and results.tar.gz after every step.
 # Exit status 0: every step has ended well. 1: all have ended, some badly. 75: call again.
 set -euo pipefail
 
 # What edge_spine, its tests and the peers need at run time; pip adds what these need.
 packages=(
-    numpy opencv-python-headless pydicom pyjpegls pylibjpeg pylibjpeg-openjpeg setuptools
+    numpy opencv-python-headless pydicom pyjpegls pylibjpeg pylibjpeg-openjpeg
     onnx onnxruntime filelock platformdirs nvidia-ml-py pytest jsonschema
     pytools mako siphash24 # of PyCUDA
 )
-piece_mib=${PIECE_MIB:-48}
+piece_mib=${PIECE_MIB:-40}
 here=$(cd "$(dirname "$0")/.." && pwd)
 
 pack() {
-    local extra=$1 pieces=$2 version=${3:-3.10} folder
+    local extra=$1 pieces=$2 version=${3:-3.10} folder wheels
     mkdir -p "$pieces"
     folder=$(mktemp -d)
     # shellcheck disable=SC2064
     trap "rm -rf '$folder'" EXIT
-    python3 -m pip download --quiet --only-binary=:all: --python-version "$version" --implementation cp \
-        --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_24_x86_64 \
-        --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --platform manylinux1_x86_64 \
-        --dest "$folder" "${packages[@]}"
-    ls "$extra"/pycuda-*.whl > /dev/null
-    cp "$extra"/* "$folder/"
-    tar -cf - -C "$folder" . | split -b "${piece_mib}m" -d -a 3 - "$pieces/piece-"
+    cp -r "$extra"/. "$folder/"
+    wheels=("$folder"/*.whl)
+    if [ -e "${wheels[0]}" ]; then
+        install_into "$folder/packages" "$version" --no-deps "${wheels[@]}"
+        rm "${wheels[@]}"
+    fi
+    [ -d "$folder/packages/pycuda" ] || { echo "no PyCUDA in $extra" >&2; exit 2; }
+    [ -d "$folder/packages/numpy" ] || install_into "$folder/packages" "$version" "${packages[@]}"
+    tar -cf - -C "$folder" . | xz -T0 "${PACK_LEVEL:--6}" | split -b "${piece_mib}m" -d -a 3 - "$pieces/piece-"
     (cd "$pieces" && sha256sum piece-* > pieces.sha256)
     echo "$(wc -l < "$pieces/pieces.sha256") pieces of $piece_mib MiB in $pieces"
 }
 
-# Whether all pieces are here and whole; then they are unpacked.
+install_into() {
+    local target=$1 version=$2
+    shift 2
+    python3 -m pip install --quiet --no-compile --target "$target" --only-binary=:all: --python-version "$version" \
+        --implementation cp --platform linux_x86_64 --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 \
+        --platform manylinux_2_24_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+        --platform manylinux1_x86_64 "$@"
+}
+
+# Whether all pieces are here and whole; then they are unpacked and prepared.
 take_in() {
-    [ -d "${1:-}" ] && cp "$1"/* "$work/pieces/"
-    [ -e "$work/unpacked" ] && return
+    if [ -d "${1:-}" ]; then
+        cp "$1"/* "$work/pieces/"
+    fi
+    if [ -e "$work/unpacked" ]; then
+        return
+    fi
     if ! (cd "$work/pieces" && [ -s pieces.sha256 ] && sha256sum --quiet -c pieces.sha256 > /dev/null 2>&1); then
         echo "pieces here: $(find "$work/pieces" -name 'piece-*' | wc -l); more are needed, call again" | tee "$out/summary.txt"
         exit 75
     fi
-    mkdir -p "$work/files"
-    cat "$work"/pieces/piece-* | tar -xf - -C "$work/files"
-    for archive in "$work"/files/*.tar.*; do
-        [ -e "$archive" ] && tar -xf "$archive" -C "$work"
-    done
+    # not every machine has xz
+    cat "$work"/pieces/piece-* | python3 -c '
+import sys, tarfile
+tarfile.open(fileobj=sys.stdin.buffer, mode="r|xz").extractall(sys.argv[1], filter="fully_trusted")' "$work"
+    if [ -x "$work/prepare" ] && ! "$work/prepare" "$work" > "$results/prepare.log" 2>&1; then
+        tail -n 3 "$results/prepare.log"
+        save
+        exit 1
+    fi
     rm -f "$work"/pieces/piece-*
     touch "$work/unpacked"
 }
-
-install() {
-    local python=python3
-    [ -x "$work/python/bin/python3" ] && python="$work/python/bin/python3"
-    "$python" -m venv --clear "$work/env"
-    "$work/env/bin/python" -m pip install --quiet --no-index --no-deps "$work"/files/*.whl
-    if [ -d "$work/tensorrt" ]; then
-        cp -r "$work/tensorrt" "$(site)/"
-    fi
-}
-
-site() { "$work/env/bin/python" -c "import sysconfig; print(sysconfig.get_path('platlib'))"; }
 
 # Run a step once, in the time that is left; its output goes to a log of its own.
 step() {
@@ -105,19 +114,28 @@ if [ "${1:-}" = --pack ]; then
     exit
 fi
 [ $# -ge 2 ] || { echo "usage: benchmarks/gpu.sh WORK OUT [SECONDS] [PIECES]" >&2; exit 2; }
-mkdir -p "$1/pieces" "$1/ended" "$1/results" "$1/home" "$2"
+mkdir -p "$1/pieces" "$1/ended" "$1/results" "$1/home" "$1/bin" "$2"
 work=$(cd "$1" && pwd) out=$(cd "$2" && pwd)
 results=$work/results deadline=$(($(date +%s) + ${3:-570}))
 touch "$results/summary.txt"
 take_in "${4:-}"
-if [ ! -e "$work/installed" ]; then
-    install > "$results/install.log" 2>&1 || { tail -n 3 "$results/install.log"; save; exit 1; }
-    touch "$work/installed"
-fi
 
-libraries=$(find "$(site)" -name '*.so*' -path '*nvidia*' -printf '%h\n' 2> /dev/null | sort -u | paste -sd: -)
-export LD_LIBRARY_PATH="$(site)/tensorrt:$work/stubs:$libraries:${LD_LIBRARY_PATH:-}"
-export PYTHONPATH="$here" EDGE_SPINE_CACHE="$work/plans" PATH="$work/env/bin:$PATH" HOME="$work/home" PYTHONUNBUFFERED=1
+python=$(command -v python3)
+[ -x "$work/python/bin/python3" ] && python=$work/python/bin/python3
+# a link would hide the folder of a virtual environment
+printf '#!/bin/sh\nexec "%s" "$@"\n' "$python" > "$work/bin/python"
+chmod +x "$work/bin/python"
+if [ -e "$work/environment" ]; then
+    set -a
+    # shellcheck disable=SC1091
+    . "$work/environment"
+    set +a
+fi
+libraries=$(find "$work/packages" -name '*.so*' \( -path '*/nvidia/*' -o -path '*/tensorrt*/*' \) -printf '%h\n' |
+    sort -u | paste -sd: -)
+export LD_LIBRARY_PATH="$libraries:$work/stubs:${LD_LIBRARY_PATH:-}"
+export PYTHONPATH="$here:$work/packages" EDGE_SPINE_CACHE="$work/plans" PATH="$work/bin:$PATH" HOME="$work/home"
+export PYTHONUNBUFFERED=1
 model=()
 [ -d "$work/bundle" ] && model=(--model "$work/bundle")
 cd "$here"
@@ -126,12 +144,10 @@ nvidia-smi > "$results/nvidia-smi.txt" 2>&1 || true
 # The most valuable first. Beside each the seconds below which it is not begun.
 step doctor 20 python -m edge_spine doctor --json "${model[@]}"
 for form in int8 fp16 fp32; do
-    step "build-$form" 90 python -m edge_spine build --precision "$form" --json "${model[@]}"
+    step "build-$form" 60 python -m edge_spine build -v --precision "$form" --json "${model[@]}"
     step "verify-$form" 20 python -m edge_spine verify --engine tensorrt --precision "$form" --json "${model[@]}"
-done
-for form in int8 fp16; do
-    step "latency-$form" 60 python benchmarks/latency.py --engine tensorrt --precision "$form" "${model[@]}" \
-        --json "$results/latency-$form.json"
+    step "latency-$form" 30 python benchmarks/latency.py --engine tensorrt --precision "$form" "${model[@]}" \
+        --seconds "${RUN_SECONDS:-5}" --json "$results/latency-$form.json"
 done
 step tests 60 python -m pytest -m gpu -q -p no:cacheprovider tests/edge_spine/engines/tensorrt
 weights=()
