@@ -105,6 +105,7 @@ step() {
 
 save() {
     cp "$results/summary.txt" "$out/summary.txt" 2> /dev/null || true
+    cp "$work"/plans/*.json "$work"/plans/*.verdict "$results/" 2> /dev/null || true
     tar -czf "$out/.results" -C "$work" results && mv "$out/.results" "$out/results.tar.gz"
 }
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from edge_spine.engines.base import TENSORRT_EXTRAS, check_ends, importing
 from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT
+from edge_spine.engines.tensorrt.symmetric import with_weight_pairs
 from edge_spine.errors import BundleError, EngineUnavailable
 from edge_spine.streams import say
 
@@ -97,6 +98,8 @@ def build_plan(
         builder = trt.Builder(logger)
     except (TypeError, RuntimeError):
         raise EngineUnavailable("tensorrt: its builder does not start on this machine") from None
+    if form == INT8_TENSORRT and not strongly_typed(trt):
+        model = with_weight_pairs(model)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model):

@@ -55,6 +55,31 @@ def symmetric_graph(model: bytes, exact: Collection[str] = ()) -> bytes:
     return bytes(graph.SerializeToString(deterministic=True))
 
 
+def with_weight_pairs(symmetric: bytes) -> bytes:
+    """Return a symmetric graph whose int8 weights are float32, each followed by a QuantizeLinear that restores them.
+
+    TensorRT 8 takes no int8 constants; from the pair it makes the same int8 weights.
+    """
+    onnx, model = parsed_graph(symmetric)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    value, nodes = onnx.numpy_helper.to_array, []
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            weights, scale = constants[node.input[0]], value(constants[node.input[1]])
+            whole = value(weights)
+            restored = whole.astype(np.float32) * scale.reshape(-1, *[1] * (whole.ndim - 1))
+            weights.CopyFrom(onnx.numpy_helper.from_array(restored, weights.name))
+            pair = onnx.helper.make_node("QuantizeLinear", list(node.input), [f"{node.input[0]}.int8"])
+            pair.name = pair.output[0]
+            pair.attribute.extend(node.attribute)
+            node.input[0] = pair.output[0]
+            nodes.append(pair)
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
 def quantised_readers(symmetric: bytes) -> list[str]:
     """Return the names of the nodes of a symmetric graph that read a quantised activation, in the graph's order."""
     _, model = parsed_graph(symmetric)

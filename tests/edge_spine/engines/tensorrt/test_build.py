@@ -11,6 +11,7 @@ import pytest
 from edge_spine.bundle import load_bundle
 from edge_spine.engines.forms import form_graph, widened
 from edge_spine.engines.tensorrt import build as build_plan
+from edge_spine.engines.tensorrt.symmetric import with_weight_pairs
 from edge_spine.errors import BundleError, EngineUnavailable
 from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 from tests.edge_spine.engines.tensorrt.fakes import VERSIONS
@@ -42,6 +43,12 @@ def test_tensorrt_parses_and_builds_every_form(rtx, request, form: str, graph: s
     least = {"int8-trt": 25e6, "fp16": 50e6, "fp32": 100e6}[form]
     assert least < len(plan) < 3 * least
     assert build_plan.strongly_typed(rtx)
+
+
+@pytest.mark.slow
+def test_tensorrt_parses_and_builds_weights_in_pairs_as_for_version_8(rtx, symmetric) -> None:
+    plan, _ = build_plan.build_plan(rtx, with_weight_pairs(symmetric), "int8-trt")
+    assert 25e6 < len(plan) < 75e6
 
 
 def test_tensorrt_parses_and_builds_spine_lite(rtx) -> None:

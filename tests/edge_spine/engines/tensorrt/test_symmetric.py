@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from edge_spine.bundle import load_bundle
 from edge_spine.engines.forms import form_graph
-from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_graph
+from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_graph, with_weight_pairs
 from edge_spine.errors import BundleError
 
 
@@ -68,3 +68,17 @@ def test_another_graph_is_refused_in_one_line(fake_model: Path) -> None:
         with pytest.raises(BundleError) as caught:
             symmetric_graph(content)
         assert "\n" not in str(caught.value)
+
+
+def test_weight_pairs_restore_the_same_integers(symmetric) -> None:
+    before, after = (onnx.load_model_from_string(model) for model in (symmetric, with_weight_pairs(symmetric)))
+    onnx.checker.check_model(after)
+    value = numpy_helper.to_array
+    old = {tensor.name: value(tensor) for tensor in before.graph.initializer}
+    new = {tensor.name: value(tensor) for tensor in after.graph.initializer}
+    pairs = [node for node in after.graph.node if node.op_type == "QuantizeLinear" and node.input[0] in new]
+    weights = [name for name, array in old.items() if array.dtype == np.int8 and array.ndim == 4]
+    assert sorted(node.input[0] for node in pairs) == sorted(weights)
+    for name, scale, _ in (node.input for node in pairs):
+        integers = np.rint(new[name] / new[scale].reshape(-1, 1, 1, 1))
+        assert new[name].dtype == np.float32 and np.array_equal(integers, old[name])
