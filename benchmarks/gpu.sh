@@ -14,7 +14,7 @@
 #   prepare       a program that is run once there, with WORK
 # PIECES may be carried over in several calls, in any order and number. WORK keeps pieces, packages, plans and results
 # between calls; a step that has ended is not run again. OUT gets summary.txt and results.tar.gz after every step.
-# Exit status 0: every step has ended well. 1: all have ended, some badly. 75: call again.
+# RUNS and RUN_SECONDS shorten the latency steps. Exit status 0: every step has ended well. 1: all have ended, some badly. 75: call again.
 set -euo pipefail
 
 # What edge_spine, its tests and the peers need at run time; pip adds what these need.
@@ -149,7 +149,7 @@ for form in int8 fp16 fp32; do
     step "build-$form" 60 python -m edge_spine build -v --precision "$form" --json "${model[@]}"
     step "verify-$form" 20 python -m edge_spine verify --engine tensorrt --precision "$form" --json "${model[@]}"
     step "latency-$form" 30 python benchmarks/latency.py --engine tensorrt --precision "$form" "${model[@]}" \
-        --seconds "${RUN_SECONDS:-5}" --json "$results/latency-$form.json"
+        --runs "${RUNS:-100}" --seconds "${RUN_SECONDS:-5}" --json "$results/latency-$form.json"
 done
 step tests 60 python -m pytest -m gpu -q -p no:cacheprovider tests/edge_spine/engines/tensorrt
 weights=()
