@@ -99,5 +99,5 @@ def test_what_fails_in_a_process_ends_training(sources: list[Path]) -> None:
     samples = Samples(sources, seed=0)
     for path in sources[0].glob("shard_*.npz"):
         path.write_bytes(b"cut")
-    with pytest.raises(Exception, match="zip|pickle|shard"):
+    with pytest.raises(Exception, match=r"zip|pickle|shard"):
         next(prefetch(samples, lambda: (64, 2), workers=1))
