@@ -27,8 +27,8 @@ COBB_FROM_DEG = (0.0, 10.0, 25.0, 40.0)
 LEAST_SCANS = 10
 METHOD = (
     "90 % quantile of absolute errors against endplates, of phantoms or, where there are people, of these alone, each "
-    "weighing the same, times t / z at 95 % with people / share^2 degrees of freedom, share being the part of the mean square error that is constant "
-    "within a person; Cobb angles by class of measured size"
+    "weighing the same, times t / z at 95 % with people / share^2 degrees of freedom, share being the part of the mean "
+    "square error that is constant within a person; Cobb angles by class of measured size"
 )
 
 Array = NDArray[np.float64]
