@@ -1,8 +1,9 @@
 """Turn errors of angles into 90 % intervals: `python -m export.training.calibrate` adds them to a bundle.
 
 The error of an angle is its difference from that between the endplates of the same vertebrae. The half-width of an
-interval is the 90 % quantile of the absolute errors (split conformal prediction), each person and the phantoms, as one
-more, weighing the same, widened for the small number of people as the bands are (`export.training.people_bands`).
+interval is the 90 % quantile of the absolute errors (split conformal prediction). Where there are people, they alone
+give it, each weighing the same, widened for their small number as the bands are (`export.training.people_bands`);
+phantoms, whose angles are read with other errors, give it where there are none.
 Cobb angles have one interval for each class of measured size, since their errors grow with it.
 """
 
@@ -25,9 +26,9 @@ from export.training.walk_errors import Errors
 COBB_FROM_DEG = (0.0, 10.0, 25.0, 40.0)
 LEAST_SCANS = 10
 METHOD = (
-    "90 % quantile of absolute errors against endplates, each person and the phantoms weighing the same, times t / z "
-    "at 95 % with people / share^2 degrees of freedom, share being the part of the mean square error that is constant "
-    "within a person; Cobb angles by class of measured size"
+    "90 % quantile of absolute errors against endplates, of phantoms or, where there are people, of these alone, each "
+    "weighing the same, times t / z at 95 % with people / share^2 degrees of freedom, share being the part of the mean "
+    "square error that is constant within a person; Cobb angles by class of measured size"
 )
 
 Array = NDArray[np.float64]
@@ -43,7 +44,7 @@ def angles_block(
     errors : Errors
         Of phantoms.
     people : mapping of Errors
-        By person; may be empty.
+        By person; where it is empty, the phantoms give the intervals.
     calibrated_on, weights_sha256 : str
         As in the block of the bands.
 
@@ -52,7 +53,7 @@ def angles_block(
     UsageError
         There are fewer than `LEAST_SCANS` scans.
     """
-    groups = [errors, *people.values()]
+    groups = list(people.values()) or [errors]
     least = classes_of(np.concatenate([group.cobb_deg for group in groups]))
     cobb = []
     for low, high in pairwise([*least, math.inf]):

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from edge_spine.bundle import load_bundle
 from edge_spine.engines import open_engine
@@ -23,6 +25,8 @@ from export.training.augment import augment
 from export.training.dataset import MARGIN, load_shards, target_of
 
 TEACHER_SHARE = 0.7
+# batches after which folders are looked at for new shards
+REFRESH = 200
 
 Shards = dict[str, dict[str, NDArray[Any]]]
 # undistorted crops (N, 224, 224) uint8 and targets (N, 209, 6)
@@ -60,6 +64,7 @@ class Samples:
         shares: Sequence[float] | None = None,
     ) -> None:
         self.rng, self.change, self.teacher = np.random.default_rng(seed), change, teacher
+        self.given_shares = shares
         if isinstance(sources, dict):
             self.folders: list[Path] = []
             self.shards: list[Shards] = [sources]
@@ -121,12 +126,51 @@ def _as_shares(shares: Sequence[float], sources: int) -> NDArray[np.float64]:
 
 
 def prefetch(
+    samples: Samples, stage: Callable[[], tuple[int, int]], workers: int = 0
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], int]]:
+    """Draw batches beside the training step; `stage()` gives the size and batch wanted now.
+
+    Without `workers` a thread draws them; otherwise so many processes do, each from its own copy of the folders, and
+    sizes are those of the stage at the start.
+    Yields images, targets and the images' size; what fails beside the training is raised here.
+    """
+    if workers:
+        size, count = stage()
+        drawn = DataLoader(
+            Drawn(samples.folders, samples.given_shares, count, size),
+            batch_size=None,
+            num_workers=workers,
+            multiprocessing_context="spawn",
+            collate_fn=_as_it_is,
+        )
+        for images, targets in drawn:
+            yield images, targets, size
+    else:
+        yield from _prefetch_in_thread(samples, stage)
+
+
+class Drawn(IterableDataset[Any]):
+    """Endless batches of one size, for the processes of a `DataLoader`; each draws others."""
+
+    def __init__(self, folders: list[Path], shares: Sequence[float] | None, count: int, size: int) -> None:
+        self.folders, self.shares, self.count, self.size = folders, shares, count, size
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        cv2.setNumThreads(1)
+        samples = Samples(self.folders, seed=torch.initial_seed(), shares=self.shares)
+        while True:
+            for _ in range(REFRESH):
+                yield samples.batch(self.count, self.size)
+            samples.refresh()
+
+
+def _as_it_is(drawn: Any) -> Any:
+    return drawn
+
+
+def _prefetch_in_thread(
     samples: Samples, stage: Callable[[], tuple[int, int]]
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], int]]:
-    """Draw batches in a thread beside the training step; `stage()` gives the size and batch wanted now.
-
-    Yields images, targets and the images' size; what fails in the thread is raised here.
-    """
     ready: queue.Queue[Any] = queue.Queue(maxsize=4)
 
     def work() -> None:
@@ -136,7 +180,7 @@ def prefetch(
                 size, count = stage()
                 ready.put((*samples.batch(count, size), size))
                 drawn += 1
-                if drawn % 200 == 0:
+                if drawn % REFRESH == 0:
                     samples.refresh()
         except Exception as error:  # any: training would wait for ever for the next batch
             ready.put(error)

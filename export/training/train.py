@@ -36,7 +36,7 @@ from export.training.samples import TEACHER_SHARE, HeldOut, Samples, answers_of,
 from export.training.validation import errors
 
 
-def train(run: Run, validation: dict[str, HeldOut], every: float) -> None:
+def train(run: Run, validation: dict[str, HeldOut], every: float, workers: int = 0) -> None:
     """Train until the time budget is used up or nothing gets better.
 
     `validation` holds held-out crops by name; the last decides what is best. Writes to the run's folder: the state
@@ -48,7 +48,7 @@ def train(run: Run, validation: dict[str, HeldOut], every: float) -> None:
     last = saved = time.monotonic()
     losses: list[float] = []
     going = True
-    for images, targets, size in prefetch(run.samples, run.stage):
+    for images, targets, size in prefetch(run.samples, run.stage, workers):
         losses.append(run.train_step(images, targets))
         now = time.monotonic()
         run.elapsed += now - last
@@ -119,6 +119,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         freeze=options.freeze,
         freeze_norms=options.freeze_norm,
         dropout=options.dropout,
+        stages=tuple((end, size, options.batch or batch) for end, size, batch in plan.stages),
     )
 
 
@@ -163,6 +164,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--minutes", type=float, default=90, help="time budget over all resumes (default 90)")
     parser.add_argument("--every", type=float, default=300, help="seconds between checkpoints (default 300)")
+    parser.add_argument("--batch", type=int, metavar="N", help="images a step (default: the plan's)")
     parser.add_argument("--rate", type=float, help="peak learning rate (default: the plan's)")
     parser.add_argument(
         "--freeze", type=int, metavar="N", help="keep the stem and the first N stages as --start has them"
@@ -175,6 +177,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes that draw images, where a GPU is faster than one thread can draw (default: one thread)",
+    )
     options = parser.parse_args(argv)
     if options.pairs is not None:
         if options.validation:
@@ -185,6 +194,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                 raise SystemExit(f"no shards in {split}: python -m export.training.alignment.align makes them")
     if options.trunk is not None and (options.start is not None or options.lite):
         parser.error("--trunk begins the published network; leave --start and --lite out")
+    if options.workers and (options.teacher is not None or len(plan_of(options).stages) > 1):
+        parser.error("--workers draw images of one size without a teacher: leave --teacher out, and give --start")
     if not 0 <= options.dropout < 1:
         parser.error("--dropout is a share, from 0 to below 1")
     return options
@@ -195,12 +206,14 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     if options.threads:
         torch.set_num_threads(options.threads)
+    # one size of images for long: the fastest convolutions are worth a search
+    torch.backends.cudnn.benchmark = True
     options.out.mkdir(parents=True, exist_ok=True)
     teacher = None if options.teacher is None else answers_of(options.teacher)
     # not a fixed seed: a resumed run must not draw the same samples again
     samples = Samples(options.cache, seed=time.time_ns(), teacher=teacher, shares=options.share)
     run = Run(samples, options.out, options.minutes, options.device, plan_of(options), options.start, options.trunk)
-    train(run, named(options.validation), options.every)
+    train(run, named(options.validation), options.every, options.workers)
     if options.pairs is not None:
         card = pairs_card(options.pairs, len(samples), options.start, options.trunk)
         (options.out / "weights.card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")

@@ -35,7 +35,15 @@ def test_larger_curves_have_wider_intervals() -> None:
     assert block["cobb_deg"] == sorted(block["cobb_deg"]) and block["cobb_deg"][-1] > 1.5 * block["cobb_deg"][0]
 
 
-def test_each_person_weighs_the_same_as_all_phantoms() -> None:
+def test_people_alone_give_the_intervals_where_there_are_any() -> None:
+    people = {name: errors(seed, size=2.0) for seed, name in enumerate("abc", 1)}
+    block = angles_block(errors(0, 5000), people, "FAKE", "a" * 64)
+    for group in people.values():
+        assert (np.abs(group.angles_deg[:, 1]) <= block["kyphosis_deg"]).mean() > 0.85
+    assert block["kyphosis_deg"] > 1.7 * angles_block(errors(0), {}, "FAKE", "a" * 64)["kyphosis_deg"]
+
+
+def test_each_person_weighs_the_same() -> None:
     few, many = np.random.default_rng(0).normal(0, 10, 50), np.random.default_rng(1).normal(0, 1, 5000)
     assert half_width([few, many]) > 9
 

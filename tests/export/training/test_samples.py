@@ -81,3 +81,23 @@ def test_what_fails_while_drawing_ends_training(sources: list[Path]) -> None:
 
     with pytest.raises(RuntimeError, match="broken"):
         next(prefetch(Samples(sources, seed=0, change=change), lambda: (64, 2)))
+
+
+def test_processes_draw_like_the_thread_and_not_alike(sources: list[Path]) -> None:
+    samples = Samples(sources, seed=0, shares=[1, 0])
+    drawn = prefetch(samples, lambda: (64, 8), workers=2)
+    batches = [next(drawn) for _ in range(4)]
+    drawn.close()
+    for images, targets, size in batches:
+        assert images.shape == (8, 64, 64) and images.dtype == np.uint8 and size == 64
+        # mirrored or not, far from the middle, where only the left source's curves are
+        assert (np.abs(targets.reshape(8, 209, 6)[:, :, 1].mean(axis=1) - 0.5) > 0.15).all()
+    assert len({targets.tobytes() for _, targets, _ in batches}) == 4
+
+
+def test_what_fails_in_a_process_ends_training(sources: list[Path]) -> None:
+    samples = Samples(sources, seed=0)
+    for path in sources[0].glob("shard_*.npz"):
+        path.write_bytes(b"cut")
+    with pytest.raises(Exception, match=r"zip|pickle|shard"):
+        next(prefetch(samples, lambda: (64, 2), workers=1))
