@@ -43,29 +43,28 @@ def uv(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def compiled(extras: tuple[str, ...], *arguments: object) -> dict[str, str]:
-    """Resolve extras for all platforms and Pythons; return the lines of each package by its name."""
+    """Resolve extras for all platforms and Pythons; return the hashes of each pin, which may end in a condition."""
     wanted = [word for extra in extras for word in ("--extra", extra)]
     done = uv("pyproject.toml", "--universal", "--python-version", PYTHONS[0], *wanted, *arguments)
     if done.returncode:
         raise SystemExit(done.stderr)
-    blocks: dict[str, str] = {}
-    for block in re.split(r"^(?=\S)", done.stdout, flags=re.MULTILINE)[1:]:
-        name = block.partition("==")[0]
-        blocks[name] = blocks.get(name, "") + block
-    return blocks
+    blocks = (block.partition("\n") for block in re.split(r"^(?=\S)", done.stdout, flags=re.MULTILINE)[1:])
+    return {pin.removesuffix(" \\"): hashes for pin, _, hashes in blocks}
 
 
 def lock() -> int:
     """Write a file for what each extra adds to base.txt, all from one resolution."""
     pins = compiled(EXTRAS, "--generate-hashes")
+    hashes = {pin.split()[0]: lines for pin, lines in pins.items()}
     with tempfile.TemporaryDirectory() as folder:
-        (chosen := Path(folder) / "pins.txt").write_text("".join(pins.values()), encoding="utf-8")
+        (chosen := Path(folder) / "pins.txt").write_text("\n".join(pins), encoding="utf-8")
         base = compiled((), "--constraint", chosen)
         added = {extra: compiled((extra,), "--constraint", chosen).keys() - base for extra in EXTRAS}
     FOLDER.mkdir(exist_ok=True)
-    for extra, names in {"base": base.keys(), **added}.items():
-        lines = _HEAD + ("" if extra == "base" else "-r base.txt\n") + "".join(pins[name] for name in sorted(names))
-        (FOLDER / f"{extra}.txt").write_text(lines, encoding="utf-8", newline="\n")
+    for extra, wanted in {"base": base.keys(), **added}.items():
+        text = _HEAD + ("" if extra == "base" else "-r base.txt\n")
+        text += "".join(f"{pin} \\\n{hashes[pin.split()[0]]}" for pin in sorted(wanted))
+        (FOLDER / f"{extra}.txt").write_text(text, encoding="utf-8", newline="\n")
     return 0
 
 
@@ -79,7 +78,7 @@ def resolve() -> int:
         return done.stderr.strip()
 
     cases = list(product(EXTRAS, PLATFORMS, PYTHONS))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(8) as pool:  # it waits for the index
         found = dict(zip(cases, pool.map(problem, cases), strict=True))
     wrong = 0
     for case, said in found.items():
@@ -98,7 +97,7 @@ def install(extras: tuple[str, ...]) -> int:
         wheels, place = Path(name) / "wheels", Path(name) / "env"
         venv.create(place, with_pip=True)
         python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        offline = ("install", "--no-index", "--find-links", wheels)
+        offline = ("--isolated", "install", "--no-index", "--find-links", wheels)
         for words in (
             ("wheel", "--no-deps", "--wheel-dir", wheels, ROOT),
             ("download", "--require-hashes", "--only-binary", ":all:", "--dest", wheels, *requirements),
