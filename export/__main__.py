@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from export.quantize import Recipe
 
 Crops = NDArray[np.uint8]
+_log = logging.getLogger("export")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         0 when the bundle is written, 1 when it is refused (the gate, damaged weights), 2 on wrong usage.
     """
     options = _parser().parse_args(arguments)
+    logging.basicConfig(format="export: %(message)s")
+    _log.setLevel(logging.INFO)
     try:
         _export(options)
     except UsageError as error:
@@ -128,6 +132,7 @@ def _export(options: argparse.Namespace) -> None:
         read_refinement(refinement)
     levels = _companion("levels", options.levels)
     read_level_network(levels)
+    _log.info("reading %s", options.checkpoint.name)
     regressor, source = load_regressor(options.checkpoint, options.layout)
     print(f"{source.file}: {source.found}", flush=True)
     regressor, source = _with_direction(regressor, source, options)
@@ -194,7 +199,8 @@ def _companion(role: str, path: Path | None) -> bytes:
 
 
 def _crops(options: argparse.Namespace) -> tuple[Crops, Crops, str]:
-    if options.calibration_count < 1 or options.reference_count < 1:
+    counts = options.calibration_count, options.reference_count
+    if min(counts) < 1:
         raise UsageError("--calibration-count and --reference-count must be at least 1")
     if options.calibration_crops is not None:
         crops = _crop_archive(options.calibration_crops)
@@ -211,6 +217,7 @@ def _crops(options: argparse.Namespace) -> tuple[Crops, Crops, str]:
     other = REFERENCE_SEED if options.reference_seed is None else options.reference_seed
     if first < other + options.reference_count and other < first + options.calibration_count:
         raise UsageError(f"calibration and references would share phantoms: they start at {first} and {other}")
+    _log.info("rendering %d phantoms to calibrate with, %d to compare on", *counts)
     return (
         calibration_crops(options.calibration_count, first),
         calibration_crops(options.reference_count, other),

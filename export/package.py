@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_spine.bundle import load_bundle
-from edge_spine.bundle.load import MANIFEST, SCHEMA, Bundle, manifest_bytes
+from edge_spine.bundle.load import CARD, MANIFEST, SCHEMA, Bundle, manifest_bytes
 from edge_spine.engines.forms import FP16, INT8_TENSORRT, narrowed
 from edge_spine.engines.tensorrt.symmetric import symmetric_graph
 from edge_spine.engines.verification import Verification
@@ -35,6 +35,7 @@ from edge_spine.network import (
     ROWS,
 )
 from edge_spine.preprocessing.intensity import HIGHEST_PERCENTILE, LOWEST_PERCENTILE, SIGMOID_SHIFT
+from export.card import file_entry, render
 from export.checkpoint import Source
 from export.forms import gated_forms
 from export.gate import pass_gate, reference_outputs
@@ -43,6 +44,7 @@ from export.onnx_graph import OPSET, export_graph
 from export.quantize import Recipe, quantise
 from export.ranges import check_ranges
 
+_log = logging.getLogger("export")
 MODEL_FILE = "model.int8.onnx"
 FLOAT_FILE = "model.fp16.onnx"
 LOCALISER_FILE = "localiser.onnx"
@@ -209,9 +211,12 @@ def build_bundle(
     recipe = recipe or Recipe()
     _check_crops(calibration_crops, reference_crops)
     _check_target(target)
+    _log.info("writing the network as ONNX")
     graph = export_graph(regressor)
+    _log.info("quantising on %d crops", len(calibration_crops))
     quantised = quantise(graph, calibration_crops, recipe).SerializeToString(deterministic=True)
     half = narrowed(graph.SerializeToString()) if with_float else None
+    _log.info("comparing every form with PyTorch on %d crops", len(reference_crops))
     expected = reference_outputs(regressor, reference_crops)
     verification = pass_gate(
         quantised,
@@ -222,9 +227,11 @@ def build_bundle(
     )
     forms, others = gated_forms(quantised, half, reference_crops, expected, NOMINAL_MODEL_PIXEL_MM)
     if recipe.method == "percentile":
+        _log.info("checking the quantisers' ranges")
         for model in (quantised, symmetric_graph(quantised, forms[INT8_TENSORRT]["exact"])):
             check_ranges(model, reference_crops, recipe.percentile)
-    contents = {
+    _log.info("writing %s", target)
+    contents: dict[str, tuple[bytes, str, str]] = {
         MODEL_FILE: (quantised, "engine", PRECISION),
         REFERENCES_FILE: (_archive(reference_crops, expected), "references", "float32"),
     }
@@ -236,22 +243,13 @@ def build_bundle(
         contents[LEVELS_FILE] = (levels, "levels", "float32")
     if refinement is not None:
         contents[REFINEMENT_FILE] = (refinement, "refinement", "float32")
-    manifest = {
+    manifest: dict[str, Any] = {
         "schema": SCHEMA,
         "name": card.name,
         "version": card.version,
         "architecture": regressor.architecture,
         "preprocessing": PREPROCESSING,
         "layout": LAYOUT,
-        "files": {
-            name: {
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "size": len(content),
-                "role": role,
-                "precision": precision,
-            }
-            for name, (content, role, precision) in contents.items()
-        },
         "graph": {
             "opset": OPSET,
             "input": {"name": INPUT_NAME, "shape": list(INPUT_SHAPE)},
@@ -271,6 +269,8 @@ def build_bundle(
             "onnxruntime": onnxruntime.__version__,
         },
     }
+    contents[CARD] = (render(manifest, {}).encode("utf-8"), "card", "text")
+    manifest["files"] = {name: file_entry(*content) for name, content in contents.items()}
     _write(target, {name: content for name, (content, _, _) in contents.items()}, manifest_bytes(manifest))
     return load_bundle(target), [verification, *others]
 

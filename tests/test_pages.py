@@ -26,13 +26,15 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
+    ROOT / "INSTALL.md",
     ROOT / "benchmarks" / "README.md",
     ROOT / "export" / "README.md",
     *sorted((ROOT / "edge_spine").rglob("README.md")),
 ]
 MOST_WORDS = 900
 # programs of a block that are not ours: nothing is checked about them
-OTHERS = {"apt", "awk", "cat", "cd", "cp", "do", "done", "export", "git", "mkdir", "npm", "python3", "sleep", "sudo"}
+OTHERS = {"apt", "awk", "cat", "cd", "cp", "do", "done", "export", "git", "mkdir", "npm", "podman", "python3"}
+OTHERS |= {"sleep", "sudo"}
 # programs of an environment that are not ours either
 TOOLS = {"echoscu", "mypy", "pre-commit", "ruff"}
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -138,7 +140,7 @@ def check_python(words: list[str]) -> bool:
         paths = [word for word in words[3:] if word.startswith("tests/")]
         assert all((ROOT / path).exists() for path in paths), paths
         return True
-    return words[1:3] == ["-m", "venv"]
+    return words[1:3] in (["-m", "venv"], ["-m", "build"])
 
 
 def extras() -> set[str]:
@@ -309,6 +311,44 @@ def test_nothing_is_installed_from_an_index_that_lacks_it(page: Path) -> None:
     text = text_of(page)
     assert "edge-spine[" not in text
     assert page.name != "README.md" or page.parent == ROOT or ".venv\\Scripts" not in text
+
+
+def powershell_commands() -> list[tuple[str, str]]:
+    """Return name and text of each command in the blocks for PowerShell, which must be free of errors of syntax."""
+    tree_sitter = pytest.importorskip("tree_sitter", reason="install '.[test]'")
+    grammar = pytest.importorskip("tree_sitter_powershell", reason="install '.[test]'")
+    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    found = []
+    for page in PAGES:
+        for block in blocks(page, "powershell"):
+            nodes = [parser.parse(block.encode()).root_node]
+            assert not nodes[0].has_error, f"{name_of(page)}: {nodes[0]}"
+            while nodes:
+                node = nodes.pop(0)
+                nodes = node.children + nodes
+                if node.type == "command":
+                    found.append((node.child_by_field_name("command_name").text.decode(), node.text.decode()))
+    return found
+
+
+def test_the_commands_for_windows_are_powershell_and_ours_are_understood(
+    only_parsing: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = 0
+    for name, text in powershell_commands():
+        words = [word.strip("'") for word in re.split(r" +(?=(?:[^']*'[^']*')*[^']*$)", text)]
+        program = name.removeprefix(".venv\\Scripts\\")
+        if program == "pip":
+            check_pip(words)
+            for path in (word for word in words if word.startswith("constraints")):
+                assert (ROOT / path.replace("\\", "/")).is_file(), path
+        elif program == "edge-spine":
+            ours += 1
+            with pytest.raises(_Understood):
+                call([program, *words[1:]], monkeypatch)
+        else:
+            assert name in ("py", "icacls") or re.fullmatch("(New|Register|Write)-[A-Za-z]+", name), text
+    assert ours >= 4
 
 
 def test_the_readme_is_short() -> None:

@@ -23,7 +23,7 @@ from edge_spine.locate import LevelNetwork, read_level_network
 from edge_spine.measure import AngleErrors
 from edge_spine.refine import Refinement, read_refinement
 
-MANIFEST = "manifest.json"
+MANIFEST, CARD = "manifest.json", "card.md"
 # the models that come with the package, and their folders
 MODELS = {"spine": "spine", "lite": "spine-lite"}
 DEFAULT_MODEL = "spine"
@@ -36,6 +36,7 @@ ROLE_SUFFIXES = {
     "refinement": ".npz",
     "levels": ".npz",
     "references": ".npz",
+    "card": ".md",
 }
 _MANIFEST_LIMIT = 1 << 20
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import metadata
@@ -33,6 +34,8 @@ _PACKAGES = {
     "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
     "pycuda": ("pycuda",),
 }
+# Extras for every machine; the others are for a GPU or for development.
+_EXTRAS = ("cpu", "openvino", "codecs", "dicom", "report", "node", "batch", "ray", "dask")
 
 
 def add_to(verbs: Verbs) -> None:
@@ -67,7 +70,8 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
     -------
     dict
         Plain values for JSON: ``edge_spine``, ``python``, ``platform``, ``packages`` (name to "version" or
-        None), ``conflict`` (packages that overwrite each other, or None), ``onnxruntime_providers``, ``gpu`` (its
+        None), ``missing_extras`` (names), ``conflict`` (packages that overwrite each other, or None),
+        ``onnxruntime_providers``, ``gpu`` (its
         ``name``, ``compute_capability`` and the ``driver``'s CUDA version, or a ``problem``), ``plans`` (``folder``,
         ``names`` or a ``problem``, and ``verdicts``, form to what its check found), ``engines`` (name to why it cannot
         run, or None where it can), ``auto`` (the engine that is chosen, or None), ``bundle`` and ``usable``.
@@ -96,6 +100,7 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: _version(*distributions) for name, distributions in _PACKAGES.items()},
+        "missing_extras": missing_extras(),
         "conflict": _conflict(),
         "onnxruntime_providers": _answer(providers, lambda _: []),
         "gpu": _answer(gpu, lambda how: {"problem": f"the NVIDIA driver: {how}"}),
@@ -118,6 +123,8 @@ def as_text(findings: dict[str, Any]) -> str:
         ("python", f"{findings['python']} on {findings['platform']}"),
     ]
     rows += [(name, version or "not installed") for name, version in findings["packages"].items()]
+    extras = ",".join(findings["missing_extras"])
+    rows.append(("extras", f"missing; add them all with: pip install '.[{extras}]'" if extras else "all installed"))
     if findings["onnxruntime_providers"]:
         rows.append(("providers", ", ".join(findings["onnxruntime_providers"])))
     if findings["conflict"]:
@@ -136,6 +143,20 @@ def as_text(findings: dict[str, Any]) -> str:
     rows.append(("verdict", "ready" if findings["usable"] else "NOT READY"))
     width = max(len(name) for name, _ in rows) + 2
     return "\n".join(f"{name:{width}}{value}" for name, value in rows)
+
+
+def missing_extras() -> list[str]:
+    """Return the extras for every machine of which a package is not installed."""
+    try:
+        requirements = "\n".join(metadata.requires("edge-spine") or ())
+    except metadata.PackageNotFoundError:  # run from a folder, without being installed
+        return []
+    # A second condition, such as on the version of Python, is that of a replacement for something older.
+    pairs = re.findall(r"""^([\w.-]+)[^;\n]*; extra == ["']([\w-]+)["']$""", requirements, re.MULTILINE)
+    missing = {extra for package, extra in pairs if _version(package) is None}
+    if _version("onnxruntime-gpu"):  # the package of `cpu` would overwrite it
+        missing.discard("cpu")
+    return [extra for extra in _EXTRAS if extra in missing]
 
 
 def _bundle(model: str | Path | None) -> tuple[Bundle | None, str | None]:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from edge_spine.cli import batch, build, compare, demo, doctor, export_graph, node, run, verify, watch
+from edge_spine.cli import batch, benchmark, build, compare, demo, doctor, export_graph, model, node, run, verify, watch
 from edge_spine.cli.common import INTERRUPTED, PARTLY, USAGE, Verbs, complain
 from edge_spine.cli.signals import TERMINATED, Terminated, orderly_signals
 from edge_spine.engines.driver import choose_gpu
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-spine {__version__}")
     verbs = Verbs(parser)
-    for verb in (run, demo, compare, node, watch, batch, verify, build, export_graph, doctor):
+    for verb in (run, demo, compare, node, watch, batch, verify, benchmark, build, export_graph, model, doctor):
         verb.add_to(verbs)
     return parser
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from contextlib import closing
 from functools import partial
+from importlib import resources
 from pathlib import Path
 
-from edge_spine.cli.common import DONE, INTERRUPTED, Verbs, need, print_report
-
-_log = logging.getLogger("edge_spine.cli")
+from edge_spine.cli.common import DONE, INTERRUPTED, Verbs, complain, need, print_report
 
 
 def add_to(verbs: Verbs) -> None:
@@ -22,7 +20,8 @@ def add_to(verbs: Verbs) -> None:
         "edge-spine node --config node.toml",
         verbs.output,
     )
-    verb.add_argument("--config", metavar="FILE", type=Path, required=True, help="see edge_spine/node/README.md")
+    page = resources.files("edge_spine") / "node/README.md"
+    verb.add_argument("--config", metavar="FILE", type=Path, required=True, help=f"node.toml; see {page}")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,14 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
         until_signal(node.end) as was_interrupted,
     ):
         where = config.destination
-        _log.warning(
-            "%s listens on %s:%d; results go to %s at %s:%d",
-            config.ae_title,
-            config.host,
-            config.port,
-            where.ae_title,
-            where.host,
-            where.port,
-        )
+        if arguments.verbosity >= 0:
+            here, there = f"{config.host}:{config.port}", f"{where.ae_title} at {where.host}:{where.port}"
+            complain(f"{config.ae_title} listens on {here}; results go to {there}")
         node.run()
         return INTERRUPTED if was_interrupted() else DONE

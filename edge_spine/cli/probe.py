@@ -129,7 +129,17 @@ def plans(model: str | None) -> tuple[str | None, dict[str, str]]:
     return None, words
 
 
-QUESTIONS: dict[str, Callable[..., Any]] = {"engine": engine, "providers": providers, "gpu": gpu, "plans": plans}
+def time_scans(engine: str, model: str, threads: int | None, runs: int) -> dict[str, Any]:
+    """Time an engine; see `edge_spine.cli.measuring.time_scans`."""
+    from edge_spine.cli import measuring
+
+    return measuring.time_scans(engine, model, threads, runs)
+
+
+QUESTIONS: dict[str, Callable[..., Any]] = {
+    **{"engine": engine, "providers": providers, "gpu": gpu, "plans": plans},
+    "time_scans": time_scans,
+}
 
 
 def main() -> None:

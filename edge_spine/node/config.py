@@ -8,6 +8,7 @@ import ssl
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ else:
 RESULTS: dict[str, pydicom.uid.UID] = {
     name: getattr(pydicom.uid, known.storage_class) for name, known in DICOM_OBJECTS.items()
 }
+PAGE = Path(__file__).with_name("README.md")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -145,7 +147,7 @@ def load_config(path: Path) -> NodeConfig:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such file; edge_spine/node/README.md shows one") from None
+        raise UsageError(f"{path}: there is no such file; {PAGE} shows one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: the file cannot be read ({type(error).__name__})") from None
     except tomllib.TOMLDecodeError as error:
@@ -214,7 +216,7 @@ class _Table:
         where = f"{self._file}: {self._name}.{key}"
         if key not in self.values:
             if default is _MISSING:
-                raise UsageError(f"{where} is missing")
+                raise UsageError(f"{where} is missing{self._meant(key)}")
             return default
         value = self.values.pop(key)
         try:
@@ -223,6 +225,8 @@ class _Table:
             raise UsageError(f"{where} = {value!r}: {error} expected") from None
 
     def table(self, name: str) -> _Table:
+        if name in ("node", "destination") and name not in self.values:
+            raise UsageError(f"{self._file}: the table [{name}] is missing{self._meant(name)}")
         child = _Table(self._file, name, self.values.pop(name, {}))
         self._children.append(child)
         return child
@@ -230,10 +234,14 @@ class _Table:
     def tables(self, name: str) -> list[_Table]:
         found = self.values.pop(name, [])
         if not isinstance(found, list) or not found:
-            raise UsageError(f"{self._file}: at least one [[{name}]] is needed")
+            raise UsageError(f"{self._file}: at least one [[{name}]] is needed{self._meant(name)}")
         children = [_Table(self._file, name, values) for values in found]
         self._children += children
         return children
+
+    def _meant(self, key: str) -> str:
+        """Return the end of a message that names a key in the file which resembles one that is missing."""
+        return "".join(f" (is {near!r} meant for it?)" for near in get_close_matches(key, self.values, 1))
 
     def finish(self) -> None:
         for key in self.values:

@@ -79,7 +79,7 @@ FORMATS = {
     "glb": OutputFormat("glb:render", "spine.glb", _TRIMESH),
     "csv": OutputFormat("curves_csv:render", "curves.csv"),
     "html": OutputFormat("report_html:render", "report.html"),
-    "pdf": OutputFormat("report_pdf:render", "report.pdf", _REPORTLAB),
+    "pdf": OutputFormat("report_pdf:render_today", "report.pdf", _REPORTLAB),
     "sr": OutputFormat("structured_report:render", "spine.sr.dcm", _HIGHDICOM),
     "sc": OutputFormat("secondary_capture:render", "preview.sc.dcm", _HIGHDICOM),
 }

@@ -144,7 +144,8 @@ def _to_pixel(phantom: Phantom, point: NDArray[np.float64]) -> tuple[float, floa
 
 def calibration_crops(count: int, seed: int = CALIBRATION_SEED) -> NDArray[np.uint8]:
     """Render `count` phantoms from `seed` on and return their true crops, (count, 224, 224), times 255."""
-    crops = [make_sample(make_phantom(seed + k)).crop for k in range(count)]
+    seeds = tqdm(range(seed, seed + count), desc="phantoms", disable=None)
+    crops = [make_sample(make_phantom(subject)).crop for subject in seeds]
     return np.stack(crops)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 

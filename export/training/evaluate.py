@@ -30,6 +30,7 @@ from tqdm import tqdm
 from edge_spine import SpineEstimator
 from edge_spine.bundle import load_bundle
 from edge_spine.bundle.bands import NOMINAL, VIEWS
+from edge_spine.bundle.load import Bundle
 from edge_spine.errors import EdgeSpineError, Refusal, UsageError
 from edge_spine.network import CROP_SIZE
 from edge_spine.preprocessing import prepare
@@ -179,7 +180,12 @@ def evaluate(model: str | Path | None, phantoms: Iterable[Phantom], total: int, 
         **by_severity(rows, baseline, bands, cobbs),
         "refused": refused,
         "crop_within_8_px": {name: float(np.mean(np.array(errors) <= 8)) for name, errors in crops.items()},
+        "model": _identity(bundle),
     }
+
+
+def _identity(bundle: Bundle) -> dict[str, str]:
+    return {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256}
 
 
 def by_severity(rows: list[Row], baseline: list[Row], bands: list[Row], cobbs: list[float]) -> dict[str, Any]:
@@ -200,8 +206,7 @@ def evaluate_pairs(model: str | Path | None, folder: Path, engine: str) -> dict[
     if not measured.rows:
         raise UsageError(f"all {measured.refused} test pairs were refused")
     report = by_severity(measured.rows, measured.baseline, measured.bands, measured.cobbs)
-    bundle = load_bundle(model)
-    model_is = {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256}
+    model_is = _identity(load_bundle(model))
     before = pairs_yardstick.note(folder, {**model_is, "count": report["count"], "refused": measured.refused})
     return {**report, "refused": measured.refused, "crop_within_8_px": {}, "model": model_is, "measured_before": before}
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from importlib.resources import files
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,6 +33,7 @@ from tests.export.test_regressor import PublishedComposition
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).resolve().parents[2]
 DEMO_SCAN = files("edge_spine") / "data" / "synthetic_whole_body.dcm"
 
 
@@ -42,7 +46,9 @@ def bundle(exported):
 def test_the_bundle_says_what_it_is(bundle, weights_file):
     manifest = bundle.manifest
     assert (bundle.name, bundle.version) == ("test-spine", "0.0.1")
+    assert bundle.read("card.md").decode("utf-8").startswith("# Model card: test-spine 0.0.1\n")
     assert sorted(manifest["files"]) == [
+        "card.md",
         "levels.npz",
         "localiser.onnx",
         "model.fp16.onnx",
@@ -175,6 +181,13 @@ def test_wrong_usage_is_one_line(exported, weights_file, card_file, tmp_path, ca
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and "Traceback" not in error
     assert not (tmp_path / "out").exists()
+
+
+def test_steps_are_announced_on_stderr(tmp_path):
+    (tmp_path / "wrong.pt").write_bytes(b"")
+    command = [sys.executable, "-m", "export", str(tmp_path / "wrong.pt"), "--out", str(tmp_path / "out")]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert ended.returncode == 1 and ended.stderr.startswith("export: reading wrong.pt\n"), ended.stderr
 
 
 def test_a_checkpoint_that_is_none_exits_1(exported, card_file, tmp_path, capsys):

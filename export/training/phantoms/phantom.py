@@ -173,7 +173,10 @@ def make_subject(seed: int, scanner: Scanner | None = None) -> Subject:
 
 
 def dicom_file(phantom: Phantom, *, tissue: bool = False) -> Dataset:
-    """Return one image as DICOM like the scanner's: CR, spacing only through ExposedArea, UIDs from the seed."""
+    """Return one image as DICOM like the scanner's: CR, UIDs from the seed.
+
+    As a Lunar iDXA it states its spacing only through ExposedArea, as a simulated display only by PixelSpacing.
+    """
     pixels = phantom.tissue if tissue else phantom.bone
     kind = "tissue" if tissue else "bone"
     uid = generate_uid(entropy_srcs=["edge-spine phantom", str(phantom.seed), kind])
@@ -186,19 +189,20 @@ def dicom_file(phantom: Phantom, *, tissue: bool = False) -> Dataset:
     file.SOPClassUID, file.SOPInstanceUID = ComputedRadiographyImageStorage, uid
     file.StudyInstanceUID, file.SeriesInstanceUID = study, series
     file.StudyDate = file.StudyTime = file.AccessionNumber = file.ReferringPhysicianName = file.StudyID = ""
-    file.Modality, file.Manufacturer, file.ManufacturerModelName = (
-        "CR",
-        "GE Healthcare" if phantom.scanner.window is None else "Simulated",
-        "Lunar iDXA (simulated)" if phantom.scanner.window is None else "Windowed display (simulated)",
-    )
+    row_mm, column_mm = phantom.framing.pixel_mm
+    file.Modality = "CR"
+    if phantom.scanner.window is None:
+        file.Manufacturer, file.ManufacturerModelName = "GE Healthcare", "Lunar iDXA (simulated)"
+        file.ExposedArea = [round(column_mm * pixels.shape[1]), round(row_mm * pixels.shape[0])]
+    else:
+        file.Manufacturer, file.ManufacturerModelName = "Simulated", "Windowed display (simulated)"
+        file.PixelSpacing = [round(row_mm, 6), round(column_mm, 6)]
     file.PatientName, file.PatientID = "PHANTOM^SYNTHETIC", f"PHANTOM-{phantom.seed}"
     file.PatientBirthDate, file.PatientSex = "", "F" if phantom.person.female else "M"
     file.ImageComments = NOTE
     file.ProtocolName, file.BodyPartExamined, file.ViewPosition = "Total Body", "", ""
     file.SeriesNumber, file.InstanceNumber = 1, 11 if tissue else 12
     file.PatientOrientation = ["L", "F"]
-    row_mm, column_mm = phantom.framing.pixel_mm
-    file.ExposedArea = [round(column_mm * pixels.shape[1]), round(row_mm * pixels.shape[0])]
     file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
     file.Rows, file.Columns = pixels.shape
     file.BitsAllocated, file.BitsStored = 8 * pixels.itemsize, phantom.scanner.bits

@@ -11,7 +11,10 @@ from typing import Any
 import edge_spine
 
 PACKAGE = Path(edge_spine.__file__).parent
-VERBS = ("run", "demo", "verify", "build", "doctor", "compare", "node", "watch", "batch", "export-graph")
+VERBS = (
+    *("run", "demo", "compare", "node", "watch", "batch", "verify", "benchmark", "build", "export-graph", "model"),
+    "doctor",
+)
 PATIENT = "SECRET^NAME"
 SPACING = "2.427,2.419"
 STAGES = {"read", "preprocess", "infer", "reconstruct", "write", "total"}

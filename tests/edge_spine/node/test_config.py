@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge_spine.errors import UsageError
-from edge_spine.node.config import Destination, NodeConfig, Peer, load_config
+from edge_spine.node.config import PAGE, Destination, NodeConfig, Peer, load_config
 
 WHOLE = """
 [node]
@@ -70,7 +70,9 @@ def test_everything_else(tmp_path: Path) -> None:
         ("port = 11112", "port = '11112'", "node.port"),
         ("port = 11112", "port = true", "node.port"),
         ("port = 11112", "port = 11112\nprot = 1", "node.prot is not a known key"),
-        ("[node]", "[nodes]", "node.ae_title is missing"),
+        ("[node]", "[nodes]", "the table [node] is missing (is 'nodes' meant"),
+        ("[[peer]]", "[[peers]]", "[[peer]] is needed (is 'peers' meant"),
+        ("port = 104", "prot = 104", "destination.port is missing (is 'prot' meant"),
         ('"EDGE_SPINE"', '"AN_AE_TITLE_THAT_IS_TOO_LONG"', "node.ae_title"),
         ('"EDGE_SPINE"', '"  "', "node.ae_title"),
         ("[[peer]]", "[peers]", "[[peer]] is needed"),
@@ -96,8 +98,9 @@ def test_what_means_nothing_is_named(tmp_path: Path, before: str, after: str, na
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such file"):
+    with pytest.raises(UsageError, match="no such file") as caught:
         load_config(tmp_path / "node.toml")
+    assert str(PAGE) in str(caught.value) and PAGE.is_file()
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def test_a_scan_comes_in_and_its_results_go_out_in_one_association(
         assert [entry["event"] for entry in node.audit()] == ["started", "received", "done", "delivered"]
         assert node.stop() == 0
         assert node.audit()[-1]["event"] == "stopped"
+        (stderr,) = [line for line in node.log.read_text().splitlines() if line.startswith("edge-spine: ")]
+        assert "listens on" in stderr, "a start and a scan without problems log no warning"
 
 
 def test_echo(tmp_path: Path, fake_model: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from edge_spine.outputs.registry import DEFAULT_FORMATS, FORMATS, parse_formats
 from edge_spine.outputs.wording import headline, origin, sections
 from edge_spine.quality import Quality
 from edge_spine.reading import read_scan
+from edge_spine.scan import study_date
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result
 from tests.edge_spine.outputs.dicom_checks import DEMO_SCAN, fake_dicom_result
 from tests.edge_spine.outputs.report.pdf_files import pdf_pages, pdf_text
@@ -48,6 +51,15 @@ def test_the_same_scan_gives_the_same_bytes() -> None:
     assert written != report_pdf.render(fake_result())
     # ReportLab's fixed date, and no other
     assert {str(pdf_pages(written).metadata[key])[:10] for key in ("/CreationDate", "/ModDate")} == {"D:20000101"}
+
+
+def test_a_file_of_its_own_states_its_own_date(tmp_path: Path) -> None:
+    before = datetime.now().replace(microsecond=0)
+    _, (path,) = outputs.write_outputs(fake_dicom_result(), tmp_path, ("pdf",), show_date=True)
+    reader = pdf_pages(path.read_bytes())
+    created = reader.metadata.creation_date
+    assert before <= created.replace(tzinfo=None) <= datetime.now()
+    assert str(study_date(fake_dicom_result().scan.header)) in reader.pages[0].extract_text()
 
 
 def test_it_is_small_enough(estimator: SpineEstimator) -> None:

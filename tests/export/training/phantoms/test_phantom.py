@@ -10,10 +10,12 @@ import pytest
 
 from edge_spine import read_scan
 from edge_spine.preprocessing.body import find_body, skull_to_abdomen
+from edge_spine.reading.kinds import ImageFile
+from edge_spine.reading.spacing import stated_spacing
 from export.training.phantoms.absorptiometry import bone_density
 from export.training.phantoms.anatomy import skeleton
-from export.training.phantoms.phantom import Phantom, main, make_phantom, make_subject
-from export.training.phantoms.scanner import IDXA
+from export.training.phantoms.phantom import Phantom, dicom_file, main, make_phantom, make_subject
+from export.training.phantoms.scanner import IDXA, draw_framing, draw_scanner
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,21 @@ def test_same_seed_same_scan_and_subject() -> None:
     np.testing.assert_array_equal(one.bone, two.bone)
     np.testing.assert_array_equal(make_subject(55).shape.line, one.shape.line)
     assert make_subject(56).person != one.person
+
+
+def test_every_scanner_states_the_spacing() -> None:
+    subject = make_subject(9)
+    seen = set()
+    for seed in range(30):
+        scanner = draw_scanner(np.random.default_rng(seed))
+        framing = draw_framing(np.random.default_rng(seed), subject.person, scanner)
+        rows, columns = framing.shape
+        image = np.zeros((rows, columns), np.uint8 if scanner.bits <= 8 else np.uint16)
+        file = dicom_file(Phantom(seed, subject.person, subject.shape, scanner, framing, image, image))
+        spacing = stated_spacing(file, rows, columns, ImageFile(b""))
+        assert spacing.mm == pytest.approx(framing.pixel_mm, rel=2e-3) and not spacing.flags
+        seen.add(file.Manufacturer)
+    assert len(seen) == 2
 
 
 def test_files_read_back_with_spacing_and_truth(tmp_path: Path) -> None:

@@ -1,0 +1,126 @@
+"""Pin what edge-spine needs, and check that it can be installed from the pins alone.
+
+`python .ci/supply.py lock`: write constraints/*.txt, every package of every extra of the runtime with its hashes, for
+Python 3.10 to 3.14 on Linux, Windows and macOS at once.
+`python .ci/supply.py resolve`: check that each pinned package has a wheel for each platform and Python.
+`python .ci/supply.py install [EXTRA ...]`: download the pinned wheels, install them and edge-spine into a new
+environment without an index, run `edge-spine demo` there, and write artifacts/sbom.cdx.json (CycloneDX).
+
+Needs uv, and `install` cyclonedx-bom: `pip install uv cyclonedx-bom`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import venv
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "constraints"
+EXTRAS = ("cpu", "openvino", "cuda", "codecs", "dicom", "report", "node", "batch", "ray", "dask")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+PLATFORMS = (
+    "x86_64-manylinux_2_28",
+    "aarch64-manylinux_2_28",
+    "x86_64-pc-windows-msvc",
+    "aarch64-apple-darwin",
+)
+# Extras without a wheel of some package, by (extra, platform, Python); "" stands for any. Checked in both directions.
+MISSING: dict[tuple[str, str, str], str] = {}
+_HEAD = "# Written by `python .ci/supply.py lock`. Install: pip install --require-hashes -r constraints/cpu.txt\n"
+
+
+def uv(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run `uv pip compile` without printing what it found."""
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", *arguments]
+    return subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def compiled(extras: tuple[str, ...], *arguments: object) -> dict[str, str]:
+    """Resolve extras for all platforms and Pythons; return the hashes of each pin, which may end in a condition."""
+    wanted = [word for extra in extras for word in ("--extra", extra)]
+    done = uv("pyproject.toml", "--universal", "--python-version", PYTHONS[0], *wanted, *arguments)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    blocks = (block.partition("\n") for block in re.split(r"^(?=\S)", done.stdout, flags=re.MULTILINE)[1:])
+    return {pin.removesuffix(" \\"): hashes for pin, _, hashes in blocks}
+
+
+def lock() -> int:
+    """Write a file for what each extra adds to base.txt, all from one resolution."""
+    pins = compiled(EXTRAS, "--generate-hashes")
+    hashes = {pin.split()[0]: lines for pin, lines in pins.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        (chosen := Path(folder) / "pins.txt").write_text("\n".join(pins), encoding="utf-8")
+        base = compiled((), "--constraint", chosen)
+        added = {extra: compiled((extra,), "--constraint", chosen).keys() - base for extra in EXTRAS}
+    FOLDER.mkdir(exist_ok=True)
+    for extra, wanted in {"base": base.keys(), **added}.items():
+        text = _HEAD + ("" if extra == "base" else "-r base.txt\n")
+        text += "".join(f"{pin} \\\n{hashes[pin.split()[0]]}" for pin in sorted(wanted))
+        (FOLDER / f"{extra}.txt").write_text(text, encoding="utf-8", newline="\n")
+    return 0
+
+
+def resolve() -> int:
+    """Look for a wheel of each pinned package; print what is missing and not known to be, or known and not missing."""
+
+    def problem(case: tuple[str, str, str]) -> str:
+        extra, platform, python = case
+        where = ("--python-platform", platform, "--python-version", python)
+        done = uv(FOLDER / f"{extra}.txt", *where, "--only-binary", ":all:", "--no-deps")
+        return done.stderr.strip()
+
+    cases = list(product(EXTRAS, PLATFORMS, PYTHONS))
+    with ThreadPoolExecutor(8) as pool:  # it waits for the index
+        found = dict(zip(cases, pool.map(problem, cases), strict=True))
+    wrong = 0
+    for case, said in found.items():
+        known = any(all(a in ("", b) for a, b in zip(key, case, strict=True)) for key in MISSING)
+        if bool(said) != known:
+            wrong += 1
+            print(" ".join(case), said or "is in MISSING and has all wheels", sep=": ")
+    print(f"{len(cases)} combinations of extra, platform and Python: {len(cases) - wrong} as expected")
+    return int(wrong > 0)
+
+
+def install(extras: tuple[str, ...]) -> int:
+    """Install from hashes without an index, run the demonstration, and write the bill of materials."""
+    requirements = [word for extra in extras for word in ("-r", FOLDER / f"{extra}.txt")]
+    with tempfile.TemporaryDirectory() as name:
+        wheels, place = Path(name) / "wheels", Path(name) / "env"
+        venv.create(place, with_pip=True)
+        python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        offline = ("--isolated", "install", "--no-index", "--find-links", wheels)
+        for words in (
+            ("wheel", "--no-deps", "--wheel-dir", wheels, ROOT),
+            ("download", "--require-hashes", "--only-binary", ":all:", "--dest", wheels, *requirements),
+            (*offline, "--require-hashes", *requirements),
+            (*offline, f"edge-spine[{','.join(extras)}]"),
+        ):
+            subprocess.run([python, "-m", "pip", "--quiet", *words], check=True)
+        subprocess.run([python, "-m", "edge_spine", "demo", "--out", Path(name) / "out"], check=True, cwd=name)
+        (ROOT / "artifacts").mkdir(exist_ok=True)
+        bill = ("--pyproject", ROOT / "pyproject.toml", "--output-reproducible", "-o", ROOT / "artifacts/sbom.cdx.json")
+        subprocess.run([sys.executable, "-m", "cyclonedx_py", "environment", *bill, python], check=True)
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command."""
+    if arguments in (["lock"], ["resolve"]):
+        return {"lock": lock, "resolve": resolve}[arguments[0]]()
+    if arguments[:1] == ["install"] and set(arguments[1:]) <= set(EXTRAS):
+        return install(tuple(arguments[1:]) or ("cpu",))
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

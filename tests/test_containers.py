@@ -1,0 +1,107 @@
+"""The containers: users without rights, read-only roots, health checks; node and archive fit each other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "containers"
+FILES = ("Containerfile", "Archive.Containerfile")
+
+
+def instructions(file: str) -> list[str]:
+    text = (FOLDER / file).read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_container_runs_as_a_user_without_rights(file: str) -> None:
+    lines = instructions(file)
+    kinds = [line.split()[0] for line in lines]
+    known = {"ARG", "FROM", "RUN", "COPY", "ENV", "USER", "VOLUME", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
+    assert set(kinds) <= known and "HEALTHCHECK" in kinds
+    for line in lines:
+        if line.startswith("COPY"):
+            assert all((ROOT / source).exists() for source in line.split()[1:-1]), line
+    users = [line.split()[1] for line in lines if line.startswith("USER")]
+    assert users and users[-1].partition(":")[0] not in ("root", "0")
+    assert kinds.index("USER") < kinds.index("ENTRYPOINT")
+    assert not [line for line in lines if ":latest" in line]
+    for line in lines:
+        if "apt-get install" in line:
+            assert "--no-install-recommends" in line and "rm -rf /var/lib/apt/lists" in line
+
+
+def test_what_is_written_lies_in_volumes_so_that_the_root_can_be_read_only() -> None:
+    lines = instructions("Containerfile")
+    volumes = " ".join(line for line in lines if line.startswith("VOLUME"))
+    (cache,) = (
+        word.partition("=")[2] for line in lines for word in line.split() if word.startswith("EDGE_SPINE_CACHE=")
+    )
+    assert any(cache.startswith(folder.strip('"[],')) for folder in volumes.split()[1:])
+
+
+@pytest.mark.slow
+def test_the_container_can_be_built() -> None:
+    builder = shutil.which("podman") or shutil.which("docker")
+    if not builder or subprocess.run([builder, "info"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no builder of containers works here")
+    more = [
+        "--build-arg",
+        "BASE=docker.io/library/python:3.12-slim-bookworm",
+        "--build-arg",
+        "EXTRAS=cpu,node",
+        "--build-arg",
+        "MORE=",
+        "--build-arg",
+        "PACKAGES=",
+    ]
+    built = subprocess.run(
+        [builder, "build", "-f", "containers/Containerfile", *more, "."],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if built.returncode != 0 and any(
+        word in built.stderr for word in ("i/o timeout", "no such host", "refused", "lookup")
+    ):
+        pytest.skip("no registry of images can be reached")
+    assert built.returncode == 0, built.stderr
+
+
+def test_the_composed_services_are_hardened_and_checked() -> None:
+    yaml = pytest.importorskip("yaml", reason="install '.[test]'")
+    composed = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
+    assert set(composed["services"]) == {"node", "archive"}
+    for name, service in composed["services"].items():
+        file = service["build"]["dockerfile"]
+        lines = instructions(Path(file).name)
+        assert service["read_only"] is True and service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"] and service["tmpfs"] == ["/tmp"]
+        assert f"USER {service['user']}" in lines and not service["user"].startswith("0")
+        (check,) = (line for line in lines if line.startswith("HEALTHCHECK"))
+        assert json.loads(check[check.index("[") :]) == service["healthcheck"]["test"][1:]
+        declared = {line.split(maxsplit=1)[1] for line in lines if line.startswith("VOLUME")}
+        mounted = [volume.split(":")[1] for volume in service["volumes"] if not volume.endswith(":ro")]
+        assert declared == {json.dumps(mounted)}
+        assert set(service["build"].get("args", {})) <= {line.split()[1].partition("=")[0] for line in lines}
+
+
+def test_node_and_archive_of_the_composition_fit_each_other() -> None:
+    for package in ("pynetdicom", "highdicom"):
+        pytest.importorskip(package, reason="install '.[node]'")
+    from edge_spine.node.config import load_config
+
+    config = load_config(FOLDER / "node.toml")
+    archive = json.loads((FOLDER / "archive.json").read_text(encoding="utf-8"))
+    where = config.destination
+    assert (where.ae_title, where.host, where.port) == (archive["DicomAet"], "archive", archive["DicomPort"])
+    assert config.host == "0.0.0.0" and config.health_port == 11113
+    assert archive["StorageDirectory"] == archive["IndexDirectory"] == "/var/lib/archive"
+    assert config.spool == Path("/var/lib/edge-spine/spool")
