@@ -28,6 +28,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     ROOT / "benchmarks" / "README.md",
     ROOT / "export" / "README.md",
+    ROOT / "edge_spine" / "HAZARDS.md",
     *sorted((ROOT / "edge_spine").rglob("README.md")),
 ]
 MOST_WORDS = 900

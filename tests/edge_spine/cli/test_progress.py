@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from edge_spine.cli.progress import Progress
+from edge_spine.cli.progress import Progress, _duration
 from edge_spine.runner import Report
 
 
@@ -30,6 +30,4 @@ def test_the_share_of_each_refusal_is_shown(
     ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (61, "1:01 min"), (3599.6, "1:00 h"), (7384, "2:03 h")]
 )
 def test_durations(seconds: float, text: str) -> None:
-    from edge_spine.cli.progress import _duration
-
     assert _duration(seconds) == text
