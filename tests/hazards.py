@@ -192,6 +192,7 @@ HAZARDS = (
                 "What another model or setting decided is decided again, and is no part of a cohort's table.",
                 (
                     "cohort/test_shards::what_another*",
+                    "cohort/test_tables::*stale*",
                     "cohort/test_run::what_options*",
                     "cohort/test_batch::another_version*",
                     "node/test_watch::what_decides*",
@@ -262,6 +263,7 @@ HAZARDS = (
                 "Reports are unverified and preliminary; they, the pictures and spine.glb carry the notice.",
                 (
                     "outputs/test_structured_report::it_is_unverified*",
+                    "outputs/test_report_readers::ohif*",
                     "outputs/test_preview_png::*must",
                     "outputs/test_glb::*says*",
                 ),

@@ -16,7 +16,7 @@ from edge_spine.cohort.manifest import Scan, read_manifest
 from edge_spine.cohort.pool import ProcessPool
 from edge_spine.cohort.rows import End, Row, end_of, lost_row, storable
 from edge_spine.cohort.shards import Shards
-from edge_spine.cohort.tables import participants, write_tables
+from edge_spine.cohort.tables import participants, remove_tables, write_tables
 from edge_spine.cohort.workers import Finished, Workers
 from edge_spine.outputs.registry import FORMATS
 from edge_spine.processors import usable_cores
@@ -146,6 +146,7 @@ def run_cohort(
             seen(row)
 
         if left:
+            remove_tables(options.out)
             with closing(_workers(options, batch)) as workers:
                 work_through(left, workers, shards, count)
         shards.write()

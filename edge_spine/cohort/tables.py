@@ -28,6 +28,10 @@ _OF_PARTICIPANTS = {
     "scans": "Number of scans of the participant",
     "scans_done": "Number of these with a result; the measurements are there where it is 1",
 }
+_FILES = (
+    *("measurements.csv", "measurements.json", "bids/participants.tsv", "bids/participants.json"),
+    "bids/dataset_description.json",
+)
 _TAKEN = {*COLUMNS, *_OF_PARTICIPANTS} - {_PARTICIPANT}
 Key = tuple[str, str]
 
@@ -83,6 +87,18 @@ def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> 
         "GeneratedBy": [{"Name": "edge-spine", "Version": __version__, "Description": NOTICE}],
     }
     write_durably(folder / "bids" / "dataset_description.json", _json(about))
+
+
+def remove_tables(folder: Path) -> None:
+    """Delete the tables, which a run that goes on makes stale.
+
+    Raises
+    ------
+    OSError
+        A file cannot be deleted.
+    """
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def participants(scans: Iterable[Scan]) -> dict[Key, str]:

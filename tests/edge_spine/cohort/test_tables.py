@@ -16,7 +16,7 @@ import pytest
 from edge_spine.cohort.manifest import Scan, read_manifest
 from edge_spine.cohort.rows import row_of
 from edge_spine.cohort.shards import Shards
-from edge_spine.cohort.tables import COLUMNS, participants, write_tables
+from edge_spine.cohort.tables import COLUMNS, participants, remove_tables, write_tables
 from edge_spine.errors import UsageError
 from edge_spine.measure import MIN_CURVE_DEG
 from edge_spine.runner import Report
@@ -89,6 +89,15 @@ def test_two_results_of_one_participant_are_never_chosen_from(tmp_path: Path) ->
     assert (people["sub-01"]["Sex"], people["sub-01"]["manifest_status"]) == ("F", "n/a")
     about = json.loads((tmp_path / "bids" / "dataset_description.json").read_text(encoding="utf-8"))
     assert about["DatasetType"] == "derivative" and about["GeneratedBy"][0]["Name"] == "edge-spine"
+
+
+def test_a_run_that_goes_on_leaves_no_stale_table(tmp_path: Path) -> None:
+    tables(tmp_path, bids=True)
+    written = {path for path in tmp_path.rglob("*.*") if path.suffix in (".csv", ".tsv", ".json")}
+    remove_tables(tmp_path)
+    kept = {path.name for path in written if path.exists()}
+    assert kept == {"list.csv", "cohort.json"} and len(written) == 7
+    remove_tables(tmp_path)
 
 
 @pytest.mark.parametrize("ids", [("A-1", "A1"), ("sub-A", "A"), ("--",), ("ä",)])
