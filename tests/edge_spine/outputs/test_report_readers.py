@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,9 @@ def test_ohif_turns_each_curve_into_a_cobb_angle_of_its_own(demo_result: SpineRe
 
 
 def test_dcmqi_reads_the_angles_and_what_computed_them(tmp_path: Path) -> None:
-    reader = shutil.which("tid1500reader")
+    # an environment need not be active for its tests
+    places = (str(Path(sys.executable).parent), os.environ.get("PATH", ""))
+    reader = shutil.which("tid1500reader", path=os.pathsep.join(places))
     if reader is None:
         pytest.skip("the program tid1500reader is not installed (pip install dcmqi)")
     result = fake_dicom_result()
