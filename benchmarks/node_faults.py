@@ -191,7 +191,7 @@ def _judge(sent: set[str], archive: Archive, found: Found) -> None:
     study = str(dcmread(SCAN).StudyInstanceUID)
     documents: dict[str, set[bytes]] = defaultdict(set)
     for patient in sorted(sent):
-        for name in ("sr", "sc", "stl"):
+        for name in ("sr", "sc", "stl-dcm"):
             objects = archive.objects.get((patient, str(RESULTS[name])), {})
             if not objects:
                 found.losses.append(f"{patient} has no {name}")

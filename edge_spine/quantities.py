@@ -22,6 +22,8 @@ class Quantity:
         Decimals in reports.
     code : (str, str, str)
         Code value, coding scheme designator and code meaning in the structured report.
+    definition : str
+        What it is, in one sentence without a full stop.
     inferred : bool
         Whether it depends on the sagittal curves, which the scan does not show.
     error : str, optional
@@ -32,6 +34,7 @@ class Quantity:
     unit: str
     decimals: int
     code: tuple[str, str, str]
+    definition: str
     inferred: bool = False
     error: str | None = None
 
@@ -49,32 +52,54 @@ class Quantity:
 # angle of kyphosis or lordosis, and "Cobb angle" beside a coronal image would mislead.
 QUANTITIES = {
     "max_cobb_deg": Quantity(
-        *("Largest Cobb angle", "deg", 1, ("285285000", "SCT", "Cobb angle")), error="max_cobb_error_90_deg"
+        *("Largest Cobb angle", "deg", 1, ("285285000", "SCT", "Cobb angle")),
+        "Cobb angle of the largest lateral curve; the largest difference of tilt where no curve reaches 3 degrees",
+        error="max_cobb_error_90_deg",
     ),
     "kyphosis_t4_t12_deg": Quantity(
-        *("Kyphosis T4 to T12", "deg", 1, ("kyphosis-t4-t12", SCHEME, "Kyphosis T4-T12, inferred, not seen"), True),
-        error="kyphosis_error_90_deg",
+        *("Kyphosis T4 to T12", "deg", 1, ("kyphosis-t4-t12", SCHEME, "Kyphosis T4-T12, inferred, not seen")),
+        "Tilt of T4 against that of T12 in the sagittal view; positive if convex to posterior",
+        *(True, "kyphosis_error_90_deg"),
     ),
     "lordosis_l1_l5_deg": Quantity(
-        *("Lordosis L1 to L5", "deg", 1, ("lordosis-l1-l5", SCHEME, "Lordosis L1-L5, inferred, not seen"), True),
-        error="lordosis_error_90_deg",
+        *("Lordosis L1 to L5", "deg", 1, ("lordosis-l1-l5", SCHEME, "Lordosis L1-L5, inferred, not seen")),
+        "Tilt of L5 against that of L1 in the sagittal view; positive if convex to anterior",
+        *(True, "lordosis_error_90_deg"),
     ),
     "plane_of_maximal_curvature_deg": Quantity(
         *("Plane of maximal curvature", "deg", 0),
         ("max-curv-plane", SCHEME, "Azimuth of the plane of maximal curvature, inferred"),
+        "Azimuth, from the patient's left (0) towards posterior (90), of the vertical plane in which the largest "
+        "lateral curve is most curved; none without a lateral curve that is larger than its error",
         True,
     ),
-    "centreline_length_mm": Quantity("Length T1 to L5", "mm", 0, ("121211", "DCM", "Path length"), True),
-    "max_lateral_deviation_mm": Quantity(
-        "Largest lateral deviation", "mm", 1, ("max-lateral-dev", SCHEME, "Greatest lateral deviation")
+    "centreline_length_mm": Quantity(
+        *("Length T1 to L5", "mm", 0, ("121211", "DCM", "Path length"), "Length of the 3D centreline", True)
     ),
-    "volume_ml": Quantity("Volume", "ml", 0, ("118565006", "SCT", "Volume"), True),
+    "max_lateral_deviation_mm": Quantity(
+        *("Largest lateral deviation", "mm", 1, ("max-lateral-dev", SCHEME, "Greatest lateral deviation")),
+        "Greatest distance, in the coronal plane, from the straight line between the ends of the centreline",
+    ),
+    "volume_ml": Quantity(
+        *("Volume", "ml", 0, ("118565006", "SCT", "Volume"), "Volume of the reconstructed vertebral column", True)
+    ),
 }
 # Attributes of each lateral curve, `edge_spine.measure.LevelledCurve`: its numbers, then its names.
 CURVE_QUANTITIES = {
-    "cobb_deg": Quantity("Cobb", "deg", 1, ("285285000", "SCT", "Cobb angle")),
-    "ferguson_deg": Quantity("Ferguson", "deg", 1, ("ferguson-angle", SCHEME, "Ferguson angle")),
+    "cobb_deg": Quantity(
+        *("Cobb", "deg", 1, ("285285000", "SCT", "Cobb angle")),
+        "Difference of tilt between the two most tilted vertebrae of the curve",
+    ),
+    "ferguson_deg": Quantity(
+        *("Ferguson", "deg", 1, ("ferguson-angle", SCHEME, "Ferguson angle")),
+        "Angle at the apex between the lines to the centres of the two ends",
+    ),
 }
 # Attributes that hold the half-widths of 90 % intervals.
 ERRORS = tuple(quantity.error for quantity in QUANTITIES.values() if quantity.error is not None)
-CURVE_NAMES = ("side", "apex_level", "upper_end_level", "lower_end_level")
+CURVE_NAMES = {
+    "side": "The patient's side to which the curve is convex",
+    "apex_level": "Vertebra that is farthest from the straight line between the ends",
+    "upper_end_level": "Upper end vertebra, the most tilted one above the apex",
+    "lower_end_level": "Lower end vertebra, the most tilted one below the apex",
+}

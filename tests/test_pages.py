@@ -29,6 +29,7 @@ PAGES = [
     ROOT / "INSTALL.md",
     ROOT / "benchmarks" / "README.md",
     ROOT / "export" / "README.md",
+    ROOT / "edge_spine" / "HAZARDS.md",
     *sorted((ROOT / "edge_spine").rglob("README.md")),
 ]
 MOST_WORDS = 900

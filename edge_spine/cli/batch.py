@@ -29,6 +29,8 @@ def add_to(verbs: Verbs) -> None:
     verb.add_argument("--write", **formats_option(default="", help=f"also files for each scan: {', '.join(FORMATS)}"))
     verb.add_argument("--workers", metavar="N", type=count, help="processes, or Ray actors (default: all processors)")
     verb.add_argument("--retry-failed", action="store_true", help="repeat failed scans; refused scans are not repeated")
+    verb.add_argument("--refusals-ok", action="store_true", help="exit with 0 where scans were refused but none failed")
+    verb.add_argument("--bids", action="store_true", help="write bids/ too: participants.tsv, dataset_description.json")
     cluster = verb.add_mutually_exclusive_group()
     cluster.add_argument("--ray", metavar="ADDRESS", help="use this Ray cluster; needs pip install '.[ray]'")
     cluster.add_argument("--dask", metavar="ADDRESS", help="use this Dask cluster; needs pip install '.[dask]'")
@@ -59,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         ray=arguments.ray,
         dask=arguments.dask,
         retry_failed=arguments.retry_failed,
+        bids=arguments.bids,
     )
     progress = Progress(quiet=arguments.verbosity < 0)
 
@@ -70,4 +73,4 @@ def run(arguments: argparse.Namespace) -> int:
     progress.clear()
     progress.summarise()
     say(json.dumps(outcome.to_dict()) if arguments.json else outcome.line())
-    return DONE if outcome.all_done else PARTLY
+    return DONE if outcome.good(refusals_ok=arguments.refusals_ok) else PARTLY

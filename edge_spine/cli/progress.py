@@ -44,6 +44,7 @@ class Progress:
         text = f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {done}/{self._count}"
         if done:
             text += f" {done / seconds:.1f} scans/s, {_duration(seconds / done * (self._count - done))} left,"
+            text += "".join(f" {_share(number, done)} {code}," for (status, code), number in self._refused())
         # A longer line would wrap and could not be erased.
         text = f"{text} {name}"[: shutil.get_terminal_size().columns - 1]
         self.clear()
@@ -61,7 +62,7 @@ class Progress:
         self._ends[report.status, report.code or ""] += 1
 
     def summarise(self) -> None:
-        """Print the number of scans by status and refusal code, and the speed."""
+        """Print the number and share of scans by status and refusal code, and the speed."""
         if not self._summarised:
             return
         seconds = time.perf_counter() - self._started
@@ -69,8 +70,16 @@ class Progress:
         rows = [(f"{status} {code}".strip(), number) for (status, code), number in sorted(self._ends.items())]
         width = max(len(name) for name, _ in rows) if rows else 0
         for name, number in rows:
-            say(f"{name:{width}} {number:8}", sys.stderr)
+            say(f"{name:{width}} {number:8} {_share(number, total):>6}", sys.stderr)
         say(f"{total} scans in {_duration(seconds)}, {total / seconds:.1f} a second", sys.stderr)
+
+    def _refused(self) -> list[tuple[tuple[str, str], int]]:
+        """Return the refusals, the most frequent code first."""
+        return [(end, number) for end, number in self._ends.most_common() if end[0] == "refused"]
+
+
+def _share(number: int, total: int) -> str:
+    return f"{100 * number / total:.1f} %"
 
 
 def _duration(seconds: float) -> str:

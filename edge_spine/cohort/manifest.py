@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_spine.errors import UsageError
@@ -38,12 +38,19 @@ class Scan:
         For files that hold none.
     problem : str or None
         Why this line cannot be used; the scan fails with it.
+    others : tuple of (name, value)
+        The manifest's own columns. Workers do not get them.
     """
 
     id: str
     path: str
     pixel_spacing_mm: tuple[float, float] | None = None
     problem: str | None = None
+    others: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[type[Scan], tuple[object, ...]]:
+        """Pickle what workers need."""
+        return type(self), (self.id, self.path, self.pixel_spacing_mm, self.problem)
 
 
 def read_manifest(manifest: Path, pixel_spacing_mm: tuple[float, float] | None = None) -> list[Scan]:
@@ -128,7 +135,7 @@ def _lines(manifest: Path, spacing: tuple[float, float] | None) -> Iterator[Scan
     first = re.split(r"[\r\n]", text[start:], maxsplit=1)[0]
     for delimiter in _DELIMITERS:
         names = _cells(first, delimiter)
-        if PATH in names:
+        if PATH in map(str.lower, names):
             yield from _table(manifest, text[start:], text.count("\n", 0, start), delimiter, names, spacing)
             return
     if first and not _is_path(base, first):
@@ -145,7 +152,7 @@ def _lines(manifest: Path, spacing: tuple[float, float] | None) -> Iterator[Scan
 
 def _cells(line: str, delimiter: str) -> list[str]:
     cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
-    return [cell.strip().lower() for cell in cells]
+    return [cell.strip() for cell in cells]
 
 
 def _unquoted(line: str) -> str:
@@ -164,7 +171,8 @@ def _is_path(base: Path, line: str) -> bool:
 def _table(
     manifest: Path, text: str, before: int, delimiter: str, names: list[str], spacing: tuple[float, float] | None
 ) -> Iterator[Scan]:
-    for name in COLUMNS:
+    names = [name.lower() if name.lower() in COLUMNS else name for name in names]
+    for name in filter(None, names):
         if names.count(name) > 1:
             raise UsageError(f"{manifest.name}: {names.count(name)} columns are named {name!r}; one is expected")
     base = manifest.absolute().parent
@@ -182,7 +190,8 @@ def _table(
             elif not path or "\n" in path or "\r" in path:
                 problem = f"line {number} names no file in its column 'path'"
             place = str(base / path) if path and "\n" not in path else f"{manifest.absolute()}, line {number}"
-            yield Scan(cells.get(ID) or path or f"line {number}", place, own or spacing, problem)
+            others = tuple((name, cells.get(name, "")) for name in names if name and name not in COLUMNS)
+            yield Scan(cells.get(ID) or path or f"line {number}", place, own or spacing, problem, others)
     except csv.Error as error:
         raise UsageError(f"{manifest.name}: not readable as CSV (line {before + reader.line_num}: {error})") from None
 

@@ -1,4 +1,4 @@
-"""Columns of a cohort's table: names and types. README.md in this folder explains each."""
+"""Columns of a cohort's table: names, types and what they hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, ERRORS, QUANTITIES
+from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, ERRORS, QUANTITIES, Quantity
 from edge_spine.result import STAGES
 from edge_spine.runner import Report
 from edge_spine.version import __version__
@@ -25,27 +25,49 @@ _ANGLES = tuple(name for name, quantity in QUANTITIES.items() if quantity.unit =
 _SIZES = tuple(name for name in QUANTITIES if name not in _ANGLES)
 _CORONAL, _SAGITTAL = ("left", "centre", "right"), ("anterior", "centre", "posterior")
 
-TEXTS = (
-    *("id", "path", "entry", "sha256", "status", "code", "message", "sop_instance_uid", "decided_by", "folder"),
-    *(f"model_{name}" for name in _MODEL),
-    "edge_spine_version",
-    *(f"largest_curve_{name}" for name in CURVE_NAMES),
-)
-NUMBERS = (
-    *("row_spacing_mm", "column_spacing_mm"),
-    *_ANGLES,
-    *ERRORS,
-    *(f"largest_curve_{name}" for name in CURVE_QUANTITIES),
-    *_SIZES,
-    *(f"{stage}_ms" for stage in STAGES),
-)
+
+def _said(quantity: Quantity) -> str:
+    return quantity.definition + ("; inferred, not seen" if quantity.inferred else "")
+
+
+# Columns with what they hold; the names of numbers end in their units.
+TEXTS = {
+    "id": "Name of the scan in the manifest, or its path there",
+    "path": "File or folder of the scan",
+    "entry": "Name of the scan within that zip or folder",
+    "sha256": "SHA-256 of the content of the file",
+    "status": "done, refused (the scan cannot be used) or failed (it could not be read or processed)",
+    "code": "Code of the refusal; of failures failed, or worker-died",
+    "message": "What happened, in one sentence",
+    "sop_instance_uid": "SOP Instance UID of the scan",
+    "decided_by": "Hash of model, precision and spacing that decided this row",
+    "folder": "Folder of the files of the scan, in scans",
+    **{f"model_{name}": f"The model's {name}" for name in _MODEL},
+    "edge_spine_version": "Version of edge-spine",
+    **{f"largest_curve_{name}": f"Largest lateral curve: {text}" for name, text in CURVE_NAMES.items()},
+}
+FLAGS, CURVES = "flags", "scoliosis_curves"
+LISTED = {FLAGS: "What to know about the result", CURVES: "Number of lateral curves of 3 degrees or more"}
+NUMBERS = {
+    "row_spacing_mm": "Distance of the rows of the image",
+    "column_spacing_mm": "Distance of the columns of the image",
+    **{name: _said(QUANTITIES[name]) for name in _ANGLES},
+    **{
+        quantity.error: f"Half-width of the calibrated 90 % interval of {name}; empty without calibration"
+        for name, quantity in QUANTITIES.items()
+        if quantity.error is not None
+    },
+    **{f"largest_curve_{name}": f"Largest lateral curve: {_said(kind)}" for name, kind in CURVE_QUANTITIES.items()},
+    **{name: _said(QUANTITIES[name]) for name in _SIZES},
+    **{f"{stage}_ms": f"Time of the stage {stage}" for stage in STAGES},
+}
 ROWS_OF_209 = (
     "z_mm",
     *(f"coronal_{name}_mm" for name in _CORONAL),
     *(f"sagittal_{name}_mm" for name in _SAGITTAL),
     *("coronal_band_90_mm", "sagittal_band_90_mm"),
 )
-NAMES = (*TEXTS, "flags", "scoliosis_curves", *NUMBERS, *ROWS_OF_209)
+NAMES = (*TEXTS, *LISTED, *NUMBERS, *ROWS_OF_209)
 
 Row = dict[str, Any]
 # Status and code; "" where there is no code.
@@ -58,7 +80,7 @@ def schema() -> pyarrow.Schema:
 
     kinds = dict.fromkeys(TEXTS, pa.string()) | dict.fromkeys(NUMBERS, pa.float64())
     kinds |= dict.fromkeys(ROWS_OF_209, pa.list_(pa.float32()))
-    kinds |= {"flags": pa.list_(pa.string()), "scoliosis_curves": pa.int64()}
+    kinds |= {FLAGS: pa.list_(pa.string()), CURVES: pa.int64()}
     return pa.schema([(name, kinds[name]) for name in NAMES])
 
 
@@ -90,9 +112,9 @@ def row_of(scan_id: str, path: str, entry: str | None, report: Report, result: S
     row |= {f"model_{name}": result.model[name] for name in _MODEL}
     row["sop_instance_uid"] = result.scan.sop_instance_uid
     row["row_spacing_mm"], row["column_spacing_mm"] = map(float, result.scan.pixel_spacing_mm)
-    row["flags"] = list(result.quality.flags)
+    row[FLAGS] = list(result.quality.flags)
     row |= {name: _float(getattr(measured, name)) for name in (*_ANGLES, *ERRORS, *_SIZES)}
-    row["scoliosis_curves"] = len(measured.scoliosis_curves)
+    row[CURVES] = len(measured.scoliosis_curves)
     if measured.scoliosis_curves:
         largest = measured.scoliosis_curves[0]
         row |= {f"largest_curve_{name}": float(getattr(largest, name)) for name in CURVE_QUANTITIES}

@@ -16,6 +16,7 @@ from edge_spine.cohort.manifest import Scan, read_manifest
 from edge_spine.cohort.pool import ProcessPool
 from edge_spine.cohort.rows import End, Row, end_of, lost_row, storable
 from edge_spine.cohort.shards import Shards
+from edge_spine.cohort.tables import participants, remove_tables, write_tables
 from edge_spine.cohort.workers import Finished, Workers
 from edge_spine.outputs.registry import FORMATS
 from edge_spine.processors import usable_cores
@@ -50,6 +51,8 @@ class Options:
         Address of a cluster to use instead of processes on this machine.
     retry_failed : bool
         Process failed scans again.
+    bids : bool
+        Write the participants of a BIDS data set too.
     """
 
     manifest: Path
@@ -65,6 +68,7 @@ class Options:
     ray: str | None = None
     dask: str | None = None
     retry_failed: bool = False
+    bids: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,9 @@ class Outcome:
     def _sorted(self) -> list[tuple[End, int]]:
         return sorted(self.ends.items())
 
-    @property
-    def all_done(self) -> bool:
-        """Whether every scan of the manifest is done."""
-        return all(status == "done" for status, _ in self.ends)
+    def good(self, *, refusals_ok: bool = False) -> bool:
+        """Return whether every scan of the manifest is done, or refused where that is good enough."""
+        return {status for status, _ in self.ends} <= ({"done", "refused"} if refusals_ok else {"done"})
 
 
 def run_cohort(
@@ -116,11 +119,14 @@ def run_cohort(
     Raises
     ------
     UsageError
-        The manifest or the folder cannot be used, or no cluster answers at the address.
+        The manifest or the folder cannot be used, no cluster answers at the address, or as
+        `edge_spine.cohort.tables.participants`.
     EdgeSpineError
         No worker can work.
     """
     scans = read_manifest(options.manifest, options.pixel_spacing_mm)
+    if options.bids:
+        participants(scans)
     bundle = load_bundle(options.model)
     note = {
         "schema": "edge-spine/cohort/1",
@@ -140,8 +146,11 @@ def run_cohort(
             seen(row)
 
         if left:
+            remove_tables(options.out)
             with closing(_workers(options, batch)) as workers:
                 work_through(left, workers, shards, count)
+        shards.write()
+        write_tables(options.out, scans, bids=options.bids)
     return Outcome(earlier.ends + ends, earlier.earlier)
 
 

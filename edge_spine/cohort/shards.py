@@ -115,19 +115,21 @@ class Shards:
             self._lock.release()
 
 
-def read_cohort(folder: str | Path) -> pyarrow.Table:
+def read_cohort(folder: str | Path, columns: list[str] | None = None) -> pyarrow.Table:
     """Read the results of a cohort, complete or not.
 
     Parameters
     ----------
     folder : path
         The `--out` of `edge-spine batch`.
+    columns : list of str, optional
+        Columns to read, "id", "path" and "model_sha256" among them; all by default.
 
     Returns
     -------
     pyarrow.Table
         One row for each scan; a later attempt replaces an earlier one, and what another model than that of the last
-        run has computed is left out. README.md explains the columns.
+        run has computed is left out. measurements.json explains the columns.
 
     Raises
     ------
@@ -136,7 +138,7 @@ def read_cohort(folder: str | Path) -> pyarrow.Table:
     """
     import pyarrow as pa
 
-    tables = list(_tables(Path(folder)))
+    tables = list(_tables(Path(folder), columns))
     if not tables:
         raise UsageError(f"{Path(folder).name}: no results of edge-spine batch in it")
     whole = pa.concat_tables(tables, promote_options="default")

@@ -19,7 +19,7 @@ from edge_spine.bundle.load import MODELS
 from edge_spine.engines import ENGINES, PRECISIONS
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.node.outbox import Backoff
-from edge_spine.outputs.registry import DICOM_OBJECTS
+from edge_spine.outputs.registry import DICOM_OBJECTS, FORMATS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -123,7 +123,7 @@ class NodeConfig:
     spool: Path
     peers: tuple[Peer, ...]
     destination: Destination
-    results: tuple[str, ...] = ("sr", "sc", "stl")
+    results: tuple[str, ...] = ("sr", "sc", "stl-dcm")
     tls: Tls | None = None
     health_port: int = 11113
     least_free_mb: int = 2048
@@ -192,8 +192,10 @@ def load_config(path: Path) -> NodeConfig:
         threads=node.take("threads", _FROM_1, None),
     )
     top.finish()
-    if "pdf" in config.results and find_spec("reportlab") is None:
-        raise UsageError(f"{path.name}: the result pdf needs reportlab: pip install '.[report]'")
+    for name in config.results:
+        needs = FORMATS[name].needs
+        if needs is not None and find_spec(needs[0]) is None:
+            raise UsageError(f"{path.name}: the result {name} needs {needs[0]}: pip install '.[{needs[1]}]'")
     if config.destination.tls and config.tls is None:
         raise UsageError(f"{path.name}: destination.tls needs the table [tls]")
     return config

@@ -22,7 +22,7 @@ from edge_spine.node.records import Audit
 from edge_spine.node.spool import Claim, Spool, files_in
 from edge_spine.node.worker import Worker
 from edge_spine.outputs.dicom.identity import flagged, identify
-from edge_spine.outputs.registry import DICOM_OBJECTS
+from edge_spine.outputs.registry import FORMATS
 from edge_spine.reading import read_scan
 from edge_spine.reading.dicom import quiet_pydicom
 from edge_spine.result import SpineResult
@@ -125,7 +125,7 @@ class Node:
     def _handle(self, claim: Claim, key: str) -> list[Report]:
         def write(result: SpineResult) -> tuple[SpineResult, list[Path]]:
             result = flagged(result)
-            objects = {f"{n}-{name}": DICOM_OBJECTS[name].render(result) for n, name in enumerate(self._config.results)}
+            objects = {f"{n}-{name}": FORMATS[name].render(result) for n, name in enumerate(self._config.results)}
             lost = ", ".join(identify(result).lost_links)
             self._outbox.put(key, objects, f"cannot carry {lost}" if lost else "")
             if lost:

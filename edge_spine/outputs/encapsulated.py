@@ -27,7 +27,7 @@ def encapsulated_stl(result: SpineResult) -> bytes:
     dataset.PositionReferenceIndicator = ""
     dataset.MeasurementUnitsCodeSequence = [coded_item(codes.MILLIMETRE)]
     dataset.ReferencedSeriesSequence = [source_series(identity)]
-    return finished(dataset, identity, result, "stl")
+    return finished(dataset, identity, result, "stl-dcm")
 
 
 def encapsulated_report(result: SpineResult) -> bytes:
@@ -63,7 +63,7 @@ def encapsulated_pdf(result: SpineResult, pdf: bytes) -> bytes:
     dataset.ConversionType = "WSD"
     # The report shows the name of the scan's file, which may name the patient.
     dataset.BurnedInAnnotation = "YES"
-    return finished(dataset, identity, result, "pdf")
+    return finished(dataset, identity, result, "pdf-dcm")
 
 
 def _document(identity: Identity, content: bytes, media_type: str, title: str) -> Dataset:

@@ -18,26 +18,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Writer:
-    """A function of this package that turns a `SpineResult` into the bytes of a file.
-
-    Attributes
-    ----------
-    target : str
-        "module:function"; the module is imported at the first call of `render`.
-    """
-
-    target: str
-
-    def render(self, result: SpineResult) -> bytes:
-        """Return the bytes of the file."""
-        content: bytes = resolve_name(f"edge_spine.outputs.{self.target}")(result)
-        return content
-
-
-@dataclass(frozen=True)
-class DicomObject(Writer):
-    """The writer of a DICOM file in Explicit VR Little Endian, which ``edge-spine node`` can send.
+class DicomObject:
+    """What a DICOM file in Explicit VR Little Endian is, which ``edge-spine node`` can send.
 
     Attributes
     ----------
@@ -55,19 +37,31 @@ class DicomObject(Writer):
 
 
 @dataclass(frozen=True)
-class OutputFormat(Writer):
+class OutputFormat:
     """The writer of one format.
 
     Attributes
     ----------
+    target : str
+        "module:function" of this package, from a `SpineResult` to the bytes of the file; the module is imported at the
+        first call of `render`.
     filename : str
         Name of the file.
     needs : (str, str), optional
         A package that is not always installed, and the extra of edge-spine that installs it.
+    dicom : DicomObject, optional
+        Given where the file is a DICOM object.
     """
 
+    target: str
     filename: str
     needs: tuple[str, str] | None = None
+    dicom: DicomObject | None = None
+
+    def render(self, result: SpineResult) -> bytes:
+        """Return the bytes of the file."""
+        content: bytes = resolve_name(f"edge_spine.outputs.{self.target}")(result)
+        return content
 
 
 _HIGHDICOM, _REPORTLAB, _TRIMESH = ("highdicom", "dicom"), ("reportlab", "report"), ("trimesh", "report")
@@ -80,17 +74,26 @@ FORMATS = {
     "csv": OutputFormat("curves_csv:render", "curves.csv"),
     "html": OutputFormat("report_html:render", "report.html"),
     "pdf": OutputFormat("report_pdf:render_today", "report.pdf", _REPORTLAB),
-    "sr": OutputFormat("structured_report:render", "spine.sr.dcm", _HIGHDICOM),
-    "sc": OutputFormat("secondary_capture:render", "preview.sc.dcm", _HIGHDICOM),
+    "sr": OutputFormat(
+        *("structured_report:render", "spine.sr.dcm", _HIGHDICOM),
+        DicomObject("Comprehensive3DSRStorage", 98101, "measurements"),
+    ),
+    "sc": OutputFormat(
+        *("secondary_capture:render", "preview.sc.dcm", _HIGHDICOM),
+        DicomObject("SecondaryCaptureImageStorage", 98102, "preview"),
+    ),
+    "stl-dcm": OutputFormat(
+        *("encapsulated:encapsulated_stl", "spine.stl.dcm", None),
+        DicomObject("EncapsulatedSTLStorage", 98103, "surface"),
+    ),
+    "pdf-dcm": OutputFormat(
+        *("encapsulated:encapsulated_report", "report.pdf.dcm", _REPORTLAB),
+        DicomObject("EncapsulatedPDFStorage", 98104, "report"),
+    ),
 }
 DEFAULT_FORMATS = ("json", "ply", "png")
-# The formats that are DICOM objects or can be in one, by their keys in `FORMATS`.
-DICOM_OBJECTS = {
-    "sr": DicomObject("structured_report:render", "Comprehensive3DSRStorage", 98101, "measurements"),
-    "sc": DicomObject("secondary_capture:render", "SecondaryCaptureImageStorage", 98102, "preview"),
-    "stl": DicomObject("encapsulated:encapsulated_stl", "EncapsulatedSTLStorage", 98103, "surface"),
-    "pdf": DicomObject("encapsulated:encapsulated_report", "EncapsulatedPDFStorage", 98104, "report"),
-}
+# The DICOM objects among them.
+DICOM_OBJECTS = {name: known.dicom for name, known in FORMATS.items() if known.dicom is not None}
 
 
 def parse_formats(names: str) -> tuple[str, ...]:
@@ -153,7 +156,7 @@ def write_outputs(
         OpenCV cannot encode a picture; nothing is written.
     """
     started = time.perf_counter()
-    if any(FORMATS[name].filename.endswith(".dcm") for name in formats):
+    if any(name in DICOM_OBJECTS for name in formats):
         result = resolve_name("edge_spine.outputs.dicom.identity:flagged")(result)
     if show_date:
         # scan.py loads NumPy, which the help text does not need

@@ -19,6 +19,7 @@ from highdicom.sr import (
     ContainerContentItem,
     ContentItem,
     ContentSequence,
+    CoordinatesForMeasurement,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     ImageLibrary,
@@ -49,10 +50,13 @@ from edge_spine.outputs.drawing.end_lines import end_lines
 from edge_spine.outputs.wording import in_words, side_view_worth
 from edge_spine.quantities import CURVE_QUANTITIES, QUANTITIES, SCHEME, Quantity
 from edge_spine.reading.dicom import quiet_pydicom
-from edge_spine.result import SpineResult
+from edge_spine.result import NOTICE, SpineResult
 from edge_spine.version import __version__
 
 _CONTAINS = "CONTAINS"
+# A viewer on Cornerstone, such as OHIF, turns a group whose tracking identifier begins with this, and whose first
+# number has coordinates of its own, into a measurement of its Cobb angle tool.
+_COBB_TOOL = "Cornerstone3DTools@^0.1.0:CobbAngle:"
 # The numbers of the whole centreline, in the order of the report.
 _CENTRELINE = (
     *("centreline_length_mm", "max_lateral_deviation_mm"),
@@ -165,22 +169,30 @@ class _Groups:
         numbers = self._numbers["scoliosis_curves"][number]
         # the interval is calibrated for the largest curve
         error = None if number else self._numbers["max_cobb_error_90_deg"]
-        return self._group(
-            f"lateral curve {number + 1}",
+        name, region = f"lateral curve {number + 1}", self._region(self._cobb_points(curve))
+        cobb, ferguson = (
+            _measurement(quantity, numbers[key], codes.CURVE_METHOD, error if key == "cobb_deg" else None)
+            for key, quantity in CURVE_QUANTITIES.items()
+        )
+        group = self._group(
+            name,
             codes.LATERAL_CURVE,
-            self._cobb_points(curve),
+            region,
             (curve.upper_end_level, curve.lower_end_level),
-            [
-                _measurement(quantity, numbers[name], codes.CURVE_METHOD, error if name == "cobb_deg" else None)
-                for name, quantity in CURVE_QUANTITIES.items()
-            ],
+            [cobb, ferguson],
             [
                 (codes.CONVEX_SIDE, codes.SIDES[curve.side]),
                 (codes.APEX, codes.VERTEBRAE[curve.apex_level]),
                 (codes.UPPER_END, codes.VERTEBRAE[curve.upper_end_level]),
                 (codes.LOWER_END, codes.VERTEBRAE[curve.lower_end_level]),
             ],
+            prefix=_COBB_TOOL,
         )
+        # after the group is made, since highdicom allows coordinates of the group only
+        cobb[0].ContentSequence.append(CoordinatesForMeasurement(**region))
+        # the viewer's label of the measurement, which looks there like one that a person drew
+        group[0].ContentSequence.append(_text(codes.COMMENT, f"edge-spine {name}: {NOTICE}"))
+        return group
 
     def _cobb_points(self, curve: LevelledCurve) -> NDArray[np.float64]:
         """Return the ends of the two end lines, (4, 2), joined along the concave side beside the spine."""
@@ -190,8 +202,8 @@ class _Groups:
         return stored_points(self._result, points[:, 0], points[:, 2])
 
     def _sagittal_curve(self, name: str, key: str, levels: tuple[str, str]) -> Group:
-        points = self._centreline_points(levels)
-        return self._group(name, codes.SAGITTAL_CURVE, points, levels, [self._number(key)])
+        region = self._region(self._centreline_points(levels))
+        return self._group(name, codes.SAGITTAL_CURVE, region, levels, [self._number(key)])
 
     def _centreline(self) -> Group:
         measurements = [self._number(name) for name in _CENTRELINE if self._numbers[name] is not None]
@@ -199,8 +211,8 @@ class _Groups:
             for code, half_mm in ((codes.BAND_CORONAL, band.coronal), (codes.BAND_SAGITTAL, band.sagittal)):
                 mean_mm = round(float(half_mm.mean()), 3)
                 measurements.append(Measurement(name=code, value=mean_mm, unit=codes.MILLIMETRE))
-        points = self._centreline_points(("T1", "L5"))
-        return self._group("centreline T1-L5", codes.SPINE, points, (), measurements, purpose=codes.CENTERLINE)
+        region = self._region(self._centreline_points(("T1", "L5")))
+        return self._group("centreline T1-L5", codes.SPINE, region, (), measurements, purpose=codes.CENTERLINE)
 
     def _number(self, name: str) -> Measurement:
         quantity = QUANTITIES[name]
@@ -215,36 +227,37 @@ class _Groups:
         part = centre[first : last + 1]
         return stored_points(self._result, part[:, 0], part[:, 2])
 
+    def _region(self, points: NDArray[np.float64]) -> dict[str, Any]:
+        source = self._identity.source
+        image = SourceImageForRegion(source.SOPClassUID, source.SOPInstanceUID)
+        return {"graphic_type": "POLYLINE", "graphic_data": points, "source_image": image}
+
     def _group(
         self,
         name: str,
         finding: Code,
-        points: NDArray[np.float64],
+        region: dict[str, Any],
         levels: Sequence[str],
         measurements: Sequence[Measurement],
         evaluations: Sequence[tuple[Code, Code]] = (),
         purpose: Code | None = None,
+        prefix: str = "",
     ) -> Group:
-        source, model = self._identity.source, self._result.model
+        model = self._result.model
         sites = [codes.VERTEBRAE[level] for level in levels] or [codes.SPINE]
         return Group(
             tracking_identifier=TrackingIdentifier(
-                uid=self._identity.uid("tracking", name), identifier=f"edge-spine {name}"
+                uid=self._identity.uid("tracking", name), identifier=f"{prefix}edge-spine {name}"
             ),
-            referenced_region=ImageRegion(
-                graphic_type="POLYLINE",
-                graphic_data=points,
-                source_image=SourceImageForRegion(source.SOPClassUID, source.SOPInstanceUID),
-            ),
+            referenced_region=ImageRegion(**region),
             finding_type=finding,
             algorithm_id=AlgorithmIdentification(
                 name="edge-spine",
                 version=__version__,
+                # one text, since some readers keep the first only
                 parameters=[
-                    f"model {model['name']} {model['version']}",
-                    f"model SHA-256 {model['sha256']}",
-                    f"engine {model['engine']}",
-                    f"precision {model['precision']}",
+                    f"model {model['name']} {model['version']}, SHA-256 {model['sha256']}, "
+                    f"engine {model['engine']}, precision {model['precision']}"
                 ],
             ),
             finding_sites=[FindingSite(site) for site in dict.fromkeys(sites)],

@@ -20,6 +20,12 @@ def test_the_schema_requires_every_number() -> None:
     assert {*QUANTITIES, *ERRORS} <= set(schema()["properties"]["measurements"]["required"])
 
 
+def test_every_number_has_a_definition() -> None:
+    quantities = [*QUANTITIES.values(), *CURVE_QUANTITIES.values()]
+    assert all(len(quantity.definition) > 20 and not quantity.definition.endswith(".") for quantity in quantities)
+    assert len({quantity.definition for quantity in quantities}) == len(quantities)
+
+
 def test_names_end_in_their_units_and_texts_carry_them() -> None:
     for name, quantity in {**QUANTITIES, **CURVE_QUANTITIES}.items():
         assert name.endswith(f"_{quantity.unit}") and len(quantity.code[0]) <= 16, name

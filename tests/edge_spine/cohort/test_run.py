@@ -160,7 +160,7 @@ def test_failed_scans_are_tried_again_where_that_is_wanted(tmp_path: Path) -> No
         shards.add([row_of("b", "/b", None, Report("", "refused", "no-spine"), None)])
     with closing(Shards(tmp_path, NOTE)) as shards:
         left, outcome = left_to_do(scans, shards, SpineBatch(), retry_failed=False)
-        assert [scan.id for scan in left] == ["c"] and outcome.earlier == 2 and not outcome.all_done
+        assert [scan.id for scan in left] == ["c"] and outcome.earlier == 2 and not outcome.good()
         left, outcome = left_to_do(scans, shards, SpineBatch(), retry_failed=True)
         assert [scan.id for scan in left] == ["a", "c"] and outcome.earlier == 1
         shards.add([row_of("a", "/a", None, Report("", "done"), None)])

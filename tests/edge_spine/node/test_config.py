@@ -37,14 +37,14 @@ def test_what_must_be_said_is_enough(tmp_path: Path) -> None:
     assert config.destination == Destination("PACS", "pacs", 104)
     assert config.spool == tmp_path / "spool"
     assert config.host == "127.0.0.1"
-    assert config.results == ("sr", "sc", "stl")
+    assert config.results == ("sr", "sc", "stl-dcm")
     assert config.tls is None
 
 
 def test_everything_else(tmp_path: Path) -> None:
     more = WHOLE.replace(
         'spool = "spool"',
-        'spool = "/srv/spool"\nhost = "0.0.0.0"\nresults = ["stl", "sr"]\nhealth_port = 0\nleast_free_mb = 1\n'
+        'spool = "/srv/spool"\nhost = "0.0.0.0"\nresults = ["stl-dcm", "sr"]\nhealth_port = 0\nleast_free_mb = 1\n'
         'most_object_mb = 8\nkeep_days = 0.5\nengine = "onnx-cpu"\nmodel = "bundle"\nthreads = 2',
     )
     more += "tls = true\n[tls]\ncertificate = 'c.pem'\nkey = 'k.pem'\nauthority = '/etc/a.pem'\n"
@@ -52,7 +52,7 @@ def test_everything_else(tmp_path: Path) -> None:
     config = loaded(tmp_path, more)
     # an absolute path stands for itself
     assert config.spool == tmp_path / "/srv/spool"
-    assert (config.host, config.results, config.health_port) == ("0.0.0.0", ("sr", "stl"), 0)
+    assert (config.host, config.results, config.health_port) == ("0.0.0.0", ("sr", "stl-dcm"), 0)
     assert (config.least_free_mb, config.most_object_mb, config.keep_days) == (1, 8, 0.5)
     assert (config.engine, config.model, config.threads) == ("onnx-cpu", tmp_path / "bundle", 2)
     assert loaded(tmp_path, more.replace('"bundle"', '"lite"')).model == "lite"
@@ -110,9 +110,9 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 
 
 def test_a_result_without_its_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = WHOLE.replace("port = 11112", 'port = 11112\nresults = ["pdf", "sr"]')
+    text = WHOLE.replace("port = 11112", 'port = 11112\nresults = ["pdf-dcm"]')
     monkeypatch.setattr("edge_spine.node.config.find_spec", lambda _name: object())
-    assert loaded(tmp_path, text).results == ("sr", "pdf")
+    assert loaded(tmp_path, text).results == ("pdf-dcm",)
     monkeypatch.setattr("edge_spine.node.config.find_spec", lambda _name: None)
     with pytest.raises(UsageError, match=r"\.\[report\]"):
         loaded(tmp_path, text)

@@ -74,7 +74,7 @@ def test_an_odd_uid_among_good_ones_ends_no_association(
             dataset = dcmread(paths[-1])
             dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = odd[number]
             dataset.save_as(paths[-1])
-    with archive() as pacs, RunningNode(tmp_path, pacs.port, fake_model, results=["stl"]) as node:
+    with archive() as pacs, RunningNode(tmp_path, pacs.port, fake_model, results=["stl-dcm"]) as node:
         sent = node.store(*paths)
         assert sent.returncode == 0 and (sent.stdout + sent.stderr).count("0x0000: Success") == 5
         # the UID with letters cannot be referred to: that scan is kept with its reason, the others are delivered

@@ -18,12 +18,12 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 import edge_spine
 from edge_spine.outputs.encapsulated import encapsulated_pdf
-from edge_spine.outputs.registry import DICOM_OBJECTS
+from edge_spine.outputs.registry import DICOM_OBJECTS, FORMATS
 from edge_spine.result import SpineResult
 from tests.edge_spine.fake_result import fake_bands, fake_result
 
 DEMO_SCAN = Path(edge_spine.__file__).parent / "data" / "synthetic_whole_body.dcm"
-KINDS = ("sr", "sc", "stl", "pdf")
+KINDS = tuple(DICOM_OBJECTS)
 # A page with nothing on it; of odd length on purpose.
 PDF = (
     b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
@@ -34,7 +34,7 @@ assert len(PDF) % 2
 
 def render(kind: str, result: SpineResult) -> bytes:
     """Render an object of any kind."""
-    return encapsulated_pdf(result, PDF) if kind == "pdf" else DICOM_OBJECTS[kind].render(result)
+    return encapsulated_pdf(result, PDF) if kind == "pdf-dcm" else FORMATS[kind].render(result)
 
 
 def read(data: bytes) -> Dataset:

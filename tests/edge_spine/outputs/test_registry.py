@@ -40,11 +40,11 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
 def test_highdicom_is_loaded_for_its_formats_only() -> None:
     code = (
         "import sys\n"
-        "from edge_spine.outputs.registry import DICOM_OBJECTS, FORMATS, parse_formats\n"
+        "from edge_spine.outputs.registry import FORMATS, parse_formats\n"
         "from tests.edge_spine.outputs.dicom_checks import fake_dicom_result\n"
         "result = fake_dicom_result()\n"
         "for name in ('json', 'ply', 'png', 'stl'): FORMATS[name].render(result)\n"
-        "DICOM_OBJECTS['stl'].render(result)\n"
+        "FORMATS['stl-dcm'].render(result)\n"
         "parse_formats(','.join(FORMATS))\n"
         "print('highdicom' in sys.modules)\n"
         "FORMATS['sc'].render(result)\n"
@@ -59,12 +59,13 @@ def test_highdicom_is_loaded_for_its_formats_only() -> None:
 
 def test_the_usual_outputs_stay_three() -> None:
     assert DEFAULT_FORMATS == ("json", "ply", "png")
-    assert set(FORMATS) - set(DEFAULT_FORMATS) == {"csv", "stl", "glb", "html", "pdf", "sr", "sc"}
-    assert tuple(DICOM_OBJECTS) == ("sr", "sc", "stl", "pdf")
+    assert set(FORMATS) - set(DEFAULT_FORMATS) == {"csv", "stl", "glb", "html", "pdf", *DICOM_OBJECTS}
+    assert tuple(DICOM_OBJECTS) == ("sr", "sc", "stl-dcm", "pdf-dcm")
+    assert [name for name, known in FORMATS.items() if known.filename.endswith(".dcm")] == [*DICOM_OBJECTS]
 
 
 def test_every_writer_of_the_table_exists() -> None:
-    for writer in (*FORMATS.values(), *DICOM_OBJECTS.values()):
+    for writer in FORMATS.values():
         module, _, name = writer.target.partition(":")
         tree = ast.parse((Path(outputs.__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
         assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, writer.target
@@ -86,11 +87,13 @@ def test_dicom_results_are_written_beside_the_others(tmp_path: Path) -> None:
         "preview.sc.dcm",
         "report.html",
         "report.pdf",
+        "report.pdf.dcm",
         "result.json",
         "spine.glb",
         "spine.ply",
         "spine.sr.dcm",
         "spine.stl",
+        "spine.stl.dcm",
     ]
     assert read((tmp_path / "spine.sr.dcm").read_bytes()).Modality == "SR"
 
@@ -113,9 +116,7 @@ def test_all_formats_share_mesh_identity_and_panels(monkeypatch: pytest.MonkeyPa
     counted(Spine, "mesh")
     counted(identity, "copied_attributes")
     counted(preview_png, "_with_panels")
-    result, _ = write_outputs(fake_dicom_result(), tmp_path, tuple(FORMATS))
-    for known in DICOM_OBJECTS.values():
-        known.render(result)
+    write_outputs(fake_dicom_result(), tmp_path, tuple(FORMATS))
     assert calls == {"mesh": 1, "copied_attributes": 1, "_with_panels": 1}
 
 

@@ -37,6 +37,10 @@ from tests.edge_spine.outputs.dicom_checks import (
 hd = pytest.importorskip("highdicom", reason="pip install '.[dicom]'")
 
 
+# by which OHIF knows its tool
+COBB_TOOL = "Cornerstone3DTools@^0.1.0:CobbAngle:"
+
+
 def find(group: Any, meaning: str) -> list[Any]:
     return [item for item in group.ContentSequence if item.ConceptNameCodeSequence[0].CodeMeaning == meaning]
 
@@ -61,7 +65,7 @@ def test_the_numbers_are_those_of_the_json() -> None:
     found = {item["label"]: item["numbers"] for item in ohif_measurements(read(usual("sr")))}
     assert expected["scoliosis_curves"]
     for number, curve in enumerate(expected["scoliosis_curves"], start=1):
-        numbers = found.pop(f"edge-spine lateral curve {number}")
+        numbers = found.pop(f"{COBB_TOOL}edge-spine lateral curve {number}")
         assert numbers == {"Cobb angle": (curve["cobb_deg"], "deg"), "Ferguson angle": (curve["ferguson_deg"], "deg")}
     assert found == {
         "edge-spine kyphosis T4-T12": {
@@ -137,7 +141,7 @@ def test_each_curve_names_its_levels_and_side() -> None:
         for name in ("Algorithm Name", "Algorithm Version"):
             assert len(find(group, name)) == 1
         parameters = [item.TextValue for item in find(group, "Algorithm Parameters")]
-        assert parameters == ["model FAKE 0", f"model SHA-256 {'0' * 64}", "engine onnx-cpu", "precision int8"]
+        assert parameters == [f"model FAKE 0, SHA-256 {'0' * 64}, engine onnx-cpu, precision int8"]
 
 
 def test_it_says_what_the_side_view_is_worth_where_that_is_known() -> None:
@@ -179,7 +183,7 @@ def test_the_3d_curve_is_there_in_a_frame_of_its_own() -> None:
     (comment,), (curve,) = find(container, "Comment"), find(container, "Centerline")
     assert "patient's left" in comment.TextValue
     np.testing.assert_allclose(points(curve, 3), result.spine.centreline, atol=6e-4)
-    surface = read(render("stl", result))
+    surface = read(render("stl-dcm", result))
     assert curve.ReferencedFrameOfReferenceUID == surface.FrameOfReferenceUID != "1.2.3.9"
 
 
@@ -209,7 +213,7 @@ def test_cobb_lines_cross_the_end_vertebrae_at_the_angle(demo_result: SpineResul
     curves = demo_result.measurements.scoliosis_curves
     assert len(curves) > 1
     for number, curve in enumerate(curves, start=1):
-        group = groups[f"edge-spine lateral curve {number}"]
+        group = groups[f"{COBB_TOOL}edge-spine lateral curve {number}"]
         assert (group["type"], group["points"].shape) == ("POLYLINE", (4, 2))
         ends = in_mm(demo_result, group["points"])
         upper, lower = ends[1] - ends[0], ends[2] - ends[3]

@@ -90,7 +90,9 @@ def test_another_model_is_another_device() -> None:
     result = fake_dicom_result()
     other = replace(result, model={**result.model, "sha256": "1" * 64})
     first, second = (read(render("sc", r)).ContributingEquipmentSequence[1].DeviceUID for r in (result, other))
-    again = read(render("stl", fake_dicom_result(header(PatientName="Other^Name")))).ContributingEquipmentSequence[1]
+    again = read(render("stl-dcm", fake_dicom_result(header(PatientName="Other^Name")))).ContributingEquipmentSequence[
+        1
+    ]
     assert first != second
     assert again.DeviceUID == first
 
@@ -147,7 +149,7 @@ def test_only_a_report_without_any_date_gets_one_that_is_none() -> None:
     undated = fake_dicom_result(header(StudyDate=None, StudyTime=None))
     report = read(render("sr", undated))
     assert (report.ContentDate, report.ContentTime) == ("19000101", "000000")
-    for kind in ("sc", "stl", "pdf"):
+    for kind in ("sc", "stl-dcm", "pdf-dcm"):
         assert read(render(kind, undated)).ContentDate == ""
 
 
@@ -167,7 +169,7 @@ def test_only_a_report_without_any_date_gets_one_that_is_none() -> None:
 def test_the_content_is_dated_as_its_source(dates: dict[str, str], expected: tuple[str, str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = read(render("stl", fake_dicom_result(header(**dates))))
+        found = read(render("stl-dcm", fake_dicom_result(header(**dates))))
     assert (found.ContentDate, found.ContentTime) == expected
 
 
@@ -198,7 +200,7 @@ def test_uids_are_carried_as_they_came(kind: str, recwarn: pytest.WarningsRecord
     data = render(kind, fake_dicom_result(with_raw(header(), uids)))
     assert [str(warning.message) for warning in recwarn] == []
     assert uids["StudyInstanceUID"].encode() in data and uids["SOPInstanceUID"].encode() in data
-    if kind in ("sr", "stl"):
+    if kind in ("sr", "stl-dcm"):
         assert uids["SeriesInstanceUID"].encode() in data
 
 
@@ -251,7 +253,7 @@ def test_times_and_the_name_of_the_file_change_nothing() -> None:
         assert b"DOE_JANE" not in render(kind, other)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("sr", marks=pytest.mark.slow), "sc", "stl", "pdf"])
+@pytest.mark.parametrize("kind", [pytest.param("sr", marks=pytest.mark.slow), "sc", "stl-dcm", "pdf-dcm"])
 def test_whatever_else_changes_gives_other_uids(kind: str) -> None:
     result = fake_dicom_result()
     pixels = fake_pixels()

@@ -35,7 +35,7 @@ from tests.edge_spine.outputs.dicom_checks import (
         (None, "Plain^Name"),
     ],
 )
-@pytest.mark.parametrize("kind", [pytest.param("sr", marks=pytest.mark.slow), "stl"])
+@pytest.mark.parametrize("kind", [pytest.param("sr", marks=pytest.mark.slow), "stl-dcm"])
 def test_names_keep_their_letters(kind: str, character_set: Any, name: str, tmp_path: Path) -> None:
     data = render(kind, fake_dicom_result(header(SpecificCharacterSet=character_set, PatientName=name)))
     found = read(data)
@@ -94,7 +94,7 @@ def test_a_value_that_is_not_legal_is_left_out(kind: str, tmp_path: Path, recwar
     ],
 )
 def test_what_only_a_query_or_nobody_may_send_is_left_out(keyword: str, value: str, tmp_path: Path) -> None:
-    data = render("stl", fake_dicom_result(with_raw(header(), {keyword: value})))
+    data = render("stl-dcm", fake_dicom_result(with_raw(header(), {keyword: value})))
     assert read(data)[keyword].value in ("", None)
     assert_valid(data, tmp_path)
 
@@ -137,13 +137,13 @@ def test_nothing_is_said_of_what_is_carried_or_was_never_there() -> None:
 
 def test_several_values_of_which_one_is_empty_are_carried() -> None:
     source = with_raw(header(), {"OtherPatientIDs": "A\\\\B", "PhysiciansOfRecord": "One^A\\"})
-    found = read(render("stl", fake_dicom_result(source)))
+    found = read(render("stl-dcm", fake_dicom_result(source)))
     assert list(found.OtherPatientIDs) == ["A", "", "B"] and found.PhysiciansOfRecord == "One^A"
 
 
 def test_bytes_that_are_no_text_are_left_out() -> None:
     source = with_raw(header(SpecificCharacterSet="ISO_IR 192"), {"PatientName": "M\xfcller", "StudyDescription": "ok"})
-    found = read(render("stl", fake_dicom_result(source)))
+    found = read(render("stl-dcm", fake_dicom_result(source)))
     assert found.PatientName == "" and found.StudyDescription == "ok"
 
 
@@ -151,7 +151,7 @@ def test_an_attribute_of_another_kind_is_left_out() -> None:
     source = header()
     source.add(DataElement(Tag("StudyDescription"), "OB", b"\1\2"))
     source.add(DataElement(Tag("PatientID"), "SQ", [Dataset()]))
-    found = read(render("stl", fake_dicom_result(source)))
+    found = read(render("stl-dcm", fake_dicom_result(source)))
     assert "StudyDescription" not in found and found.PatientID == ""
 
 
@@ -183,7 +183,7 @@ def test_a_trial_and_a_removed_identity_are_copied_whole(tmp_path: Path) -> None
         ClinicalTrialProtocolID="protocol",
         ClinicalTrialSubjectID="subject",
     )
-    data = render("stl", fake_dicom_result(source))
+    data = render("stl-dcm", fake_dicom_result(source))
     found = read(data)
     assert found.PatientIdentityRemoved == "YES" and found.ClinicalTrialSubjectID == "subject"
     assert found.ClinicalTrialSiteID == ""

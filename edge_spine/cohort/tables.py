@@ -1,0 +1,160 @@
+"""Tables for statistics: measurements.csv of a cohort, and on request the participants of a BIDS data set."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_spine.cohort.manifest import Scan
+from edge_spine.cohort.rows import LISTED, NUMBERS, TEXTS, Row, storable
+from edge_spine.cohort.shards import read_cohort
+from edge_spine.errors import UsageError
+from edge_spine.files import write_durably
+from edge_spine.quantities import ERRORS, QUANTITIES
+from edge_spine.result import NOTICE
+from edge_spine.version import __version__
+
+COLUMNS = {**TEXTS, **LISTED, **NUMBERS}
+_UNITS = ("deg", "mm", "ml", "ms")
+_MEASURED = [name for name in COLUMNS if name in (*LISTED, *QUANTITIES, *ERRORS) or name.startswith("largest_curve_")]
+_PARTICIPANT = "participant_id"
+_OF_PARTICIPANTS = {
+    _PARTICIPANT: "The column participant_id of the manifest, else its id, in letters and digits",
+    "scans": "Number of scans of the participant",
+    "scans_done": "Number of these with a result; the measurements are there where it is 1",
+}
+_FILES = (
+    *("measurements.csv", "measurements.json", "bids/participants.tsv", "bids/participants.json"),
+    "bids/dataset_description.json",
+)
+_TAKEN = {*COLUMNS, *_OF_PARTICIPANTS} - {_PARTICIPANT}
+Key = tuple[str, str]
+
+
+def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> None:
+    """Write measurements.csv and its data dictionary, measurements.json.
+
+    Parameters
+    ----------
+    folder : Path
+        Results of a cohort.
+    scans : sequence of Scan
+        The manifest, whose own columns are carried; ``manifest_NAME`` where the name is taken.
+    bids : bool
+        Also write bids/ with participants.tsv, its data dictionary and dataset_description.json.
+
+    Raises
+    ------
+    UsageError
+        As `participants`.
+    OSError
+        A file cannot be written.
+    """
+    labels = participants(scans) if bids else {}
+    others = {_key(scan.id, scan.path): dict(scan.others) for scan in scans}
+    names = list(dict.fromkeys(name for columns in others.values() for name in columns))
+    carried = {name: f"manifest_{name}" if name in _TAKEN else name for name in names}
+    rows = []
+    for row in read_cohort(folder, [*COLUMNS]).to_pylist():
+        own = others.get(_key(row["id"], row["path"]), {})
+        rows.append({name: row.get(name) for name in COLUMNS} | {carried[name]: own[name] for name in own})
+    described = {name: _described(text, name) for name, text in COLUMNS.items()}
+    of_manifest = {name: {"Description": "Column of the manifest"} for name in carried.values()}
+    write_durably(folder / "measurements.csv", _table([*described, *of_manifest], rows, ",", ""))
+    write_durably(folder / "measurements.json", _json(described | of_manifest))
+    if not bids:
+        return
+    (folder / "bids").mkdir(exist_ok=True)
+    of_manifest.pop(_PARTICIPANT, None)
+    columns = {name: _described(text, name) for name, text in _OF_PARTICIPANTS.items()} | of_manifest
+    columns |= {name: described[name] for name in _MEASURED}
+    people: dict[str, list[Row]] = {}
+    for row in rows:
+        if label := labels.get(_key(row["id"], row["path"])):
+            people.setdefault(label, []).append(row)
+    lines = [_participant(label, own, [*of_manifest]) for label, own in people.items()]
+    write_durably(folder / "bids" / "participants.tsv", _table([*columns], lines, "\t", "n/a"))
+    write_durably(folder / "bids" / "participants.json", _json(columns))
+    about = {
+        "Name": "Spine shape from DXA scans",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "edge-spine", "Version": __version__, "Description": NOTICE}],
+    }
+    write_durably(folder / "bids" / "dataset_description.json", _json(about))
+
+
+def remove_tables(folder: Path) -> None:
+    """Delete the tables, which a run that goes on makes stale.
+
+    Raises
+    ------
+    OSError
+        A file cannot be deleted.
+    """
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def participants(scans: Iterable[Scan]) -> dict[Key, str]:
+    """Return the BIDS label of each scan's participant, by id and path.
+
+    Raises
+    ------
+    UsageError
+        Two participants would have the same label, or one has none.
+    """
+    labels: dict[Key, str] = {}
+    named: dict[str, str] = {}
+    for scan in scans:
+        name = dict(scan.others).get(_PARTICIPANT) or scan.id
+        label = "sub-" + re.sub("[^0-9A-Za-z]", "", name.removeprefix("sub-"))
+        if label == "sub-" or named.setdefault(label, name) != name:
+            raise UsageError(
+                f"--bids: {name!r} makes no participant of its own ({label}): BIDS takes letters and digits only; give "
+                f"the manifest a column {_PARTICIPANT}"
+            )
+        labels[_key(scan.id, scan.path)] = label
+    return labels
+
+
+def _participant(label: str, rows: Sequence[Row], of_manifest: Sequence[str]) -> Row:
+    done = [row for row in rows if row["status"] == "done"]
+    line: Row = {_PARTICIPANT: label, "scans": len(rows), "scans_done": len(done)}
+    # what differs between the scans of one participant says nothing about the participant
+    line |= {name: rows[0].get(name) for name in of_manifest if len({row.get(name) for row in rows}) == 1}
+    return line | ({name: done[0][name] for name in _MEASURED} if len(done) == 1 else {})
+
+
+def _key(scan_id: str, path: str) -> Key:
+    return storable(scan_id), storable(path)
+
+
+def _described(text: str, name: str) -> dict[str, str]:
+    unit = name.rpartition("_")[2]
+    return {"Description": text} | ({"Units": unit} if unit in _UNITS else {})
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _table(names: Sequence[str], rows: Iterable[Row], delimiter: str, missing: str) -> bytes:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_cell(row.get(name), missing) for name in names] for row in rows)
+    return stream.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _cell(value: Any, missing: str) -> str:
+    if isinstance(value, float):
+        value = round(value, 6)
+    text = " ".join(value) if isinstance(value, list) else "" if value is None else str(value)
+    # BIDS knows no quotes: a cell is on one line and has no tab
+    return (re.sub(r"\s", " ", text) if missing else text) or missing
