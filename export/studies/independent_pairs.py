@@ -1,16 +1,18 @@
 """Measure alignment, checks and cost on pairs whose body, MRI and masks are drawn independently of each other.
 
-`python -m export.studies.independent_pairs --count 100 [--people PACKS] [--json FILE]` writes the files of one pair after
-the other (`export.training.alignment.other_mri`), aligns them as `export.training.alignment.align` does, and compares
-with the truth: the placement, the curves, and what is skipped although nothing is wrong with it. The last lines say how
-long a pair took on one core and how much disk it takes, and multiply that by 30,000 pairs. Every fifth is a person of
-the packs, if there are any. Exit status 1 if fewer than 90 % lie within 0.3 degrees and one canonical pixel.
+`python -m export.studies.independent_pairs --count 100 [--people PACKS] [--json FILE]` writes the files of one pair
+after the other (`export.training.alignment.other_mri`), aligns them as `export.training.alignment.align` does, and
+compares with the truth: the placement, the curves, and what is skipped although nothing is wrong with it. The last
+lines say how long a pair took on one core and how much disk it takes, and multiply that by 30,000 pairs. Every fifth
+is a person of the packs, if there are any. Exit status 1 if fewer than 90 % lie within 0.3 degrees and one canonical
+pixel.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -94,7 +96,7 @@ class Measured:
 
 
 def draw_pair(make: Maker, seed: int, grid: Grid = DIXON) -> IndependentPair:
-    """Scan the phantom or person of a seed; draw the MRI, turned by up to 8 degrees and moved by 40 mm, and both masks."""
+    """Scan the phantom or person of a seed; draw both masks and the MRI, turned by up to 8 degrees, moved by 40 mm."""
     rng = np.random.default_rng(seed)
     phantom = make(seed)
     truth = Placement.about(float(rng.uniform(-8, 8)), rng.uniform(-40, 40, 2), scan_offset_mm(phantom))
@@ -129,9 +131,7 @@ def measure(pair: IndependentPair, folder: Path) -> Measured:
     found = aligned.record["placement_spine"]
     errors = pair.errors(Placement(found["angle_deg"], tuple(found["offset_mm"])))
     size = (folder / "shard.npz").stat().st_size
-    return Measured(
-        pair.phantom.seed, None, *errors, *_curve_errors(aligned, pair.phantom), spent, size, len(picture)
-    )
+    return Measured(pair.phantom.seed, None, *errors, *_curve_errors(aligned, pair.phantom), spent, size, len(picture))
 
 
 def _curve_errors(aligned: AlignedPair, phantom: Phantom) -> tuple[float, float]:
@@ -149,13 +149,15 @@ def _curve_errors(aligned: AlignedPair, phantom: Phantom) -> tuple[float, float]
 def within_limits(measured: Sequence[Measured]) -> float:
     """Return the share of pairs within 0.3 degrees and one canonical pixel; skipped ones are not."""
     return float(
-        np.mean([
-            one.angle_deg is not None
-            and one.shift_px is not None
-            and one.angle_deg <= ANGLE_LIMIT_DEG
-            and one.shift_px <= SHIFT_LIMIT_PX
-            for one in measured
-        ])
+        np.mean(
+            [
+                one.angle_deg is not None
+                and one.shift_px is not None
+                and one.angle_deg <= ANGLE_LIMIT_DEG
+                and one.shift_px <= SHIFT_LIMIT_PX
+                for one in measured
+            ]
+        )
     )
 
 
@@ -163,8 +165,8 @@ def summary(measured: Sequence[Measured]) -> str:
     """Return accuracy, skipped pairs and cost as text."""
     skipped = Counter(one.code for one in measured if one.code is not None)
     lines = [
-        f"{len(measured)} pairs, {100 * within_limits(measured):.1f} % within {ANGLE_LIMIT_DEG} degrees and one canonical "
-        f"pixel, {skipped.total()} skipped {dict(skipped) or ''}".rstrip()
+        f"{len(measured)} pairs, {100 * within_limits(measured):.1f} % within {ANGLE_LIMIT_DEG} degrees and one "
+        f"canonical pixel, {skipped.total()} skipped {dict(skipped) or ''}".rstrip()
     ]
     for name, unit in (("angle", "deg"), ("shift", "px"), ("coronal", "mm"), ("sagittal", "mm")):
         values = [value for one in measured if (value := getattr(one, f"{name}_{unit}")) is not None]
@@ -181,8 +183,8 @@ def summary(measured: Sequence[Measured]) -> str:
         f"a pair: {seconds:.2f} s of one core, {sample / 1e3:.0f} kB in shards, {picture / 1e3:.0f} kB of picture"
     )
     lines.append(
-        f"{_COHORT:,} pairs at this rate: {_COHORT * seconds / 3600:.0f} core-hours, {_COHORT * sample / 1e9:.1f} GB of "
-        f"shards, {_COHORT * picture / 1e9:.1f} GB of pictures"
+        f"{_COHORT:,} pairs at this rate: {_COHORT * seconds / 3600:.0f} core-hours, {_COHORT * sample / 1e9:.1f} GB "
+        f"of shards, {_COHORT * picture / 1e9:.1f} GB of pictures"
     )
     return "\n".join(lines)
 
@@ -212,6 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             pair = draw_pair(makers[k % _PEOPLE_EVERY], options.seed + k)
             measured.append(measure(pair, Path(folder)))
+        print(f"{k + 1} of {options.count}: {measured[-1]}", file=sys.stderr)
     print(summary(measured))
     if options.json is not None:
         with beside(options.json) as partial_file:
