@@ -4,8 +4,8 @@
 after the other (`export.training.alignment.other_mri`), aligns them as `export.training.alignment.align` does, and
 compares with the truth: the placement, the curves, and what is skipped although nothing is wrong with it. The last
 lines say how long a pair took on one core and how much disk it takes, and multiply that by 30,000 pairs. Every fifth
-is a person of the packs, if there are any; scans that lack head or feet are drawn again. Exit status 1 if fewer than 90 % lie within 0.3 degrees and one canonical
-pixel.
+is a person of the packs, if there are any; scans that lack head or feet are drawn again. Exit status 1 if fewer than
+90 % lie within 0.3 degrees and one canonical pixel.
 """
 
 from __future__ import annotations
