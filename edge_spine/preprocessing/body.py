@@ -128,6 +128,12 @@ def skull_to_abdomen(body: Body) -> float:
     return (mean(0.015, 0.085) - floor) / max(mean(0.33, 0.39) - floor, 1e-6)
 
 
+def clipped_share(body: Body) -> float:
+    """Return the share of the body that has its largest grey value."""
+    inside = body.pixels[body.mask]
+    return float(np.mean(inside >= inside.max()))
+
+
 def has_head_and_shoulders(body: Body) -> bool:
     """Return whether the outline has a neck below its top and widens to twice that, as an upright person's does.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_spine.errors import Refusal
 from edge_spine.network import CANONICAL_ROWS, CROP_SIZE, CropPlacement
-from edge_spine.preprocessing.body import Body, find_body, has_head_and_shoulders, skull_to_abdomen
+from edge_spine.preprocessing.body import Body, clipped_share, find_body, has_head_and_shoulders, skull_to_abdomen
 from edge_spine.preprocessing.crop import as_tensor, resample
 from edge_spine.preprocessing.intensity import normalise
 from edge_spine.preprocessing.locator import Landmarks, Localiser
@@ -24,6 +24,8 @@ from edge_spine.scan import Scan
 # share of the crown-to-toe extent, mean of adults: T1 top to L5 bottom, and crown to L5 bottom
 _TRUNK_SHARE, _CROWN_TO_L5_SHARE = 0.2510, 0.4105
 _SOFT_TISSUE_RATIO = 1.3
+# bone images as stored have at most a fifteenth of the body at their largest value
+_MAX_CLIPPED_SHARE = 0.25
 _MIN_CONFIDENCE = 0.35
 # T1 top to L5 bottom of adults, mm, and crown to T1 top as a share of it
 _TRUNK_MM, _HEAD_TO_TRUNK = (300.0, 620.0), (0.35, 1.0)
@@ -94,6 +96,12 @@ def _check_body(scan: Scan, body: Body) -> None:
     elif (ratio := skull_to_abdomen(body)) < _SOFT_TISSUE_RATIO:
         if not has_head_and_shoulders(body):
             raise _not_whole_body("its outline has no head, neck and shoulders at the top")
+        if (clipped := clipped_share(body)) > _MAX_CLIPPED_SHARE:
+            raise Refusal(
+                "no-spine",
+                f"{100 * clipped:.0f} % of the body has the largest grey value, so that bone cannot be told from soft "
+                "tissue; give the bone image as the scanner stores it, without the window of a display",
+            )
         raise Refusal(
             "soft-tissue-image",
             f"the skull is only {ratio:.2f} times as bright as the abdomen (a bone image: over "

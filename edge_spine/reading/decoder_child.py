@@ -7,8 +7,9 @@ A request is `REQUEST` (two lengths), the options as JSON, and the frame; an ans
 length) and the pixels: little endian, of the width in the header, colour by pixel. The header with the patient's data
 is not sent.
 
-Memory is limited by RLIMIT_AS where the system has it. Windows has no such limit: there only the checks of header and
-codestream limit what a decoder allocates.
+Where the system has ITIMER_PROF, a frame that takes too much processor time ends the process by SIGPROF; the time that
+other programs take does not count. Memory is limited by RLIMIT_AS where the system has it. Windows has neither: there
+only the checks of header and codestream limit what a decoder allocates.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _MEMORY_BYTES = 512 * 2**20
 
 def main() -> None:
     """Answer requests until the parent closes the pipe."""
-    sys.path[:] = sys.argv[2:]
-    seconds = float(sys.argv[1])
+    sys.path[:] = sys.argv[3:]
+    processor_seconds, waiting_seconds = float(sys.argv[1]), float(sys.argv[2])
     requests, answers = _channel()
     _limit_memory()
     # Ctrl-C in a terminal reaches the whole process group, and the parent ends this process
@@ -45,8 +46,10 @@ def main() -> None:
         options_length, frame_length = REQUEST.unpack(head)
         options, frame = json.loads(requests.read(options_length)), requests.read(frame_length)
         # ends a hung decoder where the parent, which would kill it, has been killed itself
-        faulthandler.dump_traceback_later(seconds, exit=True)
+        faulthandler.dump_traceback_later(waiting_seconds, exit=True)
+        _limit_time(processor_seconds)
         status, pixels = _decode(options, frame)
+        _limit_time(0)
         faulthandler.cancel_dump_traceback_later()
         _answer(answers, status, pixels)
 
@@ -78,6 +81,13 @@ def _channel() -> tuple[BinaryIO, BinaryIO]:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     return sys.stdin.buffer, answers
+
+
+def _limit_time(seconds: float) -> None:
+    """End this process after so much processor time from now, also inside a decoder; 0 takes the limit away."""
+    if sys.platform != "win32":
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def _limit_memory() -> None:

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,10 +19,13 @@ from edge_spine.errors import InputUnavailable
 from edge_spine.reading import decoder_child
 from edge_spine.reading.decoder_child import ANSWER, DECODED, OUT_OF_MEMORY, REQUEST
 
+# of processor time, which another program's load does not use up; Windows limits waiting alone
 FRAME_SECONDS = 4.0
+# of waiting, for a decoder that does nothing
+STALLED_SECONDS = 60.0
 # decoders leak memory on damaged frames
 FRAMES_PER_PROCESS = 1000
-_START_SECONDS = 30.0
+_START_SECONDS, _END_SECONDS = 30.0, 5.0
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -85,7 +89,7 @@ class DecoderProcess:
         with self._lock:
             try:
                 process = self._started()
-                with _time_limit(process, FRAME_SECONDS):
+                with _time_limit(process, STALLED_SECONDS):
                     _write(process, REQUEST.pack(len(request), len(frame)) + request)
                     _write(process, frame)
                     status, found = ANSWER.unpack(_read(process, ANSWER.size))
@@ -138,7 +142,7 @@ class DecoderProcess:
 def _start() -> subprocess.Popen[bytes]:
     # isolated, so that no module in the working folder replaces a decoder
     folders = [folder for folder in sys.path if Path(folder).is_absolute()]
-    program = [sys.executable, "-I", decoder_child.__file__, str(FRAME_SECONDS + 1), *folders]
+    program = [sys.executable, "-I", decoder_child.__file__, str(FRAME_SECONDS), str(STALLED_SECONDS + 1), *folders]
     try:
         return subprocess.Popen(
             program,
@@ -171,10 +175,21 @@ def _time_limit(process: subprocess.Popen[bytes], seconds: float) -> Iterator[No
     except (OSError, EOFError):
         if expired.is_set():
             raise UndecodableFrame(f"it takes more than {seconds:g} s") from None
+        if _ended_by_its_limit(process):
+            raise UndecodableFrame(f"it takes more than {FRAME_SECONDS:g} s of processor time") from None
         raise _Crash("it makes the decoder crash") from None
     finally:
         timer.cancel()
         timer.join()
+
+
+def _ended_by_its_limit(process: subprocess.Popen[bytes]) -> bool:
+    if not hasattr(signal, "SIGPROF"):
+        return False
+    try:
+        return process.wait(_END_SECONDS) == -signal.SIGPROF
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _write(process: subprocess.Popen[bytes], content: bytes) -> None:

@@ -22,7 +22,8 @@ from export.training.dataset import SpineInScan
 # End plates are tilted; sections between these depths below an end are complete.
 _WHOLE_FROM_MM, _WHOLE_TO_MM = 18.0, 36.0
 _KNOT_MM = 38.0
-_MOST_EXTRAPOLATED_ROWS, _MOST_ROWS = 10, 240
+# T1 to L5 of 99.8 % of people covers 183 rows or more, of half of them 206.
+_MOST_EXTRAPOLATED_ROWS, _MOST_ROWS = 13, 240
 _MOST_GAP_MM, _MOST_MISSING = 45.0, 0.25
 # Smallest vertebra as a fraction of the largest part of a mask; smaller parts are specks.
 _LEAST_PART = 0.1

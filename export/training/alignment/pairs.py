@@ -26,7 +26,7 @@ from export.training.alignment.picture import Picture, draw_pair
 from export.training.alignment.rigid import Placement, Plane
 from export.training.alignment.stages import align
 from export.training.alignment.volume import PairSkipped, scan_features
-from export.training.dataset import Sample, cut_sample
+from export.training.dataset import Sample, SpineInScan, cut_sample
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("id", "dxa", "dxa_mask", "mri", "mri_mask")
@@ -54,11 +54,12 @@ class PairFiles:
 
 @dataclass(frozen=True, eq=False)
 class AlignedPair:
-    """A sample with the record and the picture of its alignment."""
+    """A sample with the record and the picture of its alignment, and its curves in the frame of the scan."""
 
     sample: Sample
     record: dict[str, Any]
     picture: Picture
+    spine: SpineInScan
 
 
 def split_of(name: str) -> str:
@@ -155,7 +156,8 @@ def align_pair(
     plain = Plane(shown, spacing, (0.0, 0.0))
     widest = projections[0]
     depth = replace(widest, pixels=widest.pixels / float(widest.pixels.max()))
-    return AlignedPair(cut_sample(body, spacing, spine), record, draw_pair(plain, depth, spines, found, spine))
+    picture = draw_pair(plain, depth, spines, found, spine)
+    return AlignedPair(cut_sample(body, spacing, spine), record, picture, spine)
 
 
 def _placed(placement: Placement) -> dict[str, Any]:

@@ -46,8 +46,8 @@ _PART_MM, _REFINEMENTS = 100.0, 4
 _BODY = 0.6
 # Outlines that are further apart than their blur pull no harder for it.
 _BLUR_MM = 15.0
-# Chance that the images are aligned wrongly.
-_MISPLACED = 0.05
+# Chance that the images are aligned wrongly, and standard error (mm) below which it falls: parts that agree are right.
+_MISPLACED, _AGREE_MM = 0.05, 4.0
 
 _Pair = tuple[Plane, Plane]
 
@@ -198,16 +198,18 @@ class _Images:
         for k, delta in enumerate((0.4, self.pitch / 2, self.pitch / 2)):
             ahead, behind = (self._shown(place + sign * delta * np.eye(3)[k])[0] for sign in (1, -1))
             slopes.append(gain * (ahead - behind)[use] / (2 * delta))
+        # an outline that is wider all round, as where the skin shows in one image alone, is no shift
+        slopes.append(np.hypot(*np.gradient(shown))[use])
         slope = np.stack(slopes, axis=1)
-        bend = slope.T @ slope + np.diag([1e-6] * 3)
+        bend = slope.T @ slope + np.diag([1e-6] * 4)
         rows, columns = np.nonzero(use)
         x = self.top_left[1] + columns * self.pitch
         band = (rows * self.pitch / _PART_MM).astype(int) * 2 + (x > place[1])
-        pulls = np.stack([np.bincount(band, apart * slope[:, k]) for k in range(3)], axis=1)
+        pulls = np.stack([np.bincount(band, apart * slope[:, k]) for k in range(4)], axis=1)
         inverse = np.linalg.inv(bend)
         count = int((np.bincount(band) > 0).sum())
-        spread = inverse @ (pulls.T @ pulls) @ inverse * count / max(count - 3, 1)
-        return inverse @ (slope.T @ apart), spread + np.diag(_LEAST_IMAGE**2)
+        spread = inverse @ (pulls.T @ pulls) @ inverse * count / max(count - 4, 1)
+        return (inverse @ (slope.T @ apart))[:3], spread[:3, :3] + np.diag(_LEAST_IMAGE**2)
 
 
 class _Spines:
@@ -225,6 +227,8 @@ class _Spines:
         self.z = grid[0][0] - np.arange(shape[0]) * pitch
         self.borders = borders_of(drawn) * pitch + grid[0][1]
         self.ends = self.z[0] - _ends(drawn.sum(axis=1), pitch) * pitch
+        # A border is known to a pixel of each mask: the stairs of a straight one resemble its taper.
+        self.stairs = float(np.hypot(scan_spine.pixel_mm[1], shadow.pixel_mm[1]) / np.sqrt(12))
 
     def _rotated(self, angle_deg: float) -> tuple[Array, Array, Array]:
         """Return z from the pivot (falling), borders (rows, 2) from it, and both ends of the rotated MRI's mask."""
@@ -260,7 +264,8 @@ class _Spines:
             all_costs = np.array([[fit[0] for fit in tried] for tried in fits]) + self._ends_cost(shifts, ends)
             if images is not None:
                 height = np.sqrt(2 * np.pi * images.covariance[2, 2]) / (2 * _REACH_MM)
-                all_costs -= np.log([[1 - _MISPLACED], [_MISPLACED * min(height, 1.0)]])
+                misplaced = _MISPLACED * min(1.0, images.covariance[2, 2] / _AGREE_MM**2)
+                all_costs -= np.log([[1 - misplaced], [misplaced * min(height, 1.0)]])
             which, best = np.unravel_index(int(np.argmin(all_costs)), all_costs.shape)
             costs, (_, turned, x) = all_costs[which], fits[which][best]
             place = np.array([place[0] + turned, x, shifts[best]])
@@ -304,7 +309,7 @@ class _Spines:
         # the likelihood of borders whose spread is not known
         count = 2 * shorter * share
         squares = float(np.mean(4 * spread**2 * (1 - 1 / (1 + (off / (2 * spread)) ** 2))))
-        cost = count / 2 * np.log(squares + _LEAST_SPREAD_MM**2)
+        cost = count / 2 * np.log(squares + self.stairs**2)
         if images is not None:
             gone = (expected - prior @ answer) @ (expected - prior @ answer)
             cost += float(gone) / 2

@@ -16,6 +16,7 @@ from export.training.alignment.rigid import Image, Plane
 _BODY_SHARES = (0.03, 0.05, 0.08, 0.12, 0.17, 0.23)
 _SHADE = 0.25
 _AIR_PERCENTILE = 2.0
+_LINE = 0.9
 
 
 class PairSkipped(Exception):
@@ -78,4 +79,8 @@ def scan_features(shown: Image, mask: NDArray[np.bool_], spacing_mm: tuple[float
     """Return a scan like `Volume.projections` of an MRI: the body with a small share of the normalised intensity."""
     # The runtime finds the body on a smoothed image, which widens it by one pixel.
     body = cv2.erode(mask.astype(np.float32), np.ones((3, 3), dtype=np.uint8))
+    # A row across the whole image is a line of the scanner's display: body there is what is above and below.
+    across = body.mean(axis=1) > _LINE
+    for row in np.flatnonzero(across[1:-1] & ~across[:-2] & ~across[2:]) + 1:
+        body[row] = np.minimum(body[row - 1], body[row + 1])
     return Plane((body * (1 + _SHADE * shown)).astype(np.float32), spacing_mm, (0.0, 0.0))

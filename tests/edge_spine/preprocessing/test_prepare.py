@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import cv2
@@ -19,6 +21,8 @@ from edge_spine.preprocessing import prepare
 from edge_spine.preprocessing.locator import Landmarks, Localiser
 from edge_spine.reading.read import scan_from_bytes
 from edge_spine.scan import Scan
+
+DEMO_SCAN = files("edge_spine") / "data" / "synthetic_whole_body.dcm"
 
 
 class _Pointing:
@@ -108,6 +112,16 @@ def test_the_soft_tissue_image_is_refused_by_name(real_tissue: Path, localiser: 
     with pytest.raises(Refusal) as refusal:
         prepare(read_scan(real_tissue), localiser)
     assert refusal.value.code == "soft-tissue-image"
+
+
+@pytest.mark.parametrize("share", [0.25, 0.35])
+def test_clipped_greys_are_not_taken_for_a_soft_tissue_image(localiser: Localiser, share: float) -> None:
+    """Nobody looks for a scan that is refused as the soft-tissue image beside its bone image."""
+    scan = read_scan(str(DEMO_SCAN))
+    clipped = replace(scan, pixels=np.minimum(scan.pixels, share * scan.pixels.max()))
+    with pytest.raises(Refusal) as refusal:
+        prepare(clipped, localiser)
+    assert refusal.value.code == "no-spine" and "largest grey value" in refusal.value.reason
 
 
 def test_what_is_not_an_upright_body_is_refused(real_bone: Path, localiser: Localiser) -> None:

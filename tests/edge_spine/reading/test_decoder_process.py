@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -74,11 +75,30 @@ def test_a_decoder_that_does_not_start_now_is_no_verdict(
 def test_a_decoder_that_hangs_is_ended(fresh: DecoderProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     frame, options, pixels = frame_and_options()
     fresh.decode(frame, pixels.size, **options)
-    monkeypatch.setattr(decoder_process, "FRAME_SECONDS", 0.0)
+    monkeypatch.setattr(decoder_process, "STALLED_SECONDS", 0.0)
     with pytest.raises(UndecodableFrame):
         fresh.decode(frame, pixels.size, **options)
     monkeypatch.undo()
     assert bytes(fresh.decode(frame, pixels.size, **options)) == pixels.tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system stops no process")
+def test_waiting_for_the_processor_is_no_verdict_on_a_frame(
+    fresh: DecoderProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped process stands for one on a machine that is busy with other programs."""
+    monkeypatch.setattr(decoder_process, "FRAME_SECONDS", 0.5)
+    frame, options, pixels = frame_and_options()
+    fresh.decode(frame, pixels.size, **options)
+    child = fresh.pid
+    assert child is not None
+    os.kill(child, signal.SIGSTOP)
+    later = threading.Timer(1.5, os.kill, (child, signal.SIGCONT))
+    later.start()
+    assert bytes(fresh.decode(frame, pixels.size, **options)) == pixels.tobytes()
+    later.join()
+    assert fresh.pid == child
 
 
 def test_a_frame_of_another_size_is_not_taken(fresh: DecoderProcess) -> None:

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from export.regressor import SpineRegressor
 from export.studies.ablation import VARIANTS, main
 from export.training.dataset import render
 
@@ -22,3 +24,12 @@ def test_both_networks_are_trained_and_compared(tmp_path: Path, capsys: pytest.C
     assert plain["million_parameters"] < both["million_parameters"]
     assert all(row["images_seen"] == 32 and row["coronal_px"] > 0 for row in report.values())
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_the_page_states_the_parameters_of_the_networks() -> None:
+    page = (Path(__file__).parents[3] / "export" / "README.md").read_text(encoding="utf-8")
+    for name, transformer in VARIANTS.items():
+        with torch.device("meta"):
+            network = SpineRegressor(transformer=transformer)
+        count = sum(parameter.numel() for parameter in network.parameters())
+        assert f"| {name} | {count / 1e6:.1f} M |" in page

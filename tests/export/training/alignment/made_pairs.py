@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
-import nibabel
 import numpy as np
 
+from export.studies.independent_pairs import write_files
 from export.training.alignment.pairs import COLUMNS, PairFiles
 from export.training.alignment.phantom_mri import DIXON, Grid, make_mri, scan_offset_mm, scan_spine_mask
 from export.training.alignment.rigid import Placement
-from export.training.phantoms.phantom import Phantom, dicom_file
+from export.training.phantoms.phantom import Phantom
 
 # a quarter of Dixon's voxels in the plane of a section
 COARSE = Grid(shape=(112, 87, 278), voxel_mm=(4.464, 4.464, 4.0), first_mm=(-249.0, -234.0, -790.0))
@@ -25,12 +24,7 @@ def lying(phantom: Phantom, angle: float) -> Placement:
 def write_pair(folder: Path, name: str, phantom: Phantom, placement: Placement, grid: Grid = DIXON) -> PairFiles:
     """Write the four files of a pair."""
     volume, mask = make_mri(phantom, placement, np.random.default_rng(1), grid)
-    files = PairFiles(name, *(folder / f"{name}{end}" for end in (".dcm", ".png", ".nii", "_mask.nii")))
-    dicom_file(phantom).save_as(files.dxa, enforce_file_format=True)
-    files.dxa_mask.write_bytes(cv2.imencode(".png", scan_spine_mask(phantom))[1].tobytes())
-    nibabel.save(nibabel.Nifti1Image(volume.astype(np.int16), grid.affine), files.mri)
-    nibabel.save(nibabel.Nifti1Image(mask, grid.affine), files.mri_mask)
-    return files
+    return write_files(folder, name, phantom, scan_spine_mask(phantom), volume, mask, grid)
 
 
 def write_list(path: Path, pairs: list[PairFiles]) -> None:

@@ -21,7 +21,7 @@ from export.training.alignment.pairs import AlignedPair, PairFiles, _read_mask, 
 from export.training.alignment.phantom_mri import scan_spine_mask
 from export.training.alignment.rigid import Placement
 from export.training.alignment.volume import PairSkipped, Volume
-from export.training.dataset import FIELDS, MARGIN, Sample, load_shards, make_sample
+from export.training.dataset import FIELDS, MARGIN, Sample, SpineInScan, load_shards, make_sample
 from export.training.phantoms.phantom import Phantom, dicom_file, make_phantom
 from export.training.phantoms.scanner import IDXA
 from export.training.train import main as train
@@ -232,7 +232,7 @@ def test_what_nobody_foresaw_skips_one_pair_and_keeps_the_others(
     def surprising(files: PairFiles, *_: object) -> AlignedPair:
         if files.id == "b":
             raise RuntimeError("Jane Doe")
-        return AlignedPair(_sample(), _record(), np.zeros((4, 4, 3), np.uint8))
+        return _aligned()
 
     monkeypatch.setattr("export.training.alignment.align.align_pair", surprising)
     rows = "\n".join(f"{name},b,c,d,e" for name in "abc")
@@ -254,7 +254,7 @@ def test_an_interrupted_run_keeps_what_is_aligned(tmp_path: Path, monkeypatch: p
     def interrupted(files: PairFiles, *_: object) -> AlignedPair:
         if files.id == "b":
             raise KeyboardInterrupt
-        return AlignedPair(_sample(), _record(), np.zeros((4, 4, 3), np.uint8))
+        return _aligned()
 
     monkeypatch.setattr("export.training.alignment.align.align_pair", interrupted)
     (tmp_path / "list.csv").write_text("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,e\nb,b,c,d,e\n", encoding="utf-8")
@@ -271,8 +271,10 @@ def _sample() -> Sample:
     )
 
 
-def _record() -> dict[str, object]:
-    return {"placement_spine": {"angle_deg": 0.0}, "image_correlation": 1.0, "spine_correlation": 1.0}
+def _aligned() -> AlignedPair:
+    record = {"placement_spine": {"angle_deg": 0.0}, "image_correlation": 1.0, "spine_correlation": 1.0}
+    spine = SpineInScan(2.2, (0.0, 0.0), [], lambda z: np.zeros((len(z), 6)))
+    return AlignedPair(_sample(), record, np.zeros((4, 4, 3), np.uint8), spine)
 
 
 @pytest.mark.parametrize(
