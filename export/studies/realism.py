@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from edge_spine.result import SpineResult
 from export.studies.contrast import PARTS, ROWS, contrast, steepest_edges, straighten
 from export.training.evaluate import scan_of
 from export.training.phantoms.phantom import make_phantom
+from export.training.processes import ordered_map
 
 # Phantoms that are used nowhere else.
 REALISM_SEED = 45_000_000
@@ -157,8 +157,8 @@ def main(argv: list[str] | None = None) -> int:
     with SpineEstimator(engine="auto", model=options.model) as estimator:
         scan = read_scan(options.scan)
         real, real_contrast = figures(estimator, scan), contrasts(estimator, scan)
-        with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-            drawn = pool.imap(make_phantom, seeds, chunksize=4)
+        with ordered_map(options.workers, chunk=4) as mapped:
+            drawn = mapped(make_phantom, seeds)
             for phantom in tqdm(drawn, total=options.count, unit="phantom", disable=None):
                 try:
                     measured = figures(estimator, scan_of(phantom)), contrasts(estimator, scan_of(phantom))
