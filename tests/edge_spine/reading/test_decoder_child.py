@@ -29,7 +29,7 @@ def child_program(tmp_path: Path, instead: str) -> str:
 @pytest.mark.parametrize(
     ("instead", "words"),
     [
-        ("os.abort()", "crash"),
+        pytest.param("os.abort()", "crash", marks=pytest.mark.slow),
         pytest.param("import time; time.sleep(60)", "takes more than 1 s", marks=pytest.mark.slow),
         pytest.param("return bytes(2**31)", "memory", marks=pytest.mark.slow),
         pytest.param("raise BaseException('panic')", "damaged", marks=pytest.mark.slow),
