@@ -42,28 +42,24 @@ class Work:
         PyTorch weights of the bundle.
     graph : Path
         float32 ONNX graph of the weights.
-    crops : Path
-        NPY file of uint8 calibration crops; none is a reference.
     threads : int
         Threads of each peer.
     """
 
     def __init__(self, model: str, weights: Path, folder: Path, threads: int) -> None:
         self.model, self.weights, self.threads = model, weights, threads
-        self.graph, self.crops = folder / "float32.onnx", folder / "crops.npy"
+        self.graph = folder / "float32.onnx"
 
     def prepare(self) -> None:
-        """Write the float32 graph and the crops, if PyTorch is installed."""
+        """Write the float32 graph, if PyTorch is installed."""
         if find_spec("torch") is None:
             return
         import onnx
 
         from export.checkpoint import load_regressor
         from export.onnx_graph import export_graph
-        from export.training.dataset import calibration_crops
 
         onnx.save(export_graph(load_regressor(self.weights)[0]), self.graph)
-        np.save(self.crops, calibration_crops(CALIBRATION_CROPS))
 
     def engine_file(self) -> bytes:
         """Return the bundle's INT8 file."""
@@ -131,7 +127,10 @@ def openvino(work: Work, *, hint: str, quantised: str | None = None) -> Infer:
 
 
 def by_nncf(work: Work) -> Any:
-    """Quantise the PyTorch network with NNCF as documented, with the calibration crops of the INT8 file."""
+    """Quantise the PyTorch network with NNCF as documented, with the calibration crops of the INT8 file.
+
+    None of the crops is a reference.
+    """
     import nncf
     import openvino as runtime
     import torch
@@ -139,11 +138,12 @@ def by_nncf(work: Work) -> Any:
     from edge_spine.engines.verification import crop_tensor
     from edge_spine.network import INPUT_SHAPE
     from export.checkpoint import load_regressor
+    from export.training.dataset import calibration_crops
 
     network = load_regressor(work.weights)[0]
     # NNCF cannot quantise the attention of the ONNX graph.
     model = runtime.convert_model(network, example_input=torch.rand(INPUT_SHAPE), input=list(INPUT_SHAPE))
-    crops = nncf.Dataset(list(np.load(work.crops)), crop_tensor)
+    crops = nncf.Dataset(list(calibration_crops(CALIBRATION_CROPS)), crop_tensor)
     return nncf.quantize(model, crops, preset=nncf.QuantizationPreset.MIXED, subset_size=CALIBRATION_CROPS)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import multiprocessing
 import os
 import warnings
 from collections import Counter
@@ -33,6 +32,7 @@ from edge_spine.errors import Refusal
 from edge_spine.reading.read import scan_from_bytes
 from edge_spine.scan import Scan
 from export.training.phantoms.phantom import Phantom, make_phantom
+from export.training.processes import ordered_map
 
 REPORT_SEED = 50_000_000
 ACCEPTED, FLAGGED = "accepted", "flagged"
@@ -215,8 +215,8 @@ def main() -> int:
     few = max(1, options.count // 10)
     tasks = [("phantom", options.seed + k) for k in range(options.count)]
     tasks += [(kind, options.seed + k) for kind in (*TAKEN, *REFUSED) if kind != "phantom" for k in range(few)]
-    with multiprocessing.get_context("spawn").Pool(options.workers, _open, (options.model,)) as pool:
-        outcomes = list(pool.imap(outcome, tasks, chunksize=4))
+    with ordered_map(options.workers, _open, (options.model,), chunk=4) as mapped:
+        outcomes = list(mapped(outcome, tasks))
     # Suppress pydicom's warnings about its intentionally damaged files.
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)

@@ -48,12 +48,7 @@ def centreline_deviation(a: Spine, b: Spine) -> float:
     Parameters
     ----------
     a, b : Spine
-        In one frame, mm; their rows may differ.
-
-    Returns
-    -------
-    float
-        mm.
+        As for `iou3d`.
 
     Raises
     ------

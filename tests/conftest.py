@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, RLELossless
 
 from edge_spine import SpineEstimator
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Test processes share the cores: threads of PyTorch beyond them would only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REAL_SCANS = Path(__file__).resolve().parents[2] / "shared" / "data" / "dxa"
 SYNTHETIC_UID = "2.25.1234567890"

@@ -18,7 +18,7 @@ from edge_spine.bundle.load import Bundle
 from edge_spine.engines.tensorrt.symmetric import parsed_graph, quantised_readers, symmetric_graph
 from edge_spine.network import INPUT_NAME, OUTPUT_NAME
 
-INT8, INT8_TENSORRT, FP16, FP32 = FORMS = ("int8", "int8-trt", "fp16", "fp32")
+INT8, INT8_TENSORRT, FP16, FP32 = "int8", "int8-trt", "fp16", "fp32"
 
 
 def tensorrt_form(precision: str) -> str:
@@ -34,7 +34,7 @@ def form_graph(bundle: Bundle, form: str) -> bytes:
     bundle : Bundle
         From `load_bundle`.
     form : str
-        One of `FORMS`.
+        "int8", "int8-trt", "fp16" or "fp32".
 
     Raises
     ------

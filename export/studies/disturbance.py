@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from edge_spine.result import SpineResult
 from edge_spine.scan import Scan
 from export.training.dataset import Maker, makers_of
 from export.training.phantoms import extras
+from export.training.processes import ordered_map
 
 Image = NDArray[np.float32]
 SEED = 62_000_000
@@ -299,8 +299,8 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         parser.error(str(error))
     tasks = [(group, make, SEED + k) for k in range(options.count) for group, make in makers.items()]
-    with multiprocessing.get_context("spawn").Pool(options.workers, _open, (options.model,)) as pool:
-        found = [outcome for part in pool.imap_unordered(_tried, tasks) for outcome in part]
+    with ordered_map(options.workers, _open, (options.model,)) as mapped:
+        found = [outcome for part in mapped(_tried, tasks) for outcome in part]
     if options.scan is not None:
         _open(options.model)
         scan = replace(read_scan(options.scan), header=None)

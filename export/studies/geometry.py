@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from edge_spine.preprocessing.geometry import body_lengths, check_geometry
 from edge_spine.preprocessing.locator import Localiser
 from edge_spine.scan import Scan
 from export.training.dataset import Maker, makers_of
+from export.training.processes import ordered_map
 
 FIT_SEED, SEED = 60_000_000, 61_000_000
 # factors on row and column spacing
@@ -155,13 +155,13 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
     first = FIT_SEED if options.fit else SEED
     tasks = [(group, make, first + k) for k in range(options.count) for group, make in makers.items()]
-    with multiprocessing.get_context("spawn").Pool(options.workers, _open) as pool:
+    with ordered_map(options.workers, _open, chunk=4) as mapped:
         if options.fit:
-            means, covariance = fit(np.array(pool.map(_measured, tasks, chunksize=4)))
+            means, covariance = fit(np.array(list(mapped(_measured, tasks))))
             print(f"MEANS = np.array({np.round(means, 4).tolist()})")
             print(f"COVARIANCE = np.array({np.round(covariance, 7).tolist()})")
             return 0
-        found: list[Answer] = [answer for part in pool.imap_unordered(_tried, tasks) for answer in part]
+        found: list[Answer] = [answer for part in mapped(_tried, tasks) for answer in part]
     if options.scan is not None:
         _open()
         scan = read_scan(options.scan)

@@ -177,8 +177,7 @@ class Mixer:
 
 def principal_shapes(deviations: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return at most 32 orthonormal principal shapes of deviations (n, columns) from their mean."""
-    _, vectors = np.linalg.eigh(deviations.T @ deviations)
-    shapes: NDArray[np.float64] = vectors[:, ::-1][:, :SHAPES].T
+    shapes: NDArray[np.float64] = np.linalg.svd(deviations, full_matrices=False)[2][:SHAPES]
     return shapes
 
 

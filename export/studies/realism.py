@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from edge_spine.result import SpineResult
 from export.studies.contrast import PARTS, ROWS, contrast, steepest_edges, straighten
 from export.training.evaluate import scan_of
 from export.training.phantoms.phantom import make_phantom
+from export.training.processes import ordered_map
 
 # Phantoms that are used nowhere else.
 REALISM_SEED = 45_000_000
@@ -46,15 +46,8 @@ TEXTURES = {"grain": (0.0, 0.8), "fine": (0.8, 1.8), "middle": (1.8, 4.0), "coar
 FIGURES = ("mean", "spread", *TEXTURES)
 
 
-def figures(estimator: SpineEstimator, scan: Scan) -> dict[str, float]:
-    """Return brightness and texture of each region, in units of the network's input, keyed "region, figure".
-
-    Raises
-    ------
-    Refusal
-        The runtime refuses the scan.
-    """
-    result = estimator(scan)
+def figures(scan: Scan, result: SpineResult) -> dict[str, float]:
+    """Return brightness and texture of each region, in units of the network's input, keyed "region, figure"."""
     crop = _input(scan, result)
     centre = result.prepared.columns_px(result.curves.coronal[:, 1])
     straight = _straightened(crop, centre)
@@ -70,15 +63,8 @@ def figures(estimator: SpineEstimator, scan: Scan) -> dict[str, float]:
     return found
 
 
-def contrasts(estimator: SpineEstimator, scan: Scan) -> dict[str, float]:
-    """Return the contrast of spine, strip and ribs, keyed "row, part" as by `contrast`.
-
-    Raises
-    ------
-    Refusal
-        The runtime refuses the scan.
-    """
-    result = estimator(scan)
+def contrasts(scan: Scan, result: SpineResult) -> dict[str, float]:
+    """Return the contrast of spine, strip and ribs, keyed "row, part" as by `contrast`."""
     crop = _input(scan, result)
     pixel = result.prepared.model_pixel_mm
     columns = result.prepared.columns_px(result.curves.coronal)
@@ -156,16 +142,18 @@ def main(argv: list[str] | None = None) -> int:
     seeds = range(REALISM_SEED, REALISM_SEED + options.count)
     with SpineEstimator(engine="auto", model=options.model) as estimator:
         scan = read_scan(options.scan)
-        real, real_contrast = figures(estimator, scan), contrasts(estimator, scan)
-        with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-            drawn = pool.imap(make_phantom, seeds, chunksize=4)
+        found = estimator(scan)
+        real, real_contrast = figures(scan, found), contrasts(scan, found)
+        with ordered_map(options.workers, chunk=4) as mapped:
+            drawn = mapped(make_phantom, seeds)
             for phantom in tqdm(drawn, total=options.count, unit="phantom", disable=None):
+                drawn_scan = scan_of(phantom)
                 try:
-                    measured = figures(estimator, scan_of(phantom)), contrasts(estimator, scan_of(phantom))
+                    found = estimator(drawn_scan)
                 except Refusal:
                     continue
-                phantoms.append(measured[0])
-                contrasted.append(measured[1])
+                phantoms.append(figures(drawn_scan, found))
+                contrasted.append(contrasts(drawn_scan, found))
     places = percentiles(real, phantoms)
     print(table(places), contrast_table(real_contrast, contrasted), sep="\n\n")
     if options.json:

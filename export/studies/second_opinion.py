@@ -186,7 +186,7 @@ def resampled(people: list[str], draws: int, seed: int = 0) -> Iterator[NDArray[
 
 
 def correlation(
-    signal: NDArray[np.float64], error: NDArray[np.float64], people: list[str], draws: int = 500
+    signal: NDArray[np.float64], error: NDArray[np.float64], people: list[str], draws: int
 ) -> tuple[float, float, float]:
     """Return Spearman's rank correlation with its 95 % bootstrap interval over people."""
     found = []
@@ -198,8 +198,8 @@ def correlation(
     return float(spearmanr(signal, error).statistic), float(low), float(high)
 
 
-def measure(opinions: list[Opinion]) -> dict[str, Any]:
-    """Return the correlations of each group, signal, columns and error.
+def measure(opinions: list[Opinion], draws: int = 500) -> dict[str, Any]:
+    """Return the correlations of each group, signal, columns and error, with intervals from bootstrap draws.
 
     Raises
     ------
@@ -220,7 +220,7 @@ def measure(opinions: list[Opinion]) -> dict[str, Any]:
             values = signals(group, columns, scale)
             found["groups"][name] = {
                 signal: {
-                    error: list(correlation(values[signal], np.array([o.errors[error] for o in group]), people))
+                    error: list(correlation(values[signal], np.array([o.errors[error] for o in group]), people, draws))
                     for error in ERRORS
                 }
                 for signal in SIGNALS

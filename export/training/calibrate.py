@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -50,6 +49,7 @@ from export.training.people_bands import (
     people_rows,
 )
 from export.training.phantoms.phantom import Phantom, make_phantom
+from export.training.processes import ordered_map
 from export.training.walk_errors import Errors, collect
 
 _FIT_SHARE = 0.2
@@ -267,10 +267,7 @@ def _run(options: argparse.Namespace) -> None:
     seeds = range(options.seed, options.seed + options.count)
     with ExitStack() as stack:
         estimator = stack.enter_context(SpineEstimator(engine=options.engine, model=options.model))
-        render: Callable[[Callable[[int], Phantom], range], Iterable[Phantom]] = map
-        if options.workers > 1:
-            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(options.workers))
-            render = partial(pool.imap, chunksize=4)
+        render = stack.enter_context(ordered_map(options.workers, chunk=4))
         phantoms = render(make_phantom, seeds)
         errors = collect(estimator, tqdm(phantoms, total=options.count, unit="phantom", disable=None))
         people = _people(estimator, groups, options, render) if groups else None

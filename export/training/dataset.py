@@ -8,7 +8,6 @@ bone from packs in a folder (`export.training.people`), and each shard says in `
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from edge_spine.preprocessing.locator import thumbnail
 from edge_spine.vertebrae import LEVELS
 from export.training.people import PersonScan, make_person, pack_names
 from export.training.phantoms.phantom import Phantom, make_phantom
+from export.training.processes import ordered_map
 
 # training takes the seeds below these, so that nothing is ever judged on what it learnt from
 EVALUATION_SEED = 10_000_000
@@ -206,8 +206,8 @@ def render(folder: Path, count: int, seed: int, workers: int, make: Maker = make
         if not shard_path(folder, first).exists()
     ]
     bar = tqdm(total=sum(job[2] for job in jobs), unit="scan", disable=None)
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for done in pool.imap(_render_shard, jobs):
+    with ordered_map(workers) as mapped:
+        for done in mapped(_render_shard, jobs):
             bar.update(done)
     bar.close()
 

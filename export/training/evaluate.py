@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
 from collections.abc import Iterable
@@ -52,6 +51,7 @@ from export.training.agreement import (
 )
 from export.training.dataset import EVALUATION_SEED
 from export.training.phantoms.phantom import Phantom, make_phantom
+from export.training.processes import ordered_map
 
 VARIANTS = ("as scanned", "tilted", "shifted", "feet cut", "inverted")
 BAND_TOLERANCE = 0.02
@@ -308,8 +308,8 @@ def _run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     if options.only or options.seen:
         raise UsageError("--only and --seen need --people DIR")
     seeds = range(EVALUATION_SEED, EVALUATION_SEED + count)
-    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        report = evaluate(options.model, pool.imap(make_phantom, seeds, chunksize=4), count, options.engine)
+    with ordered_map(options.workers, chunk=4) as mapped:
+        report = evaluate(options.model, mapped(make_phantom, seeds), count, options.engine)
     return table(report), report
 
 

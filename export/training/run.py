@@ -25,6 +25,8 @@ from export.training.samples import Samples
 from export.training.validation import as_images, coronal_tangents
 
 AVERAGING = 0.998
+# Samples whose curves give the principal shapes of the last layer.
+SHAPE_SAMPLES = 3000
 _COUNTERS = ("elapsed", "step", "images", "best", "worse")
 
 
@@ -88,7 +90,7 @@ class Run:
         self.elapsed, self.step, self.images = 0.0, 0, 0
         self.best, self.worse = float("inf"), 0
         torch.manual_seed(0)
-        _, targets = samples.batch(3000, 32)
+        _, targets = samples.batch(SHAPE_SAMPLES, 32)
         self.model: Any = SpineLite() if plan.lite else SpineRegressor(transformer=plan.transformer)
         head = ShapeHead(targets, self.model.linear.in_features, plan.dropout)
         self.state_path = out / "state.pt"

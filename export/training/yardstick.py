@@ -13,7 +13,6 @@ so that they are refused, or marked on every line with `--seen`.
 from __future__ import annotations
 
 import math
-import multiprocessing
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,6 +50,7 @@ from export.training.figures import (
     tangent_waves,
 )
 from export.training.people import PersonScan, make_person, pack_names
+from export.training.processes import ordered_map
 
 COUNT = 100
 PEOPLE_SEED = 60_000_000
@@ -296,12 +296,12 @@ def evaluate_people(
     mean_curve = mean_sagittal()
     found: dict[str, Measured] = {}
     with (
-        multiprocessing.get_context("spawn").Pool(workers) as pool,
+        ordered_map(workers, chunk=4) as mapped,
         SpineEstimator(engine=engine, model=model) as estimator,
         tqdm(total=count * len(people), unit="scan", disable=None) as bar,
     ):
         for person in people:
-            scans = pool.imap(partial(make_person, folder, person), seeds[person], chunksize=4)
+            scans = mapped(partial(make_person, folder, person), seeds[person])
             found[",".join(person)] = measure_person(estimator, person, _counted(scans, bar), mean_curve)
         named = dict(estimator.model)
     training = bundle.manifest.get("training_people")

@@ -23,6 +23,12 @@ def soft_crops(count: int, seed: int) -> np.ndarray:
     return np.stack([(cv2.resize(image, (224, 224)) * 255).round().astype(np.uint8) for image in coarse])
 
 
+@pytest.fixture
+def few_shapes(monkeypatch):
+    """Training starts from the principal shapes of a few samples, which takes a second instead of seven."""
+    monkeypatch.setattr("export.training.run.SHAPE_SAMPLES", 200)
+
+
 @pytest.fixture(scope="session")
 def crops():
     return SimpleNamespace(calibration=soft_crops(4, 1), references=soft_crops(4, 2))

@@ -59,6 +59,7 @@ def test_pytorch_files_bare_or_wrapped(regressor, tmp_path, wrapper):
     assert all(torch.equal(loaded.state_dict()[name], value) for name, value in state.items())
 
 
+@pytest.mark.slow
 def test_what_was_found_is_said(small, small_file, tmp_path):
     count = sum(parameter.numel() for parameter in small.parameters())
     state = small.state_dict()
@@ -177,6 +178,7 @@ def _as_torchvision(trunk: torch.nn.Sequential) -> dict[str, torch.Tensor]:
     return {**state, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
 
 
+@pytest.mark.slow
 def test_a_trunk_of_torchvision_is_loaded(tmp_path):
     given, network = resnet50_trunk(), SpineRegressor()
     for norm in (part for part in given.modules() if isinstance(part, torch.nn.BatchNorm2d)):

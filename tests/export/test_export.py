@@ -253,7 +253,7 @@ def released(tmp_path_factory):
 def test_a_released_checkpoint_becomes_a_bundle_that_runs(released, exported, crops, tmp_path, capsys):
     """Judged by the published composition's own answers: nothing here can say whether curves are right."""
     out = tmp_path / "bundle"
-    arguments = [str(released.path), "--layout", "released", "--out", str(out)]
+    arguments = [str(released.path), "--layout", "released", "--out", str(out), "--forms", "int8"]
     arguments += ["--calibration-crops", str(exported.archive), "--reference-count", str(len(crops.references))]
     assert main(arguments) == 0
     said = capsys.readouterr().out.splitlines()

@@ -55,6 +55,7 @@ def few(model, monkeypatch) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_nothing_is_left_out_where_all_is_well(model, references, judge, few, monkeypatch) -> None:
     monkeypatch.setattr(forms, "ROOM", 10.0)
     exact, found = choose_exact(model, references[0], judge)

@@ -45,6 +45,7 @@ def test_doctor_tells_what_is_here(fake_model: Path, capsys: pytest.CaptureFixtu
     assert "ready" in shown
 
 
+@pytest.mark.slow
 def test_doctor_tells_what_is_missing(fake_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for runtime in ("onnxruntime", "openvino"):
         monkeypatch.setitem(sys.modules, runtime, None)

@@ -62,7 +62,9 @@ def test_wrong_usage_ends_with_2_and_a_line(arguments: list[str], capsys: pytest
     assert not Path("x").exists()
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"node", "compare"}))
+@pytest.mark.parametrize(
+    "verb", [*sorted(set(VERBS) - {"node", "compare", "doctor"}), pytest.param("doctor", marks=pytest.mark.slow)]
+)
 def test_a_damaged_bundle_is_one_clear_line(
     verb: str, fake_model: Path, scan_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,6 +102,7 @@ def test_an_engine_that_cannot_run_says_so(
     assert len(shown.err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_causes_no_traceback(fake_model: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "edge_spine", "doctor", "--model", str(fake_model)],

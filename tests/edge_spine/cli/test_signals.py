@@ -35,6 +35,8 @@ class Signalling(FakeEstimator):
 
 def run(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[str]]:
     monkeypatch.setattr("edge_spine.estimator.SpineEstimator", Signalling)
+    # A slow machine must not end the process that runs the tests.
+    monkeypatch.setattr("edge_spine.cli.signals.GRACE_S", 120.0)
     before = [signal.getsignal(number) for number in HANDLED]
     (folder / "in").mkdir()
     for each in ("A", name, "Z"):

@@ -16,7 +16,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the home folder is found in another way there")
 @pytest.mark.parametrize(
-    "arguments", [["verify", "--engine", "onnx-cpu"], ["verify", "--engine", "openvino"], ["doctor"]]
+    "arguments",
+    [
+        ["verify", "--engine", "onnx-cpu"],
+        ["verify", "--engine", "openvino"],
+        pytest.param(["doctor"], marks=pytest.mark.slow),
+    ],
 )
 def test_nothing_is_reported_or_kept_in_the_users_home(arguments: list[str], tmp_path: Path, fake_model: Path) -> None:
     """ONNX Runtime 1.32 and OpenVINO 2026.4 both start a file for their makers there when they are imported."""

@@ -1,7 +1,4 @@
-"""A real node in a process of its own, real clients from DCMTK, and an archive by pynetdicom that does what it is told.
-
-The archive is a real DICOM service; only its will is FAKE.
-"""
+"""A node in a process of its own, clients from DCMTK, and a pynetdicom archive whose answers the test chooses."""
 
 from __future__ import annotations
 

@@ -75,6 +75,7 @@ def test_an_error_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_of_several_at_once_each_gets_its_own(tmp_path: Path) -> None:
     """Eight writers start together, ten times, on a folder that none has."""
     for turn in range(10):

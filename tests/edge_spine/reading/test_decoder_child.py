@@ -31,7 +31,7 @@ _LIMITED = pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no
 @pytest.mark.parametrize(
     ("instead", "words"),
     [
-        ("os.abort()", "crash"),
+        pytest.param("os.abort()", "crash", marks=pytest.mark.slow),
         pytest.param("import time; time.sleep(90)", "takes more than 2 s$", marks=pytest.mark.slow),
         pytest.param("while True: pass", "takes more than 1 s of processor time", marks=[pytest.mark.slow, _LIMITED]),
         pytest.param("return bytes(2**31)", "memory", marks=pytest.mark.slow),

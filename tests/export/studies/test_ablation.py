@@ -14,15 +14,16 @@ from export.training.dataset import render
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_shapes")
 def test_both_networks_are_trained_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     render(tmp_path / "cache", 2, 500, workers=1)
     arguments = ["--cache", str(tmp_path / "cache"), "--validation", str(tmp_path / "cache"), "--out", str(tmp_path)]
-    assert main([*arguments, "--images", "32", "--device", "cpu"]) == 0
+    assert main([*arguments, "--images", "16", "--device", "cpu"]) == 0
     report = json.loads((tmp_path / "ablation.json").read_text(encoding="utf-8"))
     assert list(report) == list(VARIANTS)
     plain, both = report.values()
     assert plain["million_parameters"] < both["million_parameters"]
-    assert all(row["images_seen"] == 32 and row["coronal_px"] > 0 for row in report.values())
+    assert all(row["images_seen"] == 16 and row["coronal_px"] > 0 for row in report.values())
     assert len(capsys.readouterr().out.splitlines()) == 4
 
 

@@ -31,7 +31,7 @@ def scan() -> Scan:
 @pytest.mark.slow
 def test_figures_tell_a_smooth_image_from_a_textured_one(scan: Scan, estimator: SpineEstimator) -> None:
     smooth = replace(scan, pixels=cv2.GaussianBlur(scan.pixels, (0, 0), 1.0))
-    plain, blurred = figures(estimator, scan), figures(estimator, smooth)
+    plain, blurred = (figures(image, estimator(image)) for image in (scan, smooth))
     assert set(plain) == {f"{region}, {figure}" for region in REGIONS for figure in FIGURES}
     for region in REGIONS:
         assert blurred[f"{region}, grain"] < 0.6 * plain[f"{region}, grain"]
@@ -62,7 +62,7 @@ def test_contrast_table_sets_the_scan_beside_the_phantoms() -> None:
 @pytest.mark.slow
 def test_contrast_of_a_scan_falls_as_it_is_blurred(scan: Scan, estimator: SpineEstimator) -> None:
     smooth = replace(scan, pixels=cv2.GaussianBlur(scan.pixels, (0, 0), 3.0))
-    plain, blurred = contrasts(estimator, scan), contrasts(estimator, smooth)
+    plain, blurred = (contrasts(image, estimator(image)) for image in (scan, smooth))
     assert all(0 < plain[f"{ROWS[0]}, {part}"] < 0.6 for part in PARTS)
     for part in PARTS:
         assert blurred[f"{ROWS[0]}, {part}"] < 0.8 * plain[f"{ROWS[0]}, {part}"]

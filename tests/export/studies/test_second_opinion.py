@@ -82,8 +82,8 @@ def test_intervals_are_over_people() -> None:
     # within a person nothing is told, between two people all
     error = np.repeat([0.0, 10.0], 100) + rng.random(200)
     signal = np.repeat([0.0, 10.0], 100) + rng.random(200)
-    apart = correlation(signal, error, [str(k) for k in range(200)])
-    together = correlation(signal, error, ["a"] * 100 + ["b"] * 100)
+    apart = correlation(signal, error, [str(k) for k in range(200)], 500)
+    together = correlation(signal, error, ["a"] * 100 + ["b"] * 100, 500)
     assert apart[0] == together[0] > 0.7
     assert apart[1] > 0.6 and together[1] < 0.2
 
@@ -102,7 +102,7 @@ def _opinions(group: str, people: int, gain: float) -> list[Opinion]:
 
 @pytest.mark.slow
 def test_the_columns_that_tell_more_are_kept() -> None:
-    report = measure(_opinions("phantoms", 100, 5.0) + _opinions("people", 12, 5.0))
+    report = measure(_opinions("phantoms", 100, 5.0) + _opinions("people", 12, 5.0), draws=20)
     assert report["kept"] == "centre"
     groups = report["columns"]["centre"]["groups"]
     assert set(groups) == {

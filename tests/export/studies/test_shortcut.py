@@ -13,7 +13,7 @@ from export.studies.shortcut import hide_spine, main
 from export.training.dataset import MARGIN, load_shards, render
 from export.training.head import write_weights
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_shapes")]
 
 
 def test_the_mask_hides_the_spine_and_only_it(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_the_comparison_reports_all_three(tmp_path: Path) -> None:
     render(tmp_path / "cache", 2, 500, workers=1)
     write_weights(SpineRegressor().init_(), tmp_path / "start.safetensors")
     arguments = ["--cache", str(tmp_path / "cache"), "--validation", str(tmp_path / "cache")]
-    arguments += ["--start", str(tmp_path / "start.safetensors"), "--out", str(tmp_path), "--images", "32"]
+    arguments += ["--start", str(tmp_path / "start.safetensors"), "--out", str(tmp_path), "--images", "16"]
     assert main([*arguments, "--device", "cpu"]) == 0
     report = json.loads((tmp_path / "shortcut.json").read_text(encoding="utf-8"))
     assert report["phantoms"] == 2

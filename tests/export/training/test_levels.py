@@ -111,7 +111,7 @@ def test_training_learns_and_says_how_well(
 ) -> None:
     out = tmp_path / "levels.npz"
     arguments = ["--cache", str(cache), "--validation", str(cache), "--out", str(out)]
-    assert levels.main([*arguments, "--minutes", "0.6"]) == 0
+    assert levels.main([*arguments, "--minutes", "0.2"]) == 0
     printed = capsys.readouterr().out
     assert "body centres" in printed and "miscounted" in printed and "expected error" in printed
     trained, fresh = read_level_network(out.read_bytes()), LevelNetwork(**levels.Network().arrays())

@@ -45,6 +45,7 @@ def test_windows_come_with_what_is_wanted_of_them(columns: Shards) -> None:
     assert np.concatenate([wanted for _, wanted in drawn])[:, 0].std() > 0.02
 
 
+@pytest.mark.slow
 def test_a_network_fitted_on_columns_finds_another_column(columns: Shards) -> None:
     refinement = read_refinement(fit(Samples(columns, seed=0), images=250, epochs=25).archive())
     wave = 2.0 * np.cos(4 * np.pi * T)

@@ -21,7 +21,7 @@ from export.training.run import FROM_SCRATCH, FROM_WEIGHTS, Plan, Run
 from export.training.samples import Samples, held_out
 from export.training.train import _check, main, named, parse, plan_of, record
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_shapes")]
 
 
 @pytest.fixture(scope="module")

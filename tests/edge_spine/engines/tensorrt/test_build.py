@@ -27,14 +27,8 @@ def test_what_a_version_can_do_is_asked_of_its_attributes(version: str, typed: b
     assert ("strongly typed" in build_plan.options_text(trt, "int8-trt")) is typed
 
 
-@pytest.mark.parametrize(
-    ("form", "graph"),
-    [
-        ("int8-trt", "symmetric"),
-        pytest.param("fp16", "half", marks=pytest.mark.slow),
-        pytest.param("fp32", "half", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("form", "graph"), [("int8-trt", "symmetric"), ("fp16", "half"), ("fp32", "half")])
 def test_tensorrt_parses_and_builds_every_form(rtx, request, form: str, graph: str) -> None:
     model = request.getfixturevalue(graph)
     model = widened(model) if form == "fp32" else model

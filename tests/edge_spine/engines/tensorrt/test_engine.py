@@ -116,6 +116,7 @@ def test_a_plan_that_fails_leaves_nothing_behind(cuda: FakeCuda, monkeypatch: py
     assert cuda.said[-1] == "free" and cuda.live == set() and cuda.depth == 0
 
 
+@pytest.mark.slow
 def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A FAKE GPU, builder and verdict around the real cache and the real derived graph."""
     pytest.importorskip("filelock")

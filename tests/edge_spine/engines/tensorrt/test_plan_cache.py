@@ -152,6 +152,7 @@ def _build_slowly(folder: str, number: int, start: object, built: object) -> Non
     PlanCache(Path(folder)).load_or_build(NAME, IDENTITY, build)
 
 
+@pytest.mark.slow
 def test_processes_that_build_at_once_leave_one_good_plan(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     start, built = spawn.Barrier(3), spawn.Queue()

@@ -52,6 +52,7 @@ def test_the_attention_and_the_last_layers_are_not_quantised(symmetric) -> None:
     assert not [name for name in readers if "pos_emb" in name or "linear" in name or "MatMul" in name]
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_left_out_reads_floats(packaged) -> None:
     model = form_graph(packaged, "int8")
     readers = quantised_readers(symmetric_graph(model))

@@ -86,6 +86,7 @@ def test_correlation_has_the_measured_features() -> None:
     assert correlation[5, 14] < -0.55
 
 
+@pytest.mark.slow
 def test_mean_and_spread_of_sagittal_tangents(shapes: list[SpineShape]) -> None:
     tangents = _tangents(shapes, 1)
     mean = [24.4, 22.9, 19.2, 13.9, 8.0, 2.1, -3.1, -7.2, -10.1, -11.6, -11.9, -11.4, -10.3, -8.3, -2.6, 14.3]
