@@ -232,8 +232,10 @@ class TensorRTEngine(Engine):
 def _inspected(trt: Any, engine: Any) -> list[Any]:
     try:
         text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-        return list(json.loads(text)["Layers"])
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+        # names of layers may hold control characters
+        return list(json.loads(text, strict=False)["Layers"])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        _log.debug("tensorrt: its inspector tells nothing that can be read (%s)", type(error).__name__)
         return []
 
 

@@ -209,3 +209,10 @@ def test_the_packages_cuda_is_compared_with_the_drivers(
         return
     with pytest.raises(EngineUnavailable, match=r"needs a driver for CUDA 13, 580 or newer.*tensorrt-cu12"):
         tensorrt._module_and_gpu()
+
+
+@pytest.mark.parametrize("text", ['{"Layers": [{"Name": "a\tb"}]}', "no JSON"])
+def test_names_with_control_characters_are_read_and_the_rest_tells_nothing(text: str) -> None:
+    engine = MagicMock()
+    engine.create_engine_inspector.return_value.get_engine_information.return_value = text
+    assert tensorrt._inspected(MagicMock(), engine) == ([{"Name": "a\tb"}] if text.startswith("{") else [])
