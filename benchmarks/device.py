@@ -1,7 +1,7 @@
 """Measure GPU time with CUDA events, and energy with NVML, or with tegrastats on a Jetson.
 
-Each function returns figures or the reason why there are none. CUDA events and NVML have been run on an H100; tegrastats
-has not, and follows its documentation.
+Each function returns figures or the reason why there are none. CUDA events and NVML have been run on an H100;
+tegrastats has not, and follows its documentation.
 """
 
 from __future__ import annotations
