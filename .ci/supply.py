@@ -11,6 +11,7 @@ Needs uv, and `install` cyclonedx-bom: `pip install uv cyclonedx-bom`.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -29,19 +30,21 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "constraints"
 EXTRAS = ("cpu", "openvino", "cuda", "codecs", "dicom", "report", "node", "batch", "ray", "dask")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+# OpenVINO asks for glibc 2.35 on aarch64, ONNX Runtime for macOS 14.
+MACOS = "14.0"
 PLATFORMS = (
     "x86_64-manylinux_2_28",
-    "aarch64-manylinux_2_28",
+    "aarch64-manylinux_2_35",
     "x86_64-pc-windows-msvc",
     "aarch64-apple-darwin",
 )
 # Extras without a wheel of some package, by (extra, platform, Python); "" stands for any. Checked in both directions.
 MISSING = {
-    ("cuda", "aarch64-manylinux_2_28", ""): "onnxruntime-gpu has wheels for x86_64 alone",
+    ("cuda", "aarch64-manylinux_2_35", ""): "onnxruntime-gpu has wheels for x86_64 alone",
     ("cuda", "aarch64-apple-darwin", ""): "no CUDA on macOS",
     ("dicom", "", "3.14"): "highdicom asks for pyjpegls, which is compiled there",
     ("node", "", "3.14"): "the same",
-    ("ray", "", "3.14"): "Ray has no wheel yet",
+    ("cuda", "x86_64-pc-windows-msvc", "3.10"): "nvidia-cublas-cu12 12.9.3 has none for Windows",
 }
 _HEAD = "# Written by `python .ci/supply.py lock`. Install: pip install --require-hashes -r constraints/cpu.txt\n"
 
@@ -49,7 +52,10 @@ _HEAD = "# Written by `python .ci/supply.py lock`. Install: pip install --requir
 def uv(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `uv pip compile` without printing what it found."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", *arguments]
-    return subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": MACOS}
+    return subprocess.run(
+        list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def compiled(extras: tuple[str, ...], *arguments: object) -> dict[str, str]:
@@ -150,15 +156,16 @@ def bill_of_materials(listed: dict[str, Any]) -> str:
     return text
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Run a command."""
-    if arguments in (["lock"], ["resolve"]):
-        return {"lock": lock, "resolve": resolve}[arguments[0]]()
-    if arguments[:1] == ["install"] and set(arguments[1:]) <= set(EXTRAS):
-        return install(tuple(arguments[1:]) or ("cpu",))
-    print(__doc__, file=sys.stderr)
-    return 2
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("lock", "resolve", "install"))
+    parser.add_argument("extras", nargs="*", choices=[*EXTRAS, []], metavar="EXTRA", help="to install (default: cpu)")
+    options = parser.parse_args()
+    if options.command == "install":
+        return install(tuple(options.extras) or ("cpu",))
+    return lock() if options.command == "lock" else resolve()
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
