@@ -11,35 +11,51 @@ Needs uv, and `install` cyclonedx-bom: `pip install uv cyclonedx-bom`.
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "constraints"
 EXTRAS = ("cpu", "openvino", "cuda", "codecs", "dicom", "report", "node", "batch", "ray", "dask")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+# OpenVINO asks for glibc 2.35 on aarch64, ONNX Runtime for macOS 14.
+MACOS = "14.0"
 PLATFORMS = (
     "x86_64-manylinux_2_28",
-    "aarch64-manylinux_2_28",
+    "aarch64-manylinux_2_35",
     "x86_64-pc-windows-msvc",
     "aarch64-apple-darwin",
 )
 # Extras without a wheel of some package, by (extra, platform, Python); "" stands for any. Checked in both directions.
-MISSING: dict[tuple[str, str, str], str] = {}
+MISSING = {
+    ("cuda", "aarch64-manylinux_2_35", ""): "onnxruntime-gpu has wheels for x86_64 alone",
+    ("cuda", "aarch64-apple-darwin", ""): "no CUDA on macOS",
+    ("dicom", "", "3.14"): "highdicom asks for pyjpegls, which is compiled there",
+    ("node", "", "3.14"): "the same",
+    ("cuda", "x86_64-pc-windows-msvc", "3.10"): "nvidia-cublas-cu12 12.9.3 has none for Windows",
+}
 _HEAD = "# Written by `python .ci/supply.py lock`. Install: pip install --require-hashes -r constraints/cpu.txt\n"
 
 
 def uv(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `uv pip compile` without printing what it found."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", *arguments]
-    return subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": MACOS}
+    return subprocess.run(
+        list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def compiled(extras: tuple[str, ...], *arguments: object) -> dict[str, str]:
@@ -71,23 +87,28 @@ def lock() -> int:
 def resolve() -> int:
     """Look for a wheel of each pinned package; print what is missing and not known to be, or known and not missing."""
 
-    def problem(case: tuple[str, str, str]) -> str:
-        extra, platform, python = case
+    def missing(extras: Iterable[str], platform: str, python: str) -> str:
+        files = [FOLDER / f"{extra}.txt" for extra in extras]
         where = ("--python-platform", platform, "--python-version", python)
-        done = uv(FOLDER / f"{extra}.txt", *where, "--only-binary", ":all:", "--no-deps")
-        return done.stderr.strip()
+        return uv(*files, *where, "--only-binary", ":all:", "--no-deps").stderr.strip()
 
-    cases = list(product(EXTRAS, PLATFORMS, PYTHONS))
+    def problems(case: tuple[str, str]) -> list[str]:
+        known = [
+            extra
+            for extra in EXTRAS
+            if any(all(a in ("", b) for a, b in zip(k, (extra, *case), strict=True)) for k in MISSING)
+        ]
+        found = [f"{extra}: is in MISSING and has all wheels" for extra in known if not missing((extra,), *case)]
+        return found + [said for said in [missing(set(EXTRAS) - set(known), *case)] if said]
+
+    cases = list(product(PLATFORMS, PYTHONS))
     with ThreadPoolExecutor(8) as pool:  # it waits for the index
-        found = dict(zip(cases, pool.map(problem, cases), strict=True))
-    wrong = 0
-    for case, said in found.items():
-        known = any(all(a in ("", b) for a, b in zip(key, case, strict=True)) for key in MISSING)
-        if bool(said) != known:
-            wrong += 1
-            print(" ".join(case), said or "is in MISSING and has all wheels", sep=": ")
-    print(f"{len(cases)} combinations of extra, platform and Python: {len(cases) - wrong} as expected")
-    return int(wrong > 0)
+        each = zip(cases, pool.map(problems, cases), strict=True)
+        found = [(" ".join(case), said) for case, all_said in each for said in all_said]
+    for where, said in found:
+        print(f"{where}: {said}")
+    print(f"{len(cases)} platforms and Pythons, {len(EXTRAS)} extras: {len(found)} surprises")
+    return int(bool(found))
 
 
 def install(extras: tuple[str, ...]) -> int:
@@ -95,32 +116,56 @@ def install(extras: tuple[str, ...]) -> int:
     requirements = [word for extra in extras for word in ("-r", FOLDER / f"{extra}.txt")]
     with tempfile.TemporaryDirectory() as name:
         wheels, place = Path(name) / "wheels", Path(name) / "env"
-        venv.create(place, with_pip=True)
+        venv.create(place)
         python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        offline = ("--isolated", "install", "--no-index", "--find-links", wheels)
+        offline = ("--isolated", "--python", python, "install", "--no-index", "--find-links", wheels)
         for words in (
             ("wheel", "--no-deps", "--wheel-dir", wheels, ROOT),
             ("download", "--require-hashes", "--only-binary", ":all:", "--dest", wheels, *requirements),
             (*offline, "--require-hashes", *requirements),
             (*offline, f"edge-spine[{','.join(extras)}]"),
         ):
-            subprocess.run([python, "-m", "pip", "--quiet", *words], check=True)
+            subprocess.run([sys.executable, "-m", "pip", "--quiet", *words], check=True)
         subprocess.run([python, "-m", "edge_spine", "demo", "--out", Path(name) / "out"], check=True, cwd=name)
-        (ROOT / "artifacts").mkdir(exist_ok=True)
-        bill = ("--pyproject", ROOT / "pyproject.toml", "--output-reproducible", "-o", ROOT / "artifacts/sbom.cdx.json")
-        subprocess.run([sys.executable, "-m", "cyclonedx_py", "environment", *bill, python], check=True)
+        listing = (sys.executable, "-m", "cyclonedx_py", "environment", "--pyproject", ROOT / "pyproject.toml")
+        listed = subprocess.run([*listing, "--output-reproducible", python], check=True, capture_output=True).stdout
+    (ROOT / "artifacts").mkdir(exist_ok=True)
+    (ROOT / "artifacts/sbom.cdx.json").write_text(bill_of_materials(json.loads(listed)), encoding="utf-8")
     return 0
 
 
-def main(arguments: list[str]) -> int:
+def bill_of_materials(listed: dict[str, Any]) -> str:
+    """Return a list of packages (CycloneDX) with what the wheel itself brings: its models and three.js."""
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    version = re.search(r'"(.*)"', (ROOT / "edge_spine/version.py").read_text(encoding="utf-8").splitlines()[-1])
+    listed["metadata"]["component"]["version"] = version[1] if version else ""
+    viewer = json.loads((ROOT / "edge_spine/outputs/report/package-lock.json").read_text(encoding="utf-8"))
+    three = viewer["packages"]["node_modules/three"]["version"]
+    brought = [{"type": "library", "name": "three", "version": three, "purl": f"pkg:npm/three@{three}"}]
+    for path in sorted((ROOT / "edge_spine/models").glob("*/manifest.json")):
+        model, digest = json.loads(path.read_text(encoding="utf-8")), hashlib.sha256(path.read_bytes()).hexdigest()
+        hashes = [{"alg": "SHA-256", "content": digest}]
+        named = {"name": model["name"], "version": model["version"]}
+        brought.append({"type": "machine-learning-model", **named, "hashes": hashes})
+    listed["components"] += [{**each, "bom-ref": f"{each['name']}@{each['version']}"} for each in brought]
+    text = json.dumps(listed, indent=1) + "\n"
+    if problem := JsonStrictValidator(SchemaVersion.from_version(listed["specVersion"])).validate_str(text):
+        raise SystemExit(f"the bill of materials is not valid: {problem}")
+    return text
+
+
+def main() -> int:
     """Run a command."""
-    if arguments in (["lock"], ["resolve"]):
-        return {"lock": lock, "resolve": resolve}[arguments[0]]()
-    if arguments[:1] == ["install"] and set(arguments[1:]) <= set(EXTRAS):
-        return install(tuple(arguments[1:]) or ("cpu",))
-    print(__doc__, file=sys.stderr)
-    return 2
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("lock", "resolve", "install"))
+    parser.add_argument("extras", nargs="*", choices=[*EXTRAS, []], metavar="EXTRA", help="to install (default: cpu)")
+    options = parser.parse_args()
+    if options.command == "install":
+        return install(tuple(options.extras) or ("cpu",))
+    return lock() if options.command == "lock" else resolve()
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
