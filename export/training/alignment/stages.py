@@ -175,7 +175,7 @@ class _Images:
         return np.asarray(cv2.GaussianBlur(image, (0, 0), _BLUR_MM / self.pitch))
 
     def say(self, image: Array, spine: Array) -> Guess | None:
-        """Return the best placement near that of stage one, with its error; None far from the spines' placement.
+        """Return the best placement near that of stage one, or that itself where it agrees; None far from the spines'.
 
         The error follows from the gradients of parts of the images, which cancel at the best placement of all: where
         parts disagree, their gradients are large (the sandwich estimate of misspecified models: White, Econometrica
@@ -185,6 +185,9 @@ class _Images:
         for _ in range(_REFINEMENTS):
             step, covariance = self._step(place)
             place = place + np.clip(step, -4, 4)
+        if covariance[2, 2] < _AGREE_MM**2 and (np.abs(place - image) < 2 * np.sqrt(np.diag(covariance))).all():
+            # the correlation of the images sees the inside of the body as well
+            place = image
         near = bool((np.abs(place - spine) < _FAR).all())
         return Guess(place, covariance) if near else None
 

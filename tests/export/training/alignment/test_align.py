@@ -43,7 +43,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, P
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="about 87 % are; export/README.md says what is missed")
 def test_known_transforms_are_recovered_from_faulty_masks() -> None:
     cv2.setNumThreads(1)
     errors = self_test(60)
