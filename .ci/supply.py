@@ -40,7 +40,7 @@ PLATFORMS = (
 )
 # Extras without a wheel of some package, by (extra, platform, Python); "" stands for any. Checked in both directions.
 MISSING = {
-    ("cuda", "aarch64-manylinux_2_35", ""): "onnxruntime-gpu has wheels for x86_64 alone",
+    ("cuda", "aarch64-manylinux_2_35", "3.10"): "onnxruntime-gpu 1.23 has none for aarch64",
     ("cuda", "aarch64-apple-darwin", ""): "no CUDA on macOS",
     ("dicom", "", "3.14"): "highdicom asks for pyjpegls, which is compiled there",
     ("node", "", "3.14"): "the same",
