@@ -26,7 +26,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
-    ROOT / "INSTALL.md",
+    ROOT / "containers/README.md",
     ROOT / "benchmarks" / "README.md",
     ROOT / "export" / "README.md",
     ROOT / "edge_spine" / "HAZARDS.md",
@@ -341,7 +341,7 @@ def test_the_commands_for_windows_are_powershell_and_ours_are_understood(
         program = name.removeprefix(".venv\\Scripts\\")
         if program == "pip":
             check_pip(words)
-            for path in (word for word in words if word.startswith("constraints")):
+            for path in (word for word in words if word.startswith("containers\\constraints")):
                 assert (ROOT / path.replace("\\", "/")).is_file(), path
         elif program == "edge-spine":
             ours += 1
