@@ -1,7 +1,7 @@
 """Pin what edge-spine needs, and check that it can be installed from the pins alone.
 
-`python .ci/supply.py lock`: write containers/constraints/*.txt, every package of every extra of the runtime with its hashes, for
-Python 3.10 to 3.14 on Linux, Windows and macOS at once.
+`python .ci/supply.py lock`: write containers/constraints/*.txt, every package of every extra of the runtime with its
+hashes, for Python 3.10 to 3.14 on Linux, Windows and macOS at once.
 `python .ci/supply.py resolve`: check that each pinned package has a wheel for each platform and Python.
 `python .ci/supply.py install [EXTRA ...]`: download the pinned wheels, install them and edge-spine into a new
 environment without an index, run `edge-spine demo` there, and write artifacts/sbom.cdx.json (CycloneDX).
@@ -46,7 +46,10 @@ MISSING = {
     ("node", "", "3.14"): "the same",
     ("cuda", "x86_64-pc-windows-msvc", "3.10"): "nvidia-cublas-cu12 12.9.3 has none for Windows",
 }
-_HEAD = "# Written by `python .ci/supply.py lock`. Install: pip install --require-hashes -r containers/constraints/cpu.txt\n"
+_HEAD = (
+    "# Written by `python .ci/supply.py lock`. "
+    "Install: pip install --require-hashes -r containers/constraints/cpu.txt\n"
+)
 
 
 def uv(*arguments: object) -> subprocess.CompletedProcess[str]:
