@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,20 @@ def test_help_loads_no_heavy_library() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent, check=True)
     assert shown.stdout.splitlines()[-1] == "[]"
+
+
+def test_matrices_are_for_one_thread_unless_the_user_says_otherwise() -> None:
+    code = (
+        "import os, sys; from edge_spine.cli.main import main; early = 'numpy' in sys.modules; main(['--version'])\n"
+        "print(early, os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    others = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    for own, expected in (({}, "False 1"), ({"OPENBLAS_NUM_THREADS": "3"}, "False 3")):
+        shown = subprocess.run(
+            [sys.executable, "-c", code],
+            **{"capture_output": True, "text": True, "cwd": PACKAGE.parent, "check": True, "env": others | own},
+        )
+        assert shown.stdout.splitlines()[-1] == expected
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
