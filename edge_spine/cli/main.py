@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -37,8 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
-    # before NumPy is imported, here and in worker processes: on small matrices OpenBLAS's threads wait for each other
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     open_streams()
     try:
         return _run(argv)
