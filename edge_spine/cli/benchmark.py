@@ -33,10 +33,14 @@ def add_to(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table; 1 where no engine runs, or one misses a tolerance of the references."""
+    from edge_spine.bundle import load_bundle
     from edge_spine.cli.measuring import machine
 
     rows = []
-    for model in arguments.model or MODELS:
+    models = arguments.model or MODELS
+    for model in models:
+        load_bundle(model)  # a damaged one is told once, not by every engine
+    for model in models:
         for engine in ENGINES:
             if engine != "auto":
                 found = _timed(engine, model, arguments)

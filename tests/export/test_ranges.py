@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -9,14 +12,16 @@ from onnx import numpy_helper
 
 pytest.importorskip("torch", reason="pip install '.[export]'")
 
+import edge_spine
 from edge_spine.bundle import load_bundle
 from edge_spine.engines.forms import form_graph
 from edge_spine.engines.verification import read_references
 from export.gate import GateError
-from export.quantize import Recipe
 from export.ranges import LEAST, MOST, check_ranges, used_shares
 
-PERCENTILE = Recipe().percentile
+# a share of the range is that of the values which the range was calibrated to hold
+MANIFEST = Path(edge_spine.__file__).parent / "models" / "spine-lite" / "manifest.json"
+PERCENTILE = json.loads(MANIFEST.read_text(encoding="utf-8"))["calibration"]["percentile"]
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ def test_a_damaged_bundle_is_one_clear_line(
     with (model / "references.npz").open("r+b") as stream:
         stream.seek(100)
         stream.write(b"damaged")
-    arguments = [verb, "--model", str(model)]
+    arguments = [verb, *(["show"] if verb == "model" else []), "--model", str(model)]
     arguments += [str(scan_file)] if verb == "run" else []
     arguments += [str(tmp_path), str(tmp_path / "out")] if verb == "watch" else []
     if verb == "batch":

@@ -305,7 +305,9 @@ def test_a_bar_is_drawn_on_a_terminal_only_and_for_several_scans_only(
 def test_several_scans_end_with_a_summary(several: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["run", str(several), "--out", str(tmp_path), "--pixel-spacing", SPACING, "--write", "json"])
     *rows, last = capsys.readouterr().err.splitlines()
-    assert [row.split() for row in rows] == [["done", "2"], ["failed", "1"], ["refused", "no-spine", "1"]]
+    assert [row.split() for row in rows] == [
+        words.split() for words in ("done 2 50.0 %", "failed 1 25.0 %", "refused no-spine 1 25.0 %")
+    ]
     assert re.fullmatch(r"4 scans in \d+ s, [0-9.]+ a second", last)
 
 

@@ -38,7 +38,8 @@ def test_a_scan_comes_in_and_its_results_go_out_in_one_association(
         wait_for(node.idle, "an empty spool")
         assert [len(uids) for uids in pacs.associations] == [3]
         assert node.files() == set()
-        assert [entry["event"] for entry in node.audit()] == ["started", "received", "done", "delivered"]
+        events = ["started", "received", "done", "delivered"]
+        wait_for(lambda: [entry["event"] for entry in node.audit()] == events, "the last line of the audit")
         assert node.stop() == 0
         assert node.audit()[-1]["event"] == "stopped"
         (stderr,) = [line for line in node.log.read_text().splitlines() if line.startswith("edge-spine: ")]
