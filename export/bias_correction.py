@@ -1,4 +1,7 @@
-"""Correct biases for the mean error of the INT8 rounding of convolution weights.
+"""Round convolution weights to INT8 with errors that cancel, and correct biases for the mean error that is left.
+
+Neighbouring pixels are alike, so the errors of a kernel's weights add up. Each error is carried on to the next place of
+the kernel (error diffusion), which keeps the sums of neighbouring weights.
 
 After a ReLU a convolution's inputs have a mean far from zero, so the rounding errors of its weights add
 up to a constant per output channel. That constant is known: the sum of the weights' errors times the mean
@@ -21,7 +24,7 @@ _ERRORS_ONLY = 3
 
 
 def correct_biases(graph: onnx.ModelProto, crops: NDArray[np.uint8]) -> onnx.ModelProto:
-    """Return a float32 graph with biases corrected for the INT8 rounding of the weights.
+    """Return a float32 graph with rounded kernels, and biases corrected for the INT8 rounding of the weights.
 
     Parameters
     ----------
@@ -37,25 +40,41 @@ def correct_biases(graph: onnx.ModelProto, crops: NDArray[np.uint8]) -> onnx.Mod
     means = _channel_means(graph, sorted({node.input[0] for node in convolutions}), crops)
     for node in convolutions:
         kernel = weights[node.input[1]]
-        error = (kernel - rounded(kernel)).sum(axis=(2, 3), dtype=np.float64)
+        kept = rounded(kernel)
+        error = (kernel - kept).sum(axis=(2, 3), dtype=np.float64)
         old = weights[node.input[2]] if len(node.input) > 2 else 0
         # The exporter shares equal biases; each node needs its own.
-        name = f"{node.name}.corrected_bias"
+        names = [f"{node.name}.rounded_kernel", f"{node.name}.corrected_bias"]
         bias = (old + error @ means[node.input[0]]).astype(np.float32)
-        corrected.graph.initializer.append(numpy_helper.from_array(bias, name))
-        node.input[:] = [*node.input[:2], name]
+        for name, array in zip(names, (kept, bias), strict=True):
+            corrected.graph.initializer.append(numpy_helper.from_array(array, name))
+        node.input[:] = [node.input[0], *names]
     used = {name for node in corrected.graph.node for name in node.input}
-    kept = [tensor for tensor in corrected.graph.initializer if tensor.name in used]
+    needed = [tensor for tensor in corrected.graph.initializer if tensor.name in used]
     del corrected.graph.initializer[:]
-    corrected.graph.initializer.extend(kept)
+    corrected.graph.initializer.extend(needed)
     return corrected
 
 
 def rounded(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a kernel (out, in, height, width) rounded as in INT8: symmetric, one scale per output channel."""
-    scale = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / _WEIGHT_STEPS
+    """Return a kernel (out, in, height, width) rounded as in INT8: symmetric, one scale per output channel.
+
+    The error of each place is carried on to the next, along rows to and fro. The largest weights stay the largest, so
+    that rounding again changes nothing.
+    """
+    scale = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True).astype(np.float64) / _WEIGHT_STEPS
     scale[scale == 0] = 1
-    return np.round(kernel / scale) * scale
+    wanted = kernel / scale
+    steps = np.empty_like(wanted)
+    carried = np.zeros(kernel.shape[:2])
+    for row in range(kernel.shape[2]):
+        for column in range(kernel.shape[3])[:: -1 if row % 2 else 1]:
+            place = wanted[:, :, row, column]
+            largest = np.abs(place) > _WEIGHT_STEPS - 1e-3
+            chosen = np.where(largest, place, place + carried).round().clip(-_WEIGHT_STEPS, _WEIGHT_STEPS)
+            carried += place - chosen
+            steps[:, :, row, column] = chosen
+    return np.asarray(steps * scale, dtype=np.float32)
 
 
 def _channel_means(

@@ -299,6 +299,17 @@ def test_recipes_name_what_exists():
         Recipe(method="best")
 
 
+@pytest.mark.parametrize("shape", [(16, 3, 7, 7), (8, 4, 3, 3), (4, 9, 1, 1)])
+def test_errors_of_rounded_weights_cancel(shape):
+    kernel = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    kernel[1] = 0
+    step = np.abs(kernel).max(axis=(1, 2, 3)) / 127
+    found = rounded(kernel)
+    np.testing.assert_allclose(rounded(found), found, atol=1e-6)
+    assert (np.abs(found - kernel).max(axis=(1, 2, 3)) <= 1.001 * step).all()
+    assert (np.abs((found - kernel).sum(axis=(2, 3))).max(axis=1) <= 0.501 * step).all()
+
+
 def test_bias_correction_takes_out_the_mean_error(crops):
     rng = np.random.default_rng(0)
     kernel = rng.standard_normal((8, 3, 1, 1)).astype(np.float32)
@@ -315,7 +326,8 @@ def test_bias_correction_takes_out_the_mean_error(crops):
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     corrected = correct_biases(model, crops.calibration)
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in corrected.graph.initializer}
-    assert sorted(tensors) == ["conv.corrected_bias", "kernel"]
+    assert sorted(tensors) == ["conv.corrected_bias", "conv.rounded_kernel"]
+    np.testing.assert_array_equal(tensors["conv.rounded_kernel"], rounded(kernel))
     mean = crops.calibration.mean() / 255
     wanted = kernel.sum(axis=(1, 2, 3)) * mean + bias
     plain = rounded(kernel).sum(axis=(1, 2, 3)) * mean + bias
