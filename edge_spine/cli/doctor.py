@@ -135,8 +135,10 @@ def as_text(findings: dict[str, Any]) -> str:
     rows += [(f"plan {form}", words) for form, words in plans["verdicts"].items()]
     for name, why in findings["engines"].items():
         rows.append((f"engine {name}", "runs" if why is None else why.removeprefix(f"{name}: ")))
-    rows.append(("engine auto", f"uses {findings['auto']}" if findings["auto"] else "finds no usable engine"))
     bundle = findings["bundle"]
+    running = [name for name, why in findings["engines"].items() if why is None and not bundle["problem"]]
+    nothing = f"would crash with its first choice; use --engine {running[0]}" if running else "finds no usable engine"
+    rows.append(("engine auto", f"uses {findings['auto']}" if findings["auto"] else nothing))
     whole = f"{bundle['name']} {bundle['version']}, {len(bundle['files'])} files, all hashes match"
     rows.append(("model", bundle["problem"] or whole))
     rows += [("", f"{name} {digest}") for name, digest in bundle["files"].items()]

@@ -11,6 +11,7 @@ import pytest
 
 from edge_spine.cli import main as cli
 from edge_spine.cli import probe as probes
+from edge_spine.cli.doctor import as_text
 from edge_spine.cli.probe import QUESTIONS, Crashed, probe
 
 
@@ -34,6 +35,7 @@ def test_a_crash_is_the_doctors_finding_and_not_its_end(fake_model: Path, capsys
     assert found["engines"]["onnx-cpu"] is None
     # auto would try openvino before onnx-cpu, and crash
     assert found["auto"] is None and found["usable"] is False
+    assert "engine auto" in (shown := as_text(found)) and "use --engine onnx-cpu\n" in shown
 
 
 @pytest.mark.slow

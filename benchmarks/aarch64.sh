@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# Run what the runtime does on a Debian arm64 root under user-mode emulation, and the same on an amd64 root.
+#
+#   benchmarks/aarch64.sh WORK           from nothing, as root on Debian or Ubuntu on x86_64; 3 GB in WORK
+#   benchmarks/aarch64.sh --table WORK   print the table of a run again
+#
+# Fetches programs and two roots from Debian, and from PyPI the wheels that containers/constraints pins. WORK/ARCH/log
+# holds what each step printed, WORK/ARCH/out what it wrote. Every step but `doctor` uses ONNX Runtime on the processor.
+# Exit status: 0 all steps passed; 1 not all; 77 this machine cannot emulate, with the reason.
+set -euo pipefail
+
+table() {
+    python3 - "$1" <<'END'
+import json
+import sys
+from pathlib import Path
+
+LIMIT_MM = 0.1  # INT8 itself is that far from float32
+
+
+def numbers(value):
+    value = list(value.values()) if isinstance(value, dict) else value
+    return [number for each in value for number in numbers(each)] if isinstance(value, list) else [value or 0]
+
+
+def read(arch, step):
+    root = Path(sys.argv[1], arch)
+    seconds, status = map(int, (root / "ended" / step).read_text().split())
+    printed = (root / "log" / step).read_text()
+    files = [path for path in sorted((root / "out" / step).rglob("*")) if path.is_file()]
+    curves = [json.loads(path.read_text())["curves"] for path in files if path.name == "result.json"]
+    if step == "doctor":  # its status is 1 where an engine that `auto` would prefer crashes
+        engines = json.loads(printed)["engines"]
+        status = int(engines["onnx-cpu"] is not None)
+        notes.append(f"doctor, {arch}: openvino: {engines['openvino'] or 'runs'}")
+    if step == "verify":
+        notes.append(f"verify, {arch}: {printed}")
+    found = numbers(curves)
+    return seconds, status == 0 and all(path.stat().st_size for path in files), (len(files), len(found)), found
+
+
+failed, notes = [], []
+print("| step | x86_64, s | aarch64, s | passed | largest difference, mm |\n|---|---|---|---|---|")
+for step in Path(sys.argv[1], "steps").read_text().split():
+    native_s, native_good, native_size, native = read("amd64", step)
+    seconds, good, size, emulated = read("arm64", step)
+    most = max((abs(a - b) for a, b in zip(native, emulated)), default=None)
+    passed = native_good and good and native_size == size and (most or 0) <= LIMIT_MM
+    failed += [] if passed else [step]
+    difference = "" if most is None else f"{most:.4f}"
+    print(f"| {step} | {native_s} | {seconds} | {'yes' if passed else 'NO'} | {difference} |")
+print("", *notes, sep="\n")
+sys.exit(bool(failed))
+END
+}
+
+cannot() { echo "aarch64 cannot be emulated here: $1" >&2; exit 77; }
+
+if [ "${1:-}" = --table ] && [ $# = 2 ]; then table "$2"; exit; fi
+[ $# = 1 ] || { sed -n '2,9s/^# \?//p' "$0" >&2; exit 2; }
+[ "$(id -u)" = 0 ] || cannot "only root can mount binfmt_misc and change its root"
+# Mounts end with the script.
+[ -n "${EDGE_SPINE_INSIDE:-}" ] || EDGE_SPINE_INSIDE=1 exec unshare --mount "$0" "$@"
+binfmt=/proc/sys/fs/binfmt_misc
+[ -e $binfmt/register ] || mount -t binfmt_misc binfmt_misc $binfmt || cannot "binfmt_misc cannot be mounted"
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+mkdir -p "$1"
+work=$(cd "$1" && pwd)
+apt-get update -q > /dev/null
+DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+    debootstrap debian-archive-keyring qemu-user-static dcmtk python3-venv > "$work/apt.log"
+if [ ! -e $binfmt/qemu-aarch64 ]; then
+    cat /usr/lib/binfmt.d/qemu-aarch64.conf > $binfmt/register || cannot "binfmt_misc takes no interpreter"
+    trap 'echo -1 > $binfmt/qemu-aarch64' EXIT
+fi
+
+python3 -m venv "$work/tools"
+"$work/tools/bin/pip" install --quiet uv
+"$work/tools/bin/uv" build --quiet --wheel --out-dir "$work/wheel" "$here"
+extras=()
+for extra in cpu openvino codecs dicom report node batch; do extras+=(-r "$here/containers/constraints/$extra.txt"); done
+
+make_root() { # ARCH MACHINE
+    local root=$work/$1 uv=("$work/tools/bin/uv" pip install --quiet --target "$work/$1/packages")
+    if [ ! -d "$root" ]; then
+        debootstrap --arch="$1" --variant=minbase --include=python3 bookworm "$root.part" > "$work/$1.log"
+        mv "$root.part" "$root"
+    fi
+    rm -rf "$root"/{packages,ended,log,out,spool,archive,coded,watched}
+    mkdir -p "$root"/{ended,log,out/node,coded,watched}
+    "${uv[@]}" --python-platform "$2-manylinux_2_35" --python-version 3.11 --only-binary :all: --require-hashes "${extras[@]}"
+    "${uv[@]}" --no-deps "$work"/wheel/*.whl
+    mount -t proc proc "$root/proc"
+    mount --rbind /sys "$root/sys" # libraries read the processor's topology there
+    mount -t tmpfs tmpfs "$root/dev/shm"
+    cp "$here/edge_spine/data/synthetic_whole_body.dcm" "$root/scan.dcm"
+    cp "$root/scan.dcm" "$root/watched/"
+    dcmcjpeg "$root/scan.dcm" "$root/coded/jpeg_lossless.dcm"
+    dcmcjpls "$root/scan.dcm" "$root/coded/jpeg_ls.dcm"
+    dcmcrle "$root/scan.dcm" "$root/coded/rle.dcm"
+}
+
+python() { exec chroot "$work/$1" env -i PATH=/usr/bin:/bin HOME=/root PYTHONPATH=/packages python3 "${@:2}"; }
+
+node() { # ARCH: C-ECHO and C-STORE by DCMTK; what is found goes to DCMTK's storescp
+    local root=$work/$1 port=$((21000 + RANDOM % 8000)) receiver node status=0
+    cat > "$root/node.toml" <<END
+node = { ae_title = "EDGE_SPINE", port = $port, spool = "/spool", health_port = 0, engine = "onnx-cpu" }
+peer = [{ ae_title = "ECHOSCU", address = "127.0.0.1" }, { ae_title = "STORESCU", address = "127.0.0.1" }]
+destination = { ae_title = "ARCHIVE", host = "127.0.0.1", port = $((port + 1)) }
+END
+    storescp --promiscuous --output-directory "$root/out/node" $((port + 1)) & receiver=$!
+    python "$1" -m edge_spine node --config /node.toml & node=$!
+    { waited "$node" echoscu -aec EDGE_SPINE 127.0.0.1 "$port" &&
+        storescu -aec EDGE_SPINE 127.0.0.1 "$port" "$root/scan.dcm" &&
+        waited "$node" grep -q '"delivered"' "$root/spool/audit.jsonl"; } || status=1
+    kill "$node" "$receiver"
+    wait "$node" || status=1
+    return $status
+}
+
+waited() { # PROCESS COMMAND...: until the command succeeds, while the process runs
+    for _ in {1..900}; do
+        if "${@:2}" 2> /dev/null; then return; fi
+        kill -0 "$1" && sleep 1 || return 1
+    done
+    return 1
+}
+
+step() { # NAME COMMAND [ARGUMENT...]: on both machines; @ stands for the step's folder of results
+    local name=$1 command=$2 arch started status
+    echo "$name" >> "$work/steps"
+    for arch in amd64 arm64; do
+        started=$SECONDS status=0
+        ("$command" "$arch" "${@:3}") > "$work/$arch/log/$name" 2> "$work/$arch/log/$name.errors" || status=$?
+        echo "$((SECONDS - started)) $status" > "$work/$arch/ended/$name"
+        echo "$name, $arch: $((SECONDS - started)) s, exit status $status" >&2
+    done
+}
+
+make_root amd64 x86_64
+make_root arm64 aarch64
+formats=$(python amd64 -c 'from edge_spine.outputs.registry import FORMATS; print(*FORMATS, sep=",")')
+spine=(python -m edge_spine) on=(--engine onnx-cpu --out)
+rm -f "$work/steps"
+step doctor "${spine[@]}" doctor --json
+step demo "${spine[@]}" demo "${on[@]}" /out/demo
+step formats "${spine[@]}" run /scan.dcm --write "$formats" "${on[@]}" /out/formats
+step codecs "${spine[@]}" run /coded --write json "${on[@]}" /out/codecs
+step compare "${spine[@]}" compare /coded/rle.dcm /scan.dcm "${on[@]}" /out/compare
+step batch "${spine[@]}" batch /coded --workers 2 "${on[@]}" /out/batch
+step watch "${spine[@]}" watch /watched /out/watch --once --engine onnx-cpu
+step node node
+step verify "${spine[@]}" verify --engine onnx-cpu
+table "$work"
