@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run what the runtime does on a Debian arm64 root under user-mode emulation, and the same on an amd64 root.
 #
-#   benchmarks/aarch64.sh WORK           from nothing, as root on Debian or Ubuntu on x86_64; 3 GB in WORK; again to go on
+#   benchmarks/aarch64.sh WORK           from nothing, as root on Debian or Ubuntu on x86_64; 3 GB in WORK; again: go on
 #   benchmarks/aarch64.sh --table WORK   print the table of the steps that have ended
 #
 # Fetches programs and two roots from Debian, and from PyPI the wheels that containers/constraints pins. WORK/ARCH/log
@@ -78,9 +78,11 @@ if [ ! -e $binfmt/qemu-aarch64 ]; then
     trap 'echo -1 > $binfmt/qemu-aarch64' EXIT
 fi
 
-python3 -m venv "$work/tools"
-"$work/tools/bin/pip" install --quiet uv
-"$work/tools/bin/uv" build --quiet --wheel --out-dir "$work/wheel" "$here"
+if [ ! -d "$work/wheel" ]; then
+    python3 -m venv "$work/tools"
+    "$work/tools/bin/pip" install --quiet uv
+    "$work/tools/bin/uv" build --quiet --wheel --out-dir "$work/wheel" "$here"
+fi
 constraints=()
 for extra in cpu openvino codecs dicom report node batch; do
     constraints+=(-r "$here/containers/constraints/$extra.txt")
@@ -95,7 +97,6 @@ make_root() { # ARCH MACHINE
         "${uv[@]}" --no-deps "$work"/wheel/*.whl
         mkdir -p "$root.part"/{ended,log,out,coded,watched}
         cp "$here/edge_spine/data/synthetic_whole_body.dcm" "$root.part/scan.dcm"
-        cp "$root.part/scan.dcm" "$root.part/watched/"
         dcmcjpeg "$root.part/scan.dcm" "$root.part/coded/jpeg_lossless.dcm"
         dcmcjpls "$root.part/scan.dcm" "$root.part/coded/jpeg_ls.dcm"
         dcmcrle "$root.part/scan.dcm" "$root.part/coded/rle.dcm"
@@ -107,7 +108,7 @@ make_root() { # ARCH MACHINE
     if [ "$1" = arm64 ]; then sysfs "$root/sys"; fi
 }
 
-# What Linux shows of two Cortex-A76 (those of a Raspberry Pi 5). ONNX Runtime crashes where it is shown the topology of an
+# What Linux shows of two Cortex-A76, as of a Raspberry Pi 5. ONNX Runtime crashes where it is shown the topology of an
 # x86 processor, OpenVINO where it is shown none.
 sysfs() { # FOLDER
     local cpus=$1/devices/system/cpu cpu name
@@ -124,7 +125,8 @@ sysfs() { # FOLDER
 }
 
 python() { # ARCH ARGUMENTS
-    exec chroot "$work/$1" env -i PATH=/usr/bin:/bin HOME=/root PYTHONPATH=/packages QEMU_CPU=cortex-a76 python3 "${@:2}"
+    local names=(PATH=/usr/bin:/bin HOME=/root PYTHONPATH=/packages QEMU_CPU=cortex-a76)
+    exec chroot "$work/$1" env -i "${names[@]}" python3 "${@:2}"
 }
 
 node() { # ARCH: C-ECHO and C-STORE by DCMTK; what is found goes to DCMTK's storescp
@@ -134,6 +136,7 @@ node = { ae_title = "EDGE_SPINE", port = $port, spool = "/spool", health_port = 
 peer = [{ ae_title = "ECHOSCU", address = "127.0.0.1" }, { ae_title = "STORESCU", address = "127.0.0.1" }]
 destination = { ae_title = "ARCHIVE", host = "127.0.0.1", port = $((port + 1)) }
 END
+    rm -rf "$root/spool"
     storescp --promiscuous --output-directory "$root/out/node" $((port + 1)) & receiver=$!
     python "$1" -m edge_spine node --config /node.toml & node=$!
     { waited "$node" echoscu -aec EDGE_SPINE 127.0.0.1 "$port" &&
@@ -142,6 +145,11 @@ END
     kill "$node" "$receiver"
     wait "$node" || status=1
     return $status
+}
+
+watch() { # ARCH
+    cp "$work/$1/scan.dcm" "$work/$1/watched/"
+    python "$1" -m edge_spine watch /watched /out/watch --once --engine onnx-cpu
 }
 
 waited() { # PROCESS COMMAND...: until the command succeeds, while the process runs
@@ -174,7 +182,7 @@ step demo "${spine[@]}" demo "${on[@]}" /out/demo
 step formats "${spine[@]}" run /scan.dcm --write "$formats" "${on[@]}" /out/formats
 step codecs "${spine[@]}" run /coded --write json "${on[@]}" /out/codecs
 step node node
-step watch "${spine[@]}" watch /watched /out/watch --once --engine onnx-cpu
+step watch watch
 step compare "${spine[@]}" compare /coded/rle.dcm /scan.dcm "${on[@]}" /out/compare
 step batch "${spine[@]}" batch /coded --workers 2 "${on[@]}" /out/batch
 step verify "${spine[@]}" verify --engine onnx-cpu
