@@ -27,12 +27,12 @@ def read(arch, step):
     root = Path(sys.argv[1], arch)
     seconds, status = map(int, (root / "ended" / step).read_text().split())
     printed = (root / "log" / step).read_text()
-    files = [path for path in sorted((root / "out" / step).rglob("*")) if path.is_file()]
+    files = [path for path in sorted((root / "out" / step).rglob("*")) if path.is_file() and path.name[0] != "."]
     curves = [json.loads(path.read_text())["curves"] for path in files if path.name == "result.json"]
     if step == "doctor":  # its status is 1 where an engine that `auto` would prefer crashes
         engines = json.loads(printed)["engines"]
         status = int(engines["onnx-cpu"] is not None)
-        notes.append(f"doctor, {arch}: openvino: {engines['openvino'] or 'runs'}")
+        notes.append(f"doctor, {arch}: {engines['openvino'] or 'openvino runs'}")
     refused = "INT8 gives wrong results on this processor"  # x86 without VNNI
     if step == "verify-openvino" and refused in (root / "log/verify-openvino.errors").read_text():
         status, printed = 0, refused
