@@ -42,28 +42,38 @@ def put(folder: Path, text: str) -> None:
 
 def as_run(work: Path) -> None:
     """Write what a run leaves where all steps passed."""
-    put(work / "steps", "doctor\ndemo\nverify\n")
+    put(work / "steps", "doctor\ndemo\nverify\nverify-openvino\n")
     for arch in ("amd64", "arm64"):
-        engines = {"onnx-cpu": None, "openvino": "it crashes its process (SIGSEGV)" if arch == "arm64" else None}
+        engines = {
+            "onnx-cpu": None,
+            "openvino": "openvino: it crashes its process (SIGSEGV)" if arch == "arm64" else None,
+        }
         put(work / arch / "log/doctor", json.dumps({"engines": engines}))
         put(work / arch / "ended/doctor", f"5 {int(arch == 'arm64')}")
         put(work / arch / "log/demo", "done")
         put(work / arch / "ended/demo", "6 0")
         put(work / arch / "log/verify", "passed")
+        put(work / arch / "log/verify-openvino", "")
+        put(
+            work / arch / "log/verify-openvino.errors", "INT8 gives wrong results on this processor" * (arch == "amd64")
+        )
+        put(work / arch / "ended/verify-openvino", f"8 {int(arch == 'amd64')}")
         put(work / arch / "ended/verify", "7 0")
         curves = {"z": [1.0, 2.0], "band_90": None, "coronal": {"left": [3.0, 4.0005 if arch == "arm64" else 4.0]}}
         put(work / arch / "out/demo/scan/result.json", json.dumps({"curves": curves}))
         put(work / arch / "out/demo/scan/spine.ply", "ply")
+        put(work / arch / "out/demo/.lock", "")  # of a cohort
 
 
 def test_the_table_of_a_run_that_passed(tmp_path: Path) -> None:
     as_run(tmp_path)
     ended = bash(SCRIPT, "--table", tmp_path)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines()[2:5] == [
+    assert ended.stdout.splitlines()[2:6] == [
         "| doctor | 5 | 5 | yes |  |",
         "| demo | 6 | 6 | yes | 0.0005 |",
         "| verify | 7 | 7 | yes |  |",
+        "| verify-openvino | 8 | 8 | yes |  |",
     ]
     assert "doctor, arm64: openvino: it crashes its process (SIGSEGV)" in ended.stdout
 
@@ -87,6 +97,7 @@ def other_curves(work: Path) -> None:
             lambda work: put(work / "arm64/log/doctor", '{"engines": {"onnx-cpu": "crashes", "openvino": null}}'),
         ),
         ("verify", lambda work: put(work / "arm64/ended/verify", "7 1")),
+        ("verify-openvino", lambda work: put(work / "arm64/ended/verify-openvino", "8 1")),
     ],
 )
 def test_a_step_that_failed_or_differs_is_shown(tmp_path: Path, step: str, harm: Callable[[Path], object]) -> None:
