@@ -90,14 +90,18 @@ def processes_of(out: Path) -> set[int]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C goes to every process of a console there")
 def test_an_interruption_keeps_what_is_finished(manifest: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    with subprocess.Popen(
-        command(manifest, "--out", out, "--workers", "2"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        while not shard_files(out) and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+    for times in range(5):
+        out = tmp_path / f"out{times}"
+        with subprocess.Popen(
+            command(manifest, "--out", out, "--workers", "2"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            while not shard_files(out) and process.poll() is None:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        # a run that had ended when the signal came says nothing about interruptions
+        if len(read_cohort(out)) < 24:
+            break
     assert process.returncode == 130 and said.decode().strip().endswith("edge-spine: interrupted")
     assert "Traceback" not in said.decode()
     assert 0 < len(read_cohort(out)) < 24

@@ -55,13 +55,14 @@ def implicit(group: int, element: int, value: bytes) -> bytes:
 )
 def test_a_header_of_very_many_pieces(make_dicom: MakeDicom, syntax: str, content: bytes) -> None:
     hostile = before_pixels(make_dicom(syntax=syntax), content)
-    started = time.monotonic()
+    # processor time: another program must not decide
+    started = time.process_time()
     tracemalloc.start()
     refused(hostile, "unreadable")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 40 * MIB
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(
