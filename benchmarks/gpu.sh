@@ -14,7 +14,8 @@
 #   prepare       a program that is run once there, with WORK
 # PIECES may be carried over in several calls, in any order and number. WORK keeps pieces, packages, plans and results
 # between calls; a step that has ended is not run again. OUT gets summary.txt and results.tar.gz after every step.
-# RUNS and RUN_SECONDS shorten the latency steps. Exit status 0: every step has ended well. 1: all have ended, some badly. 75: call again.
+# RUNS and RUN_SECONDS shorten the latency steps.
+# Exit status 0: every step has ended well. 1: all have ended, some badly. 75: call again.
 set -euo pipefail
 
 # What edge_spine, its tests and the peers need at run time; pip adds what these need.

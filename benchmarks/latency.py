@@ -5,8 +5,7 @@
 affects all equally. Single stream and offline follow the scenarios of MLPerf Inference, but shorter: single stream
 starts each scan when the last is done, for at least `--runs` scans and `--seconds` seconds, and reports the
 early-stopping estimate of the 90th percentile of the latency; offline reports scans per second of worker processes,
-one per core on a processor, as in `batch`. On a GPU, GPU time and energy are added
-(device.py).
+one per core on a processor, as in `batch`. On a GPU, GPU time and energy are added (device.py).
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Node:
         return not any(path.is_file() for name in folders for path in (self.spool / name).rglob("*"))
 
     def kept(self) -> set[str]:
-        """Return the patients whose scan lies aside with a reason, as one does whose process was killed three times."""
+        """Return patients whose scan the node has set aside with a reason, for instance after three killed attempts."""
         aside = [path for name in ("failed", "quarantine") for path in (self.spool / name).glob("*.dcm")]
         return {str(dcmread(path).PatientID) for path in aside if path.with_name(f"{path.name}.reason.json").is_file()}
 

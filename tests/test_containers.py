@@ -1,4 +1,4 @@
-"""The containers: users without rights, read-only roots, health checks; node and archive fit each other."""
+"""The container files: unprivileged users, read-only roots and health checks; matching settings of node and archive."""
 
 from __future__ import annotations
 

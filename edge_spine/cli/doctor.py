@@ -148,7 +148,7 @@ def as_text(findings: dict[str, Any]) -> str:
 
 
 def missing_extras() -> list[str]:
-    """Return the extras for every machine of which a package is not installed."""
+    """Return those extras of general use that lack at least one installed package."""
     try:
         requirements = "\n".join(metadata.requires("edge-spine") or ())
     except metadata.PackageNotFoundError:  # run from a folder, without being installed

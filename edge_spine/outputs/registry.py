@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DicomObject:
-    """What a DICOM file in Explicit VR Little Endian is, which ``edge-spine node`` can send.
+    """Properties of a result that is a DICOM object in Explicit VR Little Endian, as ``edge-spine node`` sends it.
 
     Attributes
     ----------

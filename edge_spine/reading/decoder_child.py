@@ -84,7 +84,7 @@ def _channel() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _limit_time(seconds: float) -> None:
-    """End this process after so much processor time from now, also inside a decoder; 0 takes the limit away."""
+    """Limit the processor time of this process from now on, also inside native code; 0 removes the limit."""
     if sys.platform != "win32":
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_PROF, seconds)

@@ -28,6 +28,8 @@ TEACHER_SHARE = 0.7
 # batches after which folders are looked at for new shards
 REFRESH = 200
 
+# of the images that come from each folder, in any unit
+Shares = Sequence[float] | NDArray[np.float64]
 Shards = dict[str, dict[str, NDArray[Any]]]
 # undistorted crops (N, 224, 224) uint8 and targets (N, 209, 6)
 HeldOut = tuple[Tensor, NDArray[np.float32]]
@@ -61,10 +63,9 @@ class Samples:
         seed: int,
         change: Change | None = None,
         teacher: Teacher | None = None,
-        shares: Sequence[float] | None = None,
+        shares: Shares | None = None,
     ) -> None:
         self.rng, self.change, self.teacher = np.random.default_rng(seed), change, teacher
-        self.given_shares = shares
         if isinstance(sources, dict):
             self.folders: list[Path] = []
             self.shards: list[Shards] = [sources]
@@ -118,7 +119,7 @@ class Samples:
         return joined / joined.sum()
 
 
-def _as_shares(shares: Sequence[float], sources: int) -> NDArray[np.float64]:
+def _as_shares(shares: Shares, sources: int) -> NDArray[np.float64]:
     given = np.array(shares, dtype=float)
     if len(given) != sources or not np.isfinite(given).all() or (given < 0).any() or given.sum() <= 0:
         raise SystemExit(f"--share needs one number of 0 or more for each of {sources} --cache, not all 0: {shares}")
@@ -128,7 +129,7 @@ def _as_shares(shares: Sequence[float], sources: int) -> NDArray[np.float64]:
 def prefetch(
     samples: Samples, stage: Callable[[], tuple[int, int]], workers: int = 0
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], int]]:
-    """Draw batches beside the training step; `stage()` gives the size and batch wanted now.
+    """Draw batches in the background while training runs; `stage()` gives the size and batch wanted now.
 
     Without `workers` a thread draws them; otherwise so many processes do, each from its own copy of the folders, and
     sizes are those of the stage at the start.
@@ -137,7 +138,7 @@ def prefetch(
     if workers:
         size, count = stage()
         drawn = DataLoader(
-            Drawn(samples.folders, samples.given_shares, count, size),
+            Drawn(samples.folders, samples.shares, count, size),
             batch_size=None,
             num_workers=workers,
             multiprocessing_context="spawn",
@@ -152,7 +153,7 @@ def prefetch(
 class Drawn(IterableDataset[Any]):
     """Endless batches of one size, for the processes of a `DataLoader`; each draws others."""
 
-    def __init__(self, folders: list[Path], shares: Sequence[float] | None, count: int, size: int) -> None:
+    def __init__(self, folders: list[Path], shares: Shares | None, count: int, size: int) -> None:
         self.folders, self.shares, self.count, self.size = folders, shares, count, size
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:

@@ -1,4 +1,4 @@
-"""Independent pairs are measured and timed by one command, and a pair that is wrong does not count as right."""
+"""The command that measures and times the alignment of independent pairs, and how it counts wrong placements."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def _straight(rows: float) -> Track:
 
 @pytest.mark.parametrize("rows", [184, 209, 226])
 def test_short_and_long_spines_of_people_are_taken(rows: int) -> None:
-    """Phantoms have 182 to 225 rows, 183 at the 0.1st percentile."""
+    """Of the spines of phantoms, 182 to 225 rows long, 0.1 % are shorter than 183 rows."""
     spine = _straight(rows).in_scan(PIXEL_MM, (2.0, 2.0))
     np.testing.assert_allclose(spine.curves_at(np.zeros(1)), [[-20, 0, 20, -15, 0, 15]], atol=1e-9)
 
