@@ -65,14 +65,7 @@ def probe(question: str, *arguments: object) -> Any:
 def engine(name: str, model: str | None, opening: bool) -> str | None:
     """Return why an engine cannot run here, or None where it can.
 
-    Parameters
-    ----------
-    name : str
-        The engine.
-    model : str, optional
-        As in `edge_spine.bundle.load.load_bundle`.
-    opening : bool
-        Open the model in it as well, since an installed engine can fail to load.
+    With `opening`, the model is opened in it as well, since an installed engine can fail to load.
     """
     from edge_spine.bundle import load_bundle
     from edge_spine.engines import open_engine

@@ -44,7 +44,7 @@ def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> 
     folder : Path
         Results of a cohort.
     scans : sequence of Scan
-        The manifest, whose own columns are carried; ``manifest_NAME`` where the name is taken.
+        The manifest, whose own columns are copied; as ``manifest_NAME`` where the name is taken.
     bids : bool
         Also write bids/ with participants.tsv, its data dictionary and dataset_description.json.
 

@@ -19,14 +19,7 @@ GPU_WORKERS = 2
 class Finished:
     """Outcome of a chunk of scans.
 
-    Attributes
-    ----------
-    scans : tuple of Scan
-        The chunk.
-    rows : list of dict
-        Their rows.
-    lost : bool
-        The worker died; there are no rows.
+    `lost` means that the worker died; there are no rows then.
     """
 
     scans: tuple[Scan, ...]
@@ -35,13 +28,7 @@ class Finished:
 
 
 class Workers(ABC):
-    """Workers that each hold a loaded model.
-
-    Attributes
-    ----------
-    count : int
-        Number of workers.
-    """
+    """Workers, `count` of them, that each hold a loaded model."""
 
     count: int
 

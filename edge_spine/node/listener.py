@@ -49,18 +49,7 @@ _REJECTED_PERMANENT, _BY_USER, _CALLING_TITLE_UNKNOWN = 0x01, 0x01, 0x03
 class Listener:
     """C-STORE and C-ECHO listener, active from construction until `close`.
 
-    Parameters
-    ----------
-    config : NodeConfig
-        Permitted peers, address, TLS and limits.
-    queue : Path
-        Folder for new scans.
-    audit : Audit
-        Records each object.
-    monitor : Monitor
-        Counts each answer.
-    on_arrival : callable
-        Called after a scan was stored in the queue.
+    Accepted scans are stored in the folder `queue`; `on_arrival` is called after each.
 
     Raises
     ------

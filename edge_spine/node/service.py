@@ -35,12 +35,7 @@ _log = logging.getLogger(__name__)
 class Node:
     """A running node: spool, engine, worker, courier, listener and health server.
 
-    Parameters
-    ----------
-    config : NodeConfig
-        From node.toml.
-    on_report : callable
-        Called with the report of each scan.
+    `on_report` is called with the report of each scan.
 
     Raises
     ------

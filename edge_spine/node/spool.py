@@ -120,18 +120,9 @@ class Spool:
             sync_folder(claim.path.parent)
 
     def reject(self, claim: Claim, status: str, code: str | None, message: str) -> None:
-        """Move a scan to ``failed/``, with its reason in a file beside it.
+        """Move a scan to ``failed/``, with its reason in a file beside it: "refused" or "failed", and a message.
 
-        Parameters
-        ----------
-        claim : Claim
-            The scan.
-        status : str
-            "refused" or "failed".
-        code : str or None
-            The refusal's code.
-        message : str
-            One line, without patient data.
+        The message is one line without patient data.
         """
         self._put(claim, "failed", {"status": status, "code": code, "message": message})
 

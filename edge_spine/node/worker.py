@@ -37,10 +37,8 @@ class Worker:
 
     Parameters
     ----------
-    spool : Spool
-        Spool of the scans.
-    audit : Audit
-        Records the outcome of each scan.
+    spool, audit : Spool, Audit
+        Where the scans are, and where the outcome of each is recorded.
     handle : callable
         Processes a claim, given its key, and returns a report of each scan in it.
     on_report : callable

@@ -40,16 +40,8 @@ class Spacing:
 def stated_spacing(header: Dataset, rows: int, columns: int, file: ImageFile) -> Spacing:
     """Return the spacing that the caller gives, else PixelSpacing, else that of GE's ExposedArea.
 
-    ImagerPixelSpacing, measured at the detector and not in the patient, is used only on request.
-
-    Parameters
-    ----------
-    header : Dataset
-        Header of the file.
-    rows, columns : int
-        Size of the stored image.
-    file : ImageFile
-        Its given spacing, and whether ImagerPixelSpacing may be used.
+    ImagerPixelSpacing, measured at the detector and not in the patient, is used only on request. `rows` and `columns`
+    are the size of the stored image.
 
     Raises
     ------

@@ -101,12 +101,7 @@ _OFFSET = re.compile(r"[+-][0-9]{4}")
 def legal_value(dataset: Dataset, keyword: str) -> str | list[str]:
     """Return an attribute's value as text, or "" where it is absent or not legal.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        The data set, whose character set is used.
-    keyword : str
-        DICOM keyword of an attribute of text, a number as text, a date, a time or a UID.
+    The attribute is one of text, a number as text, a date, a time or a UID.
 
     Returns
     -------
@@ -150,13 +145,7 @@ class Copied:
 
 
 def copied_attributes(header: Dataset) -> Copied:
-    """Return the attributes of patient and study that results copy from their source.
-
-    Parameters
-    ----------
-    header : Dataset
-        Header of the source image.
-    """
+    """Return the attributes of patient and study that results copy from the header of their source image."""
     copied = Dataset()
     dropped: list[str] = []
     irregular: list[str] = []

@@ -103,11 +103,6 @@ def text_box(text: str, x: int, baseline: int, size: int, bold: bool, align: str
 class Canvas(ABC):
     """What the panels draw on: pixels, an SVG element or a PDF page, all in the pixels of the preview.
 
-    Parameters
-    ----------
-    width, height : int
-        Pixels.
-
     Attributes
     ----------
     box : Box

@@ -22,20 +22,7 @@ _PNG_HEADER_BYTES = 33
 
 
 class RasterCanvas(Canvas):
-    """A `Canvas` of pixels.
-
-    Parameters
-    ----------
-    width, height : int
-        Pixels.
-    background : Colour
-        Colour that it is filled with.
-
-    Attributes
-    ----------
-    image : (H, W, 3) uint8 array
-        The pixels, BGR.
-    """
+    """A `Canvas` of pixels: `image` is (H, W, 3), uint8, BGR."""
 
     def __init__(self, width: int, height: int, background: Colour) -> None:
         super().__init__(width, height)
