@@ -93,7 +93,7 @@ class Outcome:
         return sorted(self.ends.items())
 
     def good(self, *, refusals_ok: bool = False) -> bool:
-        """Return whether every scan of the manifest is done, or refused where that is good enough."""
+        """Return whether every scan of the manifest is done, or with `refusals_ok` done or refused."""
         return {status for status, _ in self.ends} <= ({"done", "refused"} if refusals_ok else {"done"})
 
 

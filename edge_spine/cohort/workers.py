@@ -11,7 +11,7 @@ from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
 from edge_spine.errors import EngineLost
 
-# On one GPU, where the second prepares a scan while the first one's is computed; each holds the network once.
+# For each GPU: one worker prepares a scan while that of the other is computed; each loads the network.
 GPU_WORKERS = 2
 
 

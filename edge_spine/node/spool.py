@@ -102,7 +102,7 @@ class Spool:
         return self._claim(claim.path, claim.name, claim.attempt + 1) if claim.attempt < MAX_ATTEMPTS else None
 
     def give_back(self, claim: Claim) -> Claim:
-        """Leave a scan to `retry` or to the next process without counting this attempt."""
+        """Return a scan, without counting this attempt, for a later `retry` or for the next process."""
         attempt = claim.attempt - 1
         place = self.root / _ATTEMPTS[attempt] / claim.name
         try:

@@ -80,7 +80,7 @@ def _statements(header: Dataset, rows: int, columns: int) -> dict[str, tuple[flo
 
 
 def _with_ratio(header: Dataset, chosen: str, spacing: tuple[float, float]) -> Spacing:
-    """Compare a spacing with PixelAspectRatio, which the body in the image has to decide about where they disagree."""
+    """Flag a spacing that disagrees with PixelAspectRatio; preprocessing then checks the proportions of the body."""
     ratio = numbers(header.get("PixelAspectRatio"))
     if len(ratio) == 2 and all(math.isfinite(part) and part > 0 for part in ratio):
         stated = ratio[0] / ratio[1]

@@ -33,7 +33,7 @@ MANUFACTURER = "edge-spine"
 CAUTION = "CAUTION: Not for Diagnostic Use, for research use only."
 _SERIES = "3D spine, research only"
 CHARACTER_SET = "ISO_IR 192"
-# Stands where a date is required and the source has none; no scan can be from that day.
+# Where a date is required and the source has none; no DXA scan is that old.
 UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"
 
 _NAMESPACE = uuid.UUID("6e1b0d52-9d0c-4f57-8f0a-3f3e6a5d7c21")

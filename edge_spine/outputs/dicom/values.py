@@ -63,9 +63,9 @@ OPTIONAL = (
     # The copied dates and times refer to it.
     "TimezoneOffsetFromUTC",
 )
-# Lost, an object no longer belongs to its patient or order.
+# Without them, an archive cannot match an object to its patient or order.
 LINKS = ("PatientID", "IssuerOfPatientID", "AccessionNumber")
-# Carried as they came, legal or not, since archives and readers match by them.
+# Copied unchanged even where they are not legal, since archives and readers match by them.
 _AS_THEY_CAME = (*LINKS, "PatientName", "StudyID", "StudyInstanceUID")
 # Attributes of a clinical trial, of type 1 and of type 2; copied only where all those of type 1 are legal.
 _TRIAL_NEEDED = ("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialSubjectID")

@@ -60,7 +60,7 @@ class SvgCanvas(VectorCanvas):
     def _write(self, text: str, box: Box, baseline: int, size: int, colour: Colour, bold: bool) -> None:
         fill = _paint("fill", self._ink(colour, box))
         weight = ' font-weight="700"' if bold else ""
-        # The browser fits any font to the length of the layout.
+        # textLength makes any font of the browser fit the width of the layout.
         self._parts.append(
             f'<text x="{box.x}" y="{baseline}" font-size="{size}"{weight}{fill} textLength="{box.width}" '
             f'lengthAdjust="spacingAndGlyphs">{escape(text)}</text>'
