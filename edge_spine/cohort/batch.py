@@ -63,7 +63,7 @@ class SpineBatch:
 
     def __post_init__(self) -> None:
         """Note the version, and check that there is a folder for the files."""
-        # not a default, which a worker would take from its own class
+        # no default of the field, which on a worker would be the worker's own version
         self.version = __version__
         if self.formats and self.folder is None:
             raise UsageError("formats are given but no folder to write them to")

@@ -14,14 +14,8 @@ from edge_spine.errors import EdgeSpineError, UsageError
 class DaskWorkers(Workers):
     """All workers of a Dask cluster; the threads of a worker share one model.
 
-    For an engine on a GPU that is named, those with the resource GPU, one or two of them on each.
-
-    Parameters
-    ----------
-    batch : SpineBatch
-        Work to do.
-    address : str
-        Address of the scheduler, such as "tcp://10.0.0.5:8786".
+    For an engine that is named and runs on a GPU, only workers with the resource GPU are used. The address is that of
+    the scheduler, such as "tcp://10.0.0.5:8786".
 
     Raises
     ------
@@ -50,9 +44,8 @@ class DaskWorkers(Workers):
 
     def submit(self, scans: tuple[Scan, ...]) -> None:
         """Submit a chunk; Dask reschedules it when its worker dies."""
-        self._running[self._client.submit(rows_or_end, self._batch, scans, pure=False, resources=self._resources)] = (
-            scans
-        )
+        future = self._client.submit(rows_or_end, self._batch, scans, pure=False, resources=self._resources)
+        self._running[future] = scans
 
     def wait(self, seconds: float) -> list[Finished]:
         """Return what has finished."""

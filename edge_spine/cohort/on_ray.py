@@ -17,15 +17,8 @@ _PATIENCE_S = 10
 class RayWorkers(Workers):
     """Actors on the nodes of a Ray cluster.
 
-    Parameters
-    ----------
-    batch : SpineBatch
-        Work to do.
-    address : str
-        Address of the cluster, as for `ray.init`.
-    count : int, optional
-        Number of actors; by default one for each processor, or `GPU_WORKERS` for each GPU where the engine is named and
-        runs on one.
+    By default one for each processor, or `GPU_WORKERS` for each GPU where the engine is named and runs on one. The
+    address is that of `ray.init`.
 
     Raises
     ------

@@ -24,20 +24,12 @@ _MOST_ON_WINDOWS = 61
 
 
 def default_count(engine: str) -> int:
-    """Return the number of processes on this machine for an engine."""
+    """Return the number of processes for an engine: one per processor, or `GPU_WORKERS` where it runs on a GPU."""
     return min(GPU_WORKERS, usable_cores()) if runs_on_gpu(engine) else usable_cores()
 
 
 class ProcessPool(Workers):
-    """Worker processes on this machine.
-
-    Parameters
-    ----------
-    batch : SpineBatch
-        Work to do.
-    count : int, optional
-        Number of processes; by default the number of processors, or `GPU_WORKERS` where the engine runs on a GPU.
-    """
+    """Worker processes on this machine; by default `default_count` of them."""
 
     def __init__(self, batch: SpineBatch, count: int | None = None) -> None:
         most = _MOST_ON_WINDOWS if sys.platform == "win32" else sys.maxsize

@@ -44,7 +44,7 @@ def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> 
     folder : Path
         Results of a cohort.
     scans : sequence of Scan
-        The manifest, whose own columns are carried; ``manifest_NAME`` where the name is taken.
+        The manifest, whose own columns are copied; as ``manifest_NAME`` where the name is taken.
     bids : bool
         Also write bids/ with participants.tsv, its data dictionary and dataset_description.json.
 
@@ -126,7 +126,7 @@ def participants(scans: Iterable[Scan]) -> dict[Key, str]:
 def _participant(label: str, rows: Sequence[Row], of_manifest: Sequence[str]) -> Row:
     done = [row for row in rows if row["status"] == "done"]
     line: Row = {_PARTICIPANT: label, "scans": len(rows), "scans_done": len(done)}
-    # what differs between the scans of one participant says nothing about the participant
+    # only values that all scans of the participant share
     line |= {name: rows[0].get(name) for name in of_manifest if len({row.get(name) for row in rows}) == 1}
     return line | ({name: done[0][name] for name in _MEASURED} if len(done) == 1 else {})
 
@@ -156,5 +156,5 @@ def _cell(value: Any, missing: str) -> str:
     if isinstance(value, float):
         value = round(value, 6)
     text = " ".join(value) if isinstance(value, list) else "" if value is None else str(value)
-    # BIDS knows no quotes: a cell is on one line and has no tab
+    # tables of BIDS have no quoting, so that a cell may hold no tab and no line break
     return (re.sub(r"\s", " ", text) if missing else text) or missing

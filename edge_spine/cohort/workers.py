@@ -11,7 +11,7 @@ from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
 from edge_spine.errors import EngineLost
 
-# On one GPU, where the second prepares a scan while the first one's is computed; each holds the network once.
+# For each GPU: one worker prepares a scan while that of the other is computed; each loads the network.
 GPU_WORKERS = 2
 
 
@@ -19,14 +19,7 @@ GPU_WORKERS = 2
 class Finished:
     """Outcome of a chunk of scans.
 
-    Attributes
-    ----------
-    scans : tuple of Scan
-        The chunk.
-    rows : list of dict
-        Their rows.
-    lost : bool
-        The worker died; there are no rows.
+    `lost` means that the worker died; there are no rows then.
     """
 
     scans: tuple[Scan, ...]
@@ -35,13 +28,7 @@ class Finished:
 
 
 class Workers(ABC):
-    """Workers that each hold a loaded model.
-
-    Attributes
-    ----------
-    count : int
-        Number of workers.
-    """
+    """Workers, `count` of them, that each hold a loaded model."""
 
     count: int
 

@@ -1,4 +1,4 @@
-"""The watch folder as a whole: a real process, files that appear as scanners and networks make them appear."""
+"""The watch folder as a whole: real processes, files that appear as scanners and networks make them appear."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from edge_spine.node.watch import Arrivals, WatchFolder
 from edge_spine.reading.files import ScanFile, find_scans
 from edge_spine.runner import Report
 from edge_spine.scan import Scan
+from tests.edge_spine.cli.running import Ended, called
 from tests.edge_spine.fake_result import phantom_pixels
 from tests.edge_spine.node.running import scan_file, wait_for
 
@@ -33,24 +34,22 @@ pytestmark = pytest.mark.slow
 MakeDicom = Callable[..., bytes]
 
 
-def command(folder: Path, out: Path, model: Path, *options: str) -> list[str]:
+def arguments(folder: Path, out: Path, model: Path, *options: str) -> list[str]:
     return [
-        *(sys.executable, "-m", "edge_spine", "watch", str(folder), str(out)),
-        *("--model", str(model), "--engine", "onnx-cpu", "--poll", "0.1", "--write", "json", *options),
+        *("watch", str(folder), str(out), "--model", str(model), "--engine", "onnx-cpu"),
+        *("--poll", "0.1", "--write", "json", *options),
     ]
 
 
-def watched_once(folder: Path, out: Path, model: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(folder, out, model, "--once", *options), capture_output=True, text=True, timeout=120, check=False
-    )
+def watched_once(folder: Path, out: Path, model: Path, *options: str) -> Ended:
+    """Watch until no scan is left, in this process."""
+    return called(*arguments(folder, out, model, "--once", *options))
 
 
 @contextmanager
 def watching(folder: Path, out: Path, model: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        command(folder, out, model, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "edge_spine", *arguments(folder, out, model, *options)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         wait_for(lambda: (folder / "work").exists() or process.poll() is not None, "it does not start")
         yield process
