@@ -48,6 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
         _log.warning("the two scans are of different patients; the differences are not changes over time")
     with load_estimator(arguments) as estimator:
         comparison = compare(estimator(before), estimator(after))
+    if comparison.interval_days is not None and comparison.interval_days < 0:
+        _log.warning(
+            "the second scan is %d days older than the first: each change is turned round; give the earlier scan first",
+            -comparison.interval_days,
+        )
     table = json.dumps(comparison.to_dict())
     if arguments.out is not None:
         from edge_spine.files import write_files
