@@ -23,7 +23,7 @@ def add_to(verbs: Verbs) -> None:
         verbs.engine,
     )
     verb.add_argument("before", metavar="A", help="the earlier scan: DICOM, PNG or NPY")
-    verb.add_argument("after", metavar="B", help="the later scan")
+    verb.add_argument("after", metavar="B", help="the later scan, of the same person")
     verb.add_argument("--out", metavar="DIR", type=Path, help="write comparison.json and comparison.png there")
     add_spacing(verb)
     verb.add_argument(
