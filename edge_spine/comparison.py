@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import product
 from math import hypot
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -146,15 +147,15 @@ def paired_curves(
     list of tuple
         Largest first; None where a curve has no partner.
     """
-    free = list(after)
+    near = [pair for pair in product(before, after) if _overlap(*pair) >= _SHARED]
+    # the closest first, so that the order of the two spines makes no difference
+    near.sort(key=lambda pair: (_overlap(*pair), sum(curve.cobb_deg for curve in pair)), reverse=True)
     pairs: list[tuple[LevelledCurve | None, LevelledCurve | None]] = []
-    for curve in before:
-        near = [other for other in free if _overlap(curve, other) >= _SHARED]
-        partner = max(near, key=lambda other: _overlap(curve, other), default=None)
-        if partner is not None:
-            free.remove(partner)
-        pairs.append((curve, partner))
-    pairs += [(None, curve) for curve in free]
+    for old, new in near:
+        if all(old != one and new != other for one, other in pairs):
+            pairs.append((old, new))
+    pairs += [(old, None) for old in before if all(old != one for one, _ in pairs)]
+    pairs += [(None, new) for new in after if all(new != other for _, other in pairs)]
     return sorted(pairs, key=lambda pair: -max(curve.cobb_deg for curve in pair if curve is not None))
 
 

@@ -40,7 +40,10 @@ class Quantity:
 
     def text(self, value: float, error: float | None = None) -> str:
         """Return a value with its unit, as reports show it; whole numbers where its error is given."""
-        number = f"{value:.{self.decimals}f}" if error is None else f"{value:.0f} ± {error:.0f}"
+        # adding zero turns -0.0 into 0.0
+        number = f"{round(value, self.decimals) + 0.0:.{self.decimals}f}"
+        if error is not None:
+            number = f"{round(value)} ± {error:.0f}"
         return number + ("°" if self.unit == "deg" else f" {self.unit}")
 
     def of(self, measured: object, name: str) -> tuple[float | None, float | None]:

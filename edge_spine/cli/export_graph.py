@@ -7,7 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from edge_spine.cli.common import DONE, PARTLY, Verbs
+from edge_spine.cli.common import DONE, PARTLY, Verbs, tell
 from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT
 
 
@@ -50,5 +50,5 @@ def run(arguments: argparse.Namespace) -> int:
         "sha256": hashlib.sha256(graph).hexdigest(),
         "verification": verification.to_dict(),
     }
-    print(json.dumps(report) if arguments.json else verification.table())
+    tell(json.dumps(report) if arguments.json else verification.table())
     return DONE if verification.passed else PARTLY

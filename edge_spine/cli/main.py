@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,13 @@ def _run(argv: Sequence[str] | None) -> int:
         return USAGE
     except EdgeSpineError as error:
         complain(error)
+        return PARTLY
+    except OSError as error:
+        # a path that the system does not let a verb look at, such as one below a folder without rights
+        why = error.strerror or type(error).__name__
+        complain(f"{error.filename or 'a file'}: cannot be used ({why}); -v shows where")
+        if arguments.verbosity > 0:
+            say(traceback.format_exc().rstrip(), sys.stderr)
         return PARTLY
     except Terminated:
         complain("terminated")

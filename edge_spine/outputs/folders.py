@@ -44,9 +44,9 @@ def _own_folder(parent: Path, name: str, scan: Scan, *, keep: bool) -> Iterator[
     for folder in (parent / part for part in (name, f"{name}-{letters[:8]}", f"{name}-{letters}")):
         made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        if not _claim(folder, wanted):
-            continue
         try:
+            if not _claim(folder, wanted):
+                continue
             yield folder
         except BaseException:
             if made:
@@ -69,6 +69,11 @@ def _claim(folder: Path, wanted: dict[str, str | None]) -> bool:
             stream.write(content)
     except FileExistsError:
         return _owner(folder / OWNER) == wanted
+    except OSError:
+        # cut short by a full disk, it would be nobody's, and keep the folder from its scan for good
+        with suppress(OSError):
+            (folder / OWNER).unlink(missing_ok=True)
+        raise
     # Another process can have finished between the look and the claim.
     if _is_free(folder, wanted):
         return True

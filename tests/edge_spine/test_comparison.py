@@ -43,6 +43,13 @@ def test_other_curves_are_none(other: LevelledCurve) -> None:
     assert paired_curves((old,), (other,)) == [(old, None), (None, other)]
 
 
+def test_the_order_of_two_scans_does_not_change_the_pairs() -> None:
+    two = curve(30, "right", 0, 60), curve(12, "right", 62, 100)
+    one = (curve(20, "right", 25, 95),)
+    assert paired_curves(two, one) == [(two[0], None), (two[1], one[0])]
+    assert paired_curves(one, two) == [(None, two[0]), (one[0], two[1])]
+
+
 def test_a_change_is_after_less_before() -> None:
     comparison = compare(result(fake_curves(lateral_mm=10)), result(fake_curves(lateral_mm=20)))
     largest = comparison.changes[0]

@@ -32,3 +32,9 @@ def test_names_end_in_their_units_and_texts_carry_them() -> None:
     assert QUANTITIES["max_cobb_deg"].text(12.34) == "12.3°"
     assert QUANTITIES["max_cobb_deg"].text(25.6, 3.7) == "26 ± 4°"
     assert QUANTITIES["volume_ml"].text(250.6) == "251 ml"
+
+
+def test_nothing_is_minus_zero() -> None:
+    kyphosis = QUANTITIES["kyphosis_t4_t12_deg"]
+    assert kyphosis.text(-0.04) == "0.0°" and kyphosis.text(-0.4, 6.0) == "0 ± 6°"
+    assert kyphosis.text(-0.06) == "-0.1°" and kyphosis.text(-0.6, 6.0) == "-1 ± 6°"

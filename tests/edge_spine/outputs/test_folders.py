@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,31 @@ def test_an_error_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(OSError):
         written(tmp_path, "a/11.dcm", "json")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_claim_that_a_full_disk_cuts_short_keeps_no_scan_from_its_folder(
+    made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not made:
+        (tmp_path / "11").mkdir()
+    opened = Path.open
+
+    def full(path: Path, *arguments: Any, **options: Any) -> Any:
+        stream = opened(path, *arguments, **options)
+        if path.name == OWNER:
+            monkeypatch.setattr(stream, "write", raising)
+        return stream
+
+    def raising(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "open", full)
+        with pytest.raises(OSError, match="No space"):
+            written(tmp_path, "a/11.dcm", "json")
+    assert [path.name for path in tmp_path.rglob("*")] == ([] if made else ["11"])
+    assert written(tmp_path, "a/11.dcm", "json") == "11"
 
 
 @pytest.mark.slow
