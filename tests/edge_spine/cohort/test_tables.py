@@ -62,6 +62,7 @@ def test_a_row_for_each_scan_with_the_columns_of_the_manifest(tmp_path: Path) ->
     assert not (tmp_path / "bids").exists()
 
 
+@pytest.mark.hazard("inferred-as-measured")
 def test_the_dictionary_explains_every_column_with_its_unit(tmp_path: Path) -> None:
     tables(tmp_path, bids=True)
     for table, described, delimiter in (
@@ -97,6 +98,7 @@ def test_no_column_of_a_study_becomes_a_formula(tmp_path: Path) -> None:
             assert (row["id"], row["message"]) == ("'=A1", "'- no") and dictionary["id"]["Text"] == RULE
 
 
+@pytest.mark.hazard("names-collide")
 def test_two_results_of_one_participant_are_never_chosen_from(tmp_path: Path) -> None:
     tables(tmp_path, bids=True)
     people = {row["participant_id"]: row for row in read(tmp_path / "bids" / "participants.tsv", "\t")}
@@ -111,6 +113,7 @@ def test_two_results_of_one_participant_are_never_chosen_from(tmp_path: Path) ->
     assert about["DatasetType"] == "derivative" and about["GeneratedBy"][0]["Name"] == "edge-spine"
 
 
+@pytest.mark.hazard("earlier-results")
 def test_a_run_that_goes_on_leaves_no_stale_table(tmp_path: Path) -> None:
     tables(tmp_path, bids=True)
     written = {path for path in tmp_path.rglob("*.*") if path.suffix in (".csv", ".tsv", ".json")}
@@ -120,6 +123,7 @@ def test_a_run_that_goes_on_leaves_no_stale_table(tmp_path: Path) -> None:
     remove_tables(tmp_path)
 
 
+@pytest.mark.hazard("names-collide")
 @pytest.mark.parametrize("ids", [("A-1", "A1"), ("sub-A", "A"), ("--",), ("ä",)])
 def test_two_participants_never_become_one(ids: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="makes no participant of its own") as caught:
