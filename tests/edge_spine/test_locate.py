@@ -149,6 +149,7 @@ def test_a_strip_follows_the_normals_of_the_line(slope: float) -> None:
     assert np.abs(inner - inner[:, :1]).max() < 0.15 < inner[:, 0].std()
 
 
+@pytest.mark.hazard("sides-exchanged")
 def test_left_and_right_keep_their_sides() -> None:
     crop = np.zeros((CROP_SIZE, CROP_SIZE), np.float32)
     crop[:, 130:140] = 1

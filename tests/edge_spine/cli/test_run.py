@@ -138,6 +138,7 @@ def test_running_again_replaces_the_outputs(fake_model: Path, scan_file: Path, t
     assert json.loads(written.read_text(encoding="utf-8"))["schema"] == "edge-spine/result/2"
 
 
+@pytest.mark.hazard("names-collide")
 @pytest.mark.usefixtures("fake_estimator")
 def test_scans_of_one_name_never_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One run of three patients' folders, then each alone with other formats, into one folder of results."""
@@ -196,6 +197,7 @@ def test_the_detectors_spacing_is_for_those_who_ask(
     assert "imager-pixel-spacing" in capsys.readouterr().out
 
 
+@pytest.mark.hazard("bad-file")
 @pytest.mark.usefixtures("fake_estimator")
 def test_one_bad_scan_does_not_stop_the_others(
     several: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -22,6 +22,7 @@ from edge_spine.runner import Report
 from tests.edge_spine.cohort.conftest import LITE_NOTE, NOTE, check_whole
 
 
+@pytest.mark.hazard("killed")
 @pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(manifest: Path, tmp_path: Path) -> None:
     batch = SpineBatch("lite", "onnx-cpu", 1)

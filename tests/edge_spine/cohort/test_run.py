@@ -54,6 +54,7 @@ def test_a_run_ends_with_a_row_for_each_scan_and_the_same_again_does_nothing(
     assert again.stdout.count("\n") == 1 and str(tmp_path) not in again.stdout + again.stderr
 
 
+@pytest.mark.hazard("killed")
 def test_a_run_that_is_killed_goes_on_where_it_was(
     manifest: Path, tmp_path: Path, run_here: Callable[..., Ended]
 ) -> None:
@@ -199,6 +200,7 @@ def test_what_was_away_is_failed_and_tried_again(tmp_path: Path, run_here: Calla
     assert {row["sha256"] for row in rows_by_id(out).values()} == {digest}
 
 
+@pytest.mark.hazard("earlier-results")
 def test_what_options_decide_is_decided_again_when_they_change(tmp_path: Path, run_here: Callable[..., Ended]) -> None:
     """Spacing that comes later, files that are wanted later or were deleted, another model: each in one more run."""
     pixels = pydicom.dcmread(BUNDLED).pixel_array

@@ -284,6 +284,7 @@ def test_a_processor_that_saturates_computes_exactly(int8_bundle, monkeypatch, c
     assert said.levelno == logging.INFO
 
 
+@pytest.mark.hazard("computes-wrongly")
 def test_a_processor_that_stays_wrong_is_refused(int8_bundle, monkeypatch) -> None:
     monkeypatch.setattr(SaturatingEngine, "cures", False)
     monkeypatch.setattr(onnx_engine, "OnnxEngine", SaturatingEngine)
@@ -292,6 +293,7 @@ def test_a_processor_that_stays_wrong_is_refused(int8_bundle, monkeypatch) -> No
         open_engine(int8_bundle, "onnx-cpu")
 
 
+@pytest.mark.hazard("computes-wrongly")
 def test_openvino_that_is_wrong_is_refused_and_auto_goes_on(int8_bundle, monkeypatch, caplog) -> None:
     """FAKE processor whose sums are cut off in OpenVINO; there is no exact way there."""
     if not has_openvino():

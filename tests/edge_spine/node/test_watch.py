@@ -112,6 +112,7 @@ def test_the_same_content_is_processed_once(
     assert names(folder) == {"done/scan-1.dcm", "done/scan-1-2.dcm", *RECORDS}
 
 
+@pytest.mark.hazard("earlier-results")
 def test_what_decides_about_a_result_decides_again(
     folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom
 ) -> None:
@@ -165,6 +166,7 @@ def test_a_file_that_cannot_be_opened_stays_and_is_read_later(
     assert list(arrivals.poll()) == [path]
 
 
+@pytest.mark.hazard("names-collide")
 def test_two_scans_of_one_name_give_two_results(
     folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom, tmp_path: Path
 ) -> None:
@@ -318,6 +320,7 @@ def test_a_reader_that_goes_and_a_hang_up_end_nothing(
     assert complaint.count("reports are lost there") == 1
 
 
+@pytest.mark.hazard("killed")
 def test_a_kill_between_result_and_ledger_repeats_harmlessly(
     folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom
 ) -> None:
@@ -332,6 +335,7 @@ def test_a_kill_between_result_and_ledger_repeats_harmlessly(
     assert names(folder) == {"done/scan-1.dcm", *RECORDS}
 
 
+@pytest.mark.hazard("killed")
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 def test_kills_at_any_moment_lose_nothing(folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom) -> None:
     folder, out = folders

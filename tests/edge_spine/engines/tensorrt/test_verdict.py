@@ -106,6 +106,7 @@ def test_a_plan_that_computes_its_graph_passes_once(lite, built, form: str) -> N
     assert tensorrt.ready_plan(lite, form) == plan and built["builds"] == [form]
 
 
+@pytest.mark.hazard("computes-wrongly")
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("fault", [{"row": 10.0}, {"scan": 12.0}], ids=["row", "scan"])
@@ -121,6 +122,7 @@ def test_a_row_or_a_scan_that_is_off_is_refused(lite, built, monkeypatch, form: 
     assert tensorrt.kept_verdict(lite, form)["passed"] is False
 
 
+@pytest.mark.hazard("computes-wrongly")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "kind", "place", "factor"),
@@ -140,6 +142,7 @@ def test_a_wrong_scale_of_one_layer_is_refused(lite, built, form: str, kind: str
         tensorrt.ready_plan(lite, form)
 
 
+@pytest.mark.hazard("computes-wrongly")
 @pytest.mark.slow
 @pytest.mark.parametrize("told", [False, True])
 def test_float16_under_the_name_of_int8_is_refused(lite, built, graphs, monkeypatch, told: bool) -> None:
@@ -218,6 +221,7 @@ def test_the_share_is_1_for_the_graph_and_0_for_floats() -> None:
     assert verdict.quantisation_share(expected, expected, expected) == 1
 
 
+@pytest.mark.hazard("foreign-plan")
 def test_a_verdict_belongs_to_one_plan(tmp_path) -> None:
     cache = PlanCache(tmp_path / "cache")
     cache.load_or_build("plan", {}, lambda: b"FAKE plan")
