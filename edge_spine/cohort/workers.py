@@ -11,9 +11,6 @@ from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
 from edge_spine.errors import EngineLost
 
-# On one GPU, where the second prepares a scan while the first one's is computed; each holds the network once.
-GPU_WORKERS = 2
-
 
 @dataclass(frozen=True)
 class Finished:
