@@ -14,8 +14,15 @@ from edge_spine.errors import EdgeSpineError, UsageError
 class DaskWorkers(Workers):
     """All workers of a Dask cluster; the threads of a worker share one model.
 
-    For an engine that is named and runs on a GPU, only workers with the resource GPU are used. The address is that of
-    the scheduler, such as "tcp://10.0.0.5:8786".
+    For an engine on a GPU that is named, those with the resource GPU, of which each thread takes one: the threads of a
+    worker read, prepare and write scans, and share its GPU.
+
+    Parameters
+    ----------
+    batch : SpineBatch
+        Work to do.
+    address : str
+        Address of the scheduler, such as "tcp://10.0.0.5:8786".
 
     Raises
     ------
@@ -35,10 +42,14 @@ class DaskWorkers(Workers):
         on_gpu = batch.engine != EngineName.AUTO and runs_on_gpu(batch.engine)
         self._resources = {"GPU": 1} if on_gpu else None
         found = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        self.count = sum(not on_gpu or worker["resources"].get("GPU", 0) >= 1 for worker in found)
+        threads = [int(worker["nthreads"]) for worker in found]
+        if on_gpu:
+            gpus = [int(worker["resources"].get("GPU", 0)) for worker in found]
+            threads = [min(pair) for pair in zip(threads, gpus, strict=True)]
+        self.count = sum(threads)
         if not self.count:
             self._client.close()
-            start = "dask worker --resources GPU=1" if on_gpu else "dask worker"
+            start = "dask worker --nthreads 8 --resources GPU=8" if on_gpu else "dask worker"
             raise UsageError(f"--dask {address}: the scheduler has no workers; start some with {start}")
         self._running: dict[Any, tuple[Scan, ...]] = {}
 

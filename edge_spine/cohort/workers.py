@@ -11,9 +11,6 @@ from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
 from edge_spine.errors import EngineLost
 
-# For each GPU: one worker prepares a scan while that of the other is computed; each loads the network.
-GPU_WORKERS = 2
-
 
 @dataclass(frozen=True)
 class Finished:

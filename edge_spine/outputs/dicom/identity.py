@@ -202,7 +202,7 @@ def _encoded(dataset: Dataset) -> bytes:
 
 def _key(result: SpineResult, source: Dataset, copied: Dataset, date: str, time: str) -> str:
     # The name and the bytes of the file and the time that it took are no part of the finding.
-    measured = {name: value for name, value in result.to_dict().items() if name != "timing_ms"}
+    measured = {name: value for name, value in result.to_dict().items() if name not in ("timing_ms", "timing")}
     measured["scan"] = {name: value for name, value in measured["scan"].items() if name not in _OF_THE_FILE}
     described = {
         "version": __version__,

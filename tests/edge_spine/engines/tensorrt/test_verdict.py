@@ -39,8 +39,8 @@ class GraphEngine(OnnxEngine):
         super().__init__(plan, precision=precision, as_written=True)
         self.name, self.asked = "tensorrt", 0
 
-    def _infer_one(self, image):
-        curves = super()._infer_one(image).reshape(209, 6)
+    def _infer_block(self, image):
+        curves = super()._infer_block(image).reshape(209, 6)
         curves[100] += self.row / MILLIMETRES
         if self.asked == 5:
             curves[:, 1] += self.scan / MILLIMETRES
@@ -97,13 +97,13 @@ def changed(model: bytes, kind: str, place: int, factor: float) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_a_plan_that_computes_its_graph_passes_once(lite, built, form: str) -> None:
-    plan, found = tensorrt.judged_plan(lite, form)
+    plan, found = tensorrt.ready_plan(lite, form)
     assert found["passed"] and found["problems"] == [] and found["graph"]["deviations"][2]["max_mm"] == 0
     assert (found["quantisation_share"] == 1) if form == "int8-trt" else (found["quantisation_share"] is None)
     assert found["driver"] and found["power"] and found["tactics"] is None
     assert verdict.in_words(found).startswith("passed")
     assert tensorrt.kept_verdict(lite, form) == found
-    assert tensorrt.ready_plan(lite, form) == plan and built["builds"] == [form]
+    assert tensorrt.ready_plan(lite, form) == (plan, found) and built["builds"] == [form]
 
 
 @pytest.mark.hazard("computes-wrongly")
