@@ -323,4 +323,5 @@ def _penalty() -> Array:
 @lru_cache(maxsize=1)
 def _projection() -> Array:
     """Return the (20, 209) matrix that gives the coefficients of the nearest sum of splines."""
-    return np.linalg.pinv(splines())
+    matrix: Array = np.linalg.pinv(splines())
+    return matrix
