@@ -3,9 +3,11 @@
 The crop is sampled along the normals of the centreline, one sample a crop row and 48 pixels (about 105 mm) to either
 side, so that ribs, their heads, discs and the pelvis lie at their own rows in a bent spine too. A small network of
 one-dimensional convolutions along the spine (`export.training.levels`) gives a probability for every second row to be
-the body centre of each of the 17 levels, the top of T1 or the bottom of L5. The answer is the most probable chain of
-17 centres whose distances are those of adults. Each place is the mean of its level's probability near the chain, and
-its expected error follows from how wide that probability is.
+the body centre of each of the 17 levels, the top of T1 or the bottom of L5. The answer is the best chain of 17 centres
+whose distances are those of adults. A vertebra is seen where it lies, but its name follows from the whole spine, and in
+a person of unusual proportions many names are wrong at once. So the probability that any vertebra lies there, the sum
+over the levels, counts in full at each of the 17 centres, and their 17 names count as one. Each place is the mean of
+that sum near the chain, and its expected error follows from how wide its own level's probability is.
 
 A miscount moves every vertebra by one, or leaves one out or counts one twice somewhere. The probability of the chain is
 therefore compared with that of the same chain named one level higher or lower (`Found.margin`), and its distances with
@@ -51,10 +53,12 @@ LEAST_MARGIN, MOST_IRREGULAR = 1.0, 0.115
 _TYPICAL_PIXEL_MM = 2.2
 # distance between neighbouring centres, cells: mean of adults, relative SD, and the longest that is tried
 _PITCH = CENTRE_PITCH_MM / (_TYPICAL_PIXEL_MM * STRIDE)
-_PITCH_SPREAD, _LONGEST = 0.08, 14
+_PITCH_SPREAD, _LONGEST = 0.10, 14
 # logarithms (16, 14) of the probabilities of 14 to 1 cells between neighbours
 _STEP_COSTS = -((np.arange(_LONGEST, 0, -1) / _PITCH[:, np.newaxis] - 1) ** 2) / (2 * _PITCH_SPREAD**2)
-# cells to either side of the chain that give a place and its spread
+# weight in a chain's score of the places against the names together, and the least probability of a place
+_PLACE_WEIGHT, _LEAST_PLACE = 4.0, 1e-3
+# cells to either side of the chain that give a place
 _NEAR = 2
 _LEAST_DEVIATION = 1e-3
 # half a body's height as a share of the distance to the next centre, least and most; 0.33 on average
@@ -257,13 +261,17 @@ def read_places(logarithms: Array, error_px: NDArray[np.floating[Any]]) -> Found
     error_px : (2,) array
         See `LevelNetwork`.
     """
-    chain = best_chain(logarithms[:, : len(LEVELS)])
+    count, probabilities = len(LEVELS), np.exp(logarithms)
+    # of the body centre of any level
+    near_any = probabilities[:, :count].sum(axis=1, keepdims=True) + _LEAST_PLACE
+    chain = best_chain(_PLACE_WEIGHT * np.log(near_any) + logarithms[:, :count] / count)
     ends = (logarithms[: chain[0] + 1, T1_TOP].argmax(), chain[-1] + logarithms[chain[-1] :, L5_BOTTOM].argmax())
     places, point = np.array([*chain, *ends]), np.arange(POINTS)
     near = places + np.arange(-_NEAR, _NEAR + 1)[:, np.newaxis]
     inside = (near >= 0) & (near < CELLS)
-    probabilities, cells = np.exp(logarithms), np.arange(CELLS)
-    weight = probabilities[near.clip(0, CELLS - 1), point] * inside
+    cells = np.arange(CELLS)
+    seen = np.concatenate([np.repeat(near_any, count, axis=1), probabilities[:, count:]], axis=1)
+    weight = seen[near.clip(0, CELLS - 1), point] * inside
     rows: Array = (weight * near).sum(axis=0) / weight.sum(axis=0)
     # mean of the squared distance from the place
     squared = (cells * cells) @ probabilities - 2 * rows * (cells @ probabilities) + rows * rows
