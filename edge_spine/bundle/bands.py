@@ -35,8 +35,8 @@ Limits: TypeAlias = tuple[float, float]
 class Bands:
     """Half-widths of the 90 % band of each row's centre, for one scan.
 
-    Each row by itself: in 90 % of scans like those of the calibration a row's true centre lies within its band.
-    The whole curve lies within its bands less often.
+    In 90 % of scans like those of the calibration, the true centre of a row lies within the band of this row. The whole
+    curve lies within its bands less often.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class BandCalibration:
 
 @dataclass(frozen=True, eq=False)
 class PopulationRange:
-    """Central 90 % of a population's sagittal centres, for each row by itself.
+    """Central 90 % of a population's sagittal centres, row by row.
 
     Attributes
     ----------

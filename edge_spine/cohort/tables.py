@@ -115,8 +115,8 @@ def participants(scans: Iterable[Scan]) -> dict[Key, str]:
         label = "sub-" + re.sub("[^0-9A-Za-z]", "", name.removeprefix("sub-"))
         if label == "sub-" or named.setdefault(label, name) != name:
             raise UsageError(
-                f"--bids: {name!r} makes no participant of its own ({label}): BIDS takes letters and digits only; give "
-                f"the manifest a column {_PARTICIPANT}"
+                f"--bids: {name!r} gives no unique label ({label}): BIDS labels have letters and digits only; give the "
+                f"manifest a column {_PARTICIPANT}"
             )
         labels[_key(scan.id, scan.path)] = label
     return labels

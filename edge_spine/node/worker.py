@@ -102,7 +102,7 @@ class Worker:
                 yield claim
 
     def _due(self) -> Iterator[Claim]:
-        """Claim again the postponed scans whose time has come."""
+        """Claim again the postponed scans that are due."""
         now = time.monotonic()
         for name, postponed in list(self._postponed.items()):
             if self.stop.is_set():

@@ -72,7 +72,7 @@ class ScanFile:
                     path=self.whole_path,
                 )
             if kind_of_file(self.path) is ImageKind.ZIP:
-                # A zip itself is listed only where no image was found in it: `image_entries` raises the reason.
+                # A zip is listed itself only where no image was found in it; `image_entries` raises the reason.
                 image_entries(self.path, LeftOut())
                 raise Refusal("unreadable", f"the zip holds no .dcm file and no other image; {ACCEPTED_ZIP}")
         return read_scan(self.path, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)

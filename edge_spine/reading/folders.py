@@ -13,7 +13,7 @@ from edge_spine.reading.left_out import BROKEN_LINK, DIRECTORY, HIDDEN, LINK, NO
 SUFFIXES = (".dcm", ".dicom", ".png", ".npy")
 # the meta information of a DICOM file ends before it
 _HEAD_BYTES = 1024
-# A picture from before version 0.4.2 does not say who drew it.
+# A preview from before version 0.4.2 lacks the text chunk that names edge-spine.
 _PREVIEW, _RESULT = "preview.png", "result.json"
 
 

@@ -34,7 +34,7 @@ def test_real_peers_answer_take_turns_and_are_judged(
 ) -> None:
     monkeypatch.setattr(contestants.Work, "prepare", lambda work: shutil.copy(graph, work.graph))
     only = ("--only", "onnx-cpu", "--only", "onnx-cuda", "--only", "eager float32", "--only", "INT8 products")
-    assert peers.main(["--runs", "10", "--json", str(tmp_path / "out.json"), *only]) == 0
+    assert peers.main(["--runs", "10", "--threads", "1", "--json", str(tmp_path / "out.json"), *only]) == 0
     printed, report = capsys.readouterr().out, json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     rows = {row["name"]: row for row in report["peers"]}
     ours, eager, floor = (

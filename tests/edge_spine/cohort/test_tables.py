@@ -126,7 +126,7 @@ def test_a_run_that_goes_on_leaves_no_stale_table(tmp_path: Path) -> None:
 @pytest.mark.hazard("names-collide")
 @pytest.mark.parametrize("ids", [("A-1", "A1"), ("sub-A", "A"), ("--",), ("ä",)])
 def test_two_participants_never_become_one(ids: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="makes no participant of its own") as caught:
+    with pytest.raises(UsageError, match="gives no unique label") as caught:
         participants([Scan(name, f"/{number}") for number, name in enumerate(ids)])
     assert "\n" not in str(caught.value)
 
