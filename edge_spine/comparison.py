@@ -8,7 +8,7 @@ from math import hypot
 from typing import TYPE_CHECKING, Any, Literal
 
 from edge_spine.measure import LevelledCurve, tilts_of
-from edge_spine.quantities import QUANTITIES
+from edge_spine.quantities import QUANTITIES, rounded
 from edge_spine.result import NOTICE, SpineResult
 from edge_spine.scan import study_date
 from edge_spine.vertebrae import LEVELS
@@ -100,7 +100,7 @@ class Comparison:
             "interval_days": self.interval_days,
             "model_sha256": self.after.model["sha256"],
             "changes": [
-                {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(change).items()}
+                {key: rounded(value) if isinstance(value, float) else value for key, value in asdict(change).items()}
                 for change in self.changes
             ],
             "notice": NOTICE,
@@ -110,7 +110,8 @@ class Comparison:
         """Return the changes as a table of text."""
         lines = [f"{'':32}{'before':>10}{'after':>10}{'change':>10}   error"]
         for change in self.changes:
-            values = f"{change.before:10.1f}{change.after:10.1f}{change.change:+10.1f}"
+            before, after, difference = (rounded(value, 1) for value in (change.before, change.after, change.change))
+            values = f"{before:10.1f}{after:10.1f}{difference:+10.1f}"
             lines.append(f"{change.name:32}{values}   {change.verdict}")
         return "\n".join([*lines, NOTICE])
 

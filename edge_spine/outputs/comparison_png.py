@@ -11,7 +11,7 @@ from edge_spine.outputs.drawing.canvas import Box, Canvas, MillimetreView
 from edge_spine.outputs.drawing.page import Page
 from edge_spine.outputs.drawing.raster import RasterCanvas, encode, signed
 from edge_spine.outputs.wording import model_line
-from edge_spine.quantities import QUANTITIES
+from edge_spine.quantities import QUANTITIES, rounded
 
 PAGE = Page(1600, 1000, 24, 14, 90, 946, (352, 352, 210, 210), head=48, foot=979)
 BEFORE, AFTER = palette.SKY, palette.ORANGE
@@ -114,4 +114,4 @@ def _row(canvas: Canvas, change: Change, left: int, columns: tuple[int, int, int
 
 
 def _figure(change: Change, value: float, sign: str = "-") -> str:
-    return f"{value:{sign}.1f}" + ("°" if change.unit == "deg" else "")
+    return f"{rounded(value, 1):{sign}.1f}" + ("°" if change.unit == "deg" else "")

@@ -7,6 +7,7 @@ import io
 
 import numpy as np
 
+from edge_spine.quantities import rounded
 from edge_spine.result import SpineResult
 
 HEADER = (
@@ -37,7 +38,6 @@ def render(result: SpineResult) -> bytes:
     table = csv.writer(text)
     table.writerow(HEADER)
     for values, level in zip(measured.tolist(), result.levels.names_at(curves.z), strict=True):
-        # Adding zero turns -0.0 into 0.0.
-        cells = [f"{round(value, 3) + 0.0:.3f}" for value in values]
+        cells = [f"{rounded(value):.3f}" for value in values]
         table.writerow([*cells, *[""] * (len(HEADER) - 1 - len(cells)), level])
     return text.getvalue().encode("utf-8")

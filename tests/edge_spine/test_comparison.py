@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +49,13 @@ def test_the_order_of_two_scans_does_not_change_the_pairs() -> None:
     one = (curve(20, "right", 25, 95),)
     assert paired_curves(two, one) == [(two[0], None), (two[1], one[0])]
     assert paired_curves(one, two) == [(None, two[0]), (one[0], two[1])]
+
+
+def test_nothing_is_minus_zero() -> None:
+    straight = result(fake_curves(lateral_mm=0.0))
+    less = replace(straight.measurements, kyphosis_t4_t12_deg=straight.measurements.kyphosis_t4_t12_deg - 1e-5)
+    comparison = compare(straight, replace(straight, measurements=less))
+    assert "-0.0" not in comparison.table() + json.dumps(comparison.to_dict())
 
 
 def test_a_change_is_after_less_before() -> None:
