@@ -91,6 +91,8 @@ def _changes(canvas: Canvas, card: Box, comparison: Comparison) -> None:
     for change in comparison.changes[:_ROWS]:
         _row(canvas, change, left, columns, y)
         y += 50
+    if more := len(comparison.changes[_ROWS:]):
+        canvas.text(f"and {more} more, see comparison.json", left, y, 15, palette.QUIET)
     notes = ["Within the error, nothing may have changed.", "Lying down, curves measure less."]
     for index, note in enumerate(notes):
         canvas.text(note, left, card.bottom - 57 + 20 * index, 14, palette.QUIET, max_width=right - left)

@@ -48,6 +48,14 @@ def test_what_is_shown() -> None:
     assert "The two scans name different persons!" in different
 
 
+def test_changes_that_have_no_room_are_counted() -> None:
+    comparison = compare(result(8.0), result(26.0))
+    one = comparison.changes[1:2]
+    texts = comparison_png.draw(replace(comparison, changes=one * 16)).texts
+    ((_, box),) = [found for found in texts if found[0] == "and 3 more, see comparison.json"]
+    assert not any(box.overlaps(place) for _, place in texts if place is not box)
+
+
 def test_both_lines_are_drawn_in_their_colours() -> None:
     image = comparison_png.draw(compare(result(8.0), result(26.0))).image
     part = image[150:880, 760:1190].astype(int)
