@@ -58,7 +58,7 @@ def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> 
     labels = participants(scans) if bids else {}
     others = {_key(scan.id, scan.path): dict(scan.others) for scan in scans}
     names = list(dict.fromkeys(name for columns in others.values() for name in columns))
-    carried = {name: f"manifest_{name}" if name in _TAKEN else name for name in names}
+    carried = {name: f"manifest_{name}" if name in _TAKEN else storable(name) for name in names}
     rows = []
     for row in read_cohort(folder, [*COLUMNS]).to_pylist():
         own = others.get(_key(row["id"], row["path"]), {})

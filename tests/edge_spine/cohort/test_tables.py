@@ -77,6 +77,18 @@ def test_the_dictionary_explains_every_column_with_its_unit(tmp_path: Path) -> N
     assert "inferred, not seen" in COLUMNS["kyphosis_t4_t12_deg"]
 
 
+def test_names_of_columns_need_not_be_utf8(tmp_path: Path) -> None:
+    """Excel saves the CSV of a German study in Windows-1252."""
+    (tmp_path / "list.csv").write_bytes("id;path;Größe\nA1;a.dcm;groß\n".encode("cp1252"))
+    (scan,) = read_manifest(tmp_path / "list.csv")
+    with closing(Shards(tmp_path, NOTE)) as shards:
+        shards.add([row_of(scan.id, scan.path, None, Report(scan.path, "refused", "no-spine", "no"), None)])
+    write_tables(tmp_path, [scan], bids=True)
+    (row,) = read(tmp_path / "measurements.csv")
+    described = json.loads((tmp_path / "measurements.json").read_text(encoding="utf-8"))
+    assert [*row] == [*described] and row[[*row][-1]].startswith("gro")
+
+
 def test_two_results_of_one_participant_are_never_chosen_from(tmp_path: Path) -> None:
     tables(tmp_path, bids=True)
     people = {row["participant_id"]: row for row in read(tmp_path / "bids" / "participants.tsv", "\t")}
