@@ -1,9 +1,9 @@
 """Look for scans that are lost, doubled or answered wrongly while threads share a model and files and shares fail.
 
-`python benchmarks/faults.py [--minutes 10] [--model lite] [--seed 1] [--part PART] [--json FILE]` goes on for a time
-with each part in turn, and prints three counts that must all be 0:
+`python benchmarks/faults.py [--minutes 10] [--model lite] [--seed 1] [--part PART] [--calls N] [--json FILE]` goes on
+for a time with each part in turn, and prints three counts that must all be 0:
 
-threads   any number of threads share one estimator, of each engine that runs here
+threads   2, 4 and 8 threads share one estimator, of each engine that runs here
 run       folders with links, zips, names in other encodings and files that are no scans; stdout that is full or gone;
           hang-ups
 batch     manifests of many makes, a share that is away at first, workers and whole runs that are killed
@@ -16,10 +16,10 @@ it should. A duplicate is a second result of a scan. An answer is wrong where it
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -29,27 +29,30 @@ from pathlib import Path
 
 import numpy as np
 from measuring import SCAN, described, laid_out, machine, options_of, write_json
-from trials import Found, Study, answers_of, ended, start
+from trials import Found, Study, answers_of, ended, opened, start
 
 from edge_spine import SpineEstimator, read_scan
 from edge_spine.engines import engine_problems
-from edge_spine.errors import EngineUnavailable
 
 _THREADS = (2, 4, 8)
 
 
-def threads(seconds: float, model: str, chance: random.Random, found: Found) -> None:
-    """Share an estimator of each engine among threads."""
+def threads(seconds: float, model: str, chance: random.Random, found: Found, calls: int = 0) -> None:
+    """Share an estimator of each engine among each number of threads, for a time and for a number of calls at least."""
     engines = [name for name, problem in engine_problems().items() if problem is None]
+    each = seconds / (len(engines) * len(_THREADS))
     for engine in engines:
-        try:
-            with SpineEstimator(engine, model, threads=1) as estimator:
-                _share(estimator, engine, seconds / len(engines), chance, found)
-        except EngineUnavailable as error:
-            print(f"{engine} is left out: {error}", file=sys.stderr)
+        with opened(engine, model) as estimator:
+            for count in _THREADS:
+                before = found.tried
+                _share(estimator, engine, count, each, calls, chance, found)
+                shown = estimator.model
+                print(f"{shown['name']}, {engine} {shown['precision']}, {count} threads: {found.tried - before} calls")
 
 
-def _share(estimator: SpineEstimator, engine: str, seconds: float, chance: random.Random, found: Found) -> None:
+def _share(
+    estimator: SpineEstimator, engine: str, count: int, seconds: float, calls: int, chance: random.Random, found: Found
+) -> None:
     scan = read_scan(SCAN)
     places = [(3 * number, 2 * number) for number in range(5)]
     scans = [replace(scan, pixels=np.ascontiguousarray(np.roll(scan.pixels, place, (0, 1)))) for place in places]
@@ -60,10 +63,10 @@ def _share(estimator: SpineEstimator, engine: str, seconds: float, chance: rando
 
     expected = [answer(number) for number in range(5)]
     deadline = time.monotonic() + seconds
-    lock = threading.Lock()
+    lock, begun = threading.Lock(), itertools.count()
 
     def work(numbers: random.Random) -> None:
-        while time.monotonic() < deadline:
+        while next(begun) < calls or time.monotonic() < deadline:
             number = numbers.randrange(5)
             try:
                 right = answer(number) == expected[number]
@@ -76,8 +79,7 @@ def _share(estimator: SpineEstimator, engine: str, seconds: float, chance: rando
                 if not right:
                     found.wrong.append(f"{engine}: scan {number}")
 
-    seeds = [chance.random() for _ in range(chance.choice(_THREADS))]
-    workers = [threading.Thread(target=work, args=(random.Random(seed),)) for seed in seeds]
+    workers = [threading.Thread(target=work, args=(random.Random(chance.random()),)) for _ in range(count)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -164,11 +166,11 @@ ROUNDS: dict[str, tuple[Callable[[Study, random.Random, Found], None], ...]] = {
 }
 
 
-def search(part: str, seconds: float, model: str, seed: int) -> Found:
+def search(part: str, seconds: float, model: str, seed: int, calls: int = 0) -> Found:
     """Go on with a part for a time, one round at least."""
     chance, found = random.Random(f"{seed}/{part}"), Found()
     if part == "threads":
-        threads(seconds, model, chance, found)
+        threads(seconds, model, chance, found, calls)
         return found
     if part == "node":
         from node_faults import node
@@ -192,9 +194,11 @@ def main() -> int:
     parser.add_argument("--model", default="lite", help="spine, lite, or a bundle's folder (default lite)")
     parser.add_argument("--seed", type=int, default=1, help="default 1")
     parser.add_argument("--part", choices=parts, action="append", help="only this one; may be repeated")
+    parser.add_argument("--calls", type=int, default=0, help="least for each engine and number of threads (default 0)")
     options = parser.parse_args()
     chosen = options.part or list(parts)
-    found = {part: search(part, 60 * options.minutes / len(chosen), options.model, options.seed) for part in chosen}
+    each = 60 * options.minutes / len(chosen)
+    found = {part: search(part, each, options.model, options.seed, options.calls) for part in chosen}
     here = machine("onnxruntime", "openvino", "pynetdicom")
     rows = [
         (part, one.tried, one.kept, len(one.losses), len(one.duplicates), len(one.wrong)) for part, one in found.items()

@@ -22,6 +22,7 @@ import pydicom
 from measuring import ROOT, SCAN
 
 from edge_spine import SpineEstimator
+from edge_spine.errors import EngineUnavailable
 from edge_spine.reading.read import scan_from_bytes
 
 # One process at a time works on a study, and shares the machine.
@@ -67,6 +68,14 @@ def angles(model: str) -> tuple[float, ...]:
     with SpineEstimator("onnx-cpu", model, threads=1) as estimator:
         results = [estimator(scan_from_bytes(scan_bytes("2.25.1", kind), "scan.dcm")) for kind in range(_KINDS)]
     return tuple(result.measurements.max_cobb_deg for result in results)
+
+
+def opened(engine: str, model: str) -> SpineEstimator:
+    """Open an engine with one thread, in float32 where its INT8 is not accepted on this processor."""
+    try:
+        return SpineEstimator(engine, model, threads=1)
+    except EngineUnavailable:
+        return SpineEstimator(engine, model, threads=1, precision="fp32")
 
 
 class Study:

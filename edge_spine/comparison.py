@@ -117,17 +117,7 @@ class Comparison:
 
 
 def compare(before: SpineResult, after: SpineResult) -> Comparison:
-    """Compare two results.
-
-    Parameters
-    ----------
-    before, after : SpineResult
-        Results of one person and one model, in the order of their dates.
-
-    Returns
-    -------
-    Comparison
-    """
+    """Compare two results of one person and one model, in the order of their dates."""
     both = before, after
     first, second = before.measurements, after.measurements
     cobb_error = _error_of_change("max_cobb_deg", both) or ERROR_DEG

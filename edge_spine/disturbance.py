@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_spine.bundle.bands import Bands
 from edge_spine.network import ROWS
+from edge_spine.preprocessing.intensity import percentile
 from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.reconstruct import Curves
 
@@ -34,13 +35,16 @@ _STEP_MM = float(_ACROSS_MM[1] - _ACROSS_MM[0])
 # part of the half-width within which a pixel is surely spine
 _WITHIN = 0.8
 # grey of metal and of what is clipped; white share of the spine that is clipped
-_WHITE, _CLIPPED = 0.985, 0.4
-# compact white area that is metal, if the mean around it is darker than about dense bone
-_METAL_MM2, _AROUND_METAL, _METAL_REACH_MM = 300.0, 0.85, 60.0
+_WHITE, _CLIPPED = 0.985, 0.6
+# white areas that are metal, together and each at least, this far from the centreline
+_METAL_MM2, _LEAST_METAL_MM2, _METAL_REACH_MM = 300.0, 60.0, 60.0
+# either a compact area with a sharp edge, or any whose surroundings are clearly darker: limits of the mean grey just
+# outside the edge, and of the area in and around it that is at least `_BRIGHT` over its own
+_METAL_EDGES, _BRIGHT = ((0.88, 1.7), (0.78, 3.0)), 0.85
 # contrast medium: as bright as this part of the lumbar spine, this far outside its border, this large, below T10
 _CONTRAST_LEVEL, _CONTRAST_MM, _CONTRAST_MM2, _ABDOMEN = 0.9, (10.0, 50.0), 200.0, slice(115, 198)
 # movement: shift from one pair of rows to the next, mm
-_SHIFT_MM, _SHIFT_BLUR_PX = 6.5, 4.0
+_SHIFT_MM, _SHIFT_BLUR_PX = 8.0, 4.0
 # objects across: how much brighter a quarter of the columns is than above and below, by half the height in rows
 _BRIGHTER = {4: 0.035, 9: 0.10}
 _COARSE_MM = 7.0
@@ -76,7 +80,7 @@ def find_disturbances(prepared: Prepared, curves: Curves) -> dict[str, Rows]:
         # nothing brighter than the spine can be seen in it
         return {**found, SATURATED: everywhere}
     objects = {
-        METAL: _metal(straight, white & (np.abs(_ACROSS_MM) < _METAL_REACH_MM), _METAL_MM2 / cell_mm2),
+        METAL: _metal(straight, white & (np.abs(_ACROSS_MM) < _METAL_REACH_MM), cell_mm2),
         CONTRAST: _contrast(straight, spine, half_mm, cell_mm2),
         ACROSS: _across(straight),
     }
@@ -100,7 +104,7 @@ def _straightened(prepared: Prepared, curves: Curves, row_px: NDArray[np.float64
     """Sample the network's input across the centreline, (209, 73)."""
     centre = prepared.columns_px(curves.coronal[:, 1:2])
     columns = (centre + _ACROSS_MM / prepared.model_pixel_mm).astype(np.float32)
-    rows = np.repeat(row_px[:, np.newaxis], len(_ACROSS_MM), axis=1).astype(np.float32)
+    rows = np.repeat(row_px.astype(np.float32)[:, np.newaxis], len(_ACROSS_MM), axis=1)
     return np.asarray(cv2.remap(prepared.tensor[0, 0], columns, rows, cv2.INTER_LINEAR), dtype=np.float32)
 
 
@@ -109,20 +113,32 @@ def _opened(bright: Rows, rows: int, columns: int) -> NDArray[np.uint8]:
     return np.asarray(opened, dtype=np.uint8)
 
 
-def _metal(straight: Image, white: Rows, least: float) -> Rows:
-    """Return the rows of large white areas with sharp edges; bone that is as bright fades out."""
+def _metal(straight: Image, white: Rows, cell_mm2: float) -> Rows:
+    """Return the rows of white areas with sharp edges; bone that is as bright fades out."""
     # narrow enough for a rod
-    area = _opened(white, 5, 2)
-    if cv2.countNonZero(area) < least:
-        return np.zeros(ROWS, dtype=np.bool_)
-    around = cv2.dilate(area, np.ones((7, 7), np.uint8)) > cv2.dilate(area, np.ones((3, 3), np.uint8))
-    return np.asarray(area.any(axis=1) & (float(straight[around].mean()) < _AROUND_METAL))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(_opened(white, 5, 2))
+    metal = np.zeros(white.shape, dtype=np.bool_)
+    for number in range(1, count):
+        size = int(stats[number, cv2.CC_STAT_AREA])
+        if size * cell_mm2 < _LEAST_METAL_MM2:
+            continue
+        area = labels == number
+        edge, outside, around = (_dilated(area, width) for width in (3, 5, 9))
+        mean = float(straight[outside & ~edge].mean())
+        bright = np.count_nonzero(around & (straight >= _BRIGHT)) / size
+        if any(mean < darker and bright < least for darker, least in _METAL_EDGES):
+            metal |= area
+    return np.asarray(metal.any(axis=1) & (np.count_nonzero(metal) * cell_mm2 >= _METAL_MM2))
+
+
+def _dilated(area: Rows, width: int) -> Rows:
+    return np.asarray(cv2.dilate(area.view(np.uint8), np.ones((width, width), np.uint8)) > 0)
 
 
 def _contrast(straight: Image, spine: Rows, half_mm: NDArray[np.float64], cell_mm2: float) -> Rows:
     """Return the rows where something beside the lumbar spine is as bright as the spine."""
     part = straight[_ABDOMEN]
-    level = _CONTRAST_LEVEL * float(np.median(part[spine[_ABDOMEN]]))
+    level = _CONTRAST_LEVEL * percentile(part[spine[_ABDOMEN]], 50)
     outside = (np.abs(_ACROSS_MM) - half_mm[_ABDOMEN]).astype(np.float32)
     beside = (outside > _CONTRAST_MM[0]) & (outside < _CONTRAST_MM[1]) & (part > level)
     rows = np.zeros(ROWS, dtype=np.bool_)
@@ -152,7 +168,7 @@ def _step(prepared: Prepared, row_px: NDArray[np.float64]) -> int | None:
     """
     image = prepared.tensor[0, 0]
     # half the columns are enough after a blur
-    narrow = cv2.resize(image, (image.shape[1] // 2, image.shape[0]), interpolation=cv2.INTER_AREA)
+    narrow = (image[:, ::2] + image[:, 1::2]) / 2
     smooth = cv2.GaussianBlur(narrow, (0, 0), sigmaX=_SHIFT_BLUR_PX / 2, sigmaY=0.01)
     pairs = (smooth[1:] + smooth[:-1]) / 2
     above, below = pairs[:-2], pairs[2:]

@@ -55,6 +55,8 @@ class SpineResult:
         Half-widths (mm) of the 90 % band of each row's centre; None where the bundle has no calibration.
     population : PopulationRange, optional
         Range (mm) of the sagittal centre in 90 % of the model's training population; None where the bundle has none.
+    graph : bool
+        Whether the network was replayed from a recorded CUDA graph.
     shown_date : str
         Date of the scan in pictures and reports; "" where the user did not ask for it.
     """
@@ -70,6 +72,7 @@ class SpineResult:
     timing_ms: Mapping[str, float]
     band_90: Bands | None = None
     population: PopulationRange | None = None
+    graph: bool = False
     shown_date: str = ""
 
     _derived: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
@@ -104,7 +107,7 @@ class SpineResult:
         Later calls return the same inner dictionaries and lists: copy before changing them.
         """
         timing = {stage: rounded(self.timing_ms[stage]) for stage in STAGES}
-        return {**self.derived(_values), "timing_ms": timing, "notice": NOTICE}
+        return {**self.derived(_values), "timing_ms": timing, "timing": {"graph": self.graph}, "notice": NOTICE}
 
     def to_json(self) -> str:
         """Return `to_dict` as one JSON object.

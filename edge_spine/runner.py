@@ -109,7 +109,7 @@ def process(
         report.status, report.code = "refused", refusal.code
         report.message = _named(source, refusal.message)
     except EngineLost:
-        # no word about this scan: the caller ends, and a new process does it again
+        # no report of this scan: the caller ends, and a new process repeats it
         raise
     except EdgeSpineError as error:
         if raise_storage and isinstance(error, InputUnavailable):

@@ -73,15 +73,7 @@ class BandCalibration:
     sagittal_gain: float | None = None
 
     def at(self, model_pixel_mm: float, max_cobb_deg: float) -> Bands:
-        """Return the bands of a scan.
-
-        Parameters
-        ----------
-        model_pixel_mm : float
-            Side of its crop pixel.
-        max_cobb_deg : float
-            Largest Cobb angle that was measured in it.
-        """
+        """Return the bands of a scan with this side of a crop pixel and this largest Cobb angle."""
         return Bands(
             coronal=self.coronal * (model_pixel_mm * widening(max_cobb_deg, self.coronal_severity_deg)),
             sagittal=self.sagittal * (model_pixel_mm * widening(max_cobb_deg, self.sagittal_severity_deg)),

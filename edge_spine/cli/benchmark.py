@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     rows = []
     models = arguments.model or MODELS
     for model in models:
-        load_bundle(model)  # a damaged one is told once, not by every engine
+        load_bundle(model)  # a damaged bundle is reported once, not by each engine
     for model in models:
         for engine in ENGINES:
             if engine != "auto":

@@ -177,7 +177,7 @@ def load_estimator(arguments: argparse.Namespace) -> SpineEstimator:
 
 
 def print_report(arguments: argparse.Namespace, report: Report) -> None:
-    """Print the report of one scan. Where that is impossible, the first time is logged, and the work goes on."""
+    """Print the report of one scan; if stdout cannot be written, log that once and continue."""
     problem = say(json.dumps(asdict(report)) if arguments.json else report.line())
     if problem and not getattr(arguments, "silent", False):
         arguments.silent = True
@@ -185,7 +185,7 @@ def print_report(arguments: argparse.Namespace, report: Report) -> None:
 
 
 def tell(text: str) -> None:
-    """Print the result of a verb that does nothing else.
+    """Print the only output of a verb.
 
     Raises
     ------

@@ -25,18 +25,7 @@ from edge_spine.version import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments without the program's name; `sys.argv` by default.
-
-    Returns
-    -------
-    int
-        The exit status.
-    """
+    """Run the command with arguments, by default those of `sys.argv`, and return the exit status."""
     open_streams()
     try:
         return _run(argv)

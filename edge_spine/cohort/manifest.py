@@ -115,7 +115,7 @@ def _text(manifest: Path) -> str:
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             text = content.decode("utf-16")
         else:
-            # names of files need not be UTF-8: they are taken as they are, as by Python itself
+            # file names that are not UTF-8 are kept as surrogate escapes, as in `os.fsdecode`
             text = content.decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise UsageError(f"{manifest.name}: {error.strerror or 'cannot be read'}") from None

@@ -102,7 +102,7 @@ class Spool:
         return self._claim(claim.path, claim.name, claim.attempt + 1) if claim.attempt < MAX_ATTEMPTS else None
 
     def give_back(self, claim: Claim) -> Claim:
-        """Leave a scan to `retry` or to the next process without counting this attempt."""
+        """Return a scan, without counting this attempt, for a later `retry` or for the next process."""
         attempt = claim.attempt - 1
         place = self.root / _ATTEMPTS[attempt] / claim.name
         try:
@@ -120,18 +120,9 @@ class Spool:
             sync_folder(claim.path.parent)
 
     def reject(self, claim: Claim, status: str, code: str | None, message: str) -> None:
-        """Move a scan to ``failed/``, with its reason in a file beside it.
+        """Move a scan to ``failed/``, with its reason in a file beside it: "refused" or "failed", and a message.
 
-        Parameters
-        ----------
-        claim : Claim
-            The scan.
-        status : str
-            "refused" or "failed".
-        code : str or None
-            The refusal's code.
-        message : str
-            One line, without patient data.
+        The message is one line without patient data.
         """
         self._put(claim, "failed", {"status": status, "code": code, "message": message})
 

@@ -29,13 +29,13 @@ from edge_spine.result import SpineResult
 from edge_spine.runner import Report, process
 from edge_spine.scan import Scan
 
-# A file that stays incomplete for this long is processed, and so refused with a reason.
+# A file that stays incomplete for this long is processed all the same, and is refused with a reason.
 _STALLED_S = 120.0
 # An unreadable file is tried at least every so many polls.
 _MOST_POLLS = 256
 # Scans of one file that stay in memory between the check that it is complete and its processing.
 _MOST_KEPT = 16
-# Letters of the content's SHA-256 in the name of a result's folder.
+# Hexadecimal digits of the content's SHA-256 in the name of a result's folder.
 _HASH_LETTERS = 16
 _OWN_FOLDERS = ("work", "done", "failed", "quarantine", "records")
 _log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Arrivals:
                 _log.warning("left where they are: %s", left_out)
 
     def _is_closed(self, path: Path, known: _Seen) -> bool:
-        """Return whether a file cannot be opened now, which says nothing of its content."""
+        """Return whether a file cannot be opened now; its content may still be good."""
         try:
             with path.open("rb") as stream:
                 stream.read(1)
@@ -157,7 +157,7 @@ def _not_searched(folder: Path) -> LeftOut:
 
 
 def _identity(path: Path) -> tuple[str, int, int]:
-    """Return what stays the same when a file is moved, and changes when it is written to."""
+    """Return name, size and time of modification, which change when a file is written, not when it is moved."""
     found = path.stat()
     return path.name, found.st_size, found.st_mtime_ns
 
@@ -253,7 +253,7 @@ class WatchFolder:
             if all(path.is_file() for path in outputs):
                 message = f"{claim.name}: already processed with this model and these options"
                 return [Report(claim.name, "done", message=message, outputs=[str(path) for path in outputs])]
-        # What a killed process left of this content's results.
+        # Partial results of this content that a killed process left.
         for left in self._out.glob(f".*-{content[:_HASH_LETTERS]}.*"):
             shutil.rmtree(left, ignore_errors=True)
         reports = [self._process(scan_file, content) for scan_file in scan_files]

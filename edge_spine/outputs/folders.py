@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edge_spine.result import SpineResult
     from edge_spine.scan import Scan
 
-# Says whose a folder is while files are written, and for good where result.json is not among them.
+# Names the scan that a folder belongs to: while files are written, and afterwards if result.json is not among them.
 OWNER = ".scan.json"
 _NOBODY: dict[str, str | None] = {}
 _RESULT = FORMATS["json"].filename
@@ -59,7 +59,7 @@ def _own_folder(parent: Path, name: str, scan: Scan, *, keep: bool) -> Iterator[
 
 
 def _claim(folder: Path, wanted: dict[str, str | None]) -> bool:
-    """Return whether a folder belongs to a scan from now on; the first of several processes wins."""
+    """Return whether a folder belongs to a scan from now on: to that of the first process that claims it."""
     if not _is_free(folder, wanted):
         return False
     software = {"name": "edge-spine", "version": __version__}

@@ -18,16 +18,9 @@ _PREVIEW, _RESULT = "preview.png", "result.json"
 
 
 def walk(folder: Path, left_out: LeftOut) -> Iterator[Path]:
-    """Yield the scans below a folder, the zips, and what could not be looked into: files, and folders.
+    """Yield the scans and zips below a folder, and the files and folders that cannot be opened, each once.
 
-    Links are followed at the end, and nothing is yielded twice.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to begin.
-    left_out : LeftOut
-        Takes the names of everything else.
+    Links are followed at the end. The names of all other files are added to `left_out`.
     """
     seen: set[str] = set()
     pending = [folder]

@@ -50,7 +50,7 @@ def test_an_estimator_that_threads_must_not_share_is_found(script: ModuleType, f
         return SimpleNamespace(curves=SimpleNamespace(z=pixels[0], coronal=pixels[1], sagittal=np.ravel(pixels)))
 
     found = Found()
-    script._share(estimate, "FAKE", 0.3, random.Random(1), found)
+    script._share(estimate, "FAKE", 4, 0.3, 0, random.Random(1), found)
     assert (found.wrong != []) is (fault == "shared")
     assert (found.losses != []) is (fault == "raising")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -91,3 +93,37 @@ def test_marks_are_powers_of_ten_and_the_last(scaling: ModuleType) -> None:
     assert scaling.marks(1) == [1]
     assert scaling.marks(250) == [1, 10, 100, 250]
     assert scaling.marks(10_000) == [1, 10, 100, 1000, 10_000]
+
+
+def _turns(rate: float, total: float, used: float, waited: float) -> Any:
+    return np.tile([[10.0, 100.0, 95.0, 4.0], [rate, total, used, waited]], (3, 1, 1))
+
+
+def test_a_lock_around_the_call_is_seen(scaling: ModuleType) -> None:
+    lock = threading.Lock()
+
+    def locked(_: object) -> None:
+        with lock:
+            time.sleep(0.02)
+
+    held = scaling.together(locked, None, 2, 5)
+    free = scaling.together(lambda _: time.sleep(0.02), None, 2, 5)
+    assert held[0] <= 1 / 0.02
+    assert free[0] > 1.2 * held[0]
+    # a thread waits while the other one sleeps
+    assert held[1] > free[1] >= 20
+
+
+def test_the_gain_does_not_count_what_other_programs_take(scaling: ModuleType) -> None:
+    busy = scaling.gains(_turns(11.0, 180.0, 97.0, 80.0))
+    assert busy["gain"] == pytest.approx(1.1)
+    assert busy["gain_without_waiting_for_processor"] == pytest.approx(1.92)
+    locked = scaling.gains(_turns(10.0, 200.0, 97.0, 4.0))
+    assert locked["gain_without_waiting_for_processor"] == pytest.approx(0.98, abs=0.01)
+    assert locked["waiting_for_others_ms"] == pytest.approx([1.0, 99.0])
+    row = {"model": "m", "engine": "e int8"}
+    assert scaling.text_of_sharing([{**row, **busy}]).endswith("1.10, 1.92 without waiting for a processor met")
+    assert scaling.text_of_sharing([{**row, **locked}]).endswith("MISSED")
+    unknown = scaling.gains(_turns(11.0, 180.0, np.nan, np.nan) * [1, 1, np.nan, np.nan])
+    assert unknown["gain_without_waiting_for_processor"] is None
+    assert scaling.text_of_sharing([{**row, **unknown}]).endswith("1.10 MISSED")

@@ -112,6 +112,7 @@ def with_errors(made: Any, cobb: float) -> Any:
     return replace(made, measurements=measure(made.spine, made.levels, errors))
 
 
+@pytest.mark.hazard("last-digit")
 def test_the_error_of_a_change_is_that_of_both_intervals() -> None:
     one, other = result(fake_curves(lateral_mm=10)), result(fake_curves(lateral_mm=14))
     known = compare(with_errors(one, 3.0), with_errors(other, 4.0)).changes
@@ -127,6 +128,7 @@ def test_the_error_of_a_change_is_that_of_both_intervals() -> None:
     assert "within 7.1 deg" in compare(with_errors(one, 5.0), with_errors(one, 5.0)).table()
 
 
+@pytest.mark.hazard("two-persons")
 @pytest.mark.parametrize(
     ("first", "second", "person"),
     [

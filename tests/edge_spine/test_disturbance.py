@@ -121,6 +121,23 @@ def test_dense_bone_that_fades_out_is_no_metal() -> None:
     assert METAL not in _found(np.minimum(picture, 1.0))
 
 
+@pytest.mark.parametrize("wide", [4, 5])
+def test_vertebrae_that_are_white_to_their_rims_are_no_metal(wide: int) -> None:
+    """As clipped pictures of dense bone show them: large and compact, with rims that fade within the bone."""
+    picture = _picture()
+    row, column = np.mgrid[0:224, 0:224]
+    for middle in range(66, 130, 16):
+        beyond = np.maximum(np.abs(row - middle) - 5, np.abs(column - 112) - wide)
+        picture = np.maximum(picture, np.clip(1.0 - 0.07 * np.maximum(beyond, 0), 0, 1) * (beyond < 6))
+    assert METAL not in _found(np.asarray(picture, np.float32))
+
+
+def test_a_spine_of_which_half_is_white_is_not_called_saturated() -> None:
+    picture = _picture()
+    picture[4:108, 104:121] = 1.0
+    assert SATURATED not in _found(np.minimum(picture, 1.0))
+
+
 def test_disturbed_rows_widen_the_band_and_no_others() -> None:
     bands = Bands(np.full(209, 1.5), np.full(209, 4.0), sagittal_gain=0.3)
     rows = np.arange(209) < 50

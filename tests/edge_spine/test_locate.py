@@ -92,6 +92,21 @@ def test_a_vertebra_that_is_seen_nowhere_or_twice_is_placed_by_its_neighbours() 
     assert (np.diff(rows[: len(LEVELS)]) > 0).all()
 
 
+def test_unusual_proportions_do_not_change_the_count() -> None:
+    # a long thoracic and a short lumbar spine: vertebrae are seen, but each is named by the place it has on average
+    pitch = CENTRE_PITCH_MM * np.interp(np.arange(16), [0, 11, 12, 15], [1.15, 1.13, 0.86, 0.84])
+    true = 12 + np.concatenate([[0.0], np.cumsum(pitch)]) * (CENTRES[-1] - CENTRES[0]) / pitch.sum()
+    ends = [true[0] - 3.2, true[-1] + 5.3]
+    cell = np.arange(CELLS)[:, np.newaxis] * STRIDE
+    bodies = np.exp(-(((cell - true) / 2.0) ** 2) / 2).sum(axis=1, keepdims=True) + 0.02
+    weight = np.exp(-(((cell - CENTRES) / 5.0) ** 2) / 2) * bodies + 1e-9
+    logarithms = peaks(np.concatenate([true, ends]))
+    logarithms[:, : len(LEVELS)] = np.log(weight / weight.sum(axis=0))
+    assert np.abs(CENTRES - true).max() > 6
+    found = locate.read_places(logarithms, np.array([0.5, 0.4])).rows
+    np.testing.assert_allclose(found[: len(LEVELS)], true, atol=1.0)
+
+
 def test_the_margin_is_small_where_the_next_name_fits_as_well() -> None:
     sure = locate.read_places(peaks(ROWS), np.array([0.5, 0.4]))
     other = np.concatenate([ROWS[1 : len(LEVELS)], [ROWS[16] + 16], ROWS[-2:]])
@@ -158,6 +173,7 @@ def test_a_strip_follows_the_normals_of_the_line(slope: float) -> None:
     assert np.abs(inner - inner[:, :1]).max() < 0.15 < inner[:, 0].std()
 
 
+@pytest.mark.hazard("sides-exchanged")
 def test_left_and_right_keep_their_sides() -> None:
     crop = np.zeros((CROP_SIZE, CROP_SIZE), np.float32)
     crop[:, 130:140] = 1

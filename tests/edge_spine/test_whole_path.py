@@ -176,6 +176,7 @@ def test_runs_alike_twice(estimator: SpineEstimator) -> None:
     assert one == two
 
 
+@pytest.mark.hazard("bundle-changed")
 @pytest.mark.parametrize("verb", ["run", "demo", "verify", "doctor"])
 def test_one_flipped_byte_stops_every_verb(verb: str, tmp_path: Path) -> None:
     model = tmp_path / "model"

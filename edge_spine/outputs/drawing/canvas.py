@@ -1,4 +1,4 @@
-"""What the panels draw on, and the geometry of their drawings."""
+"""Interface of the canvases that the panels draw on, and the geometry of their drawings."""
 
 from __future__ import annotations
 
@@ -101,12 +101,7 @@ def text_box(text: str, x: int, baseline: int, size: int, bold: bool, align: str
 
 
 class Canvas(ABC):
-    """What the panels draw on: pixels, an SVG element or a PDF page, all in the pixels of the preview.
-
-    Parameters
-    ----------
-    width, height : int
-        Pixels.
+    """Interface of a canvas: pixels, an SVG element or a PDF page, all in the pixels of the preview.
 
     Attributes
     ----------

@@ -22,20 +22,7 @@ _PNG_HEADER_BYTES = 33
 
 
 class RasterCanvas(Canvas):
-    """A `Canvas` of pixels.
-
-    Parameters
-    ----------
-    width, height : int
-        Pixels.
-    background : Colour
-        Colour that it is filled with.
-
-    Attributes
-    ----------
-    image : (H, W, 3) uint8 array
-        The pixels, BGR.
-    """
+    """A `Canvas` of pixels: `image` is (H, W, 3), uint8, BGR."""
 
     def __init__(self, width: int, height: int, background: Colour) -> None:
         super().__init__(width, height)
@@ -119,7 +106,7 @@ def encode(picture: Image, suffix: str, options: Sequence[int] = ()) -> bytes:
 
 
 def signed(png: bytes) -> bytes:
-    """Return a PNG file with a note of who drew it, by which it is known as no scan in a folder that is searched."""
+    """Return a PNG file with a text chunk that names edge-spine, by which a search for scans leaves it out."""
     chunk = struct.pack(">I", len(OWN_PNG) - 4) + OWN_PNG + struct.pack(">I", zlib.crc32(OWN_PNG))
     return png[:_PNG_HEADER_BYTES] + chunk + png[_PNG_HEADER_BYTES:]
 

@@ -27,6 +27,7 @@ def test_the_command_writes_picture_and_table(tmp_path: Path, capsys: pytest.Cap
     assert picture is not None and picture.shape == (1000, 1600, 3)
 
 
+@pytest.mark.hazard("two-persons")
 @pytest.mark.parametrize("anyway", [False, True])
 def test_two_persons_are_compared_only_where_it_is_said(
     anyway: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

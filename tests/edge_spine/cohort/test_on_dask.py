@@ -84,5 +84,5 @@ def test_no_cluster_is_one_line(manifest: Path, tmp_path: Path) -> None:
 def test_workers_without_gpus_are_refused_for_an_engine_on_one(dask) -> None:
     from edge_spine.cohort.on_dask import DaskWorkers
 
-    with pytest.raises(UsageError, match="no workers; start some with dask worker --resources GPU=1"):
+    with pytest.raises(UsageError, match="no workers; start some with dask worker --nthreads 8 --resources GPU=8"):
         DaskWorkers(SpineBatch("lite", "tensorrt"), dask[0])

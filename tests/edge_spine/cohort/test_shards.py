@@ -28,6 +28,7 @@ def test_a_second_run_is_refused(manifest: Path, tmp_path: Path) -> None:
             Shards(out, NOTE)
 
 
+@pytest.mark.hazard("earlier-results")
 def test_what_another_model_computed_is_no_part_of_the_table(tmp_path: Path) -> None:
     done = row_of("a", "/a", None, Report("", "done"), None) | {"model_sha256": "FAKE"}
     with closing(Shards(tmp_path, NOTE)) as shards:

@@ -259,10 +259,15 @@ def test_what_can_never_be_processed_is_refused_by_its_code(
 ) -> None:
     path = scan_file(tmp_path, make_dicom)
     path.write_bytes(make_dicom(SOPInstanceUID=generate_uid(), **attributes))
-    before = node.files()
+
+    def kept() -> set[str]:
+        # what other scans left to deliver is tried again meanwhile
+        return {name for name in node.files() if not name.startswith("outbox/")}
+
+    before = kept()
     answer = node.store(path)
     assert code in answer.stdout + answer.stderr
-    assert node.files() == before
+    assert kept() == before
 
 
 @pytest.mark.slow

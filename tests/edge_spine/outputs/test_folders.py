@@ -23,6 +23,7 @@ def written(parent: Path, path: str, *formats: str, name: str = "11") -> str:
     return folder.name
 
 
+@pytest.mark.hazard("names-collide")
 def test_a_scan_keeps_its_folder_and_another_gets_a_hash(tmp_path: Path) -> None:
     assert written(tmp_path, "a/11.dcm", "json", "ply") == "11"
     other = written(tmp_path, "b/11.dcm", "stl")
@@ -45,6 +46,7 @@ def test_the_folder_says_whose_it_is_also_without_a_result_json(tmp_path: Path) 
     }
 
 
+@pytest.mark.hazard("names-collide")
 @pytest.mark.parametrize("there", ["result.json", "spine.stl", OWNER])
 def test_what_is_not_known_to_be_ours_is_another_scans(tmp_path: Path, there: str) -> None:
     (tmp_path / "11").mkdir()

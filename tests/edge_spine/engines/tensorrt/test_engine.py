@@ -38,10 +38,10 @@ def test_an_inference_copies_runs_and_fetches_on_one_stream(cuda: FakeCuda) -> N
         assert (engine.name, engine.precision, engine.graph) == ("tensorrt", "int8", False)
         assert cuda.said[-4:] == ["to device", "enqueue on 7", "to host", "synchronize"]
         cuda.said.clear()
-        engine._session.host["curves"][...] = 3
+        engine._sessions[0].host["curves"][...] = 3
         assert engine.infer(np.repeat(IMAGE, 2, axis=0)).shape == (2, 1254)
         assert cuda.said == ["to device", "enqueue on 7", "to host", "synchronize"] * 2
-        assert (engine._session.host["image"] == 0.25).all()
+        assert (engine._sessions[0].host["image"] == 0.25).all()
     assert cuda.depth == 0
 
 
@@ -94,7 +94,7 @@ def test_no_thread_finds_an_engine_that_is_half_released(cuda: FakeCuda, monkeyp
             ended.append(problem)
 
     other = threading.Thread(target=infer)
-    close = engine._session.close
+    close = engine._sessions[0].close
 
     def slowly() -> None:
         # the plan is gone, and the buffers are not
@@ -102,7 +102,7 @@ def test_no_thread_finds_an_engine_that_is_half_released(cuda: FakeCuda, monkeyp
         other.join(0.2)
         close()
 
-    monkeypatch.setattr(engine._session, "close", slowly)
+    monkeypatch.setattr(engine._sessions[0], "close", slowly)
     engine.close()
     other.join()
     assert [type(problem) for problem in ended] == [UsageError]
@@ -132,7 +132,7 @@ def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["10.3"])
     monkeypatch.setattr(tensorrt, "build_plan", fake_build)
     monkeypatch.setattr(tensorrt, "TensorRTEngine", MagicMock())
-    monkeypatch.setattr(tensorrt, "judge", lambda *_: {"schema": tensorrt.SCHEMA, "passed": True})
+    monkeypatch.setattr(tensorrt, "judge", lambda *_: {"schema": tensorrt.SCHEMA, "passed": True, "block": 1})
     bundle = load_bundle()
     first = tensorrt.ready_plan(bundle)
     assert tensorrt.ready_plan(bundle) == first and built == ["int8-trt"]
@@ -182,7 +182,16 @@ def test_a_plans_identity_names_all_it_depends_on() -> None:
     identity = tensorrt.plan_identity(VERSIONS["10.3"], b"graph", "int8-trt", GPU)
     assert identity["tensorrt"] == "tensorrt 10.3.0" and identity["gpu"] == "FAKE GPU"
     assert identity["options"].startswith("flags INT8 FP16") and len(identity["graph"]) == 64
-    assert sorted(identity) == ["compute capability", "driver", "gpu", "graph", "options", "system", "tensorrt"]
+    assert sorted(identity) == [
+        "block",
+        "compute capability",
+        "driver",
+        "gpu",
+        "graph",
+        "options",
+        "system",
+        "tensorrt",
+    ]
     name = tensorrt.plan_name(load_bundle(), "int8-trt", GPU)
     assert name.endswith("-int8-trt-FAKE-GPU") and "/" not in name and " " not in name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from edge_spine.errors import UsageError
 from edge_spine.network import CURVE_ROWS
 from edge_spine.scan import Scan
 from export.studies.align_check import self_test, summary, within_limits
-from export.training.alignment.align import main
+from export.training.alignment.align import align_all, main
 from export.training.alignment.curves import track
 from export.training.alignment.nifti import read_mri
 from export.training.alignment.pairs import AlignedPair, PairFiles, _read_mask, align_pair, read_list, split_of
@@ -261,6 +262,24 @@ def test_an_interrupted_run_keeps_what_is_aligned(tmp_path: Path, monkeypatch: p
         main(["--list", str(tmp_path / "list.csv"), "--out", str(tmp_path / "out"), "--workers", "1"])
     shards = load_shards(tmp_path / "out" / split_of("a"), fields=("id",)).values()
     assert [str(name) for shard in shards for name in shard["id"]] == ["a"]
+
+
+class _Fatal(type(Path())):
+    """The path of a file whose reading ends the process."""
+
+    def is_file(self) -> bool:
+        os._exit(1)
+
+
+@pytest.mark.slow
+def test_a_pair_that_ends_its_process_is_skipped_and_the_others_go_on(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    pairs = [PairFiles(name, absent, absent, absent, absent) for name in "abcdefgh"]
+    pairs[2] = replace(pairs[2], dxa=_Fatal(absent))
+    records = align_all(pairs, tmp_path / "out", workers=2)
+    assert [record["code"] for record in records] == ["failed" if k == 2 else "dxa-missing" for k in range(8)]
+    report = json.loads((tmp_path / "out/report.json").read_text(encoding="utf-8"))
+    assert report["pairs"] == records and "by itself" in records[2]["message"]
 
 
 def _sample() -> Sample:
