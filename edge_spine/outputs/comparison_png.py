@@ -94,6 +94,13 @@ def _changes(canvas: Canvas, card: Box, comparison: Comparison) -> None:
     notes = ["Within the error, nothing may have changed.", "Lying down, curves measure less."]
     for index, note in enumerate(notes):
         canvas.text(note, left, card.bottom - 57 + 20 * index, 14, palette.QUIET, max_width=right - left)
+    flagged = [
+        f"{when}: {', '.join(result.quality.flags)}"
+        for when, result in (("Before", comparison.before), ("After", comparison.after))
+        if result.quality.flags
+    ]
+    for index, flags in enumerate(reversed(flagged)):
+        canvas.text(flags, left, card.bottom - 79 - 20 * index, 14, palette.ORANGE, max_width=right - left)
     colour = palette.QUIET if comparison.person == "same" else palette.ORANGE
     canvas.text(_PERSONS[comparison.person], left, card.bottom - 17, 14, colour, bold=True, max_width=right - left)
 
