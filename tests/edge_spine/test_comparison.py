@@ -10,6 +10,8 @@ from pydicom.dataset import Dataset
 
 from edge_spine.comparison import ERROR_DEG, Change, _angle_between_ends, compare, paired_curves
 from edge_spine.measure import AngleErrors, LevelledCurve, measure
+from edge_spine.quality import Quality
+from edge_spine.version import __version__
 from tests.edge_spine.fake_result import fake_curves, fake_result
 
 
@@ -152,6 +154,21 @@ def test_the_interval_is_in_days() -> None:
     assert compare(dates[0], dates[1]).interval_days == 367
     assert compare(dates[1], dates[0]).interval_days == -367
     assert compare(dates[0], dates[2]).interval_days is None
+
+
+def test_flags_of_both_scans_and_what_they_are_traced_by_go_into_the_comparison() -> None:
+    before, after = result(), result()
+    after = replace(after, quality=Quality(True, ("metal", "spacing-conflict"), ("2 and 3 mm disagree",)))
+    comparison = compare(before, after)
+    first, second = comparison.to_dict()["scans"]
+    assert (first["path"], first["sha256"], first["flags"]) == ("FAKE/FAKE.dcm", "f" * 64, [])
+    assert second["flags"] == ["metal", "spacing-conflict"] and second["notes"] == ["2 and 3 mm disagree"]
+    assert comparison.to_dict()["edge_spine_version"] == __version__
+    lines = comparison.table().splitlines()
+    assert lines[:2] == [
+        "before: FAKE/FAKE.dcm",
+        "after: FAKE/FAKE.dcm (metal, spacing-conflict); 2 and 3 mm disagree",
+    ]
 
 
 def test_the_table_names_nobody() -> None:
