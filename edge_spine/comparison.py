@@ -8,9 +8,11 @@ from math import hypot
 from typing import TYPE_CHECKING, Any, Literal
 
 from edge_spine.measure import LevelledCurve, tilts_of
-from edge_spine.quantities import QUANTITIES
+from edge_spine.quantities import QUANTITIES, rounded
+from edge_spine.reading.checks import printable
 from edge_spine.result import NOTICE, SpineResult
 from edge_spine.scan import study_date
+from edge_spine.version import __version__
 from edge_spine.vertebrae import LEVELS
 
 if TYPE_CHECKING:
@@ -94,25 +96,43 @@ class Comparison:
         """Return plain values in the schema "edge-spine/comparison/2", numbers with three decimals."""
         return {
             "schema": SCHEMA,
+            "edge_spine_version": __version__,
             "before": self.before.scan.source,
             "after": self.after.scan.source,
+            "scans": [
+                {
+                    "path": result.scan.path,
+                    "sha256": result.scan.sha256,
+                    "flags": list(result.quality.flags),
+                    "notes": list(result.quality.notes),
+                }
+                for result in (self.before, self.after)
+            ],
             "person": self.person,
             "interval_days": self.interval_days,
             "model_sha256": self.after.model["sha256"],
             "changes": [
-                {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(change).items()}
+                {key: rounded(value) if isinstance(value, float) else value for key, value in asdict(change).items()}
                 for change in self.changes
             ],
             "notice": NOTICE,
         }
 
     def table(self) -> str:
-        """Return the changes as a table of text."""
-        lines = [f"{'':32}{'before':>10}{'after':>10}{'change':>10}   error"]
+        """Return both scans with their flags, and the changes, as a table of text."""
+        lines = [f"{when}: {_named(result)}" for when, result in (("before", self.before), ("after", self.after))]
+        lines.append(f"{'':32}{'before':>10}{'after':>10}{'change':>10}   error")
         for change in self.changes:
-            values = f"{change.before:10.1f}{change.after:10.1f}{change.change:+10.1f}"
+            before, after, difference = (rounded(value, 1) for value in (change.before, change.after, change.change))
+            values = f"{before:10.1f}{after:10.1f}{difference:+10.1f}"
             lines.append(f"{change.name:32}{values}   {change.verdict}")
         return "\n".join([*lines, NOTICE])
+
+
+def _named(result: SpineResult) -> str:
+    """Return the path of a scan, with what there is to know about its result."""
+    flags = f" ({', '.join(result.quality.flags)})" if result.quality.flags else ""
+    return "; ".join([f"{printable(result.scan.path)}{flags}", *result.quality.notes])
 
 
 def compare(before: SpineResult, after: SpineResult) -> Comparison:

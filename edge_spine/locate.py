@@ -25,6 +25,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from edge_spine.errors import Refusal
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS, CropPlacement
 from edge_spine.npz import check_weights, read_arrays
 from edge_spine.refine import slopes as gradient
@@ -144,8 +145,19 @@ class Found:
         return self.margin < LEAST_MARGIN or self.irregularity > MOST_IRREGULAR
 
     def levels(self, place: CropPlacement) -> Levels:
-        """Return the heights of the vertebrae in the scan, mm."""
+        """Return the heights of the vertebrae in the scan, mm.
+
+        Raises
+        ------
+        Refusal
+            `implausible-curves` where two vertebrae that follow each other lie at one height, or exchanged.
+        """
         z, count = place.z_mm(self.rows), len(LEVELS)
+        if not (np.diff(z[[T1_TOP, *range(count), L5_BOTTOM]]) < 0).all():
+            raise Refusal(
+                "implausible-curves",
+                "no column of vertebrae from T1 to L5 was found; give a whole-body, antero-posterior DXA bone image",
+            )
         return Levels(
             z=z[:count],
             top=float(z[T1_TOP]),

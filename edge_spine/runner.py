@@ -135,7 +135,7 @@ def process(
 
 
 def _named(source: str, message: str) -> str:
-    return message if message.startswith(source) else f"{source}: {message}"
+    return message if message.startswith(f"{source}: ") else f"{source}: {message}"
 
 
 def _summary(result: SpineResult) -> str:

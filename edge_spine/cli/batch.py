@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from edge_spine.cli.common import DONE, PARTLY, Verbs, add_spacing, count, formats_option, need
+from edge_spine.cli.common import DONE, PARTLY, Verbs, add_spacing, complain, count, formats_option, need
 from edge_spine.cli.progress import Progress
 from edge_spine.outputs.registry import FORMATS, parse_formats
 from edge_spine.runner import Report
@@ -79,4 +79,6 @@ def run(arguments: argparse.Namespace) -> int:
     progress.clear()
     progress.summarise()
     say(json.dumps(outcome.to_dict()) if arguments.json else outcome.line())
+    if outcome.problem is not None:
+        complain(outcome.problem)
     return DONE if outcome.good(refusals_ok=arguments.refusals_ok) else PARTLY

@@ -19,7 +19,7 @@ from edge_spine.cli import batch, benchmark, build, compare, demo, doctor, expor
 from edge_spine.cli.common import INTERRUPTED, PARTLY, USAGE, Verbs, complain
 from edge_spine.cli.signals import TERMINATED, Terminated, orderly_signals
 from edge_spine.engines.driver import choose_gpu
-from edge_spine.errors import EdgeSpineError, UsageError
+from edge_spine.errors import EdgeSpineError, Refusal, UsageError
 from edge_spine.streams import close_streams, open_streams, say
 from edge_spine.version import __version__
 
@@ -50,7 +50,7 @@ def _run(argv: Sequence[str] | None) -> int:
         complain(error)
         return USAGE
     except EdgeSpineError as error:
-        complain(error)
+        complain(f"refused ({error.code}): {error}" if isinstance(error, Refusal) else error)
         return PARTLY
     except OSError as error:
         # a path that the system does not let a verb look at, such as one below a folder without rights

@@ -73,10 +73,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Counts of the scans by (status, code), those of earlier runs included."""
+    """Counts of the scans by (status, code), those of earlier runs included, and why tables were not written."""
 
     ends: Counter[End]
     earlier: int
+    problem: str | None = None
 
     def line(self) -> str:
         """Return a one-line summary."""
@@ -85,16 +86,17 @@ class Outcome:
         return f"{self.ends.total()} scans: {', '.join(ends)}{earlier}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON: ``scans``, ``earlier``, and ``ends``, a list of status, code and count."""
+        """Return plain values for JSON: ``scans``, ``earlier``, ``problem``, and ``ends``, a list of counts."""
         ends = [{"status": status, "code": code or None, "count": number} for (status, code), number in self._sorted()]
-        return {"scans": self.ends.total(), "earlier": self.earlier, "ends": ends}
+        return {"scans": self.ends.total(), "earlier": self.earlier, "problem": self.problem, "ends": ends}
 
     def _sorted(self) -> list[tuple[End, int]]:
         return sorted(self.ends.items())
 
     def good(self, *, refusals_ok: bool = False) -> bool:
-        """Return whether every scan of the manifest is done, or with `refusals_ok` done or refused."""
-        return {status for status, _ in self.ends} <= ({"done", "refused"} if refusals_ok else {"done"})
+        """Return whether the tables are written and every scan is done, or with `refusals_ok` refused."""
+        accepted = {"done", "refused"} if refusals_ok else {"done"}
+        return self.problem is None and {status for status, _ in self.ends} <= accepted
 
 
 def run_cohort(
@@ -150,8 +152,15 @@ def run_cohort(
             with closing(_workers(options, batch)) as workers:
                 work_through(left, workers, shards, count)
         shards.write()
-        write_tables(options.out, scans, bids=options.bids)
-    return Outcome(earlier.ends + ends, earlier.earlier)
+        problem = None
+        try:
+            write_tables(options.out, scans, bids=options.bids)
+        except OSError as error:
+            place = Path(error.filename2 or error.filename or "").name or "the tables"
+            problem = (
+                f"{place} cannot be written ({error.strerror}); all results are kept, and the same again writes it"
+            )
+    return Outcome(earlier.ends + ends, earlier.earlier, problem)
 
 
 def _batch(options: Options, model_sha256: str) -> SpineBatch:

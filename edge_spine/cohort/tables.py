@@ -12,7 +12,7 @@ from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import LISTED, NUMBERS, TEXTS, Row, storable
 from edge_spine.cohort.shards import read_cohort
 from edge_spine.csv_tables import RULE, cell, table
-from edge_spine.errors import UsageError
+from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.files import write_durably
 from edge_spine.quantities import ERRORS, QUANTITIES
 from edge_spine.result import NOTICE
@@ -56,8 +56,7 @@ def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> 
     """
     labels = participants(scans) if bids else {}
     others = {_key(scan.id, scan.path): dict(scan.others) for scan in scans}
-    names = list(dict.fromkeys(name for columns in others.values() for name in columns))
-    carried = {name: f"manifest_{name}" if name in _TAKEN else name for name in names}
+    carried = _carried(list(dict.fromkeys(name for columns in others.values() for name in columns)))
     rows = []
     for row in read_cohort(folder, [*COLUMNS]).to_pylist():
         own = others.get(_key(row["id"], row["path"]), {})
@@ -93,11 +92,14 @@ def remove_tables(folder: Path) -> None:
 
     Raises
     ------
-    OSError
-        A file cannot be deleted.
+    EdgeSpineError
+        A file cannot be deleted, such as one that is open in a spreadsheet on Windows.
     """
     for name in _FILES:
-        (folder / name).unlink(missing_ok=True)
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise EdgeSpineError(f"{name}: cannot be replaced ({error.strerror}); close it where it is open") from None
 
 
 def participants(scans: Iterable[Scan]) -> dict[Key, str]:
@@ -120,6 +122,18 @@ def participants(scans: Iterable[Scan]) -> dict[Key, str]:
             )
         labels[_key(scan.id, scan.path)] = label
     return labels
+
+
+def _carried(names: Sequence[str]) -> dict[str, str]:
+    """Return what the manifest's columns are called in the tables, each by a name of its own."""
+    carried = {name: name for name in names if name not in _TAKEN}
+    for name in names:
+        if name in _TAKEN:
+            free = f"manifest_{name}"
+            while free in carried.values():
+                free = f"manifest_{free}"
+            carried[name] = free
+    return {name: carried[name] for name in names}
 
 
 def _participant(label: str, rows: Sequence[Row], of_manifest: Sequence[str]) -> Row:

@@ -142,7 +142,7 @@ def load_config(path: Path) -> NodeConfig:
         The file is missing or not TOML, or has an unknown key or an invalid value, which the message names.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file; {PAGE} shows one") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -303,6 +303,6 @@ def _one_of(known: tuple[str, ...]) -> Callable[[Any], str]:
 
 
 def _results(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(item in RESULTS for item in value):
+    if not isinstance(value, list) or not value or not all(item in [*RESULTS] for item in value):
         raise ValueError(f"a list of {', '.join(RESULTS)}")
     return tuple(item for item in RESULTS if item in value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable
 from http.server import ThreadingHTTPServer
@@ -15,6 +16,7 @@ from edge_spine.errors import EdgeSpineError
 
 _SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
 _TIMEOUT_S = 5.0
+_log = logging.getLogger(__name__)
 
 
 class Monitor:
@@ -84,8 +86,13 @@ class HealthServer:
                 self.end_headers()
                 self.wfile.write(body)
 
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_: object) -> None:
+                # a client that is gone is no event of the node, and no traceback of its log
+                _log.debug("a request on the health port was not answered", exc_info=True)
+
         try:
-            self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+            self._server = Server(("127.0.0.1", port), Handler)
         except OSError as error:
             raise EdgeSpineError(
                 f"127.0.0.1:{port}: cannot listen there ({error.strerror}); set another node.health_port, or 0"

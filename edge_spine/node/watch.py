@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_spine.errors import EdgeSpineError, InputUnavailable, Refusal, UsageError
@@ -204,7 +204,7 @@ class WatchFolder:
             raise UsageError(f"{folder}: there is no such folder")
         if out.absolute() == folder.absolute():
             raise UsageError("results need a folder of their own: IN and OUT are the same")
-        self._out, self._estimator, self._formats = out, estimator, formats
+        self._folder, self._out, self._estimator, self._formats = folder, out, estimator, formats
         self._spool = Spool(folder, keep_done=True)
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -267,12 +267,14 @@ class WatchFolder:
 
     def _process(self, scan_file: ScanFile, content: str) -> Report:
         place = self._place(scan_file, content)
+        # where the user has put it, not where the spool keeps it meanwhile
+        as_put = replace(scan_file, path=self._folder / scan_file.path.name).whole_path
         read_ms = 0.0
 
         def read() -> Scan:
             nonlocal read_ms
             scan, read_ms = self._arrivals.read(scan_file)
-            return scan
+            return replace(scan, path=as_put.encode("utf-8", "backslashreplace").decode())
 
         def write(result: SpineResult) -> tuple[SpineResult, list[Path]]:
             with beside(place, durable=True) as folder:
@@ -283,4 +285,4 @@ class WatchFolder:
                 sync_folder(folder)
             return result, [place / path.name for path in paths]
 
-        return process(scan_file.source, self._estimator, read, write, path=scan_file.whole_path, raise_storage=True)
+        return process(scan_file.source, self._estimator, read, write, path=as_put, raise_storage=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edge_spine.csv_tables import table
+from edge_spine.quantities import rounded
 from edge_spine.result import SpineResult
 
 HEADER = (
@@ -31,8 +32,7 @@ def render(result: SpineResult) -> bytes:
     measured = np.column_stack([curves.z, curves.coronal, curves.sagittal])
     if bands is not None:
         measured = np.column_stack([measured, bands.coronal, bands.sagittal])
-    # Adding zero turns -0.0 into 0.0.
-    rows = [[f"{round(value, 3) + 0.0:.3f}" for value in values] for values in measured.tolist()]
+    rows = [[f"{rounded(value):.3f}" for value in values] for values in measured.tolist()]
     levels = result.levels.names_at(curves.z)
     named = (
         {HEADER[-1]: level, **dict(zip(HEADER, row, strict=False))} for row, level in zip(rows, levels, strict=True)

@@ -63,6 +63,8 @@ def stated_spacing(header: Dataset, rows: int, columns: int, file: ImageFile) ->
             if difference > _GROSS:
                 raise Refusal("implausible-geometry", f"{note}; give the true spacing with --pixel-spacing ROW,COL")
             return Spacing(spacing, (CONFLICT,), (note,))
+    if unusable := _unusable(header):
+        return Spacing(spacing, notes=(f"PixelSpacing is {unusable}, and {_text(chosen, spacing)} is used",))
     return _with_ratio(header, chosen, spacing)
 
 
@@ -77,6 +79,15 @@ def _statements(header: Dataset, rows: int, columns: int) -> dict[str, tuple[flo
     if len(area) == 2 and is_plausible_spacing(exposed := (area[1] / rows, area[0] / columns)):
         stated["ExposedArea"] = exposed
     return stated
+
+
+def _unusable(header: Dataset) -> str | None:
+    """Return why a PixelSpacing that is there cannot be used; None where it can, or there is none."""
+    stored = header.get("PixelSpacing")
+    found = numbers(stored)
+    if not stored or is_plausible_spacing(found):
+        return None
+    return "implausible" if len(found) == 2 else "not two numbers"
 
 
 def _with_ratio(header: Dataset, chosen: str, spacing: tuple[float, float]) -> Spacing:
@@ -94,7 +105,8 @@ def _last_resort(header: Dataset, file: ImageFile) -> Spacing:
     imager = numbers(header.get("ImagerPixelSpacing")) if file.imager_spacing else []
     if is_plausible_spacing(imager):
         return Spacing((imager[0], imager[1]), ("imager-pixel-spacing",))
-    found = "its PixelSpacing is implausible" if numbers(header.get("PixelSpacing")) else "it holds no PixelSpacing"
+    unusable = _unusable(header)
+    found = f"its PixelSpacing is {unusable}" if unusable else "it holds no PixelSpacing"
     raise Refusal(
         "no-spacing",
         f"{found} and no GE ExposedArea; give --pixel-spacing ROW,COL in mm ({ACCEPTED_SPACING})",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,8 @@ from pydicom.dataset import Dataset
 
 from edge_spine.comparison import ERROR_DEG, Change, _angle_between_ends, compare, paired_curves
 from edge_spine.measure import AngleErrors, LevelledCurve, measure
+from edge_spine.quality import Quality
+from edge_spine.version import __version__
 from tests.edge_spine.fake_result import fake_curves, fake_result
 
 
@@ -48,6 +51,13 @@ def test_the_order_of_two_scans_does_not_change_the_pairs() -> None:
     one = (curve(20, "right", 25, 95),)
     assert paired_curves(two, one) == [(two[0], None), (two[1], one[0])]
     assert paired_curves(one, two) == [(None, two[0]), (one[0], two[1])]
+
+
+def test_nothing_is_minus_zero() -> None:
+    straight = result(fake_curves(lateral_mm=0.0))
+    less = replace(straight.measurements, kyphosis_t4_t12_deg=straight.measurements.kyphosis_t4_t12_deg - 1e-5)
+    comparison = compare(straight, replace(straight, measurements=less))
+    assert "-0.0" not in comparison.table() + json.dumps(comparison.to_dict())
 
 
 def test_a_change_is_after_less_before() -> None:
@@ -144,6 +154,21 @@ def test_the_interval_is_in_days() -> None:
     assert compare(dates[0], dates[1]).interval_days == 367
     assert compare(dates[1], dates[0]).interval_days == -367
     assert compare(dates[0], dates[2]).interval_days is None
+
+
+def test_flags_of_both_scans_and_what_they_are_traced_by_go_into_the_comparison() -> None:
+    before, after = result(), result()
+    after = replace(after, quality=Quality(True, ("metal", "spacing-conflict"), ("2 and 3 mm disagree",)))
+    comparison = compare(before, after)
+    first, second = comparison.to_dict()["scans"]
+    assert (first["path"], first["sha256"], first["flags"]) == ("FAKE/FAKE.dcm", "f" * 64, [])
+    assert second["flags"] == ["metal", "spacing-conflict"] and second["notes"] == ["2 and 3 mm disagree"]
+    assert comparison.to_dict()["edge_spine_version"] == __version__
+    lines = comparison.table().splitlines()
+    assert lines[:2] == [
+        "before: FAKE/FAKE.dcm",
+        "after: FAKE/FAKE.dcm (metal, spacing-conflict); 2 and 3 mm disagree",
+    ]
 
 
 def test_the_table_names_nobody() -> None:

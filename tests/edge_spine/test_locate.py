@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import io
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from edge_spine import locate
-from edge_spine.errors import BundleError
+from edge_spine.errors import BundleError, Refusal
 from edge_spine.locate import CELLS, CHANNELS, DILATIONS, POINTS, STRIDE, LevelNetwork
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, CropPlacement
 from edge_spine.vertebrae import CENTRE_PITCH_MM, LEVELS
@@ -144,6 +144,15 @@ def test_levels_are_heights_of_the_scan() -> None:
     assert levels.z_error is not None
     np.testing.assert_allclose(levels.z_error, found.error_px[:17] * 2.0)
     assert levels.top > levels.z[0] and levels.bottom < levels.z[-1]
+
+
+def test_vertebrae_that_are_exchanged_are_refused() -> None:
+    found = locate.read_places(peaks(ROWS), np.array([0.5, 0.4]))
+    rows = found.rows.copy()
+    rows[[7, 8]] = rows[[8, 7]]
+    with pytest.raises(Refusal) as refusal:
+        replace(found, rows=rows).levels(CropPlacement(2.0, (10.0, 0.0), (4.0, 4.0)))
+    assert refusal.value.code == "implausible-curves"
 
 
 def test_the_centreline_is_continued_straight_to_the_edges_of_the_crop() -> None:

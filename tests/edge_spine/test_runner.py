@@ -99,6 +99,11 @@ def test_a_line_is_one_line_wherever_the_results_go() -> None:
     assert report.line().endswith("; in a?b; from c?d.dcm")
 
 
+def test_a_scan_whose_name_begins_the_reason_is_named() -> None:
+    report = process("the", lambda scan: fake_result(), raising(Refusal("too-small", "the image is small")), tuple)
+    assert report.line() == "refused (too-small): the: the image is small"
+
+
 def test_storage_that_fails_is_raised_where_someone_waits_for_it() -> None:
     with pytest.raises(OSError):
         processed(write=raising(OSError(28, "No space left on device")), raise_storage=True)

@@ -39,6 +39,7 @@ def test_a_run_ends_with_a_row_for_each_scan_and_the_same_again_does_nothing(
     assert json.loads(ended.stdout) == {
         "scans": 24,
         "earlier": 0,
+        "problem": None,
         "ends": [
             {"status": "done", "code": None, "count": 23},
             {"status": "refused", "code": "unreadable", "count": 1},
@@ -201,6 +202,12 @@ def test_what_was_away_is_failed_and_tried_again(tmp_path: Path, run_here: Calla
     assert last.returncode == 0 and last.stdout.startswith("2 scans: 2 done")
     digest = hashlib.sha256(BUNDLED.read_bytes()).hexdigest()
     assert {row["sha256"] for row in rows_by_id(out).values()} == {digest}
+    # a table that cannot be written, as where a spreadsheet holds it open, does not hide the results
+    (out / "measurements.csv").unlink()
+    (out / "measurements.csv").mkdir()
+    ended = run(tmp_path / "list.csv", "--out", out, "--workers", "1")
+    assert ended.returncode == 1 and ended.stdout.startswith("2 scans: 2 done")
+    assert "measurements.csv cannot be written" in ended.stderr and "Traceback" not in ended.stderr
 
 
 @pytest.mark.hazard("earlier-results")

@@ -18,7 +18,7 @@ from edge_spine.cohort.rows import row_of
 from edge_spine.cohort.shards import Shards
 from edge_spine.cohort.tables import COLUMNS, participants, remove_tables, write_tables
 from edge_spine.csv_tables import RULE
-from edge_spine.errors import UsageError
+from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.measure import MIN_CURVE_DEG
 from edge_spine.runner import Report
 from tests.edge_spine.fake_result import fake_result
@@ -121,6 +121,24 @@ def test_a_run_that_goes_on_leaves_no_stale_table(tmp_path: Path) -> None:
     kept = {path.name for path in written if path.exists()}
     assert kept == {"list.csv", "cohort.json"} and len(written) == 7
     remove_tables(tmp_path)
+
+
+def test_a_table_that_is_open_elsewhere_is_one_line(tmp_path: Path) -> None:
+    # a folder cannot be deleted as a file, as little as a file that a spreadsheet holds open on Windows
+    (tmp_path / "measurements.csv").mkdir()
+    with pytest.raises(EdgeSpineError, match=r"measurements\.csv: cannot be replaced") as caught:
+        remove_tables(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_of_the_manifest_never_take_each_others_place(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,id,status,manifest_status\na.dcm,A,x,y\n", encoding="utf-8")
+    scans = read_manifest(tmp_path / "list.csv")
+    with closing(Shards(tmp_path, NOTE)) as shards:
+        shards.add([row_of("A", scans[0].path, None, Report("a.dcm", "refused", "no-spine", "no"), None)])
+    write_tables(tmp_path, scans)
+    (row,) = read(tmp_path / "measurements.csv")
+    assert (row["status"], row["manifest_status"], row["manifest_manifest_status"]) == ("refused", "y", "x")
 
 
 @pytest.mark.hazard("names-collide")

@@ -84,6 +84,7 @@ def test_everything_else(tmp_path: Path) -> None:
         ("[destination]", "[delivery]\nfirst_retry_s = 0\n[destination]", "delivery.first_retry_s"),
         ('spool = "spool"', 'spool = "spool"\nresults = ["docx"]', "node.results"),
         ('spool = "spool"', 'spool = "spool"\nresults = []', "node.results"),
+        ('spool = "spool"', 'spool = "spool"\nresults = [["sr"]]', "node.results"),
         ('spool = "spool"', 'spool = "spool"\nengine = "abacus"', "node.engine"),
         ('spool = "spool"', 'spool = "spool"\nthreads = 0', "node.threads"),
         ("[node]", "[node", "not a TOML file"),
@@ -101,6 +102,11 @@ def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file") as caught:
         load_config(tmp_path / "node.toml")
     assert str(PAGE) in str(caught.value) and PAGE.is_file()
+
+
+def test_a_mark_of_the_byte_order_as_editors_on_windows_write(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text(WHOLE, encoding="utf-8-sig")
+    assert load_config(tmp_path / "node.toml").ae_title == "EDGE_SPINE"
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -71,6 +75,25 @@ def test_health_is_a_status_and_metrics_are_text() -> None:
         "edge_spine_queue_scans 3.0",
     ):
         assert line in text
+
+
+def test_a_client_that_is_gone_leaves_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    port, asked = free_port(), threading.Event()
+
+    def health() -> dict[str, bool]:
+        asked.set()
+        time.sleep(0.1)
+        return {"ok": True}
+
+    with closing(HealthServer(port, Monitor(), health)):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            assert asked.wait(10)
+            # closed with a reset
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        time.sleep(0.3)
+        assert got(port, "/health")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_port_in_use_is_one_line() -> None:

@@ -260,6 +260,22 @@ def test_a_scan_is_decoded_once(tmp_path: Path, fake_model: Path, make_dicom: Ma
     assert json.loads(written.read_text())["timing_ms"]["read"] == reports[0].timing_ms["read"] > 0.5
 
 
+@pytest.mark.parametrize("most_kept", [0, 16])
+def test_result_and_report_name_the_file_where_it_was_put(
+    most_kept: int, folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_spine.node.watch._MOST_KEPT", most_kept)
+    folder, out = folders
+    path, reports = scan_file(folder, make_dicom), []
+    with (
+        SpineEstimator("onnx-cpu", fake_model) as estimator,
+        closing(WatchFolder(folder, out, estimator, ("json",), ScanFile.read, reports.append)) as watch,
+    ):
+        watch.run(poll_s=0.01, once=True)
+    (written,) = out.glob("*/result.json")
+    assert reports[0].path == json.loads(written.read_text())["scan"]["path"] == str(path)
+
+
 def test_a_scan_that_changes_after_it_was_read_is_read_again(tmp_path: Path, make_dicom: MakeDicom) -> None:
     path = scan_file(tmp_path, make_dicom)
     decoded: list[Path] = []

@@ -9,6 +9,7 @@ import pytest
 from edge_spine.comparison import compare
 from edge_spine.outputs import comparison_png
 from edge_spine.outputs.drawing.canvas import Box
+from edge_spine.quality import Quality
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result, phantom_pixels
 
 
@@ -46,6 +47,23 @@ def test_what_is_shown() -> None:
     assert f"{largest.change:+.1f}°" in texts and "beyond 6°" in texts
     different = [text for text, _ in comparison_png.draw(replace(comparison, person="different")).texts]
     assert "The two scans name different persons!" in different
+
+
+def test_changes_that_have_no_room_are_counted() -> None:
+    flagged = replace(result(26.0), quality=Quality(True, ("metal",)))
+    comparison = compare(flagged, flagged)
+    texts = comparison_png.draw(replace(comparison, changes=comparison.changes[1:2] * 16)).texts
+    ((_, box),) = [found for found in texts if found[0] == "and 4 more, see comparison.json"]
+    assert not any(box.overlaps(place) for _, place in texts if place is not box)
+
+
+def test_flags_are_shown() -> None:
+    flagged = replace(result(26.0), quality=Quality(True, ("metal", "scale-doubtful")))
+    canvas = comparison_png.draw(compare(result(8.0), flagged))
+    assert "After: metal, scale-doubtful" in [text for text, _ in canvas.texts]
+    both = comparison_png.draw(compare(flagged, flagged)).texts
+    assert {"Before: metal, scale-doubtful", "After: metal, scale-doubtful"} <= {text for text, _ in both}
+    assert not any(box.overlaps(place) for k, (_, box) in enumerate(both) for _, place in both[k + 1 :])
 
 
 def test_both_lines_are_drawn_in_their_colours() -> None:

@@ -42,7 +42,7 @@ def test_every_frontal_orientation_is_put_right(
     np.testing.assert_array_equal(scan.pixels, BODY)
     assert scan.pixels.flags.c_contiguous
     assert scan.pixel_spacing_mm == (4.0, 4.5)
-    assert scan.flags == flags
+    assert scan.flags == flags and scan.notes == scan.turn.notes
     points = np.array([[0, 0], [159, 479], [30, 200]])
     columns, rows = scan.turn.stored_points(points, scan.pixels.shape).astype(int).T
     np.testing.assert_array_equal(stored[rows, columns], BODY[points[:, 1], points[:, 0]])

@@ -46,6 +46,24 @@ def test_two_statements_that_differ_mildly_are_flagged_with_both(make_dicom: Mak
 
 @pytest.mark.hazard("spacing-missing")
 @pytest.mark.parametrize(
+    ("stored", "why"),
+    [(b"1,5\\2,5 ", "not two numbers"), (b"2.4271  ", "not two numbers"), (b"0\\0     ", "implausible")],
+)
+def test_a_spacing_that_cannot_be_used_is_not_passed_over_in_silence(
+    make_dicom: MakeDicom, stored: bytes, why: str
+) -> None:
+    def with_stored(**attributes: Any) -> bytes:
+        data = make_dicom(PixelSpacing=[1.5, 2.5], **attributes)
+        assert data.count(b"1.5\\2.5 ") == 1
+        return data.replace(b"1.5\\2.5 ", stored)
+
+    scan = scan_from_bytes(with_stored(), "file.dcm")
+    assert scan.pixel_spacing_mm == (4, 4)
+    assert scan.notes == (f"PixelSpacing is {why}, and ExposedArea 4, 4 mm is used",)
+    assert f"its PixelSpacing is {why}" in refused(with_stored(ExposedArea=None), "no-spacing")
+
+
+@pytest.mark.parametrize(
     ("attributes", "flagged"),
     [
         ({"PixelAspectRatio": [1, 1]}, False),
