@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_spine.cohort.rows import Row, schema
-from edge_spine.errors import UsageError
+from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.files import write_durably
 
 if TYPE_CHECKING:
@@ -45,18 +45,14 @@ class Shards:
         from filelock import FileLock, Timeout
 
         self.folder = folder / _SHARDS
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"--out {folder.name}: the folder cannot be used ({error.strerror})") from None
         # The operating system releases this lock when the process ends.
         self._lock = FileLock(folder / _LOCK)
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
+            write_durably(folder / _NOTE, (json.dumps(note, indent=1) + "\n").encode())
         except Timeout:
             raise UsageError(f"--out {folder.name}: another run is writing there") from None
-        try:
-            write_durably(folder / _NOTE, (json.dumps(note, indent=1) + "\n").encode())
         except OSError as error:
             self._lock.release()
             raise UsageError(f"--out {folder.name}: the folder cannot be used ({error.strerror})") from None
@@ -93,7 +89,7 @@ class Shards:
 
         Raises
         ------
-        OSError
+        EdgeSpineError
             The shard cannot be written; the rows are kept.
         """
         if not self._rows:
@@ -103,7 +99,13 @@ class Shards:
 
         stream = io.BytesIO()
         parquet.write_table(pa.Table.from_pylist(self._rows, schema()), stream, compression="zstd")
-        write_durably(self.folder / f"part-{self._next:08d}.parquet", stream.getvalue())
+        try:
+            write_durably(self.folder / f"part-{self._next:08d}.parquet", stream.getvalue())
+        except OSError as error:
+            raise EdgeSpineError(
+                f"--out {self.folder.parent.name}: {len(self._rows)} results cannot be written ({error.strerror}); "
+                "what was written before is kept, and the same command goes on from there"
+            ) from None
         self._next += 1
         self._rows = []
 

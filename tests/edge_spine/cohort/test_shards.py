@@ -14,7 +14,7 @@ from edge_spine.cohort.manifest import read_manifest
 from edge_spine.cohort.rows import row_of
 from edge_spine.cohort.run import left_to_do
 from edge_spine.cohort.shards import Shards, shard_files
-from edge_spine.errors import UsageError
+from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.runner import Report
 from tests.edge_spine.cohort.conftest import NOTE, ROOT
 
@@ -26,6 +26,25 @@ def test_a_second_run_is_refused(manifest: Path, tmp_path: Path) -> None:
         assert len(left_to_do(scans, shards, SpineBatch(), retry_failed=False)[0]) == 24
         with pytest.raises(UsageError, match="another run is writing there"):
             Shards(out, NOTE)
+
+
+def test_a_folder_that_cannot_be_locked_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(UsageError, match="the folder cannot be used"):
+        Shards(tmp_path, NOTE)
+
+
+def test_rows_that_cannot_be_written_are_one_line_and_kept(tmp_path: Path) -> None:
+    """As on a full disk, which is emptied later."""
+    shards = Shards(tmp_path, NOTE)
+    shards.add([row_of("a", "/a", None, Report("", "refused", "no-spine"), None)])
+    place = tmp_path / "shards" / "part-00000001.parquet"
+    place.mkdir()
+    with pytest.raises(EdgeSpineError, match=r"1 results cannot be written .* the same command goes on"):
+        shards.write()
+    place.rmdir()
+    shards.close()
+    assert read_cohort(tmp_path)["id"].to_pylist() == ["a"]
 
 
 @pytest.mark.hazard("earlier-results")
