@@ -104,9 +104,16 @@ def ready_plan(
     """
     trt, gpu = _module_and_gpu()
     cache = PlanCache()
-    model = form_graph(bundle, form)
     if block is None:
         block = cache.block(plan_name(bundle, form, gpu))
+        try:
+            return ready_plan(bundle, form, fresh=fresh, block=block)
+        except PlanRefused as error:
+            if block == 1:
+                raise
+            _log.warning("%s; trying single scans", error)
+            block = 1
+    model = form_graph(bundle, form)
     name, identity = plan_name(bundle, form, gpu, block), plan_identity(trt, model, form, gpu, block)
 
     def build() -> bytes:

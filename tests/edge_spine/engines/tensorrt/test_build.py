@@ -50,6 +50,15 @@ def test_tensorrt_parses_and_builds_spine_lite(rtx) -> None:
     assert 7e6 < len(plan) < 25e6
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("pairs", [False, True], ids=["typed", "as for version 8"])
+def test_tensorrt_builds_one_plan_for_single_images_and_blocks(rtx, symmetric, pairs: bool) -> None:
+    """NVIDIA's own parser and builder take two optimisation profiles of the network with a free number of images."""
+    model = with_weight_pairs(symmetric) if pairs else symmetric
+    plan, _ = build_plan.build_plan(rtx, model, "int8-trt", block=8)
+    assert 25e6 < len(plan) < 150e6
+
+
 def test_tensorrt_refuses_the_processors_form(rtx, packaged) -> None:
     """What the derived form is for: the parser takes no unsigned activations and no int32 biases."""
     with pytest.raises(BundleError, match="the parser refuses the int8-trt graph"):
