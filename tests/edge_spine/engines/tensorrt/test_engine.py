@@ -153,8 +153,7 @@ def test_auto_runs_on_the_processor_and_says_why(tmp_path: Path, capsys: pytest.
 
 @pytest.mark.gpu
 @needs_gpu
-def test_the_real_engine_builds_agrees_and_closes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("EDGE_SPINE_CACHE", str(tmp_path / "plans"))
+def test_the_real_engine_builds_agrees_and_closes() -> None:
     bundle = load_bundle()
     with open_engine(bundle, "tensorrt") as engine:
         assert verify(bundle, engine).passed
