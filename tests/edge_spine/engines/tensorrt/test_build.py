@@ -192,3 +192,20 @@ def test_tensorrt_that_does_not_import_is_one_line(monkeypatch: pytest.MonkeyPat
     with pytest.raises(EngineUnavailable, match=r"^tensorrt: it cannot be imported \(") as caught:
         build_plan.import_tensorrt()
     assert str(failure) in str(caught.value)
+
+
+def test_the_runtime_has_every_name_that_is_used(rtx) -> None:
+    """Nothing can be run without a GPU, but the real bindings have to know what the engine asks of them."""
+    used = {
+        rtx.Runtime: ["deserialize_cuda_engine"],
+        rtx.ICudaEngine: ["create_execution_context", "get_tensor_dtype", "num_optimization_profiles", "num_layers"],
+        rtx.IExecutionContext: ["set_tensor_address", "execute_async_v3", "set_input_shape"],
+        rtx.EngineInspector: ["get_layer_information"],
+        rtx.LayerInformationFormat: ["JSON"],
+    }
+    used[rtx.ICudaEngine] += ["get_tensor_profile_shape", "create_engine_inspector"]
+    used[rtx.IExecutionContext] += ["set_optimization_profile_async"]
+    missing = [
+        f"{owner.__name__}.{name}" for owner, names in used.items() for name in names if not hasattr(owner, name)
+    ]
+    assert missing == []
