@@ -50,8 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
     took = time.perf_counter() - started
     report = {"form": form, "bytes": len(plan), "seconds": round(took, 1), "verdict": verdict, "blocks": blocks}
     text = f"{form}: a plan of {len(plan) / 1e6:.1f} MB after {took:.1f} s, which {in_words(verdict)}"
-    for size, found in (blocks or {"sizes": {}})["sizes"].items():
-        rates = "{images_per_second} images a second, {one_by_one} one by one" if len(found) > 1 else "{problem}"
-        text += f"\nblocks of {size}: {rates.format(**found)}"
+    if blocks is not None:
+        text += f"\nkept for cohorts: blocks of {blocks['block']}; single scans: {blocks['single']} a second"
+        for size, found in blocks["sizes"].items():
+            rates = "{images_per_second} a second, {one_by_one} one by one" if len(found) > 1 else "{problem}"
+            text += f"\nblocks of {size}: {rates.format(**found)}"
     tell(json.dumps(report) if arguments.json else text)
     return DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,12 +77,14 @@ class RayWorkers(Workers):
             raise UsageError(f"--ray {address}: the cluster has no GPU for {batch.engine}")
         several = {"num_cpus": 0, "num_gpus": 1, "max_restarts": -1, "max_task_retries": 0, "max_concurrency": _ASKING}
         actor = self._ray.remote(**several)(RayGpu)
-        self._gpus = [actor.remote(batch.model, batch.engine, batch.precision) for _ in range(gpus)]
+        names = [f"edge-spine-{uuid.uuid4().hex}" for _ in range(gpus)]
+        about = batch.model, batch.engine, batch.precision
+        self._gpus = [actor.options(name=name).remote(*about) for name in names]
         try:
             opened = self._ray.get([gpu.opened.remote() for gpu in self._gpus])
         except self._ray.exceptions.RayError as error:
             raise _of_the_worker(error) from None
-        return [_OfActor(told, gpu) for told, gpu in zip(opened, self._gpus, strict=True)]
+        return [_OfActor(told, name) for told, name in zip(opened, names, strict=True)]
 
     def submit(self, scans: tuple[Scan, ...]) -> None:
         """Submit a chunk to the actor with the fewest pending chunks."""
@@ -140,17 +143,18 @@ class RayWorker:
         return rows_or_end(self._batch, scans)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _OfActor(Shared):
-    """An engine that an actor has opened."""
+    """An engine that an actor of this name has opened; a handle in its place would hinder the restart of workers."""
 
     opened: Opened
-    gpu: Any
+    name: str
 
     def connect(self) -> SharedEngine:
         import ray
 
-        return SharedEngine(self.opened, lambda images: ray.get(self.gpu.infer.remote(images)))
+        gpu = ray.get_actor(self.name)
+        return SharedEngine(self.opened, lambda images: ray.get(gpu.infer.remote(images)))
 
 
 class RayGpu:

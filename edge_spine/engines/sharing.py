@@ -40,16 +40,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Opened:
-    """What an engine that another process has opened is: `name`, `precision` and `graph` of `Engine`."""
+    """What an engine that another process has opened is: `name`, `precision`, `graph` and `block` of `Engine`."""
 
     name: str
     precision: str
     graph: bool
+    block: int
 
     @classmethod
     def of(cls, engine: Engine) -> Opened:
         """Return what an engine is."""
-        return cls(engine.name, engine.precision, engine.graph)
+        return cls(engine.name, engine.precision, engine.graph, engine.block)
 
 
 class Shared(ABC):

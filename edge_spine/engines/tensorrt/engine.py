@@ -104,9 +104,16 @@ def ready_plan(
     """
     trt, gpu = _module_and_gpu()
     cache = PlanCache()
-    model = form_graph(bundle, form)
     if block is None:
         block = cache.block(plan_name(bundle, form, gpu))
+        try:
+            return ready_plan(bundle, form, fresh=fresh, block=block)
+        except PlanRefused as error:
+            if block == 1:
+                raise
+            _log.warning("%s; trying single scans", error)
+            block = 1
+    model = form_graph(bundle, form)
     name, identity = plan_name(bundle, form, gpu, block), plan_identity(trt, model, form, gpu, block)
 
     def build() -> bytes:
@@ -184,12 +191,21 @@ def fastest_block(bundle: Bundle, form: str, sizes: Sequence[int], *, fresh: boo
     Returns
     -------
     dict
-        ``block``, the size that is kept, 1 where none is `_WORTH` times as fast as single images; and ``sizes``, for
-        each size its ``images_per_second`` and those ``one_by_one`` from the same plan, or a ``problem``.
+        ``block``, the size that is kept; ``single``, images a second of the plan for single images; and ``sizes``, for
+        each size its ``images_per_second`` and those ``one_by_one`` from the same plan, or a ``problem``. 1 is kept
+        where no size is `_WORTH` times as fast as ``single``, or single images become as much slower.
+
+    Raises
+    ------
+    EngineUnavailable, BundleError
+        As `ready_plan`, for the plan for single images.
     """
     _, gpu = _module_and_gpu()
     measured: dict[str, dict[str, Any]] = {}
-    kept, gain = 1, _WORTH
+    plan, _ = ready_plan(bundle, form, fresh=fresh, block=1)
+    with TensorRTEngine(plan, precision=form.removesuffix("-trt")) as engine:
+        single, _ = _images_per_second(engine)
+    kept, best = 1, _WORTH * single
     for size in sizes:
         try:
             plan, _ = ready_plan(bundle, form, fresh=fresh, block=size)
@@ -200,10 +216,10 @@ def fastest_block(bundle: Bundle, form: str, sizes: Sequence[int], *, fresh: boo
         with TensorRTEngine(plan, precision=form.removesuffix("-trt")) as engine:
             singly, together = _images_per_second(engine)
         measured[str(size)] = {"images_per_second": round(together, 1), "one_by_one": round(singly, 1)}
-        if together / singly >= gain:
-            kept, gain = size, together / singly
+        if together >= best and _WORTH * singly >= single:
+            kept, best = size, together
     PlanCache().keep_block(plan_name(bundle, form, gpu), kept)
-    return {"block": kept, "sizes": measured}
+    return {"block": kept, "single": round(single, 1), "sizes": measured}
 
 
 def _images_per_second(engine: Engine) -> tuple[float, float]:

@@ -68,7 +68,7 @@ def test_whatever_the_other_process_does_is_a_lost_engine() -> None:
         raise EOFError
 
     with pytest.raises(EngineLost, match="tensorrt: the GPU failed"):
-        SharedEngine(Opened("tensorrt", "int8", True), ask).infer(np.zeros((1, 3, 224, 224), np.float32))
+        SharedEngine(Opened("tensorrt", "int8", True, 4), ask).infer(np.zeros((1, 3, 224, 224), np.float32))
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ def test_another_process_answers_as_the_engine_does(monkeypatch: pytest.MonkeyPa
     lifeline, writer = SPAWN.Pipe(duplex=False)
     gpu = GpuProcess(SPAWN, "lite", "tensorrt", "auto", fake_gpu.initialise, (lifeline,))
     with lifeline, writer, closing(gpu), open_engine(load_bundle("lite"), "onnx-cpu", threads=1) as here:
-        assert gpu.shared is not None and gpu.opened == Opened("tensorrt", "int8", True)
+        assert gpu.shared is not None and gpu.opened == Opened("tensorrt", "int8", True, 4)
         with gpu.shared.connect() as there:
             assert np.array_equal(there.infer(images), here.infer(images))
         object.__setattr__(gpu.shared, "key", b"another")
