@@ -323,5 +323,4 @@ def _penalty() -> Array:
 @lru_cache(maxsize=1)
 def _projection() -> Array:
     """Return the (20, 209) matrix that gives the coefficients of the nearest sum of splines."""
-    matrix: Array = np.linalg.pinv(splines())
-    return matrix
+    return np.linalg.pinv(splines()).astype(np.float64)
