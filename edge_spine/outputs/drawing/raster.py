@@ -80,9 +80,10 @@ class RasterCanvas(Canvas):
         left, top = np.maximum(np.floor(outline.min(axis=0)) - 2, (clip.x, clip.y)).astype(int).tolist()
         right, bottom = np.minimum(outline.max(axis=0) + 3, (clip.right, clip.bottom)).astype(int).tolist()
         around = Box(left, top, max(0, right - left), max(0, bottom - top))
-        mask = np.zeros((around.height, around.width), np.uint8)
-        cv2.fillPoly(mask, [_fixed_point(outline, around)], (round(255 * opacity),), cv2.LINE_AA, _SHIFT)
-        blend(self._part(around), mask, colour)
+        if (target := self._part(around)).size:
+            mask = np.zeros(target.shape[:2], np.uint8)
+            cv2.fillPoly(mask, [_fixed_point(outline, around)], (round(255 * opacity),), cv2.LINE_AA, _SHIFT)
+            blend(target, mask, colour)
 
     def dot(self, centre: tuple[float, float], radius: float, colour: Colour) -> None:
         fixed = (round(centre[0] * 2**_SHIFT), round(centre[1] * 2**_SHIFT))
