@@ -128,7 +128,8 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     """Write files into a folder, all beside their places first, then each renamed, and return their paths.
 
     A process killed at any moment leaves whole files, of which some may be the ones from before, and
-    perhaps hidden ``.NAME.*.partial`` files. An error leaves everything as it was.
+    perhaps hidden ``.NAME.*.partial`` files. An error while writing leaves everything as it was;
+    where a name cannot be replaced, such as that of a file held open on Windows, the files before it are new.
 
     Parameters
     ----------
