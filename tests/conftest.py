@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian,
 
 from edge_spine import SpineEstimator
 
+# Otherwise each process that a test starts compiles the package again, and each run of pytest all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Test processes share the cores: threads of PyTorch beyond them would only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
