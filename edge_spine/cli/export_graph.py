@@ -7,7 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from edge_spine.cli.common import DONE, PARTLY, Verbs
+from edge_spine.cli.common import DONE, PARTLY, Verbs, tell
 from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT
 
 
@@ -32,9 +32,11 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_spine.engines.forms import form_graph
     from edge_spine.engines.onnx import OnnxEngine
     from edge_spine.engines.verification import verify
-    from edge_spine.errors import OutputError
+    from edge_spine.errors import OutputError, UsageError
     from edge_spine.files import write_files
 
+    if not arguments.file.name or arguments.file.is_dir():
+        raise UsageError(f"{arguments.file}: this is a folder; the name of a file is expected")
     bundle = load_bundle(arguments.model)
     graph = form_graph(bundle, arguments.form)
     with OnnxEngine(graph, precision=arguments.form, as_written=True) as engine:
@@ -50,5 +52,5 @@ def run(arguments: argparse.Namespace) -> int:
         "sha256": hashlib.sha256(graph).hexdigest(),
         "verification": verification.to_dict(),
     }
-    print(json.dumps(report) if arguments.json else verification.table())
+    tell(json.dumps(report) if arguments.json else verification.table())
     return DONE if verification.passed else PARTLY

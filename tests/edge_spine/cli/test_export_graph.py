@@ -64,3 +64,15 @@ def test_a_place_that_cannot_be_written_is_one_line(
     assert cli.main(["export-graph", "--model", str(fake_model), "--form", "fp32", str(place)]) == 1
     shown = capsys.readouterr()
     assert "cannot be written" in shown.err and shown.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("place", [".", "folder"])
+def test_a_folder_is_no_file(
+    place: str, fake_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert cli.main(["export-graph", "--model", str(fake_model), "--form", "fp32", place]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err == f"edge-spine: {place}: this is a folder; the name of a file is expected\n"
+    assert [*(tmp_path / "folder").iterdir()] == []
