@@ -3,8 +3,9 @@
 `python benchmarks/fuzz.py [--cases 20000] [--seed 1] [--json FILE]` mutates real files and reads them: the bundled
 scan in every transfer syntax that can be written here, pydicom's own test files, a zip and plain images. Each case must
 give a scan or a refusal within 5 s of processor time, beside that of the decoder, which has a limit of its own. A busy
-machine fails no case: one may wait for 100 s, and is repeated where the decoder does not start in time. The table counts the outcomes; the slowest case and the peak memory follow.
-`--case N` repeats one case of a seed. Exit status 1 if a case fails.
+machine fails no case: one may wait for 100 s, and is repeated where the decoder does not start in time. The table
+counts the outcomes; the slowest case and the peak memory follow. `--case N` repeats one case of a seed. Exit status 1
+if a case fails.
 """
 
 from __future__ import annotations
