@@ -2,8 +2,10 @@
 
 `python benchmarks/fuzz.py [--cases 20000] [--seed 1] [--json FILE]` mutates real files and reads them: the bundled
 scan in every transfer syntax that can be written here, pydicom's own test files, a zip and plain images. Each case must
-give a scan or a refusal within 5 s. The table counts the outcomes; the slowest case and the peak memory follow.
-`--case N` repeats one case of a seed. Exit status 1 if a case fails.
+give a scan or a refusal within 5 s of processor time, beside that of the decoder, which has a limit of its own. A busy
+machine fails no case: one may wait for 100 s, and is repeated where the decoder does not start in time. The table
+counts the outcomes; the slowest case and the peak memory follow. `--case N` repeats one case of a seed. Exit status 1
+if a case fails.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -37,13 +40,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from edge_spine.errors import Refusal
+from edge_spine.errors import InputUnavailable, Refusal
 from edge_spine.reading.decoder_process import decoder
 from edge_spine.reading.files import find_scans
 from edge_spine.reading.read import scan_from_bytes
 from edge_spine.scan import Scan
 
-LIMIT_S, LIMIT_MB = 5.0, 300.0
+LIMIT_S, LIMIT_WAITING_S, LIMIT_MB = 5.0, 100.0, 300.0
+_ATTEMPTS = 3
 # pydicom's own files and those of pydicom-data: colour, palette, 16 bits, and other encoders' frames
 TEST_FILES = (
     *("SC_rgb_jpeg_gdcm.dcm", "OBXXXX1A_rle.dcm", "JPEG2000.dcm", "SC_rgb_jls_lossy_line.dcm"),
@@ -205,17 +209,17 @@ def fuzz(seed: int, numbers: range, progress: Callable[[int], None] = lambda _nu
         found.baseline_mb = found.peak_mb = _memory_mb()
         for number in numbers:
             data = case(seed, number)
-            started = time.perf_counter()
+            used, started = time.process_time(), time.perf_counter()
             try:
-                found.outcomes[outcome(data, Path(folder))] += 1
+                found.outcomes[_patiently(data, Path(folder))] += 1
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt):
                     raise
                 place = traceback.extract_tb(error.__traceback__)[-1]
                 found.failures.append(f"case {number}: {type(error).__name__} in {place.filename}:{place.lineno}")
-            seconds = time.perf_counter() - started
-            if seconds > LIMIT_S:
-                found.failures.append(f"case {number}: {seconds:.1f} s")
+            seconds, waited = time.process_time() - used, time.perf_counter() - started
+            if seconds > LIMIT_S or waited > LIMIT_WAITING_S:
+                found.failures.append(f"case {number}: {seconds:.1f} s of processor time in {waited:.1f} s")
             if seconds > found.slowest_s:
                 found.slowest_s, found.slowest_case = seconds, number
             memory = _memory_mb()
@@ -225,6 +229,13 @@ def fuzz(seed: int, numbers: range, progress: Callable[[int], None] = lambda _nu
     if found.baseline_mb and found.peak_mb and found.peak_mb - found.baseline_mb > LIMIT_MB:
         found.failures.append(f"memory: {found.peak_mb - found.baseline_mb:.0f} MB over the baseline")
     return found
+
+
+def _patiently(data: bytes, folder: Path) -> str:
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(InputUnavailable):
+            return outcome(data, folder)
+    return outcome(data, folder)
 
 
 def _memory_mb() -> float | None:
@@ -254,7 +265,7 @@ def main() -> int:
     found = fuzz(options.seed, range(options.cases), progress)
     for name, count in found.outcomes.most_common():
         print(f"{name:22}{count:8}")
-    print(f"slowest: {found.slowest_s:.2f} s, case {found.slowest_case}")
+    print(f"slowest: {found.slowest_s:.2f} s of processor time, case {found.slowest_case}")
     if found.peak_mb is not None and found.baseline_mb is not None:
         print(f"memory: {found.baseline_mb:.0f} MB before, at most {found.peak_mb:.0f} MB, decoder included")
     print("\n".join(found.failures) or "no failure")

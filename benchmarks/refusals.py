@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from pydicom.data import get_testdata_files
 
 from edge_spine import SpineEstimator, read_scan
 from edge_spine.errors import Refusal
+from edge_spine.processors import usable_cores
 from edge_spine.reading.read import scan_from_bytes
 from edge_spine.scan import Scan
 from export.training.phantoms.phantom import Phantom, make_phantom
@@ -210,7 +210,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="phantoms; a tenth of each other kind (default 1000)")
     parser.add_argument("--seed", type=int, default=REPORT_SEED, help="seed of the first phantom (default %(default)s)")
     parser.add_argument("--model", type=Path, help="bundle folder (default: the bundled model)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes")
     options = parser.parse_args()
     few = max(1, options.count // 10)
     tasks = [("phantom", options.seed + k) for k in range(options.count)]

@@ -32,9 +32,11 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_spine.engines.forms import form_graph
     from edge_spine.engines.onnx import OnnxEngine
     from edge_spine.engines.verification import verify
-    from edge_spine.errors import OutputError
+    from edge_spine.errors import OutputError, UsageError
     from edge_spine.files import write_files
 
+    if not arguments.file.name or arguments.file.is_dir():
+        raise UsageError(f"{arguments.file}: this is a folder; the name of a file is expected")
     bundle = load_bundle(arguments.model)
     graph = form_graph(bundle, arguments.form)
     with OnnxEngine(graph, precision=arguments.form, as_written=True) as engine:

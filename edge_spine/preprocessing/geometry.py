@@ -43,10 +43,12 @@ _TOES = 1.038
 _STATED_HEIGHT_M = (1.2, 2.3)
 # natural logarithms of factors: least and most without a flag, and beyond which a scan is refused
 _SCALE, _GROSS_SCALE = (-0.14, 0.135), 0.28
+# a body of unusual size is believed where the image has the size of a whole table: how nearly, and up to which scale
+_TABLE_ALIKE, _BELIEVED = 0.03, (-0.20, 0.20)
 _ASPECT, _GROSS_ASPECT = (-0.068, 0.052), 0.17
 _TABLE, _HEIGHT = 0.10, 0.08
 # table and recorded height tell that the scale is wrong if the body shows at least this part of it
-_SUPPORT = 1 / 3
+_SUPPORT = 0.2
 SCALE_DOUBTFUL, ASPECT_DOUBTFUL = "scale-doubtful", "aspect-doubtful"
 # parts of the extent below the crown
 _SKULL_ROWS, _HIP_ROWS = 0.085, (0.43, 0.52)
@@ -114,7 +116,9 @@ def check_geometry(scan: Scan, prepared: Prepared) -> dict[str, str]:
         if other is not None and abs(math.log(other)) > limit and scale / math.log(other) > _SUPPORT:
             others.append(what.format(other))
             gross = gross or abs(math.log(other)) > _GROSS_SCALE
-    if others or not _SCALE[0] <= scale <= _SCALE[1]:
+    whole_table = found.table is not None and abs(math.log(found.table)) < _TABLE_ALIKE
+    least, most = _BELIEVED if whole_table else _SCALE
+    if others or not least <= scale <= most:
         remarks[SCALE_DOUBTFUL] = "; ".join(
             [f"with {stated} the body is {found.scale:.2f} times the size of an average adult ({sizes})", *others]
         )

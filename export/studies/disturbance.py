@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from edge_spine import SpineEstimator, read_scan
 from edge_spine.disturbance import FLAGS, find_disturbances
 from edge_spine.errors import Refusal, UsageError
+from edge_spine.processors import usable_cores
 from edge_spine.result import SpineResult
 from edge_spine.scan import Scan
 from export.training.dataset import Maker, makers_of
@@ -291,7 +291,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--people", type=Path, metavar="DIR", help="folder with packs of bone")
     parser.add_argument("--scan", type=Path, metavar="FILE", help="a real scan, disturbed 20 times in the same way")
     parser.add_argument("--model", help="default: the packaged model")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome here too")
     options = parser.parse_args(argv)
     try:

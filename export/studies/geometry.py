@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from edge_spine.preprocessing import prepare
 from edge_spine.preprocessing.body import find_body
 from edge_spine.preprocessing.geometry import body_lengths, check_geometry
 from edge_spine.preprocessing.locator import Localiser
+from edge_spine.processors import usable_cores
 from edge_spine.scan import Scan
 from export.training.dataset import Maker, makers_of
 from export.training.processes import ordered_map
@@ -146,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--people", type=Path, metavar="DIR", help="folder with packs of bone")
     parser.add_argument("--scan", type=Path, metavar="FILE", help="a real scan, tried in the same way")
     parser.add_argument("--fit", action="store_true", help="print the constants of the runtime instead")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every answer here too")
     options = parser.parse_args(argv)
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import cv2
@@ -22,6 +21,7 @@ from edge_spine.errors import Refusal
 from edge_spine.network import CROP_SIZE, CURVE_ROWS
 from edge_spine.preprocessing.crop import resample
 from edge_spine.preprocessing.intensity import normalise
+from edge_spine.processors import usable_cores
 from edge_spine.result import SpineResult
 from export.studies.contrast import PARTS, ROWS, contrast, steepest_edges, straighten
 from export.training.evaluate import scan_of
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=200, help="phantoms to compare with (default 200)")
     parser.add_argument("--model", type=Path, help="bundle folder (default: the bundled model)")
     parser.add_argument("--json", type=Path, help="write the percentiles here as well")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that render")
     options = parser.parse_args(argv)
     phantoms, contrasted = [], []
     seeds = range(REALISM_SEED, REALISM_SEED + options.count)

@@ -8,7 +8,6 @@ bone from packs in a folder (`export.training.people`), and each shard says in `
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +26,7 @@ from edge_spine.preprocessing.body import Body, find_body
 from edge_spine.preprocessing.crop import resample
 from edge_spine.preprocessing.intensity import normalise
 from edge_spine.preprocessing.locator import thumbnail
+from edge_spine.processors import usable_cores
 from edge_spine.vertebrae import LEVELS
 from export.training.people import PersonScan, make_person, pack_names
 from export.training.phantoms.phantom import Phantom, make_phantom
@@ -224,7 +224,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--variants", type=float, default=0.0, help="share of unusual numbers of ribs, and of transitional vertebrae"
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument("--device", default="cpu", help="cpu (NumPy, default) or cuda (torch)")
     options = parser.parse_args(argv)
     make: Maker = partial(make_phantom, device=options.device, variants=options.variants)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -35,6 +34,7 @@ from edge_spine.network import CROP_SIZE
 from edge_spine.preprocessing import prepare
 from edge_spine.preprocessing.locator import Localiser
 from edge_spine.preprocessing.prepare import Prepared
+from edge_spine.processors import usable_cores
 from edge_spine.scan import Scan
 from export.training import pairs_yardstick, yardstick, yardstick_table
 from export.training.agreement import (
@@ -266,7 +266,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--model", help="spine (default), lite, or a bundle folder")
     parser.add_argument("--engine", default="auto")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that render")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that render")
     parser.add_argument("--people", type=Path, metavar="DIR", help="measure on people made from the packs in a folder")
     parser.add_argument(
         "--only",

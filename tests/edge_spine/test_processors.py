@@ -82,3 +82,10 @@ def test_engines_and_pools_take_no_more(eight: Path, fake_model: Path, monkeypat
     for threads in (None, 3):
         open_engine(load_bundle(fake_model), "onnx-cpu", threads=threads).close()
     assert asked == [1, 3]
+
+
+def test_no_script_starts_a_worker_for_each_core_of_the_host() -> None:
+    root = Path(__file__).resolve().parents[2]
+    scripts = [path for folder in ("benchmarks", "export") for path in (root / folder).rglob("*.py")]
+    assert len(scripts) > 50
+    assert [path.name for path in scripts if "cpu_count" in path.read_text(encoding="utf-8")] == []

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import zipfile
 from collections import Counter
@@ -25,6 +24,7 @@ import numpy as np
 
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.files import beside
+from edge_spine.processors import usable_cores
 from export.training.alignment.nifti import as_orientation
 from export.training.alignment.pairs import SPLITS, PairFiles, align_pair, read_list, split_of
 from export.training.alignment.volume import PairSkipped
@@ -196,7 +196,7 @@ def main(argv: Iterable[str] | None = None) -> int:
         "in NIfTI files that state no orientation; without it such a pair is skipped",
     )
     parser.add_argument("--out", type=Path, help="folder for shards, pictures and report.json")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes (default: all cores)")
     options = parser.parse_args(None if argv is None else list(argv))
     try:
         if options.out is None:

@@ -74,3 +74,15 @@ def test_a_table_that_cannot_be_printed_is_one_line(
         disk.setattr(sys, "stdout", full)
         assert cli.main(["export-graph", "--model", str(fake_model), "--form", "fp32", str(tmp_path / "a.onnx")]) == 1
     assert "stdout cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", [".", "folder"])
+def test_a_folder_is_no_file(
+    place: str, fake_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert cli.main(["export-graph", "--model", str(fake_model), "--form", "fp32", place]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err == f"edge-spine: {place}: this is a folder; the name of a file is expected\n"
+    assert [*(tmp_path / "folder").iterdir()] == []

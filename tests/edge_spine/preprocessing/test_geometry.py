@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edge_spine import read_scan
 from edge_spine.errors import Refusal
-from edge_spine.preprocessing import prepare
+from edge_spine.preprocessing import geometry, prepare
 from edge_spine.preprocessing.geometry import (
     ASPECT_DOUBTFUL,
     LENGTHS,
     MEANS,
     SCALE_DOUBTFUL,
+    Geometry,
     check_geometry,
     compare,
     measure_geometry,
@@ -92,6 +94,29 @@ def test_part_of_an_image_under_the_area_of_the_whole_is_refused(localiser: Loca
     for cut in (feet_cut, sides_cut):
         with pytest.raises(Refusal, match="times as wide"):
             _remarks(cut, localiser)
+
+
+@pytest.mark.parametrize(
+    ("table", "size", "flagged"),
+    [
+        # a small person under a spacing that is too large, as the image of a whole table tells
+        (1.15, 1.035, True),
+        (1.15, 1.02, False),
+        # a person of unusual size in the image of a whole table, of a part of one, and gigantic
+        (1.0, 0.86, False),
+        (None, 0.86, True),
+        (1.0, 1.16, False),
+        (1.0, 1.25, True),
+    ],
+)
+def test_the_size_of_the_table_decides_about_persons_of_unusual_size(
+    monkeypatch: pytest.MonkeyPatch, table: float | None, size: float, flagged: bool
+) -> None:
+    found = Geometry(np.exp(MEANS) * size, size, 1.0, table)
+    monkeypatch.setattr(geometry, "measure_geometry", lambda *_: found)
+    scan = _without_height(read_scan(BUNDLED))
+    prepared: Any = None
+    assert (SCALE_DOUBTFUL in check_geometry(scan, prepared)) is flagged
 
 
 @pytest.mark.hazard("spacing-plausible")
