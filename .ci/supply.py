@@ -130,7 +130,7 @@ def install(extras: tuple[str, ...]) -> int:
         wheels, place = Path(name) / "wheels", Path(name) / "env"
         venv.create(place)
         python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        offline = ("--isolated", "--python", python, "install", "--no-index", "--find-links", wheels)
+        offline = ("--isolated", "--python", python, "install", "--no-compile", "--no-index", "--find-links", wheels)
         for words in (
             ("wheel", "--no-deps", "--wheel-dir", wheels, ROOT),
             ("download", "--require-hashes", "--only-binary", ":all:", "--dest", wheels, *requirements),
