@@ -181,7 +181,7 @@ def test_splits_are_fixed_and_eighty_ten_ten() -> None:
     ("text", "said"),
     [
         ("id,dxa\n1,2\n", "columns"),
-        ("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,\n", "line 2"),
+        ("id,dxa,dxa_mask,mri,mri_mask\n,b,c,d,e\n", "line 2: an id may have"),
         ("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,e\nb,b,c,d,e\na,b,c,d,e\n", "line 4: the id a stands in line 2"),
         ("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,e\nA,b,c,d,e\n", "line 3: the id A stands in line 2"),
         ('id,dxa,dxa_mask,mri,mri_mask\n"a","b\nb",c,d,e\n../a,b,c,d,e\n', "line 4: an id may have"),
@@ -193,6 +193,21 @@ def test_a_wrong_list_is_one_line(tmp_path: Path, text: str, said: str, capsys: 
         read_list(tmp_path / "list.csv")
     assert main(["--list", str(tmp_path / "list.csv"), "--out", str(tmp_path)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_pair_without_mask_is_skipped_and_ends_no_run(tmp_path: Path) -> None:
+    """A cell that is empty or lacks at the end of its line."""
+    for name in ("scan", "drawn", "volume"):
+        (tmp_path / name).write_bytes(b"something")
+    rows = "a,scan,drawn,volume,\nb,scan,drawn,volume\nc,scan,drawn,,mask\nd,absent,drawn,volume,mask\n"
+    (tmp_path / "list.csv").write_text("id,dxa,dxa_mask,mri,mri_mask\n" + rows, encoding="utf-8")
+    records = align_all(read_list(tmp_path / "list.csv"), tmp_path / "out")
+    assert [record["code"] for record in records] == [
+        "mri-mask-missing",
+        "mri-mask-missing",
+        "mri-missing",
+        "dxa-missing",
+    ]
 
 
 @pytest.mark.slow
