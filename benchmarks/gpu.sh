@@ -138,7 +138,7 @@ if [ -e "$work/environment" ]; then
 fi
 libraries=$(find "$work/packages" -name '*.so*' \( -path '*/nvidia/*' -o -path '*/tensorrt*/*' \) -printf '%h\n' |
     sort -u | paste -sd: -)
-export LD_LIBRARY_PATH="$libraries:$work/stubs:${LD_LIBRARY_PATH:-}"
+export LD_LIBRARY_PATH="$libraries:$work/python/lib:$work/stubs:${LD_LIBRARY_PATH:-}"
 export PYTHONPATH="$here:$work/packages" EDGE_SPINE_CACHE="$work/plans" PATH="$work/bin:$PATH" HOME="$work/home"
 export PYTHONUNBUFFERED=1
 model=()

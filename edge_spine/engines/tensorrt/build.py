@@ -9,7 +9,6 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -38,12 +37,16 @@ def import_tensorrt() -> ModuleType:
     EngineUnavailable
         Neither can be imported.
     """
-    with suppress(ImportError, OSError):  # Windows' bindings raise FileNotFoundError for a missing DLL
-        return importlib.import_module("tensorrt")
-    with suppress(ImportError, OSError):
-        return importlib.import_module("tensorrt_rtx")
+    failures: list[Exception] = []
+    for name in ("tensorrt", "tensorrt_rtx"):
+        try:
+            return importlib.import_module(name)
+        except (ImportError, OSError) as error:  # Windows' bindings raise FileNotFoundError for a missing DLL
+            failures.append(error)
+    # one that is installed and does not load says more than that the other is not installed
+    told = next((error for error in failures if not isinstance(error, ModuleNotFoundError)), failures[0])
     with importing("tensorrt", "it", *TENSORRT_EXTRAS):
-        return importlib.import_module("tensorrt")
+        raise told
 
 
 def strongly_typed(trt: Any) -> bool:

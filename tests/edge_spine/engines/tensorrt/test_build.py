@@ -174,17 +174,22 @@ def test_a_timing_cache_that_is_none_or_refused_costs_no_build(caches: dict[byte
     assert build_plan.build_plan(fake_builder(config), b"", "fp16", timing_cache=b"old") == (b"FAKE plan", timings)
 
 
+@pytest.mark.parametrize("broken", ["tensorrt", "tensorrt_rtx"])
 @pytest.mark.parametrize(
     "failure",
     [ImportError("DLL load failed"), FileNotFoundError("Could not find: nvinfer_10.dll")],
 )
-def test_tensorrt_that_does_not_import_is_one_line(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
-    """Windows' bindings raise FileNotFoundError where their libraries are not on PATH."""
+def test_tensorrt_that_does_not_import_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, broken: str
+) -> None:
+    """Windows' bindings raise FileNotFoundError where their libraries are not on PATH; the other is not installed."""
 
     class Finder:
         def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-            if name in ("tensorrt", "tensorrt_rtx"):
+            if name == broken:
                 raise failure
+            if name in ("tensorrt", "tensorrt_rtx"):
+                raise ModuleNotFoundError(f"No module named {name!r}")
 
     for name in ("tensorrt", "tensorrt_rtx"):
         monkeypatch.delitem(sys.modules, name, raising=False)
