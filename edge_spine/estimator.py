@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -134,7 +135,7 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
             band_90=None if bands is None else widened(bands, disturbed),
             population=None if self._population is None else self._population.at(prepared.model_pixel_mm),
         )
-        preprocess, infer, rest = (float(step) for step in np.diff(times) * 1000.0)
+        preprocess, infer, rest = (1000.0 * (end - start) for start, end in pairwise(times))
         return result.with_timing(preprocess=preprocess, infer=infer, reconstruct=rest)
 
     def close(self) -> None:

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS, CropPlacement
 from edge_spine.npz import check_weights, read_arrays
-from edge_spine.refine import slopes as gradient
 from edge_spine.refine import smoothed
+from edge_spine.smooth_fit import gradient
 from edge_spine.vertebrae import CENTRE_PITCH_MM, LEVELS, Levels
 
 # samples to either side of the centreline, crop pixels

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS
 from edge_spine.npz import check_weights, read_arrays
+from edge_spine.smooth_fit import gradient
 
 # distances from the centreline on each side, tenths of a half-width
 TAPS = 24
@@ -244,7 +245,7 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
     # OpenCV takes long to import, and loading a bundle needs this module
     import cv2
 
-    slope = slopes(centre, float(SAMPLED[1]))
+    slope = gradient(centre, float(SAMPLED[1]))
     # the horizontal width is wider than that along the normal
     across = np.multiply.outer(half_width / (1 + slope * slope), _OFFSETS)
     columns = (centre[:, np.newaxis] + across).astype(np.float32)
@@ -258,14 +259,6 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
     seen = squared / (squared + _HALF_CONTRAST**2 + _CLUTTER * clutter)
     above /= np.maximum(contrast, _LEAST_CONTRAST)[:, np.newaxis]
     return np.clip(above, *_CLIP, out=above), seen.astype(np.float64)
-
-
-def slopes(values: Array, step: float = 1.0) -> Array:
-    """Return the derivative of even values (N,) as `numpy.gradient` does, in a third of its time."""
-    slope = np.empty(values.size)
-    slope[1:-1] = (values[2:] - values[:-2]) / (2 * step)
-    slope[0], slope[-1] = (values[1] - values[0]) / step, (values[-1] - values[-2]) / step
-    return slope
 
 
 def along(values: NDArray[np.floating[Any]], deviation: float) -> NDArray[Any]:
@@ -323,4 +316,4 @@ def _penalty() -> Array:
 @lru_cache(maxsize=1)
 def _projection() -> Array:
     """Return the (20, 209) matrix that gives the coefficients of the nearest sum of splines."""
-    return np.linalg.pinv(splines())
+    return np.linalg.pinv(splines()).astype(np.float64)

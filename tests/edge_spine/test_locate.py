@@ -117,6 +117,43 @@ def test_the_margin_is_small_where_the_next_name_fits_as_well() -> None:
     assert not sure.levels(place).uncertain and unsure.levels(place).uncertain
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_no_other_chain_is_more_probable(seed: int) -> None:
+    # by Viterbi's recursion, written out
+    logarithms = np.random.default_rng(seed).normal(0, 3, (CELLS, len(LEVELS)))
+    best = {cell: (logarithms[cell, 0], [cell]) for cell in range(CELLS)}
+    for level in range(1, len(LEVELS)):
+        pitch = CENTRE_PITCH_MM[level - 1] / (2.2 * STRIDE)
+        onward = {}
+        for cell in range(CELLS):
+            ways = [
+                (best[cell - step][0] - (step / pitch - 1) ** 2 / (2 * 0.08**2), best[cell - step][1])
+                for step in range(1, 15)
+                if cell - step in best
+            ]
+            if ways:
+                total, chain = max(ways)
+                onward[cell] = (total + logarithms[cell, level], [*chain, cell])
+        best = onward
+    assert locate.best_chain(logarithms) == max(best.values())[1]
+
+
+@pytest.mark.parametrize("width", [8, 64])
+def test_the_network_is_a_stack_of_dilated_convolutions(width: int) -> None:
+    given = network(width)
+    strip = np.random.default_rng(1).normal(size=(CROP_SIZE, CHANNELS)).astype(np.float32)
+    padded = np.pad(strip, ((3, 3), (0, 0)))
+    entered = np.stack([padded[STRIDE * cell : STRIDE * cell + 7].ravel() for cell in range(CELLS)])
+    hidden = np.maximum(entered @ given.entry_weight + given.entry_bias, 0)
+    for dilation, weight, bias in zip(DILATIONS, given.middle_weight, given.middle_bias, strict=True):
+        wide = np.pad(hidden, ((dilation, dilation), (0, 0)))
+        seen = [wide[cell : cell + 2 * dilation + 1 : dilation].ravel() for cell in range(CELLS)]
+        hidden = hidden + np.maximum(np.stack(seen) @ weight + bias, 0)
+    logits = hidden @ given.exit_weight + given.exit_bias
+    expected = logits - np.log(np.exp(logits - logits.max(axis=0)).sum(axis=0)) - logits.max(axis=0)
+    np.testing.assert_allclose(given.log_probabilities(strip), expected, atol=1e-3)
+
+
 def test_uneven_distances_are_a_sign_of_a_miscount() -> None:
     even = locate.read_places(peaks(ROWS), np.array([0.5, 0.4]))
     # T7 is left out: T6 stands at its place, and so on up to T2, which stands at T3's

@@ -37,7 +37,10 @@ class Box:
 
     def overlaps(self, other: Box) -> bool:
         """Return whether two rectangles share a pixel."""
-        return self.x < other.right and other.x < self.right and self.y < other.bottom and other.y < self.bottom
+        return (
+            other.x - self.width < self.x < other.x + other.width
+            and other.y - self.height < self.y < other.y + other.height
+        )
 
     def inside(self, other: Box) -> bool:
         """Return whether the box lies wholly in another."""
