@@ -34,13 +34,17 @@ METHOD = (
 Array = NDArray[np.float64]
 
 
-def angles_block(people: Mapping[str, Errors], calibrated_on: str, weights_sha256: str) -> dict[str, Any]:
+def angles_block(
+    errors: Errors, people: Mapping[str, Errors], calibrated_on: str, weights_sha256: str
+) -> dict[str, Any]:
     """Return the errors of the angles as a manifest holds them.
 
     Parameters
     ----------
+    errors : Errors
+        Of phantoms.
     people : mapping of Errors
-        By person; or those of phantoms alone.
+        By person; where it is empty, the phantoms give the intervals.
     calibrated_on, weights_sha256 : str
         As in the block of the bands.
 
@@ -49,7 +53,7 @@ def angles_block(people: Mapping[str, Errors], calibrated_on: str, weights_sha25
     UsageError
         There are fewer than `LEAST_SCANS` scans.
     """
-    groups = list(people.values())
+    groups = list(people.values()) or [errors]
     least = classes_of(np.concatenate([group.cobb_deg for group in groups]))
     cobb = []
     for low, high in pairwise([*least, math.inf]):

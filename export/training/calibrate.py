@@ -8,8 +8,7 @@ already gets new ones. `python -m export.training.evaluate` measures how often t
 With `--people DIR --only NAME[,NAME] --only ...` bands also hold for people whom training did not see: each `--only`
 is one person whose bone comes from these packs, see `export.training.people_bands`. A row keeps the wider of both
 bands. How often they hold is printed for phantoms and for each person when the others alone give the bands, and how
-much better the side view is than the mean curve (`sagittal_gain`) is put into the bundle. With `--angles-only` as well,
-only the intervals of the angles are made anew, for which people are enough.
+much better the side view is than the mean curve (`sagittal_gain`) is put into the bundle.
 
 The score is the error in crop pixels, since the result's errors scale with them, over a widening with the largest
 Cobb angle that the walk measures. How fast that widens is fitted on a fifth of the phantoms, the bands on the others,
@@ -236,7 +235,6 @@ def _parser() -> argparse.ArgumentParser:
         help="packs of one person whom training did not see; once for each person",
     )
     parser.add_argument("--per-person", type=int, default=40, metavar="N", help="images of each person (default 40)")
-    parser.add_argument("--angles-only", action="store_true", help="with --people: leave the bands as they are")
     return parser
 
 
@@ -250,8 +248,6 @@ def _groups(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
     """
     if bool(options.people) != bool(options.only):
         raise UsageError("--people and --only belong together")
-    if options.angles_only and not options.people:
-        raise UsageError("--angles-only needs --people")
     groups = {only: tuple(name.strip() for name in only.split(",")) for only in options.only}
     names = [name for group in groups.values() for name in group]
     if len(groups) != len(options.only) or len(set(names)) != len(names) or not all(names):
@@ -272,14 +268,11 @@ def _run(options: argparse.Namespace) -> None:
     with ExitStack() as stack:
         estimator = stack.enter_context(SpineEstimator(engine=options.engine, model=options.model))
         render = stack.enter_context(ordered_map(options.workers, chunk=4))
-        if options.angles_only:
-            _angles(bundle, _people(estimator, groups, options, render), options)
-            return
         phantoms = render(make_phantom, seeds)
         errors = collect(estimator, tqdm(phantoms, total=options.count, unit="phantom", disable=None))
         people = _people(estimator, groups, options, render) if groups else None
     bands = bands_block(bundle, errors, options.seed, people)
-    angles = angles_block(people or {"phantoms": errors}, bands["calibrated_on"], bands["weights_sha256"])
+    angles = angles_block(errors, people or {}, bands["calibrated_on"], bands["weights_sha256"])
     replace_block(bundle, "bands", bands)
     replace_block(load_bundle(options.model), "angles", angles)
     calibration = load_bundle(options.model).bands
@@ -291,14 +284,6 @@ def _run(options: argparse.Namespace) -> None:
         print(*coverage_table(errors, people), sep="\n")
         print(f"sagittal gain over the mean curve, left-out people: {sagittal_gain(people):.1%}")
     print(*interval_lines(angles, {"phantoms": errors, **(people or {})}), sep="\n")
-
-
-def _angles(bundle: Bundle, people: Mapping[str, Errors], options: argparse.Namespace) -> None:
-    weights = str(bundle.manifest["checkpoint"]["sha256"])
-    told = f"seeds from {options.seed}{_described(people)}; not patients"
-    angles = angles_block(people, told, weights)
-    replace_block(bundle, "angles", angles)
-    print(*interval_lines(angles, people), sep="\n")
 
 
 def _people(

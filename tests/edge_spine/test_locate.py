@@ -127,7 +127,7 @@ def test_no_other_chain_is_more_probable(seed: int) -> None:
         onward = {}
         for cell in range(CELLS):
             ways = [
-                (best[cell - step][0] - (step / pitch - 1) ** 2 / (2 * 0.08**2), best[cell - step][1])
+                (best[cell - step][0] - (step / pitch - 1) ** 2 / (2 * 0.10**2), best[cell - step][1])
                 for step in range(1, 15)
                 if cell - step in best
             ]

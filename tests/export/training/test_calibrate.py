@@ -263,26 +263,11 @@ def test_people_widen_the_bands_of_a_bundle_and_it_says_so(
     assert "people, each by bands from the others (3)" in printed and "sagittal gain" in printed
 
 
-def test_angles_alone_are_made_anew_from_people(
-    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    drawn_people = iter(drawn(seed, 40) for seed in (1, 2, 3))
-    monkeypatch.setattr("export.training.calibrate.collect", lambda *_: next(drawn_people))
-    bands = load_bundle(model).manifest.get("bands")
-    run = ["--model", str(model), "--engine", "onnx-cpu", "--workers", "1", "--people", "packs", "--angles-only"]
-    assert main([*run, "--only", "a", "--only", "b", "--only", "c"]) == 0
-    bundle = load_bundle(model)
-    assert bundle.manifest.get("bands") == bands and bundle.manifest["angles"]["count"] == 120
-    assert "120 images of 3 left-out people (a, b, c)" in bundle.manifest["angles"]["calibrated_on"]
-    assert "phantoms" not in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--people", "packs"], "belong together"),
         (["--only", "a"], "belong together"),
-        (["--angles-only"], "needs --people"),
         (["--people", "packs", "--only", "a", "--only", "b"], "3 people or more"),
         (["--people", "packs", "--only", "a,b", "--only", "b", "--only", "c"], "share no bone"),
         (["--people", "packs", "--only", "a", "--only", "a", "--only", "c"], "share no bone"),
