@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,20 +11,23 @@ import torch
 
 from export.regressor import SpineRegressor
 from export.studies.ablation import VARIANTS, main
+from export.training.run import FROM_SCRATCH
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_shapes")
 def test_both_networks_are_trained_and_compared(
-    phantom_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    phantom_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # one step on a few small images
+    monkeypatch.setattr("export.studies.ablation.FROM_SCRATCH", replace(FROM_SCRATCH, stages=((1.0, 64, 4),)))
     arguments = ["--cache", str(phantom_cache), "--validation", str(phantom_cache), "--out", str(tmp_path)]
-    assert main([*arguments, "--images", "16", "--device", "cpu"]) == 0
+    assert main([*arguments, "--images", "4", "--device", "cpu"]) == 0
     report = json.loads((tmp_path / "ablation.json").read_text(encoding="utf-8"))
     assert list(report) == list(VARIANTS)
     plain, both = report.values()
     assert plain["million_parameters"] < both["million_parameters"]
-    assert all(row["images_seen"] == 16 and row["coronal_px"] > 0 for row in report.values())
+    assert all(row["images_seen"] == 4 and row["coronal_px"] > 0 for row in report.values())
     assert len(capsys.readouterr().out.splitlines()) == 4
 
 

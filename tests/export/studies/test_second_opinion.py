@@ -120,7 +120,10 @@ def test_the_columns_that_tell_more_are_kept() -> None:
 
 
 @pytest.mark.slow
-def test_the_script_runs_on_phantoms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_script_runs_on_phantoms(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.studies.second_opinion.DISTURBANCES", ("as scanned", "noise", "cut end"))
     assert main(["--count", "3", "--threads", "1", "--json", str(tmp_path / "report.json")]) == 0
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report["count"]["phantoms, as scanned"] == 3

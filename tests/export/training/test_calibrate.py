@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +109,11 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_bundle_gets_bands_of_its_own_and_nothing_else_changes(model: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_bundle_gets_bands_of_its_own_and_nothing_else_changes(
+    model: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The FAKE networks always answer the same: their errors are whatever phantoms differ by."""
+    monkeypatch.setattr("export.training.calibrate.make_phantom", cache(make_phantom))
     before = {path.name: path.read_bytes() for path in model.iterdir()}
     arguments = ["--model", str(model), "--count", "30", "--engine", "onnx-cpu", "--workers", "1"]
     assert main(arguments) == 0
