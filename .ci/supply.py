@@ -89,11 +89,15 @@ def lock() -> int:
 
 def resolve() -> int:
     """Look for a wheel of each pinned package; print what is missing and not known to be, or known and not missing."""
+    wheels = ("--only-binary", ":all:", "--no-deps")
 
     def missing(extras: Iterable[str], platform: str, python: str) -> str:
         files = [FOLDER / f"{extra}.txt" for extra in extras]
         where = ("--python-platform", platform, "--python-version", python)
-        return uv(*files, *where, "--only-binary", ":all:", "--no-deps").stderr.strip()
+        said = uv(*files, *where, *wheels, "--offline").stderr.strip()
+        if "network was disabled" in said:
+            raise SystemExit(f"{platform} {python}: the index was not fetched: {said}")
+        return said
 
     def problems(case: tuple[str, str]) -> list[str]:
         known = [
@@ -104,8 +108,13 @@ def resolve() -> int:
         found = [f"{extra}: is in MISSING and has all wheels" for extra in known if not missing((extra,), *case)]
         return found + [said for said in [missing(set(EXTRAS) - set(known), *case)] if said]
 
+    # Fetch the index's page of every package once, into uv's cache, where the cases find it.
+    every = [FOLDER / f"{extra}.txt" for extra in EXTRAS]
+    fetched = uv(*every, "--universal", "--python-version", PYTHONS[0], *wheels)
+    if fetched.returncode:
+        raise SystemExit(fetched.stderr)
     cases = list(product(PLATFORMS, PYTHONS))
-    with ThreadPoolExecutor(8) as pool:  # it waits for the index
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         each = zip(cases, pool.map(problems, cases), strict=True)
         found = [(" ".join(case), said) for case, all_said in each for said in all_said]
     for where, said in found:
@@ -121,7 +130,7 @@ def install(extras: tuple[str, ...]) -> int:
         wheels, place = Path(name) / "wheels", Path(name) / "env"
         venv.create(place)
         python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        offline = ("--isolated", "--python", python, "install", "--no-index", "--find-links", wheels)
+        offline = ("--isolated", "--python", python, "install", "--no-compile", "--no-index", "--find-links", wheels)
         for words in (
             ("wheel", "--no-deps", "--wheel-dir", wheels, ROOT),
             ("download", "--require-hashes", "--only-binary", ":all:", "--dest", wheels, *requirements),

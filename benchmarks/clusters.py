@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def ray_cluster(folder: Path, cores_a_node: int = 1) -> Iterator[str]:
+def ray_cluster(folder: Path, cores_a_node: int = 1, gpus_a_node: int = 0) -> Iterator[str]:
     """Start a head and a second node, each with its own raylet; yields the address.
 
     Parameters
@@ -38,11 +38,13 @@ def ray_cluster(folder: Path, cores_a_node: int = 1) -> Iterator[str]:
         For Ray's sockets and logs; a short path, since a socket's name has little room.
     cores_a_node : int
         Number of processors that each node reports.
+    gpus_a_node : int
+        Number of GPUs that each node reports, whether it has them or not.
     """
     for attempt in range(_ATTEMPTS):
         with ExitStack() as stack:
             try:
-                address = _start_ray(stack, folder / f"{attempt}", cores_a_node)
+                address = _start_ray(stack, folder / f"{attempt}", cores_a_node, gpus_a_node)
             except RuntimeError:
                 # A port that Ray has chosen may be in use by now.
                 if attempt == _ATTEMPTS - 1:
@@ -52,12 +54,12 @@ def ray_cluster(folder: Path, cores_a_node: int = 1) -> Iterator[str]:
             return
 
 
-def _start_ray(stack: ExitStack, folder: Path, cores_a_node: int) -> str:
+def _start_ray(stack: ExitStack, folder: Path, cores_a_node: int, gpus_a_node: int) -> str:
     folder.mkdir()
     address = f"{HERE}:{free_port()}"
     os.environ.update(_RAY_SETTINGS)
     common = [f"--num-cpus={cores_a_node}", f"--node-ip-address={HERE}", "--disable-usage-stats", "--block"]
-    common.append(f"--object-store-memory={_OBJECT_STORE}")
+    common += [f"--object-store-memory={_OBJECT_STORE}", f"--num-gpus={gpus_a_node}"]
     head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", f"--temp-dir={folder}"]
     for count, node in enumerate((head, [f"--address={address}"]), 1):
         path = folder / f"node{count}.log"

@@ -31,11 +31,11 @@ def answer_with_the_last(localiser: Localiser) -> None:
 
 def cuda_session(engine: Any) -> tuple[Any, Callable[[], object]]:
     """Return the CUDA session of a TensorRT engine, and a function that enqueues one inference without waiting."""
-    session = engine._session
+    session = engine._sessions[0]
 
     def enqueue() -> None:
         if session._graph is None:
-            session._enqueue(engine._enqueue)
+            session._enqueue(engine.enqueuing(0))
         else:
             session._graph.launch(session.stream.handle)
 

@@ -5,7 +5,8 @@
 affects all equally. Single stream and offline follow the scenarios of MLPerf Inference, but shorter: single stream
 starts each scan when the last is done, for at least `--runs` scans and `--seconds` seconds, and reports the
 early-stopping estimate of the 90th percentile of the latency; offline reports scans per second of worker processes,
-one per core on a processor, as in `batch`. On a GPU, GPU time and energy are added (device.py).
+one per core, as in `batch`: on a GPU one more process holds it for them, in blocks of the size that `edge-spine build
+--blocks` found. On a GPU, GPU time and energy are added (device.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, closing
 from math import exp, lgamma, log
 from pathlib import Path
 from typing import Any
@@ -38,9 +40,10 @@ from measuring import (
 )
 
 from edge_spine import SpineEstimator, read_scan
-from edge_spine.engines import ENGINES
-from edge_spine.engines.select import PRECISIONS
+from edge_spine.engines import ENGINES, PRECISIONS, runs_on_gpu
+from edge_spine.engines.sharing import GpuProcess, Shared
 from edge_spine.errors import EdgeSpineError
+from edge_spine.estimator import with_threads
 from edge_spine.measure import measure
 from edge_spine.outputs import write_outputs
 from edge_spine.processors import usable_cores
@@ -157,13 +160,18 @@ _done: Any = None
 
 def offline(options: argparse.Namespace, engine: str) -> dict[str, Any]:
     """Process scans in worker processes for the minimum number and time."""
-    on_processor = engine in ("onnx-cpu", "openvino")
-    workers = options.workers or (usable_cores() if on_processor else 2)
-    threads = options.threads if options.threads or not on_processor else max(1, usable_cores() // workers)
+    workers = options.workers or usable_cores()
+    threads = options.threads or max(1, usable_cores() // workers)
     context = multiprocessing.get_context("spawn")
-    shared = context.Barrier(workers), context.Value("q", 0)
-    job = (options.scan, engine, options.precision, threads, options.model, options.runs, options.seconds)
-    with ProcessPoolExecutor(workers, context, _adopt, shared) as pool:
+    counting = context.Barrier(workers), context.Value("q", 0)
+    with ExitStack() as stack:
+        used: str | Shared = engine
+        block = 1
+        if runs_on_gpu(engine):
+            gpu = stack.enter_context(closing(GpuProcess(context, options.model, engine, options.precision)))
+            used, block = gpu.shared or engine, gpu.opened.block
+        job = (options.scan, used, options.precision, threads, options.model, options.runs, options.seconds)
+        pool = stack.enter_context(ProcessPoolExecutor(workers, context, _adopt, counting))
         ended = [future.result() for future in [pool.submit(_work, *job) for _ in range(workers)]]
     began, finished = min(row["began"] for row in ended), max(row["finished"] for row in ended)
     scans = sum(row["scans"] for row in ended)
@@ -174,6 +182,7 @@ def offline(options: argparse.Namespace, engine: str) -> dict[str, Any]:
         "scans_per_second": scans / (finished - began),
         "workers": workers,
         "threads_each": threads,
+        "block": block,
         "peak_mb_each": None if None in peaks else max(peaks),
     }
 
@@ -184,9 +193,10 @@ def _adopt(gate: Any, done: Any) -> None:
 
 
 def _work(
-    scan: Path, engine: str, precision: str, threads: int | None, model: str, least_scans: int, least_seconds: float
+    scan: Path, engine: str | Shared, precision: str, threads: int, model: str, least_scans: int, least_seconds: float
 ) -> dict[str, Any]:
-    with SpineEstimator(engine, model, threads, precision) as estimator:
+    opened = engine if isinstance(engine, str) else engine.connect()
+    with with_threads(opened, model, threads, precision) as estimator:
         for _ in range(IN_A_ROW):
             estimator(read_scan(scan))
         _gate.wait(_START_S)
@@ -217,7 +227,8 @@ def text(report: dict[str, Any]) -> str:
         f"single stream: 90 % of {stream['queries']} scans within {stream['ms']['p90']:.1f} ms"
         + (f", with early stopping {estimate:.1f} ms" if estimate else " (too few for an early-stopping estimate)"),
         f"offline: {batch['scans_per_second']:.1f} scans/s from {batch['workers']} processes of "
-        f"{batch['threads_each'] or 'as many as the engine takes'} threads"
+        f"{batch['threads_each']} threads"
+        + (f", in blocks of {batch['block']}" if batch["block"] > 1 else "")
         + (f", {batch['peak_mb_each']:.0f} MB at most each" if batch["peak_mb_each"] else ""),
     ]
     for what, found in report["gpu"].items():
@@ -267,7 +278,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="spine", help="a packaged model or the folder of a bundle")
     parser.add_argument("--scan", type=Path, default=SCAN, help="a DICOM file (default: the bundled scan)")
     parser.add_argument("--seconds", type=float, default=10.0, help="minimum time of single stream and of offline")
-    parser.add_argument("--workers", type=int, help="processes of offline (default: one per core, two on a GPU)")
+    parser.add_argument("--workers", type=int, help="processes of offline (default: one per core)")
     parser.add_argument("--plot", type=Path, help="write a picture here, PNG")
     options = parser.parse_args(arguments)
     if options.runs < 1 or (options.workers is not None and options.workers < 1):

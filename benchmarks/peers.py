@@ -42,7 +42,8 @@ def serve(name: str, work: Work, crops: NDArray[np.uint8], connection: Connectio
     try:
         started = time.perf_counter()
         infer = peer(name, work)
-        answers = [infer(crop_tensor(crop)) for crop in crops]
+        # those of a floor mean nothing, and are not compared
+        answers = [infer(crop_tensor(crop)) for crop in (crops[:1] if name.startswith("floor") else crops)]
         connection.send((np.concatenate(answers), time.perf_counter() - started))
     except Exception as error:  # A peer that cannot run is a line of the table.
         connection.send(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:160])

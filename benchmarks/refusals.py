@@ -9,7 +9,6 @@ height of 1.8 m. Other phantoms give the rate of false refusals.
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from edge_spine.errors import Refusal
 from edge_spine.processors import usable_cores
 from edge_spine.reading.read import scan_from_bytes
 from edge_spine.scan import Scan
+from export.training.agreement import wilson
 from export.training.phantoms.phantom import Phantom, make_phantom
 from export.training.processes import ordered_map
 
@@ -144,15 +144,6 @@ def dicom_outcomes() -> Iterator[Outcome]:
 
 
 # The table
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a proportion (Wilson 1927)."""
-    z = 1.96
-    share, spread = hits / count, z * z / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def share(hits: int, count: int) -> dict[str, Any]:

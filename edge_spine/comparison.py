@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import product
 from math import hypot
 from typing import TYPE_CHECKING, Any, Literal
 
 from edge_spine.measure import LevelledCurve, tilts_of
-from edge_spine.quantities import QUANTITIES
+from edge_spine.quantities import QUANTITIES, rounded
 from edge_spine.reading.checks import printable
 from edge_spine.result import NOTICE, SpineResult
 from edge_spine.scan import study_date
@@ -111,7 +112,7 @@ class Comparison:
             "interval_days": self.interval_days,
             "model_sha256": self.after.model["sha256"],
             "changes": [
-                {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(change).items()}
+                {key: rounded(value) if isinstance(value, float) else value for key, value in asdict(change).items()}
                 for change in self.changes
             ],
             "notice": NOTICE,
@@ -122,7 +123,8 @@ class Comparison:
         lines = [f"{when}: {_named(result)}" for when, result in (("before", self.before), ("after", self.after))]
         lines.append(f"{'':32}{'before':>10}{'after':>10}{'change':>10}   error")
         for change in self.changes:
-            values = f"{change.before:10.1f}{change.after:10.1f}{change.change:+10.1f}"
+            before, after, difference = (rounded(value, 1) for value in (change.before, change.after, change.change))
+            values = f"{before:10.1f}{after:10.1f}{difference:+10.1f}"
             lines.append(f"{change.name:32}{values}   {change.verdict}")
         return "\n".join([*lines, NOTICE])
 
@@ -134,17 +136,7 @@ def _named(result: SpineResult) -> str:
 
 
 def compare(before: SpineResult, after: SpineResult) -> Comparison:
-    """Compare two results.
-
-    Parameters
-    ----------
-    before, after : SpineResult
-        Results of one person and one model, in the order of their dates.
-
-    Returns
-    -------
-    Comparison
-    """
+    """Compare two results of one person and one model, in the order of their dates."""
     both = before, after
     first, second = before.measurements, after.measurements
     cobb_error = _error_of_change("max_cobb_deg", both) or ERROR_DEG
@@ -175,15 +167,15 @@ def paired_curves(
     list of tuple
         Largest first; None where a curve has no partner.
     """
-    free = list(after)
+    near = [pair for pair in product(before, after) if _overlap(*pair) >= _SHARED]
+    # the closest first, so that the order of the two spines makes no difference
+    near.sort(key=lambda pair: (_overlap(*pair), sum(curve.cobb_deg for curve in pair)), reverse=True)
     pairs: list[tuple[LevelledCurve | None, LevelledCurve | None]] = []
-    for curve in before:
-        near = [other for other in free if _overlap(curve, other) >= _SHARED]
-        partner = max(near, key=lambda other: _overlap(curve, other), default=None)
-        if partner is not None:
-            free.remove(partner)
-        pairs.append((curve, partner))
-    pairs += [(None, curve) for curve in free]
+    for old, new in near:
+        if all(old != one and new != other for one, other in pairs):
+            pairs.append((old, new))
+    pairs += [(old, None) for old in before if all(old != one for one, _ in pairs)]
+    pairs += [(None, new) for new in after if all(new != other for _, other in pairs)]
     return sorted(pairs, key=lambda pair: -max(curve.cobb_deg for curve in pair if curve is not None))
 
 

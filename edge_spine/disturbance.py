@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_spine.bundle.bands import Bands
 from edge_spine.network import ROWS
+from edge_spine.preprocessing.intensity import percentile
 from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.reconstruct import Curves
 
@@ -103,7 +104,7 @@ def _straightened(prepared: Prepared, curves: Curves, row_px: NDArray[np.float64
     """Sample the network's input across the centreline, (209, 73)."""
     centre = prepared.columns_px(curves.coronal[:, 1:2])
     columns = (centre + _ACROSS_MM / prepared.model_pixel_mm).astype(np.float32)
-    rows = np.repeat(row_px[:, np.newaxis], len(_ACROSS_MM), axis=1).astype(np.float32)
+    rows = np.repeat(row_px.astype(np.float32)[:, np.newaxis], len(_ACROSS_MM), axis=1)
     return np.asarray(cv2.remap(prepared.tensor[0, 0], columns, rows, cv2.INTER_LINEAR), dtype=np.float32)
 
 
@@ -137,7 +138,7 @@ def _dilated(area: Rows, width: int) -> Rows:
 def _contrast(straight: Image, spine: Rows, half_mm: NDArray[np.float64], cell_mm2: float) -> Rows:
     """Return the rows where something beside the lumbar spine is as bright as the spine."""
     part = straight[_ABDOMEN]
-    level = _CONTRAST_LEVEL * float(np.median(part[spine[_ABDOMEN]]))
+    level = _CONTRAST_LEVEL * percentile(part[spine[_ABDOMEN]], 50)
     outside = (np.abs(_ACROSS_MM) - half_mm[_ABDOMEN]).astype(np.float32)
     beside = (outside > _CONTRAST_MM[0]) & (outside < _CONTRAST_MM[1]) & (part > level)
     rows = np.zeros(ROWS, dtype=np.bool_)
@@ -167,7 +168,7 @@ def _step(prepared: Prepared, row_px: NDArray[np.float64]) -> int | None:
     """
     image = prepared.tensor[0, 0]
     # half the columns are enough after a blur
-    narrow = cv2.resize(image, (image.shape[1] // 2, image.shape[0]), interpolation=cv2.INTER_AREA)
+    narrow = (image[:, ::2] + image[:, 1::2]) / 2
     smooth = cv2.GaussianBlur(narrow, (0, 0), sigmaX=_SHIFT_BLUR_PX / 2, sigmaY=0.01)
     pairs = (smooth[1:] + smooth[:-1]) / 2
     above, below = pairs[:-2], pairs[2:]

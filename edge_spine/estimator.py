@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ import numpy as np
 
 from edge_spine.bundle import load_bundle
 from edge_spine.disturbance import find_disturbances, widened
-from edge_spine.engines import open_engine
+from edge_spine.engines import Engine, open_engine
 from edge_spine.errors import named_refusals
 from edge_spine.locate import locate
 from edge_spine.measure import levels_of, measure
@@ -34,8 +35,9 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
 
     Parameters
     ----------
-    engine : str
-        One of `edge_spine.engines.ENGINES`; any but "auto" is used or refused, never replaced.
+    engine : str or Engine
+        One of `edge_spine.engines.ENGINES`; any but "auto" is used or refused, never replaced. Or an open engine of the
+        same model, which `close` closes.
     model : str or path, optional
         "spine" (default), "lite", or the folder of a model bundle; see `edge_spine.bundle.load.load_bundle`.
     threads : int, optional
@@ -53,7 +55,7 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
 
     def __init__(
         self,
-        engine: str = "auto",
+        engine: str | Engine = "auto",
         model: str | Path | None = None,
         threads: int | None = None,
         precision: str = "auto",
@@ -63,7 +65,9 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
         # read before the engine is opened, which an error would leave open
         self._refinement, self._level_network = bundle.refinement, bundle.level_network
         self._angle_errors = bundle.angle_errors
-        self._engine = open_engine(bundle, engine, threads=threads, precision=precision)
+        if not isinstance(engine, Engine):
+            engine = open_engine(bundle, engine, threads=threads, precision=precision)
+        self._engine = engine
         self._bands, self._population = bundle.bands, bundle.population
         self._model = {
             "name": bundle.name,
@@ -133,8 +137,9 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
             timing_ms=dict.fromkeys(STAGES, 0.0),
             band_90=None if bands is None else widened(bands, disturbed),
             population=None if self._population is None else self._population.at(prepared.model_pixel_mm),
+            graph=self._engine.graph,
         )
-        preprocess, infer, rest = (float(step) for step in np.diff(times) * 1000.0)
+        preprocess, infer, rest = (1000.0 * (end - start) for start, end in pairwise(times))
         return result.with_timing(preprocess=preprocess, infer=infer, reconstruct=rest)
 
     def close(self) -> None:
@@ -145,7 +150,7 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
         self.close()
 
 
-def with_threads(engine: str, model: str | Path | None, threads: int | None, precision: str) -> SpineEstimator:
+def with_threads(engine: str | Engine, model: str | Path | None, threads: int | None, precision: str) -> SpineEstimator:
     """Return a `SpineEstimator` after limiting OpenCV, in the whole process, to the same number of threads."""
     if threads is not None:
         cv2.setNumThreads(threads)

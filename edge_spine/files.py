@@ -79,14 +79,7 @@ def replace_folder(place: Path, by: Path) -> None:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a file that only this user can read, and force it to the disk.
-
-    Parameters
-    ----------
-    path : Path
-        A file that exists is replaced.
-    content : bytes
-        Its new content.
+    """Write a file that only this user can read, in place of any earlier one, and force it to the disk.
 
     Raises
     ------
@@ -132,10 +125,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """Write files into a folder: all beside their places first, then each renamed into its place.
+    """Write files into a folder, all beside their places first, then each renamed, and return their paths.
 
     A process killed at any moment leaves whole files, of which some may be the ones from before, and
-    perhaps hidden ``.NAME.*.partial`` files. An error leaves everything as it was.
+    perhaps hidden ``.NAME.*.partial`` files. An error while writing leaves everything as it was;
+    where a name cannot be replaced, such as that of a file held open on Windows, the files before it are new.
 
     Parameters
     ----------
@@ -143,11 +137,6 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
         Made where it does not exist.
     contents : mapping of str to bytes
         File names, without folders, and the contents. Files that exist are replaced.
-
-    Returns
-    -------
-    list of Path
-        The written files, in the order of `contents`.
 
     Raises
     ------

@@ -3,9 +3,11 @@
 The crop is sampled along the normals of the centreline, one sample a crop row and 48 pixels (about 105 mm) to either
 side, so that ribs, their heads, discs and the pelvis lie at their own rows in a bent spine too. A small network of
 one-dimensional convolutions along the spine (`export.training.levels`) gives a probability for every second row to be
-the body centre of each of the 17 levels, the top of T1 or the bottom of L5. The answer is the most probable chain of
-17 centres whose distances are those of adults. Each place is the mean of its level's probability near the chain, and
-its expected error follows from how wide that probability is.
+the body centre of each of the 17 levels, the top of T1 or the bottom of L5. The answer is the best chain of 17 centres
+whose distances are those of adults. A vertebra is seen where it lies, but its name follows from the whole spine, and in
+a person of unusual proportions many names are wrong at once. So the probability that any vertebra lies there, the sum
+over the levels, counts in full at each of the 17 centres, and their 17 names count as one. Each place is the mean of
+that sum near the chain, and its expected error follows from how wide its own level's probability is.
 
 A miscount moves every vertebra by one, or leaves one out or counts one twice somewhere. The probability of the chain is
 therefore compared with that of the same chain named one level higher or lower (`Found.margin`), and its distances with
@@ -14,16 +16,20 @@ those of adults (`Found.irregularity`).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from edge_spine.errors import Refusal
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS, CropPlacement
 from edge_spine.npz import check_weights, read_arrays
 from edge_spine.refine import smoothed
+from edge_spine.smooth_fit import gradient
 from edge_spine.vertebrae import CENTRE_PITCH_MM, LEVELS, Levels
 
 # samples to either side of the centreline, crop pixels
@@ -40,24 +46,29 @@ POINTS = len(LEVELS) + 2
 T1_TOP, L5_BOTTOM = len(LEVELS), len(LEVELS) + 1
 ENTRY_TAPS = 7
 DILATIONS = (1, 2, 4, 8, 16, 8, 4, 2, 1)
+# (112, 7) rows of the padded strip that the entry sees
+_ENTRY = STRIDE * np.arange(CELLS)[:, np.newaxis] + np.arange(ENTRY_TAPS)
 # beyond these a miscount is likely; `export.training.levels` prints how often
 LEAST_MARGIN, MOST_IRREGULAR = 1.0, 0.115
 
 _TYPICAL_PIXEL_MM = 2.2
 # distance between neighbouring centres, cells: mean of adults, relative SD, and the longest that is tried
 _PITCH = CENTRE_PITCH_MM / (_TYPICAL_PIXEL_MM * STRIDE)
-_PITCH_SPREAD, _LONGEST = 0.08, 14
-_STEPS = np.arange(1, _LONGEST + 1)
-_STEP_COSTS = -((_STEPS / _PITCH[:, np.newaxis] - 1) ** 2) / (2 * _PITCH_SPREAD**2)
-# (112, 14) places, in a list with `_LONGEST` more cells above, of the cells that lie so many steps above each
-_BEFORE = _LONGEST + np.arange(CELLS)[:, np.newaxis] - _STEPS
-# cells to either side of the chain that give a place and its spread
+_PITCH_SPREAD, _LONGEST = 0.10, 14
+# logarithms (16, 14) of the probabilities of 14 to 1 cells between neighbours
+_STEP_COSTS = -((np.arange(_LONGEST, 0, -1) / _PITCH[:, np.newaxis] - 1) ** 2) / (2 * _PITCH_SPREAD**2)
+# weight in a chain's score of the places against the names together, and the least probability of a place
+_PLACE_WEIGHT, _LEAST_PLACE = 4.0, 1e-3
+# cells to either side of the chain that give a place
 _NEAR = 2
 _LEAST_DEVIATION = 1e-3
 # half a body's height as a share of the distance to the next centre, least and most; 0.33 on average
 _HALF_BODY = (0.25, 0.45)
 # slopes of the centreline are averaged over so many rows
 _SLOPE_ROWS = 31
+_OFFSETS = np.arange(-REACH_PX, REACH_PX + 1)
+_CROP_ROWS = np.arange(float(CROP_SIZE))
+_ROW_PLACES = np.linspace(-1, 1, CROP_SIZE, dtype=np.float32)[:, np.newaxis]
 _END_ROWS = 24
 
 Array = NDArray[np.float64]
@@ -87,13 +98,19 @@ class LevelNetwork:
 
     def log_probabilities(self, strip: Grey) -> Array:
         """Map a strip (224, 34) to the logarithms of the probabilities (112, 19) of its rows."""
-        padded = np.pad(strip, ((ENTRY_TAPS // 2, ENTRY_TAPS // 2), (0, 0)))
-        taps = padded[STRIDE * np.arange(CELLS)[:, np.newaxis] + np.arange(ENTRY_TAPS)]
-        hidden = np.maximum(taps.reshape(CELLS, -1) @ self.entry_weight + self.entry_bias, 0)
+        padded = np.zeros((CROP_SIZE + 2 * (ENTRY_TAPS // 2), CHANNELS), np.float32)
+        padded[ENTRY_TAPS // 2 :][:CROP_SIZE] = strip
+        # hidden cells between zeros, as many as the farthest tap reaches
+        reach, width = max(DILATIONS), self.entry_bias.size
+        wide = np.zeros((CELLS + 2 * reach, width), np.float32)
+        hidden, seen = wide[reach : reach + CELLS], np.empty((CELLS, 3, width), np.float32)
+        np.maximum(padded[_ENTRY].reshape(CELLS, -1) @ self.entry_weight + self.entry_bias, 0, out=hidden)
         for dilation, weight, bias in zip(DILATIONS, self.middle_weight, self.middle_bias, strict=True):
-            wide = np.pad(hidden, ((dilation, dilation), (0, 0)))
-            seen = np.concatenate([wide[:CELLS], hidden, wide[2 * dilation :]], axis=1)
-            hidden = hidden + np.maximum(seen @ weight + bias, 0)
+            for tap in range(3):
+                seen[:, tap] = wide[reach + (tap - 1) * dilation :][:CELLS]
+            more = seen.reshape(CELLS, -1) @ weight
+            more += bias
+            hidden += np.maximum(more, 0, out=more)
         logits = (hidden @ self.exit_weight + self.exit_bias).astype(np.float64)
         logits -= logits.max(axis=0)
         logarithms: Array = logits - np.log(np.exp(logits).sum(axis=0))
@@ -128,8 +145,19 @@ class Found:
         return self.margin < LEAST_MARGIN or self.irregularity > MOST_IRREGULAR
 
     def levels(self, place: CropPlacement) -> Levels:
-        """Return the heights of the vertebrae in the scan, mm."""
+        """Return the heights of the vertebrae in the scan, mm.
+
+        Raises
+        ------
+        Refusal
+            `implausible-curves` where two vertebrae that follow each other lie at one height, or exchanged.
+        """
         z, count = place.z_mm(self.rows), len(LEVELS)
+        if not (np.diff(z[[T1_TOP, *range(count), L5_BOTTOM]]) < 0).all():
+            raise Refusal(
+                "implausible-curves",
+                "no column of vertebrae from T1 to L5 was found; give a whole-body, antero-posterior DXA bone image",
+            )
         return Levels(
             z=z[:count],
             top=float(z[T1_TOP]),
@@ -182,23 +210,19 @@ def locate(tensor: NDArray[np.float32], output: NDArray[np.float32], network: Le
 
 def continued(centre: Array) -> Array:
     """Continue a centreline (209,) at the curve rows in straight lines to all 224 rows of the crop."""
-    rows = np.arange(float(CROP_SIZE))
-    line: Array = np.interp(rows, CURVE_ROWS, centre)
-    run = (_END_ROWS - 1) / 2
-    for outside, end, part in (
-        (rows < CURVE_ROWS[0], 0, slice(0, _END_ROWS)),
-        (rows > CURVE_ROWS[-1], -1, slice(-_END_ROWS, None)),
-    ):
-        steps = np.arange(_END_ROWS) - run
+    line: Array = np.interp(_CROP_ROWS, CURVE_ROWS, centre)
+    steps = np.arange(_END_ROWS) - (_END_ROWS - 1) / 2
+    before, after = int(CURVE_ROWS[0]) + 1, int(CURVE_ROWS[-1]) + 1
+    for outside, end, part in ((slice(before), 0, slice(_END_ROWS)), (slice(after, None), -1, slice(-_END_ROWS, None))):
         slope = float(steps @ centre[part] / (steps @ steps))
-        line[outside] = centre[end] + slope * (rows[outside] - CURVE_ROWS[end])
+        line[outside] = centre[end] + slope * (_CROP_ROWS[outside] - CURVE_ROWS[end])
     return line
 
 
 def slopes(line: Array) -> Array:
     """Return the smoothed slopes (224,) of a centreline, columns per row."""
-    half = _SLOPE_ROWS // 2
-    padded = np.pad(np.gradient(line), half, mode="edge")
+    slope, half = gradient(line), _SLOPE_ROWS // 2
+    padded = np.concatenate([np.repeat(slope[:1], half), slope, np.repeat(slope[-1:], half)])
     smooth: Array = np.convolve(padded, _slope_kernel(), mode="valid")
     return smooth
 
@@ -218,23 +242,21 @@ def strip(crop: NDArray[np.float32], line: Array) -> Grey:
     import cv2
 
     slope = slopes(line)[:, np.newaxis]
-    along = np.arange(-REACH_PX, REACH_PX + 1) / np.sqrt(1 + slope**2)
+    along = _OFFSETS / np.sqrt(1 + slope * slope)
     columns = (line[:, np.newaxis] + along).astype(np.float32)
-    rows = (np.arange(float(CROP_SIZE))[:, np.newaxis] - slope * along).astype(np.float32)
+    rows = (_CROP_ROWS[:, np.newaxis] - slope * along).astype(np.float32)
     grey = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) @ _bins()
-    grey = (grey - grey.mean()) / max(float(grey.std()), _LEAST_DEVIATION)
-    place = np.linspace(-1, 1, CROP_SIZE)[:, np.newaxis]
-    channels: Grey = np.concatenate([grey, place], axis=1).astype(np.float32)
-    return channels
+    grey -= grey.mean()
+    grey /= max(math.sqrt(np.vdot(grey, grey) / grey.size), _LEAST_DEVIATION)
+    return np.concatenate([grey, _ROW_PLACES], axis=1)
 
 
 @lru_cache(maxsize=1)
 def _bins() -> Grey:
     """Return the weights (97, 33) that average samples into channels, from the middle outwards, left before right."""
-    offset = np.arange(-REACH_PX, REACH_PX + 1)
-    columns, edge = [offset == 0], 0
+    columns, edge = [_OFFSETS == 0], 0
     for width in _BIN_PX:
-        columns += [(offset * side > edge) & (offset * side <= edge + width) for side in (-1, 1)]
+        columns += [(_OFFSETS * side > edge) & (_OFFSETS * side <= edge + width) for side in (-1, 1)]
         edge += width
     chosen = np.stack(columns, axis=1).astype(np.float32)
     weights: Grey = chosen / chosen.sum(axis=0)
@@ -251,41 +273,47 @@ def read_places(logarithms: Array, error_px: NDArray[np.floating[Any]]) -> Found
     error_px : (2,) array
         See `LevelNetwork`.
     """
-    chain = best_chain(logarithms[:, : len(LEVELS)])
+    count, probabilities = len(LEVELS), np.exp(logarithms)
+    # of the body centre of any level
+    near_any = probabilities[:, :count].sum(axis=1, keepdims=True) + _LEAST_PLACE
+    chain = best_chain(_PLACE_WEIGHT * np.log(near_any) + logarithms[:, :count] / count)
     ends = (logarithms[: chain[0] + 1, T1_TOP].argmax(), chain[-1] + logarithms[chain[-1] :, L5_BOTTOM].argmax())
     places, point = np.array([*chain, *ends]), np.arange(POINTS)
     near = places + np.arange(-_NEAR, _NEAR + 1)[:, np.newaxis]
     inside = (near >= 0) & (near < CELLS)
-    weight = np.exp(logarithms[near.clip(0, CELLS - 1), point] - logarithms[places, point]) * inside
+    cells = np.arange(CELLS)
+    seen = np.concatenate([np.repeat(near_any, count, axis=1), probabilities[:, count:]], axis=1)
+    weight = seen[near.clip(0, CELLS - 1), point] * inside
     rows: Array = (weight * near).sum(axis=0) / weight.sum(axis=0)
-    away = np.arange(CELLS)[:, np.newaxis] - rows
-    spread = np.sqrt((np.exp(logarithms) * away**2).sum(axis=0))
+    # mean of the squared distance from the place
+    squared = (cells * cells) @ probabilities - 2 * rows * (cells @ probabilities) + rows * rows
+    spread = np.sqrt(np.maximum(squared, 0))
     last = len(LEVELS) - 1
     # also where the end lies outside of the crop
     least, most = (share * (rows[1] - rows[0]) for share in _HALF_BODY)
-    rows[T1_TOP] = rows[0] - np.clip(rows[0] - rows[T1_TOP], least, most)
+    rows[T1_TOP] = rows[0] - min(max(rows[0] - rows[T1_TOP], least), most)
     least, most = (share * (rows[last] - rows[last - 1]) for share in _HALF_BODY)
-    rows[L5_BOTTOM] = rows[last] + np.clip(rows[L5_BOTTOM] - rows[last], least, most)
+    rows[L5_BOTTOM] = rows[last] + min(max(rows[L5_BOTTOM] - rows[last], least), most)
     expected = float(error_px[0]) + float(error_px[1]) * STRIDE * spread
     distances = np.diff(rows[: len(LEVELS)]) / _PITCH
-    irregularity = float((distances / np.median(distances)).std())
+    # the two in the middle of sixteen
+    irregularity = float(distances.std() / np.sort(distances)[7:9].mean())
     return Found(rows * STRIDE, expected, _margin(logarithms, np.array(chain)), irregularity)
 
 
 def best_chain(logarithms: Array) -> list[int]:
     """Return the cells of the most probable chain through (112, 17) logarithms, with distances like those of adults."""
-    cell = np.arange(CELLS)
-    total, came = logarithms[:, 0], []
-    padded = np.full(_LONGEST + CELLS, -np.inf)
+    # for each level, the logarithm of the best chain that ends in each cell, below cells that none can start from
+    totals = np.full((len(LEVELS), _LONGEST + CELLS), -np.inf)
+    totals[:, _LONGEST:] = logarithms.T
+    before = sliding_window_view(totals, CELLS, axis=1)[:, :_LONGEST]
     for level, cost in enumerate(_STEP_COSTS, start=1):
-        padded[_LONGEST:] = total
-        before = padded[_BEFORE] + cost
-        best = before.argmax(axis=1)
-        came.append(best + 1)
-        total = before[cell, best] + logarithms[:, level]
-    chain = [int(total.argmax())]
-    for step in reversed(came):
-        chain.append(chain[-1] - int(step[chain[-1]]))
+        totals[level, _LONGEST:] += (before[level - 1] + cost[:, np.newaxis]).max(axis=0)
+    chain = [int(totals[-1].argmax()) - _LONGEST]
+    for total, cost in zip(totals[-2::-1], _STEP_COSTS[::-1], strict=True):
+        # of equal ones the nearest
+        steps = (total[chain[-1] : chain[-1] + _LONGEST] + cost)[::-1]
+        chain.append(chain[-1] - 1 - int(steps.argmax()))
     return chain[::-1]
 
 

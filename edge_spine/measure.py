@@ -197,7 +197,7 @@ def measure(spine: Spine, levels: Levels | None = None, errors: AngleErrors | No
     levels = levels or levels_of(spine)
     coronal_deg, sagittal_deg = vertebra_tilts(heights[0] - levels.stations, down, fitted).T
     rows = np.abs(heights[:, np.newaxis] - levels.z).argmin(axis=0)
-    curves = tuple(_with_levels(c, heights, levels) for c in _lateral_curves(down, fitted[:, 0], rows, coronal_deg))
+    curves = _with_levels(_lateral_curves(down, fitted[:, 0], rows, coronal_deg), heights, levels)
     largest = cobb_deg(coronal_deg)
     tilt_deg = dict(zip(LEVELS, sagittal_deg.tolist(), strict=True))
     error = None if errors is None else errors.of_cobb(largest)
@@ -347,9 +347,12 @@ def _arc_share(down: NDArray[np.float64], slope: NDArray[np.float64]) -> NDArray
     return share
 
 
-def _with_levels(curve: ScoliosisCurve, heights: NDArray[np.float64], levels: Levels) -> LevelledCurve:
-    names = levels.names_at(heights[[curve.apex, curve.upper_end, curve.lower_end]])
-    return LevelledCurve(**vars(curve), apex_level=names[0], upper_end_level=names[1], lower_end_level=names[2])
+def _with_levels(
+    curves: list[ScoliosisCurve], heights: NDArray[np.float64], levels: Levels
+) -> tuple[LevelledCurve, ...]:
+    rows = [row for curve in curves for row in (curve.apex, curve.upper_end, curve.lower_end)]
+    named = levels.names_at(heights[rows]) if rows else ()
+    return tuple(LevelledCurve(*vars(c).values(), *named[3 * n : 3 * n + 3]) for n, c in enumerate(curves))
 
 
 def _plane_of_maximal_curvature(slope: NDArray[np.float64]) -> float:
@@ -357,9 +360,9 @@ def _plane_of_maximal_curvature(slope: NDArray[np.float64]) -> float:
     best = 0.0
     for azimuths in (np.arange(0.0, 180.0), np.arange(-1.0, 1.0, 0.02)):
         candidates = best + azimuths
-        direction = np.stack([np.cos(np.radians(candidates)), np.sin(np.radians(candidates))])
+        angle = np.radians(candidates)
         # the extreme slopes have the extreme angles, so only these need an arctangent
-        seen = direction.T @ slope.T
+        seen = np.stack([np.cos(angle), np.sin(angle)], axis=1) @ slope.T
         spread = np.arctan(seen.max(axis=1)) - np.arctan(seen.min(axis=1))
         best = float(candidates[np.argmax(spread)])
     # rounded first, or -0.0000001 would become 180

@@ -142,7 +142,7 @@ def spine_contrast(prepared: Prepared, curves: Curves) -> float:
     columns = prepared.columns_px(curves.coronal)
     width = columns[:, 2:] - columns[:, :1]
     across = (columns[:, 1:2] + width * _PLACES).astype(np.float32)
-    rows = np.repeat(prepared.rows_px(curves.z)[:, np.newaxis], len(_PLACES), axis=1).astype(np.float32)
+    rows = np.repeat(prepared.rows_px(curves.z).astype(np.float32)[:, np.newaxis], len(_PLACES), axis=1)
     sampled = cv2.remap(prepared.tensor[0, 0], across, rows, cv2.INTER_LINEAR)
-    within, left, right = (float(part.mean()) for part in np.split(sampled, 3, axis=1))
-    return within - max(left, right)
+    within, left, right = sampled.mean(axis=0).reshape(3, -1).mean(axis=1).tolist()
+    return float(within - max(left, right))

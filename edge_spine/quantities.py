@@ -8,6 +8,11 @@ from dataclasses import dataclass
 SCHEME = "99EDGESPINE"
 
 
+def rounded(value: float, digits: int = 3) -> float:
+    """Return a rounded number, never -0.0."""
+    return round(float(value), digits) + 0.0
+
+
 @dataclass(frozen=True)
 class Quantity:
     """One measured number.
@@ -40,7 +45,8 @@ class Quantity:
 
     def text(self, value: float, error: float | None = None) -> str:
         """Return a value with its unit, as reports show it; whole numbers where its error is given."""
-        number = f"{value:.{self.decimals}f}" if error is None else f"{value:.0f} ± {error:.0f}"
+        decimals = self.decimals if error is None else 0
+        number = f"{rounded(value, decimals):.{decimals}f}" + ("" if error is None else f" ± {error:.0f}")
         return number + ("°" if self.unit == "deg" else f" {self.unit}")
 
     def of(self, measured: object, name: str) -> tuple[float | None, float | None]:

@@ -53,8 +53,8 @@ class Curves:
         They are linear between rows, and straight beyond the first and the last row, as their outermost rows run.
         """
         z = np.linspace(top, bottom, len(self.z))
-        coronal, sagittal = (_resampled(self.z, columns, z) for columns in (self.coronal, self.sagittal))
-        return Curves(z, coronal, sagittal - sagittal[:, 1].mean())
+        found = _resampled(self.z, np.concatenate([self.coronal, self.sagittal], axis=1), z)
+        return Curves(z, found[:, :3], found[:, 3:] - found[:, 4].mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +177,10 @@ def _resampled(
     z: NDArray[np.float64], columns: NDArray[np.float64], wanted: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Interpolate columns (N, C) at decreasing heights z (N,) to other heights (K,)."""
-    found = np.stack([np.interp(-wanted, -z, column) for column in columns.T], axis=1)
+    places = np.interp(-wanted, -z, np.arange(float(len(z))))
+    above = np.minimum(places.astype(np.intp), len(z) - 2)
+    upper, lower = columns.take(above, axis=0), columns.take(above + 1, axis=0)
+    found = upper + (places - above)[:, np.newaxis] * (lower - upper)
     for outside, end, other in ((wanted > z[0], 0, _END_ROWS), (wanted < z[-1], -1, -1 - _END_ROWS)):
         slope = (columns[end] - columns[other]) / (z[end] - z[other])
         found[outside] = columns[end] + (wanted[outside, np.newaxis] - z[end]) * slope

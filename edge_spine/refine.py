@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS
 from edge_spine.npz import check_weights, read_arrays
+from edge_spine.smooth_fit import gradient
 
 # distances from the centreline on each side, tenths of a half-width
 TAPS = 24
@@ -47,6 +48,7 @@ _DEGREE = 3
 _PASSES = 3
 # samples whose windows are read
 _READ = np.arange(0, SAMPLED.size, 2)
+_SAMPLES = np.arange(SAMPLED.size)
 # weight of the squared second differences of the shift (pixels per row and row) against squared pixels
 _SMOOTHNESS = 50.0
 # its factor in so many rows at each end, where a border has no neighbours that could outvote it
@@ -59,6 +61,7 @@ _ALONG_PROFILE, _ALONG_CONTRAST, _ALONG_WIDTH = 2.0, 7.5, 6.0
 _INSIDE, _OUTSIDE = 0.8, 1.3
 # places of a profile across the column, half-widths, and the (49, 2) weights of its means inside and outside
 _OFFSETS: Array = np.arange(-TAPS, TAPS + 1) / 10
+_SAMPLED_ROWS: Array = CURVE_ROWS[SAMPLED, np.newaxis]
 _CHOSEN = np.stack([np.abs(_OFFSETS) < _INSIDE - 1e-9, np.abs(_OFFSETS) > _OUTSIDE + 1e-9], axis=1).astype(np.float64)
 _MEAN_WEIGHTS: Profile = (_CHOSEN / _CHOSEN.sum(axis=0)).astype(np.float32)
 # contrast in grey values of 0 to 1: the least that profiles are divided by, and the one that gets half weight
@@ -92,12 +95,19 @@ class Refinement:
     weight2: Profile
     bias2: Profile
 
-    def answers(self, windows: Profile) -> Profile:
-        """Map windows (N, 346) to (N, 2) answers."""
-        hidden = np.maximum(windows @ self.weight0 + self.bias0, 0)
-        hidden = np.maximum(hidden @ self.weight1 + self.bias1, 0)
-        answers: Profile = hidden @ self.weight2 + self.bias2
-        return answers
+    @cached_property
+    def _both(self) -> tuple[Profile, Profile]:
+        """The first layer (346, 2 H), (2 H,) for a window, then for its mirror image."""
+        turned = mirrored(self.weight0.T).T
+        return np.concatenate([self.weight0, turned], axis=1), np.concatenate([self.bias0, self.bias0])
+
+    def read(self, windows: Profile) -> tuple[Array, Array]:
+        """Return the distance of the centre and what the half-width lacks, (N,) each, of windows (N, 346)."""
+        weight, bias = self._both
+        hidden = _rectified(windows @ weight, bias).reshape(-1, self.bias0.size)
+        hidden = _rectified(hidden @ self.weight1, self.bias1)
+        own, other = (hidden @ self.weight2 + self.bias2).astype(np.float64).reshape(-1, 2, 2).transpose(1, 2, 0)
+        return own[0] - other[0], own[1] + other[1]
 
 
 def read_refinement(content: bytes) -> Refinement:
@@ -139,10 +149,10 @@ def refined(tensor: NDArray[np.float32], output: NDArray[np.float32], refinement
     columns = np.asarray(output, dtype=np.float64).reshape(ROWS, 6)
     if not np.isfinite(columns).all():
         return output
-    half_width = smoothed(columns[:, 2] - columns[:, 0]) * (CROP_SIZE / 2)
-    if half_width.min() <= 0:
+    centre, width = smoothed(np.stack([columns[:, 1], columns[:, 2] - columns[:, 0]], axis=1)).T * CROP_SIZE
+    if width.min() <= 0:
         return output
-    shift, wider = errors_px(tensor[0, 0], smoothed(columns[:, 1]) * CROP_SIZE, half_width, refinement)
+    shift, wider = errors_px(tensor[0, 0], centre, width / 2, refinement)
     moved = columns.copy()
     moved[:, :3] += (shift[:, np.newaxis] + wider[:, np.newaxis] * (-1, 0, 1)) / CROP_SIZE
     shifted: NDArray[np.float32] = moved.astype(np.float32).reshape(output.shape)
@@ -170,20 +180,20 @@ def errors_px(
     lacking : (209,) array
         Crop pixels, positive where the column is wider than the network has it.
     """
-    basis = splines()[SAMPLED]
-    rows = basis[_READ]
-    penalty = _penalty()
+    basis = splines()[:: SAMPLED[1]]
+    read = slice(None, None, _READ[1])
+    rows = basis[read]
     start, start_width = centre[SAMPLED], half_width[SAMPLED]
     width, shift, coefficients = start_width, np.zeros(SAMPLED.size), np.zeros(basis.shape[1])
     for _ in range(_PASSES):
         profile, seen = scaled_profile(crop, start + shift, width)
-        aside, wider = _read(windows(profile, _READ), refinement)
-        weight = seen[_READ] ** 2 / (1 + (aside / _OUTLIER) ** 2)
-        weighted = rows * weight[:, np.newaxis]
-        wanted = weighted.T @ (shift[_READ] + aside * width[_READ])
-        coefficients = np.linalg.solve(weighted.T @ rows + penalty, wanted)
+        aside, wider = refinement.read(windows(profile, _READ))
+        weight = seen[read] ** 2 / (1 + (aside / _OUTLIER) ** 2)
+        weighted = (rows * weight[:, np.newaxis]).T
+        wanted = weighted @ (shift[read] + aside * width[read])
+        coefficients = np.linalg.solve(weighted @ rows + _penalty(), wanted)
         shift = basis @ coefficients
-        lacking = along(np.interp(np.arange(SAMPLED.size), _READ, wider) * width, _ALONG_WIDTH)
+        lacking = along(np.interp(_SAMPLES, _READ, wider) * width, _ALONG_WIDTH)
         trust = np.minimum(2 * along(seen, _ALONG_WIDTH), 1)
         width = np.maximum(width + trust * lacking, _LEAST_WIDTH * start_width)
     lacking = np.interp(np.arange(ROWS), SAMPLED, width - start_width)
@@ -192,8 +202,8 @@ def errors_px(
 
 def windows(profile: Profile, samples: NDArray[np.int64]) -> Profile:
     """Cut the windows (N, 346) around samples (N,) of a scaled profile (105, 49), and append their places."""
-    near = np.clip(samples[:, np.newaxis] + WINDOW, 0, SAMPLED.size - 1)
-    cut = (_gaussian(_ALONG_PROFILE) @ profile)[near].reshape(len(samples), -1)
+    near = samples[:, np.newaxis] + WINDOW
+    cut = along(profile, _ALONG_PROFILE).take(near, axis=0, mode="clip").reshape(len(samples), -1)
     return np.concatenate([cut, parts()[SAMPLED[samples]]], axis=1)
 
 
@@ -203,11 +213,10 @@ def mirrored(cut: Profile) -> Profile:
     return np.concatenate([seen.reshape(len(cut), -1), cut[:, -PARTS:]], axis=1)
 
 
-def _read(cut: Profile, refinement: Refinement) -> tuple[Array, Array]:
-    """Return the distance of the centre and what the half-width lacks, (N,) each, half-widths."""
-    answers = refinement.answers(np.concatenate([cut, mirrored(cut)])).astype(np.float64)
-    own, other = answers[: len(cut)], answers[len(cut) :]
-    return own[:, 0] - other[:, 0], own[:, 1] + other[:, 1]
+def _rectified(values: Profile, bias: Profile) -> Profile:
+    """Add a bias and take what is positive, in place."""
+    values += bias
+    return np.maximum(values, 0, out=values)
 
 
 def _limited(values: Array, most: float) -> Array:
@@ -236,20 +245,20 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
     # OpenCV takes long to import, and loading a bundle needs this module
     import cv2
 
-    slope = np.gradient(centre, SAMPLED)
+    slope = gradient(centre, float(SAMPLED[1]))
     # the horizontal width is wider than that along the normal
-    across = (half_width / (1 + slope**2))[:, np.newaxis] * _OFFSETS
+    across = np.multiply.outer(half_width / (1 + slope * slope), _OFFSETS)
     columns = (centre[:, np.newaxis] + across).astype(np.float32)
-    rows = (CURVE_ROWS[SAMPLED, np.newaxis] - slope[:, np.newaxis] * across).astype(np.float32)
+    rows = (_SAMPLED_ROWS - slope[:, np.newaxis] * across).astype(np.float32)
     grey = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     means = along(grey @ _MEAN_WEIGHTS, _ALONG_CONTRAST)
     above = grey - means[:, 1:]
     clutter = along(above**2 @ _MEAN_WEIGHTS[:, 1], _ALONG_CONTRAST)
     contrast = np.maximum(means[:, 0] - means[:, 1], 0)
-    seen = contrast**2 / (contrast**2 + _HALF_CONTRAST**2 + _CLUTTER * clutter)
-    profile = above / np.maximum(contrast, _LEAST_CONTRAST)[:, np.newaxis]
-    profile = np.minimum(np.maximum(profile, _CLIP[0], out=profile), _CLIP[1], out=profile)
-    return profile, seen.astype(np.float64)
+    squared = contrast**2
+    seen = squared / (squared + _HALF_CONTRAST**2 + _CLUTTER * clutter)
+    above /= np.maximum(contrast, _LEAST_CONTRAST)[:, np.newaxis]
+    return np.clip(above, *_CLIP, out=above), seen.astype(np.float64)
 
 
 def along(values: NDArray[np.floating[Any]], deviation: float) -> NDArray[Any]:
@@ -259,8 +268,8 @@ def along(values: NDArray[np.floating[Any]], deviation: float) -> NDArray[Any]:
 
 
 def smoothed(values: Array) -> Array:
-    """Project (209,) values on the splines."""
-    smooth: Array = _projection() @ values
+    """Project (209,) or (209, K) values on the splines."""
+    smooth: Array = splines() @ (_projection() @ values)
     return smooth
 
 
@@ -306,6 +315,5 @@ def _penalty() -> Array:
 
 @lru_cache(maxsize=1)
 def _projection() -> Array:
-    """Return the (209, 209) projection on the splines."""
-    projection: Array = splines() @ np.linalg.pinv(splines())
-    return projection
+    """Return the (20, 209) matrix that gives the coefficients of the nearest sum of splines."""
+    return np.linalg.pinv(splines()).astype(np.float64)

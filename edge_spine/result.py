@@ -15,7 +15,7 @@ from edge_spine.bundle.bands import VIEWS, Bands, PopulationRange
 from edge_spine.measure import Measurements
 from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.quality import Quality
-from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, QUANTITIES
+from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, QUANTITIES, rounded
 from edge_spine.reconstruct import Curves, Spine
 from edge_spine.scan import Scan
 from edge_spine.version import __version__
@@ -55,6 +55,8 @@ class SpineResult:
         Half-widths (mm) of the 90 % band of each row's centre; None where the bundle has no calibration.
     population : PopulationRange, optional
         Range (mm) of the sagittal centre in 90 % of the model's training population; None where the bundle has none.
+    graph : bool
+        Whether the network was replayed from a recorded CUDA graph.
     shown_date : str
         Date of the scan in pictures and reports; "" where the user did not ask for it.
     """
@@ -70,6 +72,7 @@ class SpineResult:
     timing_ms: Mapping[str, float]
     band_90: Bands | None = None
     population: PopulationRange | None = None
+    graph: bool = False
     shown_date: str = ""
 
     _derived: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
@@ -103,8 +106,8 @@ class SpineResult:
 
         Later calls return the same inner dictionaries and lists: copy before changing them.
         """
-        timing = {stage: _rounded(self.timing_ms[stage]) for stage in STAGES}
-        return {**self.derived(_values), "timing_ms": timing, "notice": NOTICE}
+        timing = {stage: rounded(self.timing_ms[stage]) for stage in STAGES}
+        return {**self.derived(_values), "timing_ms": timing, "timing": {"graph": self.graph}, "notice": NOTICE}
 
     def to_json(self) -> str:
         """Return `to_dict` as one JSON object.
@@ -139,7 +142,7 @@ def _values(result: SpineResult) -> dict[str, Any]:
     for name, quantity in QUANTITIES.items():
         for key, value in zip((name, quantity.error), quantity.of(measured, name), strict=True):
             if key is not None:
-                numbers[key] = None if value is None else _rounded(value)
+                numbers[key] = None if value is None else rounded(value)
     return {
         "schema": SCHEMA,
         "software": {"name": "edge-spine", "version": __version__},
@@ -151,9 +154,9 @@ def _values(result: SpineResult) -> dict[str, Any]:
             "rows": int(scan.pixels.shape[0]),
             "columns": int(scan.pixels.shape[1]),
             # An error in these grows with the distance from the first pixel, so they keep more digits.
-            "pixel_spacing_mm": [_rounded(value, 6) for value in scan.pixel_spacing_mm],
-            "model_pixel_mm": _rounded(result.prepared.model_pixel_mm, 6),
-            "crop_origin_px": [_rounded(value, 6) for value in result.prepared.crop_origin_px],
+            "pixel_spacing_mm": [rounded(value, 6) for value in scan.pixel_spacing_mm],
+            "model_pixel_mm": rounded(result.prepared.model_pixel_mm, 6),
+            "crop_origin_px": [rounded(value, 6) for value in result.prepared.crop_origin_px],
         },
         "model": dict(result.model),
         "quality": {
@@ -173,7 +176,7 @@ def _values(result: SpineResult) -> dict[str, Any]:
             "max_cobb_deg": numbers.pop("max_cobb_deg"),
             "max_cobb_error_90_deg": numbers.pop("max_cobb_error_90_deg"),
             "scoliosis_curves": [
-                {name: _rounded(getattr(curve, name)) for name in CURVE_QUANTITIES}
+                {name: rounded(getattr(curve, name)) for name in CURVE_QUANTITIES}
                 | {name: getattr(curve, name) for name in CURVE_NAMES}
                 for curve in measured.scoliosis_curves
             ],
@@ -186,18 +189,14 @@ def _levels(result: SpineResult) -> dict[str, dict[str, float | None]]:
     """Return the body centres by name: on the centreline, at the heights that were found."""
     levels, line = result.levels, result.spine.centreline
     x, y = (np.interp(-levels.z, -line[:, 2], line[:, axis]) for axis in (0, 1))
-    errors = [None] * len(LEVELS) if levels.z_error is None else [_rounded(error) for error in levels.z_error]
+    errors = [None] * len(LEVELS) if levels.z_error is None else [rounded(error) for error in levels.z_error]
     return {
-        name: {"x": _rounded(x[k]), "y": _rounded(y[k]), "z": _rounded(levels.z[k]), "z_error_mm": errors[k]}
+        name: {"x": rounded(x[k]), "y": rounded(y[k]), "z": rounded(levels.z[k]), "z_error_mm": errors[k]}
         for k, name in enumerate(LEVELS)
     }
 
 
-def _rounded(value: float, digits: int = 3) -> float:
-    # Adding zero turns -0.0 into 0.0.
-    return round(float(value), digits) + 0.0
-
-
 def _row(values: NDArray[np.floating[Any]]) -> list[float]:
-    rounded: list[float] = (np.round(values.astype(np.float64), 3) + 0.0).tolist()
-    return rounded
+    # one call for all is faster than `rounded` for each; adding zero turns -0.0 into 0.0
+    row: list[float] = (np.round(values.astype(np.float64), 3) + 0.0).tolist()
+    return row

@@ -54,8 +54,9 @@ class Report:
     def line(self) -> str:
         """Return the outcome as a line of text."""
         code = f" ({self.code})" if self.code else ""
-        place = f"; from {printable(self.path)}" if self.path not in ("", self.source) else ""
-        return f"{self.status}{code}: {self.message}{place}"
+        place = f"; from {self.path}" if self.path not in ("", self.source) else ""
+        # the folder of --out may hold a line break
+        return printable(f"{self.status}{code}: {self.message}{place}")
 
 
 def process(
@@ -97,16 +98,18 @@ def process(
 
     report = Report(source, timing_ms=dict.fromkeys(STAGES, 0.0), path=path)
     started = time.perf_counter()
+    writing = False
     try:
         scan = read()
         report.timing_ms["read"] = (time.perf_counter() - started) * 1000
         result = estimator(scan).with_timing(read=report.timing_ms["read"])
+        writing = True
         result, paths = write(result)
     except Refusal as refusal:
         report.status, report.code = "refused", refusal.code
         report.message = _named(source, refusal.message)
     except EngineLost:
-        # no word about this scan: the caller ends, and a new process does it again
+        # no report of this scan: the caller ends, and a new process repeats it
         raise
     except EdgeSpineError as error:
         if raise_storage and isinstance(error, InputUnavailable):
@@ -116,6 +119,8 @@ def process(
         if raise_storage and isinstance(error, OSError):
             raise
         what = type(error).__name__ + (f": {error.strerror}" if isinstance(error, OSError) else "")
+        if writing and isinstance(error, OSError):
+            what = f"the results cannot be written ({error.strerror}), check the output folder and its free space"
         report.message = f"{source}: {what}; -v shows where"
         _log.info("%s in\n%s", what, "".join(traceback.format_tb(error.__traceback__)).rstrip())
     else:
@@ -130,7 +135,7 @@ def process(
 
 
 def _named(source: str, message: str) -> str:
-    return message if message.startswith(source) else f"{source}: {message}"
+    return message if message.startswith(f"{source}: ") else f"{source}: {message}"
 
 
 def _summary(result: SpineResult) -> str:

@@ -32,6 +32,17 @@ class Turn:
     flip_rows: bool = False
     flags: tuple[str, ...] = ()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One sentence that says how the stored image was turned, to convert places back; empty without a turn."""
+        steps = {
+            "rows and columns exchanged": self.transpose,
+            "then left and right reversed": self.flip_columns,
+            "then up and down reversed": self.flip_rows,
+        }
+        turned = ", ".join(step for step, done in steps.items() if done).removeprefix("then ")
+        return (f"coordinates are those of the stored image with {turned}",) if turned else ()
+
     def shape(self, pair: tuple[_Number, _Number]) -> tuple[_Number, _Number]:
         """Return a (row, column) pair of the stored image as one of the turned image."""
         return (pair[1], pair[0]) if self.transpose else pair

@@ -55,7 +55,7 @@ def fit(down: NDArray[np.float64], columns: NDArray[np.float64]) -> tuple[NDArra
     points = down.size
     max_degree = _max_degree(points)
     t = 2 * down / down[-1] - 1
-    even = np.abs(t - np.linspace(-1, 1, points)).max() < _EVEN
+    even = np.abs(t - _even_places(points)).max() < _EVEN
     orthonormal, derivatives = _even_polynomials(points) if even else _polynomials(t)
     coefficients = orthonormal.T @ columns
 
@@ -73,6 +73,14 @@ def fit(down: NDArray[np.float64], columns: NDArray[np.float64]) -> tuple[NDArra
     fitted: NDArray[np.float64] = orthonormal[:, : max_degree + 1] @ kept
     slope: NDArray[np.float64] = derivatives @ kept * (2 / down[-1])
     return fitted, slope
+
+
+def gradient(values: NDArray[np.float64], step: float = 1.0) -> NDArray[np.float64]:
+    """Return the derivative along evenly spaced rows (N, ...), at least two, as `numpy.gradient` in thrice the time."""
+    slope = np.empty(values.shape)
+    slope[1:-1] = (values[2:] - values[:-2]) / (2 * step)
+    slope[0], slope[-1] = (values[1] - values[0]) / step, (values[-1] - values[-2]) / step
+    return slope
 
 
 def _max_degree(points: int) -> int:
@@ -99,4 +107,9 @@ def _polynomials(t: NDArray[np.float64]) -> Polynomials:
 @lru_cache(maxsize=4)
 def _even_polynomials(points: int) -> Polynomials:
     """Return `_polynomials` of evenly spaced points, as the rows of a network's curves are."""
-    return _polynomials(np.linspace(-1, 1, points))
+    return _polynomials(_even_places(points))
+
+
+@lru_cache(maxsize=4)
+def _even_places(points: int) -> NDArray[np.float64]:
+    return np.linspace(-1, 1, points)

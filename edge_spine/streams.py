@@ -40,22 +40,7 @@ def close_streams() -> None:
 
 
 def say(text: str, stream: TextIO | None = None, end: str = "\n") -> str | None:
-    """Write a line at once, or drop it.
-
-    Parameters
-    ----------
-    text : str
-        What to write.
-    stream : text stream, optional
-        stdout where it is not given.
-    end : str
-        Follows the text.
-
-    Returns
-    -------
-    str or None
-        Why it could not be written.
-    """
+    """Write a line at once to a stream, by default stdout; return why it could not be written, or None."""
     try:
         print(text, end=end, file=stream or sys.stdout, flush=True)
     except OSError as error:

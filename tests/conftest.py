@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,28 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian,
 
 from edge_spine import SpineEstimator
 
+# Otherwise each process that a test starts compiles the package again, and each run of pytest all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Test processes share the cores: threads of PyTorch beyond them would only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the order of files that `pytest_collection_modifyitems` gives, where pytest-xdist is installed."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On several processes, begin with the files of many slow tests: a long file at the end would run alone."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        tests = Counter(item.path for item in items)
+        items.sort(key=lambda item: (slow[item.path], tests[item.path], item.path), reverse=True)
+
 
 REAL_SCANS = Path(__file__).resolve().parents[2] / "shared" / "data" / "dxa"
 SYNTHETIC_UID = "2.25.1234567890"

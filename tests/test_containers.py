@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -46,33 +47,28 @@ def test_what_is_written_lies_in_volumes_so_that_the_root_can_be_read_only() -> 
     assert any(cache.startswith(folder.strip('"[],')) for folder in volumes.split()[1:])
 
 
+def test_the_trial_says_how_it_is_called_and_where_it_cannot_run(tmp_path: Path) -> None:
+    if (bash := shutil.which("bash")) is None or os.name != "posix":
+        pytest.skip("needs bash")
+    text = (FOLDER / "try.sh").read_text(encoding="utf-8")
+    assert subprocess.run([bash, "-n"], input=text, text=True, check=False).returncode == 0
+    asked = subprocess.run([bash, str(FOLDER / "try.sh")], capture_output=True, text=True, check=False)
+    assert asked.returncode == 2 and "containers/try.sh WORK" in asked.stderr
+    nobody: dict[str, int] = {"user": 65534} if os.geteuid() == 0 else {}
+    command = [bash, "-s", str(tmp_path / "work")]
+    ended = subprocess.run(command, input=text, capture_output=True, text=True, check=False, cwd="/", **nobody)
+    assert ended.returncode == 77 and ended.stderr.startswith("containers cannot be tried here: only root")
+
+
 @pytest.mark.slow
-def test_the_container_can_be_built() -> None:
-    builder = shutil.which("podman") or shutil.which("docker")
-    if not builder or subprocess.run([builder, "info"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("no builder of containers works here")
-    more = [
-        "--build-arg",
-        "BASE=docker.io/library/python:3.12-slim-bookworm",
-        "--build-arg",
-        "EXTRAS=cpu,node",
-        "--build-arg",
-        "MORE=",
-        "--build-arg",
-        "PACKAGES=",
-    ]
-    built = subprocess.run(
-        [builder, "build", "-f", "containers/Containerfile", *more, "."],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if built.returncode != 0 and any(
-        word in built.stderr for word in ("i/o timeout", "no such host", "refused", "lookup")
-    ):
-        pytest.skip("no registry of images can be reached")
-    assert built.returncode == 0, built.stderr
+def test_node_and_archive_run_in_containers() -> None:
+    if not (work := os.environ.get("EDGE_SPINE_CONTAINERS")):
+        pytest.skip("takes minutes and root: EDGE_SPINE_CONTAINERS=FOLDER asks for it")
+    ended = subprocess.run([str(FOLDER / "try.sh"), work], capture_output=True, text=True, check=False, timeout=3600)
+    if ended.returncode == 77:
+        pytest.skip(ended.stderr.splitlines()[-1])
+    print(ended.stdout)
+    assert ended.returncode == 0, ended.stdout
 
 
 def test_the_composed_services_are_hardened_and_checked() -> None:
@@ -86,7 +82,7 @@ def test_the_composed_services_are_hardened_and_checked() -> None:
         assert service["security_opt"] == ["no-new-privileges:true"] and service["tmpfs"] == ["/tmp"]
         assert f"USER {service['user']}" in lines and not service["user"].startswith("0")
         (check,) = (line for line in lines if line.startswith("HEALTHCHECK"))
-        assert json.loads(check[check.index("[") :]) == service["healthcheck"]["test"][1:]
+        assert service["healthcheck"]["test"] == ["CMD-SHELL", check.partition(" CMD ")[2]]
         declared = {line.split(maxsplit=1)[1] for line in lines if line.startswith("VOLUME")}
         mounted = [volume.split(":")[1] for volume in service["volumes"] if not volume.endswith(":ro")]
         assert declared == {json.dumps(mounted)}

@@ -1,4 +1,4 @@
-"""The page of hazards: every control has tests, and the page lists them as they are named now."""
+"""The page of hazards: every control has tests, every mark a control, and the page lists them as they are now."""
 
 from __future__ import annotations
 
@@ -10,24 +10,32 @@ import pytest
 from tests import hazards
 
 
-def test_the_page_is_what_the_names_of_the_tests_make_it() -> None:
+def test_the_page_is_what_the_marks_of_the_tests_make_it() -> None:
     assert hazards.PAGE.read_text(encoding="utf-8") == hazards.page(), "stale: run python -m tests.hazards"
 
 
-def test_a_control_without_its_test_and_a_renamed_test_are_found(
+def test_a_control_without_a_test_and_a_mark_without_a_control_are_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "test_a.py").write_text("def test_the_old_name(): ...\n", encoding="utf-8")
-    control = hazards.Control("Cause.", "Control.", ("test_a::*name",))
-    (first, *_) = hazards.HAZARDS
+    first = hazards.HAZARDS[0]
     monkeypatch.setattr(hazards, "TESTS", tmp_path)
-    monkeypatch.setattr(hazards, "HAZARDS", (replace(first, controls=(control,)),))
-    assert "`test_a.py`: the old name |" in hazards.page()
-    (tmp_path / "test_a.py").write_text("def test_the_new_name(): ...\ndef other_name(): ...\n", encoding="utf-8")
-    assert "`test_a.py`: the new name |" in hazards.page()
-    (tmp_path / "test_a.py").write_text("def test_something_else(): ...\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="no test"):
-        hazards.page()
+    monkeypatch.setattr(hazards, "HAZARDS", (replace(first, controls=(hazards.Control("turned", "Cause.", "Do."),)),))
+    (tmp_path / "sub").mkdir()
+
+    def page(text: str) -> str:
+        (tmp_path / "sub" / "test_a.py").write_text(text, encoding="utf-8")
+        return hazards.page()
+
+    one = '@pytest.mark.hazard("turned")\n@pytest.mark.slow\ndef test_one_view(): ...\n'
+    assert "| turned | Cause. | Do. | `sub/test_a.py`: one view |" in page(one + "def test_the_turned(): ...\n")
+    every = 'pytestmark = [pytest.mark.slow, pytest.mark.hazard("turned")]\ndef test_a(): ...\ndef test_b(): ...\n'
+    assert "`sub/test_a.py`: a; b |" in page(every)
+    for text, name in (("def test_the_turned(): ...\n", "turned"), (one.replace("turned", "turmed") + one, "turmed")):
+        with pytest.raises(ValueError, match=name):
+            page(text)
+    # a helper that no test is proves nothing
+    with pytest.raises(ValueError, match="turned"):
+        page(one.replace("test_one_view", "one_view"))
 
 
 def test_the_hazards_that_must_be_there_are() -> None:
@@ -35,3 +43,5 @@ def test_the_hazards_that_must_be_there_are() -> None:
     for word in ("side", "patient", "scale", "loss", "stale", "tampered", "over-trust"):
         assert word in names
     assert all(hazard.controls and hazard.left for hazard in hazards.HAZARDS)
+    names = [control.name for hazard in hazards.HAZARDS for control in hazard.controls]
+    assert len(names) == len(set(names))

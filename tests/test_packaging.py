@@ -72,6 +72,12 @@ def test_the_source_distribution_holds_every_file_but_the_float_weights(built: t
     assert not [name for name in in_sdist if "node_modules" in name or name.endswith((".safetensors", ".pyc"))]
 
 
+def test_the_version_is_the_newest_of_the_changelog() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(.*?)\]", changelog, re.MULTILINE)
+    assert newest is not None and newest[1] == __version__
+
+
 def test_messages_name_only_pages_that_are_installed() -> None:
     """A page beside the code is named by its path on this machine, for a relative one exists only in a clone."""
     for path in (ROOT / "edge_spine").rglob("*.py"):

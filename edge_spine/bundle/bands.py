@@ -35,8 +35,8 @@ Limits: TypeAlias = tuple[float, float]
 class Bands:
     """Half-widths of the 90 % band of each row's centre, for one scan.
 
-    Each row by itself: in 90 % of scans like those of the calibration a row's true centre lies within its band.
-    The whole curve lies within its bands less often.
+    In 90 % of scans like those of the calibration, the true centre of a row lies within the band of this row. The whole
+    curve lies within its bands less often.
 
     Attributes
     ----------
@@ -73,15 +73,7 @@ class BandCalibration:
     sagittal_gain: float | None = None
 
     def at(self, model_pixel_mm: float, max_cobb_deg: float) -> Bands:
-        """Return the bands of a scan.
-
-        Parameters
-        ----------
-        model_pixel_mm : float
-            Side of its crop pixel.
-        max_cobb_deg : float
-            Largest Cobb angle that was measured in it.
-        """
+        """Return the bands of a scan with this side of a crop pixel and this largest Cobb angle."""
         return Bands(
             coronal=self.coronal * (model_pixel_mm * widening(max_cobb_deg, self.coronal_severity_deg)),
             sagittal=self.sagittal * (model_pixel_mm * widening(max_cobb_deg, self.sagittal_severity_deg)),
@@ -91,7 +83,7 @@ class BandCalibration:
 
 @dataclass(frozen=True, eq=False)
 class PopulationRange:
-    """Central 90 % of a population's sagittal centres, for each row by itself.
+    """Central 90 % of a population's sagittal centres, row by row.
 
     Attributes
     ----------

@@ -212,12 +212,7 @@ def manifest_bytes(fields: Mapping[str, Any]) -> bytes:
     """Return the file content of a manifest, with the SHA-256 of its own content added.
 
     The layout of the text is fixed (sorted keys, one indent, UTF-8, line feeds), so that every changed byte is
-    detected.
-
-    Parameters
-    ----------
-    fields : Mapping
-        The manifest; a present ``manifest_sha256`` is replaced.
+    detected. A ``manifest_sha256`` that is there already is replaced.
 
     Raises
     ------
@@ -229,14 +224,7 @@ def manifest_bytes(fields: Mapping[str, Any]) -> bytes:
 
 
 def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
-    """Parse and validate a manifest.
-
-    Parameters
-    ----------
-    content : bytes
-        The file.
-    shown : str
-        Name of the file in messages.
+    """Parse and validate the content of a manifest, which messages call `shown`.
 
     Raises
     ------

@@ -25,7 +25,13 @@ def add_to(verbs: Verbs) -> None:
     verb.add_argument(
         "manifest", metavar="MANIFEST", type=Path, help="a CSV file with a column path, one path a line, or a folder"
     )
-    verb.add_argument("--out", metavar="DIR", type=Path, required=True, help="results; an unfinished run is continued")
+    verb.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="folder for the results; an unfinished run there is continued",
+    )
     verb.add_argument("--write", **formats_option(default="", help=f"also files for each scan: {', '.join(FORMATS)}"))
     verb.add_argument("--workers", metavar="N", type=count, help="processes, or Ray actors (default: all processors)")
     verb.add_argument("--retry-failed", action="store_true", help="repeat failed scans; refused scans are not repeated")

@@ -28,7 +28,7 @@ def add_to(verbs: Verbs) -> None:
         "--model", metavar="MODEL", action="append", help="as in `run`; may be repeated (default: spine and lite)"
     )
     verb.add_argument("--runs", metavar="N", type=count, default=50, help="scans to time (default: %(default)s)")
-    verb.add_argument("--threads", metavar="N", type=count, help="processor threads to use")
+    verb.add_argument("--threads", metavar="N", type=count, help="processor threads (default: all processors)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     rows = []
     models = arguments.model or MODELS
     for model in models:
-        load_bundle(model)  # a damaged one is told once, not by every engine
+        load_bundle(model)  # a damaged bundle is reported once, not by each engine
     for model in models:
         for engine in ENGINES:
             if engine != "auto":

@@ -45,7 +45,7 @@ class Verbs:
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._verbs = parser.add_subparsers(metavar="VERB", required=True)
         self.output = argparse.ArgumentParser(add_help=False)
-        self.output.add_argument("--json", action="store_true", help="print JSON instead of text")
+        self.output.add_argument("--json", action="store_true", help="print JSON on stdout instead of text")
         loud = self.output.add_mutually_exclusive_group()
         loud.add_argument(
             "-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help="log more to stderr"
@@ -62,14 +62,25 @@ class Verbs:
             "--precision",
             choices=PRECISIONS,
             default="auto",
-            help="default: int8; fp16 and fp32 hold the rounding of int8 where the model has no float file",
+            help="of the network (default: auto, int8 on processors); fp16 and fp32 are made from the int8 weights "
+            "where the model has no float file",
         )
         self.precision.add_argument(
             "--device", metavar="N", type=number, help="GPU to use, from 0 (default: the first)"
         )
         self.engine = argparse.ArgumentParser(add_help=False, parents=[self.precision])
-        self.engine.add_argument("--engine", choices=ENGINES, default="auto", help="default: the best that runs here")
-        self.engine.add_argument("--threads", metavar="N", type=count, help="processor threads to use")
+        self.engine.add_argument(
+            "--engine",
+            choices=ENGINES,
+            default="auto",
+            help="default: auto, the first that runs here of tensorrt, onnx-cuda, openvino and onnx-cpu",
+        )
+        self.engine.add_argument(
+            "--threads",
+            metavar="N",
+            type=count,
+            help="processor threads (default: all; in batch 1 for each of several workers)",
+        )
         self.writing = argparse.ArgumentParser(add_help=False)
         self.writing.add_argument("--out", metavar="DIR", type=Path, required=True, help="results go to DIR/<name>/")
         self.writing.add_argument("--write", **formats_option())
@@ -116,7 +127,7 @@ def add_spacing(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--imager-spacing",
         action="store_true",
-        help="use ImagerPixelSpacing where there is no other; at the detector, it makes lengths too large",
+        help="use ImagerPixelSpacing, that of the detector, where there is no other; lengths come out too large",
     )
 
 
@@ -166,7 +177,7 @@ def load_estimator(arguments: argparse.Namespace) -> SpineEstimator:
 
 
 def print_report(arguments: argparse.Namespace, report: Report) -> None:
-    """Print the report of one scan. Where that is impossible, the first time is logged, and the work goes on."""
+    """Print the report of one scan; if stdout cannot be written, log that once and continue."""
     problem = say(json.dumps(asdict(report)) if arguments.json else report.line())
     if problem and not getattr(arguments, "silent", False):
         arguments.silent = True
@@ -174,7 +185,7 @@ def print_report(arguments: argparse.Namespace, report: Report) -> None:
 
 
 def tell(text: str) -> None:
-    """Print the result of a verb that does nothing else.
+    """Print the only output of a verb.
 
     Raises
     ------

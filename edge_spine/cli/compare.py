@@ -23,7 +23,7 @@ def add_to(verbs: Verbs) -> None:
         verbs.engine,
     )
     verb.add_argument("before", metavar="A", help="the earlier scan: DICOM, PNG or NPY")
-    verb.add_argument("after", metavar="B", help="the later scan")
+    verb.add_argument("after", metavar="B", help="the later scan, of the same person")
     verb.add_argument("--out", metavar="DIR", type=Path, help="write comparison.json and comparison.png there")
     add_spacing(verb)
     verb.add_argument(
@@ -48,6 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
         _log.warning("the two scans are of different patients; the differences are not changes over time")
     with load_estimator(arguments) as estimator:
         comparison = compare(estimator(before), estimator(after))
+    if comparison.interval_days is not None and comparison.interval_days < 0:
+        _log.warning(
+            "the second scan is %d days older than the first: each change is turned round; give the earlier scan first",
+            -comparison.interval_days,
+        )
     table = json.dumps(comparison.to_dict())
     if arguments.out is not None:
         from edge_spine.files import write_files

@@ -92,7 +92,7 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
         except Crashed as how:
             problems[name] = f"{name}: {how}"
             crashed.add(name)
-    # one that crashes ends the process before the next is tried
+    # `auto` cannot go on to the next engine after one that crashes the process
     tried = next((name for name in AUTO_ORDER if problems[name] is None or name in crashed), None)
     auto = tried.value if opening and tried is not None and tried not in crashed else None
     return {
@@ -153,7 +153,7 @@ def missing_extras() -> list[str]:
         requirements = "\n".join(metadata.requires("edge-spine") or ())
     except metadata.PackageNotFoundError:  # run from a folder, without being installed
         return []
-    # A second condition, such as on the version of Python, is that of a replacement for something older.
+    # A requirement with a second condition, such as a version of Python, is not needed everywhere, and is left out.
     pairs = re.findall(r"""^([\w.-]+)[^;\n]*; extra == ["']([\w-]+)["']$""", requirements, re.MULTILINE)
     missing = {extra for package, extra in pairs if _version(package) is None}
     if _version("onnxruntime-gpu"):  # the package of `cpu` would overwrite it

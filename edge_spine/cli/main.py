@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,24 +19,13 @@ from edge_spine.cli import batch, benchmark, build, compare, demo, doctor, expor
 from edge_spine.cli.common import INTERRUPTED, PARTLY, USAGE, Verbs, complain
 from edge_spine.cli.signals import TERMINATED, Terminated, orderly_signals
 from edge_spine.engines.driver import choose_gpu
-from edge_spine.errors import EdgeSpineError, UsageError
+from edge_spine.errors import EdgeSpineError, Refusal, UsageError
 from edge_spine.streams import close_streams, open_streams, say
 from edge_spine.version import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments without the program's name; `sys.argv` by default.
-
-    Returns
-    -------
-    int
-        The exit status.
-    """
+    """Run the command with arguments, by default those of `sys.argv`, and return the exit status."""
     open_streams()
     try:
         return _run(argv)
@@ -60,7 +50,14 @@ def _run(argv: Sequence[str] | None) -> int:
         complain(error)
         return USAGE
     except EdgeSpineError as error:
-        complain(error)
+        complain(f"refused ({error.code}): {error}" if isinstance(error, Refusal) else error)
+        return PARTLY
+    except OSError as error:
+        # a path that the system does not let a verb look at, such as one below a folder without rights
+        why = error.strerror or type(error).__name__
+        complain(f"{error.filename or 'a file'}: cannot be used ({why}); -v shows where")
+        if arguments.verbosity > 0:
+            say(traceback.format_exc().rstrip(), sys.stderr)
         return PARTLY
     except Terminated:
         complain("terminated")

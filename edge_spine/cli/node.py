@@ -21,7 +21,9 @@ def add_to(verbs: Verbs) -> None:
         verbs.output,
     )
     page = resources.files("edge_spine") / "node/README.md"
-    verb.add_argument("--config", metavar="FILE", type=Path, required=True, help=f"node.toml; see {page}")
+    verb.add_argument(
+        "--config", metavar="FILE", type=Path, required=True, help=f"settings of the node, as described in {page}"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

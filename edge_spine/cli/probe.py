@@ -37,7 +37,7 @@ def probe(question: str, *arguments: object) -> Any:
     Crashed
         The process crashed, or did not answer in time.
     """
-    # it sees the same packages as this process, and none that this one hides from itself
+    # the child searches the same folders, and modules that are blocked here are blocked there
     hidden = [name for name, module in sys.modules.items() if module is None]
     asked = json.dumps([[str(Path(folder).absolute()) for folder in sys.path], hidden, question, arguments])
     try:
@@ -65,14 +65,7 @@ def probe(question: str, *arguments: object) -> Any:
 def engine(name: str, model: str | None, opening: bool) -> str | None:
     """Return why an engine cannot run here, or None where it can.
 
-    Parameters
-    ----------
-    name : str
-        The engine.
-    model : str, optional
-        As in `edge_spine.bundle.load.load_bundle`.
-    opening : bool
-        Open the model in it as well, since an installed engine can fail to load.
+    With `opening`, the model is opened in it as well, since an installed engine can fail to load.
     """
     from edge_spine.bundle import load_bundle
     from edge_spine.engines import open_engine
@@ -144,7 +137,7 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
 
 def main() -> None:
     """Read one question from stdin and write its answer to stdout, both as JSON."""
-    # what libraries print is no part of the answer
+    # stdout carries the answer alone, not what libraries print
     answers, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     folders, hidden, question, arguments = json.load(sys.stdin)
@@ -153,7 +146,7 @@ def main() -> None:
     answer = json.dumps(QUESTIONS[question](*arguments))
     with os.fdopen(answers, "w", encoding="utf-8") as stream:
         stream.write(answer)
-    # libraries that crash at the end of a process have answered
+    # some libraries crash while the interpreter shuts down
     os._exit(0)
 
 

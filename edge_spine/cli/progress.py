@@ -14,13 +14,7 @@ _BAR_WIDTH = 24
 
 
 class Progress:
-    """Progress bar, shown where stderr is a terminal, and summary; both for several scans only.
-
-    Parameters
-    ----------
-    quiet : bool
-        Show neither.
-    """
+    """Progress bar, shown where stderr is a terminal, and summary; both for several scans only, neither if `quiet`."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet

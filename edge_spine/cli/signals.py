@@ -1,4 +1,4 @@
-"""End in order on SIGTERM, also as the first process of a container, and go on when the terminal hangs up."""
+"""Shut down cleanly on SIGTERM, also as process 1 of a container, and keep running when the terminal closes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def orderly_signals() -> Iterator[None]:
 def _watched() -> Iterator[None]:
     """End the process if the block goes on for `GRACE_S` after SIGTERM.
 
-    Python calls a handler only between two steps of its own: a library can keep it waiting for minutes.
+    Python calls a signal handler only between two bytecodes, and a call of a library can take minutes.
     """
     if os.name == "nt":
         yield

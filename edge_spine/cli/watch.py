@@ -35,7 +35,13 @@ def add_to(verbs: Verbs) -> None:
     verb.add_argument("out", metavar="OUT", type=Path, help="results are written to OUT/<name>-<hash>/")
     verb.add_argument("--write", **formats_option())
     add_spacing(verb)
-    verb.add_argument("--poll", metavar="SECONDS", type=seconds, default=2.0, help="default: %(default)g")
+    verb.add_argument(
+        "--poll",
+        metavar="SECONDS",
+        type=seconds,
+        default=2.0,
+        help="time between two looks at IN (default: %(default)g)",
+    )
     verb.add_argument("--once", action="store_true", help="exit when no scan is left")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from edge_spine.cohort.manifest import COLUMN_SPACING, ID, PATH, ROW_SPACING, Scan
 from edge_spine.cohort.rows import NAMES, Row, row_of, storable
+from edge_spine.engines.sharing import Shared
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.reading.files import find_scans
 from edge_spine.runner import Report, process
@@ -47,6 +48,8 @@ class SpineBatch:
         Files to write for each scan in addition to its row, see `edge_spine.outputs.registry`.
     folder : str, optional
         Folder of those files, with a subfolder for each scan.
+    shared : Shared, optional
+        Engine of a process that holds the GPU, to use in place of opening `engine`.
     """
 
     model: str | Path | None = None
@@ -58,12 +61,13 @@ class SpineBatch:
     imager_spacing: bool = False
     formats: Sequence[str] = ()
     folder: str | None = None
+    shared: Shared | None = None
     # Pickled, so that a worker can compare it with its own version.
     version: str = field(init=False)
 
     def __post_init__(self) -> None:
         """Note the version, and check that there is a folder for the files."""
-        # not a default, which a worker would take from its own class
+        # no default of the field, which on a worker would be the worker's own version
         self.version = __version__
         if self.formats and self.folder is None:
             raise UsageError("formats are given but no folder to write them to")
@@ -106,7 +110,7 @@ class SpineBatch:
         if self.version != __version__:
             raise EdgeSpineError(f"a worker has edge-spine {__version__}, the run was started with {self.version}")
         with _loading:
-            estimator = _estimator(self.model, self.engine, self.threads, self.precision)
+            estimator = _estimator(self.model, self.shared or self.engine, self.threads, self.precision)
         if self.model_sha256 not in (None, estimator.model["sha256"]):
             raise EdgeSpineError(
                 f"a worker's model {self.model or 'spine'} is not the one that the run was started with"
@@ -170,7 +174,7 @@ def _missing(value: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def _estimator(model: str | Path | None, engine: str, threads: int | None, precision: str) -> SpineEstimator:
+def _estimator(model: str | Path | None, engine: str | Shared, threads: int | None, precision: str) -> SpineEstimator:
     from edge_spine.estimator import with_threads
 
-    return with_threads(engine, model, threads, precision)
+    return with_threads(engine if isinstance(engine, str) else engine.connect(), model, threads, precision)

@@ -21,6 +21,7 @@ from edge_spine.reading.left_out import LeftOut
 PATH, ID, ROW_SPACING, COLUMN_SPACING = COLUMNS = ("path", "id", "row_spacing_mm", "column_spacing_mm")
 _DELIMITERS = (",", ";", "\t", "|")
 _LIMIT = 1 << 30
+_EXPECTED = "a CSV file with a column 'path', or one path a line, expected"
 _log = logging.getLogger(__name__)
 
 
@@ -86,9 +87,7 @@ def read_manifest(manifest: Path, pixel_spacing_mm: tuple[float, float] | None =
         if by_path.setdefault(scan.path, scan) is not scan:
             repeated.append(scan.id)
     if not by_path:
-        raise UsageError(
-            f"{manifest.name}: no scan in it; a CSV file with a column 'path', or one path a line, expected"
-        )
+        raise UsageError(f"{manifest.name}: no scan in it; {_EXPECTED}")
     if all(scan.problem for scan in by_path.values()):
         raise UsageError(f"{manifest.name}: {next(iter(by_path.values())).problem}")
     if repeated:
@@ -116,14 +115,14 @@ def _text(manifest: Path) -> str:
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             text = content.decode("utf-16")
         else:
-            # names of files need not be UTF-8: they are taken as they are, as by Python itself
+            # file names that are not UTF-8 are kept as surrogate escapes, as in `os.fsdecode`
             text = content.decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise UsageError(f"{manifest.name}: {error.strerror or 'cannot be read'}") from None
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise UsageError(f"{manifest.name}: not a text in UTF-8")
+        raise UsageError(f"{manifest.name}: not a text in UTF-8; {_EXPECTED}")
     return text
 
 

@@ -14,7 +14,8 @@ from edge_spine.errors import EdgeSpineError, UsageError
 class DaskWorkers(Workers):
     """All workers of a Dask cluster; the threads of a worker share one model.
 
-    For an engine on a GPU that is named, those with the resource GPU, one or two of them on each.
+    For an engine on a GPU that is named, those with the resource GPU, of which each thread takes one: the threads of a
+    worker read, prepare and write scans, and share its GPU.
 
     Parameters
     ----------
@@ -41,18 +42,21 @@ class DaskWorkers(Workers):
         on_gpu = batch.engine != EngineName.AUTO and runs_on_gpu(batch.engine)
         self._resources = {"GPU": 1} if on_gpu else None
         found = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        self.count = sum(not on_gpu or worker["resources"].get("GPU", 0) >= 1 for worker in found)
+        threads = [int(worker["nthreads"]) for worker in found]
+        if on_gpu:
+            gpus = [int(worker["resources"].get("GPU", 0)) for worker in found]
+            threads = [min(pair) for pair in zip(threads, gpus, strict=True)]
+        self.count = sum(threads)
         if not self.count:
             self._client.close()
-            start = "dask worker --resources GPU=1" if on_gpu else "dask worker"
+            start = "dask worker --nthreads 8 --resources GPU=8" if on_gpu else "dask worker"
             raise UsageError(f"--dask {address}: the scheduler has no workers; start some with {start}")
         self._running: dict[Any, tuple[Scan, ...]] = {}
 
     def submit(self, scans: tuple[Scan, ...]) -> None:
         """Submit a chunk; Dask reschedules it when its worker dies."""
-        self._running[self._client.submit(rows_or_end, self._batch, scans, pure=False, resources=self._resources)] = (
-            scans
-        )
+        future = self._client.submit(rows_or_end, self._batch, scans, pure=False, resources=self._resources)
+        self._running[future] = scans
 
     def wait(self, seconds: float) -> list[Finished]:
         """Return what has finished."""

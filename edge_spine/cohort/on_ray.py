@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import socket
+import threading
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from edge_spine.bundle import load_bundle
 from edge_spine.cohort.batch import SpineBatch
 from edge_spine.cohort.manifest import Scan
-from edge_spine.cohort.workers import GPU_WORKERS, Finished, Workers, rows_or_end
-from edge_spine.engines import EngineName, runs_on_gpu
+from edge_spine.cohort.workers import Finished, Workers, rows_or_end
+from edge_spine.engines import EngineName, open_engine, runs_on_gpu
+from edge_spine.engines.sharing import Gathered, Opened, Shared, SharedEngine
 from edge_spine.errors import EdgeSpineError, UsageError
 
 _PATIENCE_S = 10
+# Calls that wait in an actor for its GPU.
+_ASKING = 256
 
 
 class RayWorkers(Workers):
@@ -24,8 +32,8 @@ class RayWorkers(Workers):
     address : str
         Address of the cluster, as for `ray.init`.
     count : int, optional
-        Number of actors; by default one for each processor, or `GPU_WORKERS` for each GPU where the engine is named and
-        runs on one.
+        Number of actors; by default one for each processor. Where the engine is named and runs on a GPU, one more actor
+        holds it on each GPU, and the others read, prepare and write scans for it.
 
     Raises
     ------
@@ -46,18 +54,37 @@ class RayWorkers(Workers):
         resources = ray.cluster_resources()
         # "auto" takes processors here: the nodes may differ
         on_gpu = batch.engine != EngineName.AUTO and runs_on_gpu(batch.engine)
-        gpus = int(resources.get("GPU", 0))
-        if on_gpu and not gpus:
-            ray.shutdown()
-            raise UsageError(f"--ray {address}: the cluster has no GPU for {batch.engine}")
-        usual = gpus * GPU_WORKERS if on_gpu else int(resources.get("CPU", 1)) // threads
-        self.count = count or max(1, usual)
-        share = 1 / GPU_WORKERS if on_gpu else None
-        # Ray restarts a dead actor, on another node if necessary; the run sends its chunk again.
-        actor = ray.remote(num_cpus=threads, num_gpus=share, max_restarts=-1, max_task_retries=0)(RayWorker)
-        self._actors = [actor.remote(batch) for _ in range(self.count)]
-        self._load = [0] * self.count
+        self._gpus: list[Any] = []
+        self._actors: list[Any] = []
         self._running: dict[Any, tuple[tuple[Scan, ...], int]] = {}
+        batches = [batch]
+        if on_gpu:
+            try:
+                shared = self._share(batch, int(resources.get("GPU", 0)), address)
+            except BaseException:
+                self.close()
+                raise
+            batches = [replace(batch, shared=each) for each in shared]
+        self.count = count or max(1, int(resources.get("CPU", 1)) // threads)
+        # Ray restarts a dead actor, on another node if necessary; the run sends its chunk again.
+        actor = ray.remote(num_cpus=threads, max_restarts=-1, max_task_retries=0)(RayWorker)
+        self._actors = [actor.remote(batches[number % len(batches)]) for number in range(self.count)]
+        self._load = [0] * self.count
+
+    def _share(self, batch: SpineBatch, gpus: int, address: str) -> list[Shared]:
+        """Start an actor that holds the engine on each GPU."""
+        if not gpus:
+            raise UsageError(f"--ray {address}: the cluster has no GPU for {batch.engine}")
+        several = {"num_cpus": 0, "num_gpus": 1, "max_restarts": -1, "max_task_retries": 0, "max_concurrency": _ASKING}
+        actor = self._ray.remote(**several)(RayGpu)
+        names = [f"edge-spine-{uuid.uuid4().hex}" for _ in range(gpus)]
+        about = batch.model, batch.engine, batch.precision
+        self._gpus = [actor.options(name=name).remote(*about) for name in names]
+        try:
+            opened = self._ray.get([gpu.opened.remote() for gpu in self._gpus])
+        except self._ray.exceptions.RayError as error:
+            raise _of_the_worker(error) from None
+        return [_OfActor(told, name) for told, name in zip(opened, names, strict=True)]
 
     def submit(self, scans: tuple[Scan, ...]) -> None:
         """Submit a chunk to the actor with the fewest pending chunks."""
@@ -75,19 +102,16 @@ class RayWorkers(Workers):
             try:
                 found.append(Finished(scans, self._ray.get(reference)))
             except self._ray.exceptions.RayTaskError as error:
-                cause = error.cause
-                raise EdgeSpineError(
-                    str(cause) if isinstance(cause, EdgeSpineError) else type(cause).__name__
-                ) from None
+                raise _of_the_worker(error) from None
             except self._ray.exceptions.RayError:
                 found.append(Finished(scans, lost=True))
         return found
 
     def close(self) -> None:
         """Kill the actors and disconnect; the cluster keeps running."""
-        for actor in self._actors:
+        for actor in (*self._actors, *self._gpus):
             self._ray.kill(actor)
-        self._actors = []
+        self._actors, self._gpus = [], []
         self._ray.shutdown()
 
 
@@ -102,6 +126,12 @@ def _check_answers(address: str) -> None:
         raise UsageError(f"--ray {address}: no cluster answers there ({type(error).__name__})") from None
 
 
+def _of_the_worker(error: Any) -> EdgeSpineError:
+    """Return what an actor raised, or why it died, as an error of ours."""
+    cause = getattr(error, "cause", error)
+    return EdgeSpineError(str(cause) if isinstance(cause, EdgeSpineError) else type(cause).__name__)
+
+
 class RayWorker:
     """The actor class; at module level, so that Ray pickles it by name."""
 
@@ -111,3 +141,41 @@ class RayWorker:
     def rows(self, scans: tuple[Scan, ...]) -> list[dict[str, Any]]:
         """Return the rows of a chunk."""
         return rows_or_end(self._batch, scans)
+
+
+@dataclass(frozen=True)
+class _OfActor(Shared):
+    """An engine that an actor of this name has opened; a handle in its place would hinder the restart of workers."""
+
+    opened: Opened
+    name: str
+
+    def connect(self) -> SharedEngine:
+        import ray
+
+        gpu = ray.get_actor(self.name)
+        return SharedEngine(self.opened, lambda images: ray.get(gpu.infer.remote(images)))
+
+
+class RayGpu:
+    """The actor that holds the engine on a GPU for others."""
+
+    def __init__(self, model: str | Path | None, engine: str, precision: str) -> None:
+        self._wanted = model, engine, precision
+        self._opening = threading.Lock()
+        self._gathered: Gathered | None = None
+
+    def opened(self) -> Opened:
+        """Open the engine and return what it is."""
+        return Opened.of(self._gather().engine)
+
+    def infer(self, images: Any) -> Any:
+        """Map an image (1, 3, 224, 224) to (1, 1254); called by several threads."""
+        return self._gather().infer(images)
+
+    def _gather(self) -> Gathered:
+        with self._opening:
+            if self._gathered is None:
+                model, engine, precision = self._wanted
+                self._gathered = Gathered(open_engine(load_bundle(model), engine, precision=precision))
+            return self._gathered

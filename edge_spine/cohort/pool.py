@@ -10,43 +10,48 @@ import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from edge_spine.cohort.batch import SpineBatch
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
-from edge_spine.cohort.workers import GPU_WORKERS, Finished, Workers, rows_or_end
+from edge_spine.cohort.workers import Finished, Workers, rows_or_end
 from edge_spine.engines import runs_on_gpu
+from edge_spine.engines.sharing import GpuProcess
 from edge_spine.processors import usable_cores
 
 # Limit of WaitForMultipleObjects, as in concurrent.futures.
 _MOST_ON_WINDOWS = 61
 
 
-def default_count(engine: str) -> int:
-    """Return the number of processes on this machine for an engine."""
-    return min(GPU_WORKERS, usable_cores()) if runs_on_gpu(engine) else usable_cores()
-
-
 class ProcessPool(Workers):
     """Worker processes on this machine.
+
+    Where the engine runs on a GPU, one more process holds it, and the workers read, prepare and write scans for it.
 
     Parameters
     ----------
     batch : SpineBatch
         Work to do.
     count : int, optional
-        Number of processes; by default the number of processors, or `GPU_WORKERS` where the engine runs on a GPU.
+        Number of workers; by default the number of processors.
+
+    Raises
+    ------
+    EngineUnavailable
+        The engine runs on a GPU, and not here.
     """
 
     def __init__(self, batch: SpineBatch, count: int | None = None) -> None:
         most = _MOST_ON_WINDOWS if sys.platform == "win32" else sys.maxsize
-        self.count = min(count or default_count(batch.engine), most)
+        self.count = min(count or usable_cores(), most)
         self._batch = batch
         self._running: dict[Future[list[Row]], tuple[Scan, ...]] = {}
         self._context = multiprocessing.get_context("spawn")
         # The workers end when the writing end is closed: by `close`, or by the death of this process.
         self._lifeline, self._writer = self._context.Pipe(duplex=False)
+        self._gpu: GpuProcess | None = None
         self._pool = self._start()
 
     def submit(self, scans: tuple[Scan, ...]) -> None:
@@ -77,9 +82,17 @@ class ProcessPool(Workers):
         """End the processes."""
         self._writer.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._gpu is not None:
+            self._gpu.close()
         self._lifeline.close()
 
     def _start(self) -> ProcessPoolExecutor:
+        batch = self._batch
+        if runs_on_gpu(batch.engine) and not (self._gpu is not None and self._gpu.alive()):
+            begin = (_initialise, (self._lifeline,))
+            self._gpu = gpu = GpuProcess(self._context, batch.model, batch.engine, batch.precision, *begin)
+            # "auto" that finds no GPU is decided once, for all workers
+            self._batch = replace(batch, engine=batch.engine if gpu.shared else gpu.opened.name, shared=gpu.shared)
         return ProcessPoolExecutor(self.count, self._context, initializer=_initialise, initargs=(self._lifeline,))
 
 

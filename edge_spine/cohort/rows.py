@@ -85,19 +85,7 @@ def schema() -> pyarrow.Schema:
 
 
 def row_of(scan_id: str, path: str, entry: str | None, report: Report, result: SpineResult | None) -> Row:
-    """Return the row of one scan.
-
-    Parameters
-    ----------
-    scan_id, path : str
-        As in the manifest.
-    entry : str or None
-        Name of the scan within a zip.
-    report : Report
-        Status, code, message and times.
-    result : SpineResult or None
-        The result, where the status is done.
-    """
+    """Return the row of one scan: id and path of the manifest, its name within a zip, and the result if it is done."""
     row: Row = dict.fromkeys(NAMES)
     texts = {"id": scan_id, "path": path, "entry": entry, "message": report.message}
     row |= {name: None if text is None else storable(text) for name, text in texts.items()}

@@ -94,10 +94,9 @@ class Outcome:
         return sorted(self.ends.items())
 
     def good(self, *, refusals_ok: bool = False) -> bool:
-        """Return whether every scan of the manifest is done, or refused where that is good enough, and tabled."""
-        return self.problem is None and {status for status, _ in self.ends} <= (
-            {"done", "refused"} if refusals_ok else {"done"}
-        )
+        """Return whether the tables are written and every scan is done, or with `refusals_ok` refused."""
+        accepted = {"done", "refused"} if refusals_ok else {"done"}
+        return self.problem is None and {status for status, _ in self.ends} <= accepted
 
 
 def run_cohort(
@@ -196,36 +195,25 @@ def _workers(options: Options, batch: SpineBatch) -> Workers:
 def left_to_do(
     scans: Iterable[Scan], shards: Shards, batch: SpineBatch, *, retry_failed: bool
 ) -> tuple[list[Scan], Outcome]:
-    """Return the scans without a row that stands, and the counts of those with one.
+    """Return the scans that have no valid row in `shards`, and the counts of those that have one.
 
-    A row stands where model and options have decided it that decide now, and the files that a done scan must have are
-    there.
-
-    Parameters
-    ----------
-    scans : iterable of Scan
-        The manifest.
-    shards : Shards
-        Existing results.
-    batch : SpineBatch
-        Model and options of this run.
-    retry_failed : bool
-        Include failed scans. A refused scan is repeated only where something else decides about it.
+    A row is valid where it was made by the model and options of `batch`, and the files of a scan that is done exist.
+    `retry_failed` returns failed scans too; a refused scan is repeated only with another model or other options.
     """
     ended = shards.ended()
     left = []
     ends: Counter[End] = Counter()
     for scan in scans:
         found = ended.get((storable(scan.id), storable(scan.path)), [])
-        stands = bool(found) and all(_stands(row, scan, batch) for row in found)
-        if not stands or (retry_failed and any(row["status"] == "failed" for row in found)):
+        valid = bool(found) and all(_is_valid(row, scan, batch) for row in found)
+        if not valid or (retry_failed and any(row["status"] == "failed" for row in found)):
             left.append(scan)
         else:
             ends.update(map(end_of, found))
     return left, Outcome(ends, ends.total())
 
 
-def _stands(row: Row, scan: Scan, batch: SpineBatch) -> bool:
+def _is_valid(row: Row, scan: Scan, batch: SpineBatch) -> bool:
     # rows of a worker that died have no decision
     if row["decided_by"] not in (None, batch.decided_by(scan)):
         return False
@@ -242,20 +230,8 @@ def work_through(
     """Process all scans; no scan is lost when a worker dies.
 
     The scans of a chunk whose worker died are repeated one by one with no other work running, which identifies a scan
-    that crashes its worker; after `MOST_DEATHS` such crashes it gets a row with the code "worker-died".
-
-    Parameters
-    ----------
-    scans : iterable of Scan
-        Consumed lazily.
-    workers : Workers
-        Where the scans are processed.
-    shards : Shards
-        Where the rows go.
-    seen : callable
-        Called with each row.
-    chunk : int
-        Number of scans per chunk.
+    that crashes its worker; after `MOST_DEATHS` such crashes it gets a row with the code "worker-died". `scans` are
+    consumed lazily, and `seen` is called with each row.
     """
     source = iter(scans)
     suspects: deque[Scan] = deque()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +11,7 @@ from typing import Any
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import LISTED, NUMBERS, TEXTS, Row, storable
 from edge_spine.cohort.shards import read_cohort
+from edge_spine.csv_tables import RULE, cell, table
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.files import write_durably
 from edge_spine.quantities import ERRORS, QUANTITIES
@@ -44,7 +43,7 @@ def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> 
     folder : Path
         Results of a cohort.
     scans : sequence of Scan
-        The manifest, whose own columns are carried; ``manifest_NAME`` where the name is taken.
+        The manifest, whose own columns are copied; as ``manifest_NAME`` where the name is taken.
     bids : bool
         Also write bids/ with participants.tsv, its data dictionary and dataset_description.json.
 
@@ -63,9 +62,9 @@ def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> 
         own = others.get(_key(row["id"], row["path"]), {})
         rows.append({name: row.get(name) for name in COLUMNS} | {carried[name]: own[name] for name in own})
     described = {name: _described(text, name) for name, text in COLUMNS.items()}
-    of_manifest = {name: {"Description": "Column of the manifest"} for name in carried.values()}
-    write_durably(folder / "measurements.csv", _table([*described, *of_manifest], rows, ",", ""))
-    write_durably(folder / "measurements.json", _json(described | of_manifest))
+    of_manifest = {name: {"Description": "Column of the manifest", "Text": RULE} for name in carried.values()}
+    write_durably(folder / "measurements.csv", table([*described, *of_manifest], rows))
+    write_durably(folder / "measurements.json", _dictionary(described | of_manifest))
     if not bids:
         return
     (folder / "bids").mkdir(exist_ok=True)
@@ -77,8 +76,8 @@ def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> 
         if label := labels.get(_key(row["id"], row["path"])):
             people.setdefault(label, []).append(row)
     lines = [_participant(label, own, [*of_manifest]) for label, own in people.items()]
-    write_durably(folder / "bids" / "participants.tsv", _table([*columns], lines, "\t", "n/a"))
-    write_durably(folder / "bids" / "participants.json", _json(columns))
+    write_durably(folder / "bids" / "participants.tsv", table([*columns], lines, "\t", "n/a"))
+    write_durably(folder / "bids" / "participants.json", _dictionary(columns))
     about = {
         "Name": "Spine shape from DXA scans",
         "BIDSVersion": "1.10.0",
@@ -118,8 +117,8 @@ def participants(scans: Iterable[Scan]) -> dict[Key, str]:
         label = "sub-" + re.sub("[^0-9A-Za-z]", "", name.removeprefix("sub-"))
         if label == "sub-" or named.setdefault(label, name) != name:
             raise UsageError(
-                f"--bids: {name!r} makes no participant of its own ({label}): BIDS takes letters and digits only; give "
-                f"the manifest a column {_PARTICIPANT}"
+                f"--bids: {name!r} gives no unique label ({label}): BIDS labels have letters and digits only; give the "
+                f"manifest a column {_PARTICIPANT}"
             )
         labels[_key(scan.id, scan.path)] = label
     return labels
@@ -140,7 +139,7 @@ def _carried(names: Sequence[str]) -> dict[str, str]:
 def _participant(label: str, rows: Sequence[Row], of_manifest: Sequence[str]) -> Row:
     done = [row for row in rows if row["status"] == "done"]
     line: Row = {_PARTICIPANT: label, "scans": len(rows), "scans_done": len(done)}
-    # what differs between the scans of one participant says nothing about the participant
+    # only values that all scans of the participant share
     line |= {name: rows[0].get(name) for name in of_manifest if len({row.get(name) for row in rows}) == 1}
     return line | ({name: done[0][name] for name in _MEASURED} if len(done) == 1 else {})
 
@@ -151,24 +150,12 @@ def _key(scan_id: str, path: str) -> Key:
 
 def _described(text: str, name: str) -> dict[str, str]:
     unit = name.rpartition("_")[2]
-    return {"Description": text} | ({"Units": unit} if unit in _UNITS else {})
+    return {"Description": text} | ({"Units": unit} if unit in _UNITS else {"Text": RULE} if name in TEXTS else {})
+
+
+def _dictionary(columns: Mapping[str, Mapping[str, str]]) -> bytes:
+    return _json({cell(storable(name)): about for name, about in columns.items()})
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _table(names: Sequence[str], rows: Iterable[Row], delimiter: str, missing: str) -> bytes:
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([_cell(row.get(name), missing) for name in names] for row in rows)
-    return stream.getvalue().encode("utf-8", "backslashreplace")
-
-
-def _cell(value: Any, missing: str) -> str:
-    if isinstance(value, float):
-        value = round(value, 6)
-    text = " ".join(value) if isinstance(value, list) else "" if value is None else str(value)
-    # BIDS knows no quotes: a cell is on one line and has no tab
-    return (re.sub(r"\s", " ", text) if missing else text) or missing

@@ -11,22 +11,12 @@ from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row
 from edge_spine.errors import EngineLost
 
-# On one GPU, where the second prepares a scan while the first one's is computed; each holds the network once.
-GPU_WORKERS = 2
-
 
 @dataclass(frozen=True)
 class Finished:
     """Outcome of a chunk of scans.
 
-    Attributes
-    ----------
-    scans : tuple of Scan
-        The chunk.
-    rows : list of dict
-        Their rows.
-    lost : bool
-        The worker died; there are no rows.
+    `lost` means that the worker died; there are no rows then.
     """
 
     scans: tuple[Scan, ...]
@@ -35,13 +25,7 @@ class Finished:
 
 
 class Workers(ABC):
-    """Workers that each hold a loaded model.
-
-    Attributes
-    ----------
-    count : int
-        Number of workers.
-    """
+    """Workers, `count` of them, that each hold a loaded model."""
 
     count: int
 

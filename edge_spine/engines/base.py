@@ -38,10 +38,16 @@ class Engine(AbstractContextManager["Engine"]):
         Value of an `EngineName`, such as "onnx-cpu".
     precision : str
         As the bundle's manifest states it, such as "int8".
+    block : int
+        Number of images that are computed together where there are that many; otherwise they are computed one by one.
+    graph : bool
+        Whether inferences are replayed from a recorded CUDA graph.
     """
 
     name: str
     precision: str
+    block: int = 1
+    graph: bool = False
 
     def infer(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network.
@@ -49,7 +55,7 @@ class Engine(AbstractContextManager["Engine"]):
         Parameters
         ----------
         tensor : ndarray
-            float32 (N, 3, 224, 224) in [0, 1]. Images are run one at a time.
+            float32 (N, 3, 224, 224) in [0, 1].
 
         Returns
         -------
@@ -71,12 +77,16 @@ class Engine(AbstractContextManager["Engine"]):
                 f"{self.name}: input {INPUT_NAME!r} has the shape {tensor.shape}, "
                 f"(N, {', '.join(map(str, INPUT_SHAPE[1:]))}) is expected"
             )
-        image = np.ascontiguousarray(tensor)
-        return np.concatenate([self._infer_one(image[i : i + 1]) for i in range(len(image))])
+        images, answers, done = np.ascontiguousarray(tensor), [], 0
+        while done < len(images):
+            count = self.block if len(images) - done >= self.block else 1
+            answers.append(self._infer_block(images[done : done + count]))
+            done += count
+        return np.concatenate(answers)
 
     @abstractmethod
-    def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map one checked, contiguous (1, 3, 224, 224) image to (1, 1254); called by several threads at once."""
+    def _infer_block(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map checked, contiguous images, 1 or `block` of them, to (N, 1254); called by several threads at once."""
 
     @abstractmethod
     def close(self) -> None:

@@ -88,13 +88,13 @@ class OnnxEngine(Engine):
         check_ends(self.name, ends, "tensor(float)")
         self._session: Any = session
 
-    def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _infer_block(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         # another thread may close the engine meanwhile
         session = self._session
         if session is None:
             raise UsageError(f"{self.name}: the engine is closed")
         with losing(self.name) if self.name == EngineName.ONNX_CUDA else nullcontext():
-            curves: NDArray[np.float32] = session.run([OUTPUT_NAME], {INPUT_NAME: image})[0]
+            curves: NDArray[np.float32] = session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
         return curves
 
     def close(self) -> None:

@@ -68,12 +68,12 @@ class OpenVinoEngine(Engine):
             first,
         )
 
-    def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _infer_block(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         requests = self._requests
         if requests is None:
             raise UsageError(f"{self.name}: the engine is closed")
         with requests.lent() as request:
-            request.infer({INPUT_NAME: image}, share_inputs=True)
+            request.infer({INPUT_NAME: images}, share_inputs=True)
             curves: NDArray[np.float32] = request.get_output_tensor(0).data.copy()
             return curves
 

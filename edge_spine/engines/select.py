@@ -178,13 +178,13 @@ def _on_tensorrt(bundle: Bundle, precision: str) -> Engine:
 
     form = tensorrt_form(precision)
     try:
-        plan = ready_plan(bundle, form)
+        plan, _ = ready_plan(bundle, form)
     except (PlanRefused, BundleError) as error:
         if precision != "auto":
             raise
         _log.warning("%s; trying %s", error, FP16)
         form = FP16
-        plan = ready_plan(bundle, form)
+        plan, _ = ready_plan(bundle, form)
     return TensorRTEngine(plan, precision=form.removesuffix("-trt"))
 
 

@@ -63,10 +63,7 @@ class Tls:
     def context(self, side: int) -> ssl.SSLContext:
         """Return the settings of one side of a connection: TLS 1.2 or newer, with a certificate of the authority.
 
-        Parameters
-        ----------
-        side : int
-            `ssl.PROTOCOL_TLS_SERVER`, or `ssl.PROTOCOL_TLS_CLIENT`, which checks the host name as well.
+        The side is `ssl.PROTOCOL_TLS_SERVER`, or `ssl.PROTOCOL_TLS_CLIENT`, which checks the host name as well.
 
         Raises
         ------
@@ -176,7 +173,7 @@ def load_config(path: Path) -> NodeConfig:
         ),
         results=node.take("results", _results, NodeConfig.results),
         tls=tls,
-        health_port=node.take("health_port", _port_or_none, NodeConfig.health_port),
+        health_port=node.take("health_port", _PORT_OR_0, NodeConfig.health_port),
         least_free_mb=node.take("least_free_mb", _FROM_0, NodeConfig.least_free_mb),
         most_object_mb=node.take("most_object_mb", _FROM_1, NodeConfig.most_object_mb),
         keep_days=node.take("keep_days", _NUMBER, NodeConfig.keep_days),
@@ -285,12 +282,9 @@ def _number(kind: type[float], words: str, least: float, most: float) -> Callabl
 _FROM_0 = _number(int, "a whole number from 0", 0, math.inf)
 _FROM_1 = _number(int, "a whole number from 1", 1, math.inf)
 _PORT = _number(int, "a port from 1 to 65535", 1, 65_535)
+_PORT_OR_0 = _number(int, "a port from 1 to 65535, or 0", 0, 65_535)
 _NUMBER = _number(float, "a number from 0", 0, 1e9)
 _ABOVE_0 = _number(float, "a number above 0", math.ulp(0.0), 1e9)
-
-
-def _port_or_none(value: Any) -> int:
-    return 0 if value == 0 else _PORT(value)
 
 
 def _truth(value: Any) -> bool:

@@ -135,20 +135,8 @@ class Connections:
 class GuardedServer(ThreadedAssociationServer):
     """pynetdicom's server with the limits of `Connections`; the TLS handshake runs in the connection's thread.
 
-    It listens in a thread of its own from construction until `shutdown`.
-
-    Parameters
-    ----------
-    entity : ApplicationEntity
-        AE title, presentation contexts and timeouts.
-    address : tuple
-        Host and port.
-    connections : Connections
-        Limits of the connections.
-    tls : ssl.SSLContext or None
-        TLS settings.
-    handlers : list
-        pynetdicom events and their handlers.
+    It listens at `address` (host, port) in a thread of its own from construction until `shutdown`; `handlers` are pairs
+    of a pynetdicom event and the function that handles it.
 
     Raises
     ------
@@ -168,13 +156,7 @@ class GuardedServer(ThreadedAssociationServer):
         handlers: list[EventHandlerType],
     ) -> None:
         self.connections, self._tls = connections, tls
-        super().__init__(
-            entity,
-            address,
-            entity.ae_title,
-            entity.supported_contexts,
-            evt_handlers=handlers,
-        )
+        super().__init__(entity, address, entity.ae_title, entity.supported_contexts, evt_handlers=handlers)
         self.bind(evt.EVT_CONN_OPEN, self._limit)
         self.bind(evt.EVT_ESTABLISHED, lambda event: self.connections.establish(socket_of(event)))
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.2}, name="listener", daemon=True).start()

@@ -33,19 +33,7 @@ class _Refused(Exception):
 
 
 class Courier:
-    """Thread that delivers results, from `start` until `close`.
-
-    Parameters
-    ----------
-    config : NodeConfig
-        Destination and TLS.
-    outbox : Outbox
-        Parcels to send.
-    audit : Audit
-        Records each delivery and dead letter.
-    monitor : Monitor
-        Counts the attempts.
-    """
+    """Thread that delivers the outbox, from `start` until `close`; audit and monitor record each attempt."""
 
     def __init__(self, config: NodeConfig, outbox: Outbox, audit: Audit, monitor: Monitor) -> None:
         self._destination, self._outbox, self._audit, self._monitor = config.destination, outbox, audit, monitor
@@ -165,8 +153,7 @@ class Courier:
 
     def _put_off(self, parcel: Parcel, problem: str, *, refused: bool = False) -> None:
         self.problem = problem
-        alive = self._outbox.postpone(parcel, problem, refused=refused)
-        if alive:
+        if self._outbox.postpone(parcel, problem, refused=refused):
             self._monitor.deliveries.labels("postponed").inc()
         else:
             self.note_dead(parcel.key, problem)

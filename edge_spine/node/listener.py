@@ -49,18 +49,7 @@ _REJECTED_PERMANENT, _BY_USER, _CALLING_TITLE_UNKNOWN = 0x01, 0x01, 0x03
 class Listener:
     """C-STORE and C-ECHO listener, active from construction until `close`.
 
-    Parameters
-    ----------
-    config : NodeConfig
-        Permitted peers, address, TLS and limits.
-    queue : Path
-        Folder for new scans.
-    audit : Audit
-        Records each object.
-    monitor : Monitor
-        Counts each answer.
-    on_arrival : callable
-        Called after a scan was stored in the queue.
+    Accepted scans are stored in the folder `queue`; `on_arrival` is called after each.
 
     Raises
     ------
@@ -125,7 +114,7 @@ class Listener:
             event.assoc.kill()
 
     def _aborted(self, event: Event) -> None:
-        """Count and record an association that ended without a release, whoever ended it."""
+        """Count and record an association that either side ended without a release."""
         self._monitor.aborts.inc()
         self._audit.note("aborted", sender=_sender(event))
 
@@ -164,10 +153,9 @@ class Listener:
 
 
 def configure_pynetdicom() -> None:
-    """Set pynetdicom to take UIDs as they come, and to log nothing of what it receives.
+    """Let pynetdicom accept invalid UIDs, and log no received values.
 
-    It answers a UID that breaks a rule by aborting the association, which loses all other objects of it. No UID becomes
-    the name of a file here.
+    It would abort the whole association because of one invalid UID. UIDs are not used as file names here.
     """
     _config.ENFORCE_UID_CONFORMANCE = False
     _config.LOG_HANDLER_LEVEL = "none"
@@ -178,9 +166,9 @@ def _sender(event: Event) -> str:
 
 
 def _mend_command(event: Event) -> None:
-    """Replace what would keep a C-STORE request without an answer: pynetdicom aborts, or says nothing.
+    """Correct a C-STORE command that pynetdicom would abort or leave unanswered.
 
-    The data set is left as it is; it decides what becomes of the object.
+    The data set is not changed, and alone decides whether the object is accepted.
     """
     message = event.message
     command = message.command_set

@@ -57,14 +57,7 @@ class Monitor:
 class HealthServer:
     """HTTP server of /health and /metrics on loopback.
 
-    Parameters
-    ----------
-    port : int
-        Port to listen on.
-    monitor : Monitor
-        Content of /metrics.
-    health : callable
-        Returns the content of /health; the status is 200 if its "ok" is true, else 503.
+    `health` returns the content of /health; the HTTP status is 200 if its "ok" is true, else 503.
 
     Raises
     ------

@@ -69,15 +69,7 @@ class Parcel:
 
 
 class Outbox:
-    """Waiting parcels and dead letters.
-
-    Parameters
-    ----------
-    root : Path
-        Folder of the spool; ``outbox/`` and ``dead/`` are created in it.
-    backoff : Backoff
-        When to retry.
-    """
+    """Waiting parcels and dead letters, in ``outbox/`` and ``dead/`` of the spool's folder."""
 
     def __init__(self, root: Path, backoff: Backoff) -> None:
         self._waiting, self._dead = root / "outbox", root / "dead"
@@ -130,7 +122,9 @@ class Outbox:
         self._remove(parcel.folder)
 
     def postpone(self, parcel: Parcel, problem: str, *, refused: bool) -> bool:
-        """Record a failed attempt.
+        """Record a failed attempt; return False if it was the last one, and the parcel is now a dead letter.
+
+        To send it again, move its folder from ``dead/`` to ``outbox/`` and delete its ``delivery.json``.
 
         Parameters
         ----------
@@ -140,12 +134,6 @@ class Outbox:
             One line, without patient data.
         refused : bool
             Whether the archive rejected an object permanently.
-
-        Returns
-        -------
-        bool
-            False if this was the last attempt: the parcel is now a dead letter. To send it again, move its folder
-            from ``dead/`` to ``outbox/`` and delete its ``delivery.json``.
         """
         before, now = parcel.record, time.time()
         record = Record(

@@ -12,13 +12,7 @@ from edge_spine.files import append_durably
 
 
 class Audit:
-    """Log of events as JSON lines.
-
-    Parameters
-    ----------
-    path : Path
-        The file; created with the first event.
-    """
+    """Log of events as JSON lines; the file is created with the first event."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -35,12 +35,7 @@ _log = logging.getLogger(__name__)
 class Node:
     """A running node: spool, engine, worker, courier, listener and health server.
 
-    Parameters
-    ----------
-    config : NodeConfig
-        From node.toml.
-    on_report : callable
-        Called with the report of each scan.
+    `on_report` is called with the report of each scan.
 
     Raises
     ------
@@ -50,7 +45,7 @@ class Node:
 
     def __init__(self, config: NodeConfig, on_report: Callable[[Report], None]) -> None:
         self._config, self._on_report = config, on_report
-        # Files of all libraries must be readable by this user alone.
+        # Files that libraries write must be readable by this user alone, too.
         os.umask(0o077)
         self._purged = time.monotonic() - _PURGE_EVERY_S
         self._resources = ExitStack()
@@ -62,7 +57,7 @@ class Node:
 
     def _start(self) -> None:
         config, keep = self._config, self._resources.enter_context
-        # A warning of a value that breaks a rule quotes the value, on any thread that handles it.
+        # pydicom's warnings of invalid values quote them, on any thread.
         keep(quiet_pydicom())
         self._spool = keep(closing(Spool(config.spool, keep_done=False)))
         self._queue = config.spool / "queue"

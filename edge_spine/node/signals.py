@@ -31,7 +31,7 @@ def until_signal(end: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    # What the command does about a signal that is not heeded at once does not concern a service, which ends its scan.
+    # The command ends its process soon after SIGTERM; a service may take longer, since it finishes its scan.
     wakeup = signal.set_wakeup_fd(-1)
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if number := getattr(signal, name, None):

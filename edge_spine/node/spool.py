@@ -68,13 +68,12 @@ class Spool:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in ("work", *_ATTEMPTS, *_ENDS):
                 (root / folder).mkdir(exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise EdgeSpineError(f"{root}: the folder cannot be used ({error.strerror}); choose another") from None
-        self._lock = FileLock(root / ".lock")
-        try:
+            self._lock = FileLock(root / ".lock")
             self._lock.acquire(timeout=0)
         except Timeout:
             raise EdgeSpineError(f"{root}: another process works on this folder; stop it or choose another") from None
+        except OSError as error:
+            raise EdgeSpineError(f"{root}: the folder cannot be used ({error.strerror}); choose another") from None
 
     def claim(self, path: Path) -> Claim | None:
         """Claim a waiting scan; return None if it is gone or cannot be moved now."""
@@ -102,7 +101,7 @@ class Spool:
         return self._claim(claim.path, claim.name, claim.attempt + 1) if claim.attempt < MAX_ATTEMPTS else None
 
     def give_back(self, claim: Claim) -> Claim:
-        """Leave a scan to `retry` or to the next process without counting this attempt."""
+        """Return a scan, without counting this attempt, for a later `retry` or for the next process."""
         attempt = claim.attempt - 1
         place = self.root / _ATTEMPTS[attempt] / claim.name
         try:
@@ -120,18 +119,9 @@ class Spool:
             sync_folder(claim.path.parent)
 
     def reject(self, claim: Claim, status: str, code: str | None, message: str) -> None:
-        """Move a scan to ``failed/``, with its reason in a file beside it.
+        """Move a scan to ``failed/``, with its reason in a file beside it: "refused" or "failed", and a message.
 
-        Parameters
-        ----------
-        claim : Claim
-            The scan.
-        status : str
-            "refused" or "failed".
-        code : str or None
-            The refusal's code.
-        message : str
-            One line, without patient data.
+        The message is one line without patient data.
         """
         self._put(claim, "failed", {"status": status, "code": code, "message": message})
 

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_spine.errors import EdgeSpineError, InputUnavailable, Refusal, UsageError
@@ -29,13 +29,13 @@ from edge_spine.result import SpineResult
 from edge_spine.runner import Report, process
 from edge_spine.scan import Scan
 
-# A file that stays incomplete for this long is processed, and so refused with a reason.
+# A file that stays incomplete for this long is processed all the same, and is refused with a reason.
 _STALLED_S = 120.0
 # An unreadable file is tried at least every so many polls.
 _MOST_POLLS = 256
 # Scans of one file that stay in memory between the check that it is complete and its processing.
 _MOST_KEPT = 16
-# Letters of the content's SHA-256 in the name of a result's folder.
+# Hexadecimal digits of the content's SHA-256 in the name of a result's folder.
 _HASH_LETTERS = 16
 _OWN_FOLDERS = ("work", "done", "failed", "quarantine", "records")
 _log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Arrivals:
                 _log.warning("left where they are: %s", left_out)
 
     def _is_closed(self, path: Path, known: _Seen) -> bool:
-        """Return whether a file cannot be opened now, which says nothing of its content."""
+        """Return whether a file cannot be opened now; its content may still be good."""
         try:
             with path.open("rb") as stream:
                 stream.read(1)
@@ -157,7 +157,7 @@ def _not_searched(folder: Path) -> LeftOut:
 
 
 def _identity(path: Path) -> tuple[str, int, int]:
-    """Return what stays the same when a file is moved, and changes when it is written to."""
+    """Return name, size and time of modification, which change when a file is written, not when it is moved."""
     found = path.stat()
     return path.name, found.st_size, found.st_mtime_ns
 
@@ -204,7 +204,7 @@ class WatchFolder:
             raise UsageError(f"{folder}: there is no such folder")
         if out.absolute() == folder.absolute():
             raise UsageError("results need a folder of their own: IN and OUT are the same")
-        self._out, self._estimator, self._formats = out, estimator, formats
+        self._folder, self._out, self._estimator, self._formats = folder, out, estimator, formats
         self._spool = Spool(folder, keep_done=True)
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -253,7 +253,7 @@ class WatchFolder:
             if all(path.is_file() for path in outputs):
                 message = f"{claim.name}: already processed with this model and these options"
                 return [Report(claim.name, "done", message=message, outputs=[str(path) for path in outputs])]
-        # What a killed process left of this content's results.
+        # Partial results of this content that a killed process left.
         for left in self._out.glob(f".*-{content[:_HASH_LETTERS]}.*"):
             shutil.rmtree(left, ignore_errors=True)
         reports = [self._process(scan_file, content) for scan_file in scan_files]
@@ -267,12 +267,14 @@ class WatchFolder:
 
     def _process(self, scan_file: ScanFile, content: str) -> Report:
         place = self._place(scan_file, content)
+        # where the user has put it, not where the spool keeps it meanwhile
+        as_put = replace(scan_file, path=self._folder / scan_file.path.name).whole_path
         read_ms = 0.0
 
         def read() -> Scan:
             nonlocal read_ms
             scan, read_ms = self._arrivals.read(scan_file)
-            return scan
+            return replace(scan, path=as_put.encode("utf-8", "backslashreplace").decode())
 
         def write(result: SpineResult) -> tuple[SpineResult, list[Path]]:
             with beside(place, durable=True) as folder:
@@ -283,4 +285,4 @@ class WatchFolder:
                 sync_folder(folder)
             return result, [place / path.name for path in paths]
 
-        return process(scan_file.source, self._estimator, read, write, path=scan_file.whole_path, raise_storage=True)
+        return process(scan_file.source, self._estimator, read, write, path=as_put, raise_storage=True)

@@ -18,7 +18,7 @@ from edge_spine.runner import Report
 
 _IDLE_S = 1.0
 _RETRY_S, _LONGEST_RETRY_S, _STORAGE_WAIT_S = 1.0, 900.0, 10.0
-# Of several scans in one file, one that failed is repeated with the file, and one that is done outweighs refused ones.
+# A file with several scans has failed if one has failed, else it is done if one is done.
 _ENDS = ("failed", "done", "refused")
 _log = logging.getLogger(__name__)
 
@@ -37,10 +37,8 @@ class Worker:
 
     Parameters
     ----------
-    spool : Spool
-        Spool of the scans.
-    audit : Audit
-        Records the outcome of each scan.
+    spool, audit : Spool, Audit
+        Where the scans are, and where the outcome of each is recorded.
     handle : callable
         Processes a claim, given its key, and returns a report of each scan in it.
     on_report : callable
@@ -104,7 +102,7 @@ class Worker:
                 yield claim
 
     def _due(self) -> Iterator[Claim]:
-        """Claim again the postponed scans whose time has come."""
+        """Claim again the postponed scans that are due."""
         now = time.monotonic()
         for name, postponed in list(self._postponed.items()):
             if self.stop.is_set():
@@ -115,7 +113,7 @@ class Worker:
                 del self._postponed[name]
 
     def _postpone(self, claim: Claim, problem: str) -> None:
-        """Try a scan again later that cannot be read now, and go on with the others."""
+        """Put off a scan that cannot be read now, and continue with the others."""
         known = self._postponed.get(claim.name)
         pause = _RETRY_S if known is None else min(2 * known.pause_s, _LONGEST_RETRY_S)
         self._postponed[claim.name] = _Postponed(self._spool.give_back(claim), pause, time.monotonic() + pause)

@@ -11,7 +11,7 @@ from edge_spine.outputs.drawing.canvas import Box, Canvas, MillimetreView
 from edge_spine.outputs.drawing.page import Page
 from edge_spine.outputs.drawing.raster import RasterCanvas, encode, signed
 from edge_spine.outputs.wording import model_line
-from edge_spine.quantities import QUANTITIES
+from edge_spine.quantities import QUANTITIES, rounded
 
 PAGE = Page(1600, 1000, 24, 14, 90, 946, (352, 352, 210, 210), head=48, foot=979)
 BEFORE, AFTER = palette.SKY, palette.ORANGE
@@ -88,9 +88,12 @@ def _changes(canvas: Canvas, card: Box, comparison: Comparison) -> None:
         canvas.text(text, x, y, 14, palette.QUIET, align="right")
     canvas.rule(left, y + 8, right - left, palette.RULE)
     y += 34
-    for change in comparison.changes[:_ROWS]:
+    shown = comparison.changes if len(comparison.changes) <= _ROWS else comparison.changes[: _ROWS - 1]
+    for change in shown:
         _row(canvas, change, left, columns, y)
         y += 50
+    if more := len(comparison.changes) - len(shown):
+        canvas.text(f"and {more} more, see comparison.json", left, y, 15, palette.QUIET)
     notes = ["Within the error, nothing may have changed.", "Lying down, curves measure less."]
     for index, note in enumerate(notes):
         canvas.text(note, left, card.bottom - 57 + 20 * index, 14, palette.QUIET, max_width=right - left)
@@ -121,4 +124,4 @@ def _row(canvas: Canvas, change: Change, left: int, columns: tuple[int, int, int
 
 
 def _figure(change: Change, value: float, sign: str = "-") -> str:
-    return f"{value:{sign}.1f}" + ("°" if change.unit == "deg" else "")
+    return f"{rounded(value, 1):{sign}.1f}" + ("°" if change.unit == "deg" else "")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 import numpy as np
 
+from edge_spine.csv_tables import table
+from edge_spine.quantities import rounded
 from edge_spine.result import SpineResult
 
 HEADER = (
@@ -33,11 +32,9 @@ def render(result: SpineResult) -> bytes:
     measured = np.column_stack([curves.z, curves.coronal, curves.sagittal])
     if bands is not None:
         measured = np.column_stack([measured, bands.coronal, bands.sagittal])
-    text = io.StringIO(newline="")
-    table = csv.writer(text)
-    table.writerow(HEADER)
-    for values, level in zip(measured.tolist(), result.levels.names_at(curves.z), strict=True):
-        # Adding zero turns -0.0 into 0.0.
-        cells = [f"{round(value, 3) + 0.0:.3f}" for value in values]
-        table.writerow([*cells, *[""] * (len(HEADER) - 1 - len(cells)), level])
-    return text.getvalue().encode("utf-8")
+    rows = [[f"{rounded(value):.3f}" for value in values] for values in measured.tolist()]
+    levels = result.levels.names_at(curves.z)
+    named = (
+        {HEADER[-1]: level, **dict(zip(HEADER, row, strict=False))} for row, level in zip(rows, levels, strict=True)
+    )
+    return table(HEADER, named)

@@ -39,14 +39,7 @@ def encapsulated_report(result: SpineResult) -> bytes:
 
 @quiet_pydicom()
 def encapsulated_pdf(result: SpineResult, pdf: bytes) -> bytes:
-    """Return a report as an Encapsulated PDF (PS3.3 A.45.1).
-
-    Parameters
-    ----------
-    result : SpineResult
-        The result that the report shows.
-    pdf : bytes
-        A PDF file. The same bytes give the same object.
+    """Return the report of a result, a PDF file, as an Encapsulated PDF (PS3.3 A.45.1); equal bytes give equal objects.
 
     Raises
     ------

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edge_spine.result import SpineResult
     from edge_spine.scan import Scan
 
-# Says whose a folder is while files are written, and for good where result.json is not among them.
+# Names the scan that a folder belongs to: while files are written, and afterwards if result.json is not among them.
 OWNER = ".scan.json"
 _NOBODY: dict[str, str | None] = {}
 _RESULT = FORMATS["json"].filename
@@ -44,9 +44,9 @@ def _own_folder(parent: Path, name: str, scan: Scan, *, keep: bool) -> Iterator[
     for folder in (parent / part for part in (name, f"{name}-{letters[:8]}", f"{name}-{letters}")):
         made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        if not _claim(folder, wanted):
-            continue
         try:
+            if not _claim(folder, wanted):
+                continue
             yield folder
         except BaseException:
             if made:
@@ -59,7 +59,7 @@ def _own_folder(parent: Path, name: str, scan: Scan, *, keep: bool) -> Iterator[
 
 
 def _claim(folder: Path, wanted: dict[str, str | None]) -> bool:
-    """Return whether a folder belongs to a scan from now on; the first of several processes wins."""
+    """Return whether a folder belongs to a scan from now on: to that of the first process that claims it."""
     if not _is_free(folder, wanted):
         return False
     software = {"name": "edge-spine", "version": __version__}
@@ -69,6 +69,11 @@ def _claim(folder: Path, wanted: dict[str, str | None]) -> bool:
             stream.write(content)
     except FileExistsError:
         return _owner(folder / OWNER) == wanted
+    except OSError:
+        # cut short by a full disk, it would be nobody's, and keep the folder from its scan for good
+        with suppress(OSError):
+            (folder / OWNER).unlink(missing_ok=True)
+        raise
     # Another process can have finished between the look and the claim.
     if _is_free(folder, wanted):
         return True

@@ -26,13 +26,8 @@ def render(result: SpineResult) -> bytes:
 def draw(result: SpineResult, *, about_this_run: bool = True) -> RasterCanvas:
     """Draw the preview.
 
-    Parameters
-    ----------
-    result : SpineResult
-        The result to show.
-    about_this_run : bool
-        Whether to write the name of the file, which may name a patient, and the time that it took. Without them the
-        picture depends on the scan and the model alone.
+    `about_this_run` adds the name of the file, which may name a patient, and the time that it took; without them the
+    picture depends on the scan and the model alone.
     """
     canvas = result.derived(_with_panels).copy()
     PAGE.draw_head(canvas, SUBTITLE, scan_name(result) if about_this_run else "")

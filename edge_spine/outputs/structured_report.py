@@ -78,17 +78,7 @@ _LEVELS_AVERAGE = "Levels are estimated from average proportions, not counted."
 
 @quiet_pydicom()
 def render(result: SpineResult) -> bytes:
-    """Return the structured report.
-
-    Parameters
-    ----------
-    result : SpineResult
-        Numbers are as in result.json: mm, degrees and ml with three decimals.
-
-    Returns
-    -------
-    bytes
-        A DICOM file; the report is complete and unverified.
+    """Return the structured report as a DICOM file: complete, unverified, with the numbers of result.json.
 
     Raises
     ------
@@ -126,20 +116,7 @@ def render(result: SpineResult) -> bytes:
 
 
 def stored_points(result: SpineResult, x_mm: NDArray[np.float64], z_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    r"""Return the coordinates of points on the stored image; 0\0 is its upper left corner.
-
-    Parameters
-    ----------
-    result : SpineResult
-        The result, for its scan's spacing and turn.
-    x_mm, z_mm : (N,) array
-        mm, as in `Curves`.
-
-    Returns
-    -------
-    ndarray of float64, (N, 2)
-        Column and row, with three decimals, within the image.
-    """
+    """Return column and row (N, 2), with three decimals, of points on the stored image; x and z (N,) as in `Curves`."""
     scan = result.scan
     rows, columns = scan.pixels.shape
     row_mm, column_mm = scan.pixel_spacing_mm

@@ -121,7 +121,7 @@ def verdict(result: SpineResult) -> tuple[str, tuple[str, ...]]:
 
 
 def model_line(model: Mapping[str, str], timing: str = "") -> str:
-    """Return `SpineResult.model` as a line of text, which may tell the time that it took."""
+    """Return `SpineResult.model` as a line of text, with the time that it took where it is given."""
     named, run = f"{model['name']} {model['version']}", f"{model['engine']} {model['precision']}"
     return ",  ".join(part for part in (named, run, timing, f"model {model['sha256'][:12]}") if part)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.errors import Refusal
-from edge_spine.preprocessing.intensity import GreyValues, percentiles_of_counts, value_counts, whole_greys
+from edge_spine.preprocessing.intensity import GreyValues, percentile, percentiles_of_counts, value_counts, whole_greys
 
 _BRIGHT_PERCENTILE = 99.5
 
@@ -26,6 +26,8 @@ class Body:
         The body.
     crown, toe : float
         Rows of the top and bottom edges of the body.
+    floor : float
+        Least grey value.
     bright : float
         Grey value below which 99.5 % of the image lies.
     second_share : float
@@ -40,6 +42,7 @@ class Body:
     mask: NDArray[np.bool_]
     crown: float
     toe: float
+    floor: float
     bright: float
     second_share: float
     flags: tuple[str, ...]
@@ -64,18 +67,18 @@ def find_body(pixels: NDArray[np.float32]) -> Body:
     flags: list[str] = []
     lowest, highest, _, _ = cv2.minMaxLoc(pixels)
     greys = whole_greys(pixels, lowest, highest)
-    background = float(np.median(frame))
+    background, floor = percentile(frame, 50), lowest
     if highest > lowest and background > (lowest + highest) / 2:
         pixels, frame = np.float32(highest) - pixels, np.float32(highest) - frame
         greys = None if greys is None else greys.dtype.type(highest) - greys
-        background = float(np.median(frame))
+        background, floor = percentile(frame, 50), 0.0
         flags.append("inverted")
     # a quarter of the pixels is enough for a percentile
     if greys is None:
         bright = float(np.percentile(pixels[::2, ::2], _BRIGHT_PERCENTILE))
     else:
         bright = percentiles_of_counts(value_counts(greys[::2, ::2]), [_BRIGHT_PERCENTILE])[0]
-    noise = 1.4826 * float(np.median(np.abs(frame - background)))
+    noise = 1.4826 * percentile(np.abs(frame - np.float32(background)), 50)
     threshold = background + max(0.04 * (bright - background), 5 * noise)
     above = (cv2.GaussianBlur(pixels, (3, 3), 0) > threshold).view(np.uint8)
     # OpenCV's own statistics would take seven times as long as the labels
@@ -99,6 +102,7 @@ def find_body(pixels: NDArray[np.float32]) -> Body:
         mask=mask,
         crown=float(rows[0]) - 0.5,
         toe=float(rows[-1]) + 0.5,
+        floor=floor,
         bright=bright,
         second_share=float(second / first),
         flags=tuple(flags),
@@ -124,8 +128,7 @@ def skull_to_abdomen(body: Body) -> float:
         inside = body.pixels[rows][body.mask[rows]]
         return float(np.mean(inside)) if inside.size else 0.0
 
-    floor = float(body.pixels.min())
-    return (mean(0.015, 0.085) - floor) / max(mean(0.33, 0.39) - floor, 1e-6)
+    return (mean(0.015, 0.085) - body.floor) / max(mean(0.33, 0.39) - body.floor, 1e-6)
 
 
 def clipped_share(body: Body) -> float:

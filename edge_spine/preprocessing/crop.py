@@ -47,4 +47,4 @@ def resample(
 
 def as_tensor(crop: NDArray[np.float32]) -> NDArray[np.float32]:
     """Repeat a (224, 224) crop over three channels: (1, 3, 224, 224)."""
-    return np.ascontiguousarray(np.broadcast_to(crop, (1, 3, *crop.shape)), dtype=np.float32)
+    return np.repeat(crop[np.newaxis, np.newaxis], 3, axis=1)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from edge_spine.errors import Refusal
 from edge_spine.network import CANONICAL_ROWS, CROP_SIZE
 from edge_spine.preprocessing.body import Body
+from edge_spine.preprocessing.intensity import percentile
 from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.scan import Scan
 
@@ -171,12 +173,23 @@ def compare(lengths_mm: Array) -> tuple[float | None, float | None]:
     columns = _ALONG_COLUMNS[seen]
     if not 0 < columns.sum() < len(columns):
         return None, None
+    scale, rows, across = (_estimators(tuple(seen.tolist())) @ (np.log(lengths_mm[seen]) - MEANS[seen])).tolist()
+    return math.exp(scale), math.exp(across - rows)
+
+
+@lru_cache(maxsize=16)
+def _estimators(seen: tuple[bool, ...]) -> Array:
+    """Return (3, K) weights of the lengths that are seen: of one factor for both axes, of the rows', of the columns'.
+
+    They are those of generalised least squares.
+    """
     weight = np.linalg.inv(COVARIANCE[np.ix_(seen, seen)])
-    excess = np.log(lengths_mm[seen]) - MEANS[seen]
-    scale = float((weight @ excess).sum() / weight.sum())
-    design = np.stack([1 - columns, columns], axis=1)
-    rows, across = np.linalg.solve(design.T @ weight @ design, design.T @ weight @ excess)
-    return math.exp(scale), math.exp(float(across - rows))
+    columns = _ALONG_COLUMNS[np.array(seen)]
+    factors = [
+        np.linalg.solve(design.T @ weight @ design, design.T @ weight)
+        for design in (np.ones((len(columns), 1)), np.stack([1 - columns, columns], axis=1))
+    ]
+    return np.concatenate(factors)
 
 
 def body_lengths(prepared: Prepared) -> Array:
@@ -203,9 +216,9 @@ def _skull_breadth(body: Body, extent: float) -> float:
     if len(columns) == 0:
         return math.nan
     head = rows, slice(max(0, columns[0] - 1), columns[-1] + 2)
-    mask, floor = body.mask[head], cv2.minMaxLoc(body.pixels)[0]
+    mask, floor = body.mask[head], body.floor
     pixels = np.where(mask, body.pixels[head], np.float32(floor))
-    level = floor + _SKULL_LEVEL * (float(np.percentile(pixels[mask], _SKULL_PERCENTILE)) - floor)
+    level = floor + _SKULL_LEVEL * (percentile(pixels[mask], _SKULL_PERCENTILE) - floor)
     above = pixels > level
     bone = above.any(axis=1)
     if not bone.any():

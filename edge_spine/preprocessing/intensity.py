@@ -88,10 +88,23 @@ def percentiles_of_counts(counts: NDArray[np.int64], shares: Sequence[float]) ->
         place = last * (share / 100)
         below = int(place)
         at, after = np.searchsorted(up_to, (below, min(below + 1, last)), side="right").tolist()
-        part = place - below
-        # as NumPy, exact at both ends
-        found.append(at + (after - at) * part if part < 0.5 else after - (after - at) * (1 - part))
+        found.append(_between(at, after, place - below))
     return found
+
+
+def percentile(values: NDArray[np.float32], share: float) -> float:
+    """Return a percentile of finite values (N,), not none, as `numpy.percentile` does in ten times the time."""
+    last = values.size - 1
+    place = last * (share / 100)
+    below = int(place)
+    above = min(below + 1, last)
+    parted = np.partition(values, (below, above))
+    return _between(float(parted[below]), float(parted[above]), place - below)
+
+
+def _between(at: float, after: float, part: float) -> float:
+    """Interpolate, as NumPy's percentiles exact at both ends."""
+    return at + (after - at) * part if part < 0.5 else after - (after - at) * (1 - part)
 
 
 def mapped(

@@ -33,20 +33,9 @@ class _BoundedReader(io.BufferedReader):
 
 
 def image_entries(path: Path, left_out: LeftOut) -> list[str]:
-    """List the images in a zip, sorted.
+    """List the images in a zip by their names in it, sorted; the names of its other files are added to `left_out`.
 
-    Parameters
-    ----------
-    path : Path
-        The zip.
-    left_out : LeftOut
-        Takes the names of all other files in it.
-
-    Returns
-    -------
-    list of str
-        Their names within the zip: images by content or by suffix, as in a folder, and what cannot be unpacked.
-        Empty where it holds none.
+    An image is known by its content or its suffix, as in a folder; a file that cannot be unpacked counts as one.
 
     Raises
     ------
@@ -64,19 +53,7 @@ def image_entries(path: Path, left_out: LeftOut) -> list[str]:
 
 
 def read_entry(path: Path, entry: str) -> bytes:
-    """Read one file of a zip into memory.
-
-    Parameters
-    ----------
-    path : Path
-        The zip.
-    entry : str
-        A name from `image_entries`.
-
-    Returns
-    -------
-    bytes
-        Its content, at most `MAX_ENTRY_BYTES`.
+    """Read one file of a zip, by a name from `image_entries`, into memory.
 
     Raises
     ------

@@ -58,17 +58,7 @@ def is_plausible_spacing(spacing: Sequence[float]) -> bool:
 
 
 def check_given_spacing(spacing: Sequence[float] | None) -> tuple[float, float] | None:
-    """Check the spacing given by a caller.
-
-    Parameters
-    ----------
-    spacing : sequence of float, optional
-        Row and column spacing in mm.
-
-    Returns
-    -------
-    tuple of float or None
-        The same as two floats, or None where none was given.
+    """Return the row and column spacing (mm) that a caller gives, as two floats; None where none is given.
 
     Raises
     ------
@@ -107,14 +97,7 @@ def check_size(rows: int, columns: int) -> None:
 
 
 def check_extent(rows: int, columns: int, spacing: tuple[float, float]) -> None:
-    """Refuse an image whose size in mm is not that of a whole-body scan.
-
-    Parameters
-    ----------
-    rows, columns : int
-        Of the image with the head up.
-    spacing : tuple of float
-        Row and column spacing in mm.
+    """Refuse an image, with its head up and spacing (row, column) in mm, that does not have the size of a whole body.
 
     Raises
     ------

@@ -26,18 +26,7 @@ class Codestream:
 
 
 def read_jpeg(frame: bytes, frame_header: int) -> Codestream:
-    """Read the frame header of a JPEG or JPEG-LS stream.
-
-    Parameters
-    ----------
-    frame : bytes
-        The stream.
-    frame_header : int
-        The expected marker: `JPEG_LOSSLESS_FRAME` or `JPEG_LS_FRAME`.
-
-    Returns
-    -------
-    Codestream
+    """Read the frame header of a JPEG or JPEG-LS stream, whose marker is `JPEG_LOSSLESS_FRAME` or `JPEG_LS_FRAME`.
 
     Raises
     ------

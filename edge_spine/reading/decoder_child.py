@@ -45,7 +45,7 @@ def main() -> None:
     while head := requests.read(REQUEST.size):
         options_length, frame_length = REQUEST.unpack(head)
         options, frame = json.loads(requests.read(options_length)), requests.read(frame_length)
-        # ends a hung decoder where the parent, which would kill it, has been killed itself
+        # ends a hung decoder even where its parent has been killed
         faulthandler.dump_traceback_later(waiting_seconds, exit=True)
         _limit_time(processor_seconds)
         status, pixels = _decode(options, frame)

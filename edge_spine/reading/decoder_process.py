@@ -19,13 +19,15 @@ from edge_spine.errors import InputUnavailable
 from edge_spine.reading import decoder_child
 from edge_spine.reading.decoder_child import ANSWER, DECODED, OUT_OF_MEMORY, REQUEST
 
-# of processor time, which another program's load does not use up; Windows limits waiting alone
+# of processor time, so that the load of other programs does not count; Windows limits the waiting time alone
 FRAME_SECONDS = 4.0
 # of waiting, for a decoder that does nothing
 STALLED_SECONDS = 60.0
 # decoders leak memory on damaged frames
 FRAMES_PER_PROCESS = 1000
-_START_SECONDS, _END_SECONDS = 30.0, 5.0
+# of waiting for Python and its imports, which take minutes on a small machine that does much else; one that fails ends
+_START_SECONDS = 300.0
+_END_SECONDS = 5.0
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -81,7 +83,7 @@ class DecoderProcess:
         try:
             return self._decode(frame, length, **options)
         except _Crash:
-            # A decoder that something else has ended says nothing of the frame: a second crash does.
+            # Another program may have killed the decoder; only a second crash is blamed on the frame.
             return self._decode(frame, length, **options)
 
     def _decode(self, frame: bytes, length: int, **options: Any) -> bytearray:

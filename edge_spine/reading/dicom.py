@@ -87,7 +87,7 @@ def _scan(source: str, checked: _Checked) -> Scan:
         source=source,
         sop_instance_uid=_sop_instance_uid(checked.header),
         flags=checked.turn.flags + checked.spacing.flags + flags,
-        notes=checked.spacing.notes,
+        notes=checked.turn.notes + checked.spacing.notes,
         turn=checked.turn,
         header=checked.header,
     )

@@ -72,7 +72,7 @@ class ScanFile:
                     path=self.whole_path,
                 )
             if kind_of_file(self.path) is ImageKind.ZIP:
-                # A zip itself is listed only where no image was found in it: `image_entries` raises the reason.
+                # A zip is listed itself only where no image was found in it; `image_entries` raises the reason.
                 image_entries(self.path, LeftOut())
                 raise Refusal("unreadable", f"the zip holds no .dcm file and no other image; {ACCEPTED_ZIP}")
         return read_scan(self.path, pixel_spacing=pixel_spacing, imager_spacing=imager_spacing)
@@ -139,20 +139,12 @@ def _named(files: list[ScanFile]) -> list[ScanFile]:
 
     It is of the name within a zip, which stays when the zip is moved, and where that is repeated of the whole path.
     """
-    for whole in (_within, _whole):
+    for place in (os.path.basename, os.path.abspath):
         counts = Counter(file.name.lower() for file in files)
-        files = [file if counts[file.name.lower()] == 1 else _hashed(file, whole(file)) for file in files]
+        files = [file if counts[file.name.lower()] == 1 else _hashed(file, place(file.path)) for file in files]
     return files
 
 
-def _within(file: ScanFile) -> str:
-    return f"{file.path.name}!{file.entry}"
-
-
-def _whole(file: ScanFile) -> str:
-    return f"{os.path.abspath(file.path)}!{file.entry}"  # noqa: PTH100
-
-
-def _hashed(file: ScanFile, whole: str) -> ScanFile:
-    letters = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
+def _hashed(file: ScanFile, place: str) -> ScanFile:
+    letters = hashlib.sha256(os.fsencode(f"{place}!{file.entry}")).hexdigest()[:8]
     return replace(file, name=f"{_result_name(file.path, file.entry)}-{letters}")

@@ -13,21 +13,14 @@ from edge_spine.reading.left_out import BROKEN_LINK, DIRECTORY, HIDDEN, LINK, NO
 SUFFIXES = (".dcm", ".dicom", ".png", ".npy")
 # the meta information of a DICOM file ends before it
 _HEAD_BYTES = 1024
-# A picture from before version 0.4.2 does not say who drew it.
+# A preview from before version 0.4.2 lacks the text chunk that names edge-spine.
 _PREVIEW, _RESULT = "preview.png", "result.json"
 
 
 def walk(folder: Path, left_out: LeftOut) -> Iterator[Path]:
-    """Yield the scans below a folder, the zips, and what could not be looked into: files, and folders.
+    """Yield the scans and zips below a folder, and the files and folders that cannot be opened, each once.
 
-    Links are followed at the end, and nothing is yielded twice.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to begin.
-    left_out : LeftOut
-        Takes the names of everything else.
+    Links are followed at the end. The names of all other files are added to `left_out`.
     """
     seen: set[str] = set()
     pending = [folder]

@@ -11,17 +11,9 @@ _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in the DICOM YBR_FULL def
 
 
 def grey_from_rgb(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return the grey image of an RGB one.
+    """Return the grey image (rows, columns) of an RGB one (rows, columns, 3).
 
-    Parameters
-    ----------
-    pixels : ndarray, (rows, columns, 3)
-        Red, green, blue.
-
-    Returns
-    -------
-    ndarray, (rows, columns)
-        The channel itself where all three are equal; otherwise float32 luminance (BT.601).
+    It is the channel itself where all three are equal, otherwise float32 luminance (BT.601).
     """
     red, green, blue = (pixels[..., channel] for channel in range(3))
     if np.array_equal(red, green) and np.array_equal(red, blue):

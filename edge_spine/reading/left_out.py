@@ -15,13 +15,7 @@ NESTED_ZIP, EMPTY_ZIP = "a zip in a zip", "a zip without an image"
 
 @dataclass
 class LeftOut:
-    """Names of the files, folders and entries of zips that are no scans, by the reason.
-
-    Attributes
-    ----------
-    names : dict of str to list of str
-        Reason to names.
-    """
+    """Names of the files, folders and entries of zips that are no scans: `names` maps a reason to a list of them."""
 
     names: dict[str, list[str]] = field(default_factory=dict)
 

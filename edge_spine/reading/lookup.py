@@ -78,12 +78,7 @@ class _LookupTable:
 def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str, ...]]:
     """Return the final value of each stored value of a grey image, after modality LUT, VOI LUT and MONOCHROME1.
 
-    Parameters
-    ----------
-    header : Dataset
-        With the modality and VOI LUT modules (DICOM PS3.3 C.11.1 and C.11.2).
-    stored : StoredValues
-        Values that its pixels can hold.
+    Modality and VOI LUT are those of DICOM PS3.3, C.11.1 and C.11.2.
 
     Returns
     -------

@@ -10,18 +10,10 @@ from edge_spine.scan import Turn
 
 
 def turn_from_patient_orientation(patient_orientation: Any) -> Turn:
-    r"""Find the turn from DICOM PatientOrientation.
+    r"""Find the turn from DICOM PatientOrientation (PS3.3 C.7.6.1.1.1), of which ``L\F`` needs none.
 
-    Parameters
-    ----------
-    patient_orientation : sequence of str, or anything where the attribute is absent or damaged
-        Patient direction of increasing columns, then of increasing rows (DICOM PS3.3 C.7.6.1.1.1);
-        only the first letter of each, the main direction, is used. ``L\F`` needs no turn.
-
-    Returns
-    -------
-    Turn
-        Without a turn and with the flag "orientation-unknown" where the orientation is unknown.
+    Only the first letter of each of its two values, the main direction, is used. Where the attribute is absent or
+    damaged, the image is not turned and has the flag "orientation-unknown".
 
     Raises
     ------

@@ -136,16 +136,7 @@ def decode(
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Decode the pixels of a file that has passed all other checks.
 
-    Parameters
-    ----------
-    header : Dataset
-        The header.
-    syntax : str
-        Transfer syntax UID, one that `check_syntax` accepts.
-    element : RawDataElement or None
-        PixelData, from `read_pixel_data`.
-    found : PixelFormat
-        From `pixel_format`.
+    `syntax` is one that `check_syntax` accepts, `element` what `read_pixel_data` found, `found` from `pixel_format`.
 
     Returns
     -------

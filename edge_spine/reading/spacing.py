@@ -40,16 +40,8 @@ class Spacing:
 def stated_spacing(header: Dataset, rows: int, columns: int, file: ImageFile) -> Spacing:
     """Return the spacing that the caller gives, else PixelSpacing, else that of GE's ExposedArea.
 
-    ImagerPixelSpacing, measured at the detector and not in the patient, is used only on request.
-
-    Parameters
-    ----------
-    header : Dataset
-        Header of the file.
-    rows, columns : int
-        Size of the stored image.
-    file : ImageFile
-        Its given spacing, and whether ImagerPixelSpacing may be used.
+    ImagerPixelSpacing, measured at the detector and not in the patient, is used only on request. `rows` and `columns`
+    are the size of the stored image.
 
     Raises
     ------
@@ -99,7 +91,7 @@ def _unusable(header: Dataset) -> str | None:
 
 
 def _with_ratio(header: Dataset, chosen: str, spacing: tuple[float, float]) -> Spacing:
-    """Compare a spacing with PixelAspectRatio, which the body in the image has to decide about where they disagree."""
+    """Flag a spacing that disagrees with PixelAspectRatio; preprocessing then checks the proportions of the body."""
     ratio = numbers(header.get("PixelAspectRatio"))
     if len(ratio) == 2 and all(math.isfinite(part) and part > 0 for part in ratio):
         stated = ratio[0] / ratio[1]

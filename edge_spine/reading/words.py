@@ -1,4 +1,4 @@
-"""Words of DICOM headers that name another modality, another region or the whole body; other words say nothing.
+"""Words of DICOM headers that name another modality, another region or the whole body; other words are ignored.
 
 Sources: [CID 29] and [annex L], DICOM PS3.16, Acquisition Modality and Body Part Examined; [modality], DICOM PS3.3,
 C.7.3.1.1.1; [GE], [Hologic], names of the scan modes of the Lunar and Horizon densitometers; [ISCD], the terms of the

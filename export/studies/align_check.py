@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_spine.preprocessing.body import find_body
 from edge_spine.preprocessing.intensity import normalise
+from export.training.agreement import wilson
 from export.training.alignment.phantom_mri import DIXON, Grid, make_mri, scan_offset_mm
 from export.training.alignment.rigid import STILL, Placement, Plane
 from export.training.alignment.stages import Alignment, align
@@ -122,8 +123,13 @@ def within_limits(errors: NDArray[np.float64]) -> float:
 
 
 def summary(errors: NDArray[np.float64]) -> str:
-    """Return a summary in four lines."""
-    lines = [f"{len(errors)} cases, {100 * within_limits(errors):.1f} % within 0.2 degrees and one canonical pixel"]
+    """Return a summary in three lines; the 95 % interval counts phantoms, since cases of one phantom are alike."""
+    share, count = within_limits(errors), min(_PHANTOMS, len(errors))
+    low, high = (100 * end for end in wilson(share * count, count))
+    lines = [
+        f"{len(errors)} cases, {100 * share:.1f} % [{low:.1f}, {high:.1f}] within {ANGLE_LIMIT_DEG} degrees and one "
+        "canonical pixel"
+    ]
     for name, first in (("stage one", 2), ("stage two", 0)):
         angle, shift = (np.percentile(errors[:, first + k], [50, 95, 100]) for k in (0, 1))
         lines.append(

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from edge_spine.errors import UsageError
 from edge_spine.files import beside
 from edge_spine.preprocessing.body import find_body
+from export.training.agreement import wilson
 from export.training.alignment.other_mri import make_other_mri, other_scan_mask
 from export.training.alignment.pairs import AlignedPair, PairFiles, align_pair
 from export.training.alignment.phantom_mri import DIXON, Grid, scan_offset_mm
@@ -162,8 +163,10 @@ def within_limits(measured: Sequence[Measured]) -> float:
 def summary(measured: Sequence[Measured]) -> str:
     """Return accuracy, skipped pairs and cost as text."""
     skipped = Counter(one.code for one in measured if one.code is not None)
+    share, count = within_limits(measured), len(measured)
+    low, high = (100 * end for end in wilson(share * count, count))
     lines = [
-        f"{len(measured)} pairs, {100 * within_limits(measured):.1f} % within {ANGLE_LIMIT_DEG} degrees and one "
+        f"{count} pairs, {100 * share:.1f} % [{low:.1f}, {high:.1f}] within {ANGLE_LIMIT_DEG} degrees and one "
         f"canonical pixel, {skipped.total()} skipped {dict(skipped) or ''}".rstrip()
     ]
     for name, unit in (("angle", "deg"), ("shift", "px"), ("coronal", "mm"), ("sagittal", "mm")):

@@ -152,3 +152,12 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float]:
     rng = np.random.default_rng(0)
     means = values[rng.integers(len(values), size=(1000, len(values)))].mean(axis=1)
     return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
+
+
+def wilson(hits: float, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a proportion (Wilson 1927)."""
+    z = 1.96
+    share, spread = hits / count, z * z / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = z * np.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))

@@ -221,16 +221,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--people", type=Path, metavar="DIR", help="folder with packs of bone: render people")
     parser.add_argument("--only", metavar="NAME,...", help="with --people: bone from these packs (default: all)")
     parser.add_argument("--without", metavar="NAME,...", help="with --people: and from none of these")
+    parser.add_argument(
+        "--variants", type=float, default=0.0, help="share of unusual numbers of ribs, and of transitional vertebrae"
+    )
     parser.add_argument("--workers", type=int, default=usable_cores())
     parser.add_argument("--device", default="cpu", help="cpu (NumPy, default) or cuda (torch)")
     options = parser.parse_args(argv)
-    make: Maker = partial(make_phantom, device=options.device)
+    make: Maker = partial(make_phantom, device=options.device, variants=options.variants)
     if options.people is not None:
         try:
             names = choose_packs(options.people, options.only, options.without)
         except UsageError as error:
             parser.error(str(error))
-        make = partial(make_person, options.people, names, device=options.device)
+        make = partial(make_person, options.people, names, device=options.device, variants=options.variants)
     render(options.out, options.count, options.seed, options.workers, make)
     return 0
 

@@ -215,11 +215,14 @@ class Judged:
         Signed and expected errors, crop pixels.
     uncertain : (N,) bool array
         Whether the count was called uncertain.
+    named : (N, 17) bool array
+        Whether the true centre that is nearest to each found one has its name.
     """
 
     error_px: Array
     expected_px: Array
     uncertain: NDArray[np.bool_]
+    named: NDArray[np.bool_]
 
     @property
     def miscounted(self) -> NDArray[np.bool_]:
@@ -230,7 +233,7 @@ class Judged:
 def judge(network: LevelNetwork, shards: Shards, seed: int = 0) -> Judged:
     """Find the vertebrae on undisturbed crops, which are shifted by up to 4 pixels."""
     rng = np.random.default_rng(seed)
-    errors, expected, uncertain = [], [], []
+    errors, expected, uncertain, named = [], [], [], []
     for shard in shards:
         for crop, curves, points in zip(shard["crop"], shard["curves"], shard["levels"], strict=True):
             down, right = rng.integers(-4, 5, 2)
@@ -239,10 +242,13 @@ def judge(network: LevelNetwork, shards: Shards, seed: int = 0) -> Judged:
             centre = np.interp(CURVE_ROWS, np.arange(len(curves)) - first[0], curves[:, 1] - right)
             line = continued(centre)
             found = read_places(network.log_probabilities(strip(seen, line)), network.error_px)
-            errors.append(found.rows - feet(points.astype(np.float64) - (down, right), line))
+            true = feet(points.astype(np.float64) - (down, right), line)
+            errors.append(found.rows - true)
             expected.append(found.error_px)
             uncertain.append(found.uncertain)
-    return Judged(np.array(errors), np.array(expected), np.array(uncertain))
+            away = np.abs(found.rows[: len(LEVELS), np.newaxis] - true[: len(LEVELS)])
+            named.append(away.argmin(axis=1) == np.arange(len(LEVELS)))
+    return Judged(np.array(errors), np.array(expected), np.array(uncertain), np.array(named))
 
 
 def fit_expected(error_px: Array, spread_px: Array) -> tuple[float, float]:
@@ -262,8 +268,8 @@ def report(name: str, judged: Judged) -> str:
     shares = [f"{judged.uncertain[part].mean():.1%}" if part.any() else "-" for part in (wrong, ~wrong)]
     return (
         f"{name}: body centres {centres.mean():.2f} mm, 95 % within {np.percentile(centres, 95):.1f}; "
-        f"ends {ends.mean():.2f} mm; miscounted {wrong.mean():.1%}; called uncertain {shares[0]} of these, "
-        f"{shares[1]} of the others"
+        f"ends {ends.mean():.2f} mm; named right {judged.named.mean():.1%}; miscounted {wrong.mean():.1%}; "
+        f"called uncertain {shares[0]} of these, {shares[1]} of the others"
     )
 
 

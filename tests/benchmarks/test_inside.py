@@ -34,12 +34,12 @@ def test_engine_and_localiser(inside: ModuleType) -> None:
 
 def test_cuda_session(inside: ModuleType) -> None:
     # What TensorRTEngine and CudaSession must have; the FAKES below stand for them where there is no GPU.
-    assert {"_session", "_enqueue"} <= {*TensorRTEngine.__init__.__code__.co_names, *vars(TensorRTEngine)}
+    assert {"_sessions", "enqueuing"} <= {*TensorRTEngine.__init__.__code__.co_names, *vars(TensorRTEngine)}
     assert {"_graph", "_enqueue"} <= {*CudaSession.run.__code__.co_names}
     done: list[object] = []
     graph = SimpleNamespace(launch=done.append)
     session = SimpleNamespace(_graph=None, _enqueue=done.append, stream=SimpleNamespace(handle=7), current=nullcontext)
-    engine = SimpleNamespace(_session=session, _enqueue="enqueue")
+    engine = SimpleNamespace(_sessions=[session], enqueuing=lambda number: "enqueue")
     found, enqueue = inside.cuda_session(engine)
     enqueue()
     session._graph = graph

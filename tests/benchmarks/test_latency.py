@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import math
+import multiprocessing
+from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import cv2
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.conftest import run_script
+from tests.edge_spine.engines import fake_gpu
 
 pytestmark = pytest.mark.timing
 
@@ -76,6 +79,24 @@ def test_single_stream_and_offline_go_on_for_long_enough(small_run: Any) -> None
 def test_without_a_gpu_its_figures_are_reasons(small_run: Any) -> None:
     _, report, _ = small_run
     assert all("onnx-cpu" in found["reason"] for found in report["gpu"].values())
+
+
+@pytest.mark.slow
+def test_offline_workers_prepare_for_one_gpu(
+    latency: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The GPU is a FAKE, and notes which processes open it."""
+    monkeypatch.setenv(fake_gpu.NOTES, str(tmp_path))
+    lifeline, writer = multiprocessing.get_context("spawn").Pipe(duplex=False)
+    begin = {"initialise": fake_gpu.initialise, "arguments": (lifeline,)}
+    monkeypatch.setattr(latency, "GpuProcess", partial(latency.GpuProcess, **begin))
+    options = {"workers": 2, "threads": None, "scan": latency.SCAN, "precision": "auto", "model": "lite"}
+    with lifeline, writer:
+        found = latency.offline(SimpleNamespace(**options, runs=4, seconds=0.1), "tensorrt")
+    (notes,) = tmp_path.iterdir()
+    asked = sum(map(int, notes.read_text().split()))
+    assert (found["workers"], found["block"]) == (2, 4)
+    assert asked == found["scans"] + 2 * latency.IN_A_ROW and found["scans"] >= 4
 
 
 @pytest.mark.slow

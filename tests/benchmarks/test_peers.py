@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
+import json
+import shutil
 from pathlib import Path
 from types import ModuleType
 
+import contestants
 import pytest
-
-from tests.benchmarks.conftest import run_script
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -18,10 +16,26 @@ def peers(script: ModuleType) -> ModuleType:
     return script
 
 
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The float32 graph of the packaged network, exported once."""
+    work = contestants.Work("spine", contestants.WEIGHTS["spine"], tmp_path_factory.mktemp("graph"), 1)
+    work.prepare()
+    return work.graph
+
+
 @pytest.mark.slow
-def test_real_peers_answer_take_turns_and_are_judged(tmp_path: Path) -> None:
+def test_real_peers_answer_take_turns_and_are_judged(
+    peers: ModuleType,
+    graph: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(contestants.Work, "prepare", lambda work: shutil.copy(graph, work.graph))
     only = ("--only", "onnx-cpu", "--only", "onnx-cuda", "--only", "eager float32", "--only", "INT8 products")
-    _, printed, report = run_script("peers", tmp_path, "--runs", "10", *only)
+    assert peers.main(["--runs", "10", "--threads", "1", "--json", str(tmp_path / "out.json"), *only]) == 0
+    printed, report = capsys.readouterr().out, json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     rows = {row["name"]: row for row in report["peers"]}
     ours, eager, floor = (
         rows[name] for name in ("ours, onnx-cpu int8", "PyTorch eager float32", "floor: INT8 products")
@@ -63,11 +77,9 @@ def test_the_wrong_are_not_ranked(peers: ModuleType) -> None:
 
 
 @pytest.mark.slow
-def test_products_are_those_of_the_published_network(peers: ModuleType, tmp_path: Path) -> None:
+def test_products_are_those_of_the_published_network(graph: Path) -> None:
     """4.5 billion multiplications: the stem's product by hand, and the sum that the literature gives for ResNet50."""
-    work = peers.Work("spine", peers.WEIGHTS["spine"], tmp_path, 1)
-    work.prepare()
-    sizes = importlib.import_module("contestants").product_sizes(work.graph)
+    sizes = contestants.product_sizes(graph)
     assert sizes[112 * 112, 147, 64] == 1
     # ResNet50 without its classifier has 4.09 of them, three blocks of 49 cells the rest
     assert sum(a * b * c * count for (a, b, c), count in sizes.items()) == pytest.approx(4.51e9, rel=0.01)

@@ -61,7 +61,7 @@ def fake_bands(*, coronal_mm: float = 1.2, sagittal_mm: float = 3.5) -> Bands:
 
 def no_body() -> Body:
     """A body for what shows none."""
-    return Body(np.zeros((1, 1), np.float32), np.zeros((1, 1), bool), 0.0, 1.0, 1.0, 0.0, ())
+    return Body(np.zeros((1, 1), np.float32), np.zeros((1, 1), bool), 0.0, 1.0, 0.0, 1.0, 0.0, ())
 
 
 def fake_result(**changes: Any) -> SpineResult:

@@ -165,6 +165,7 @@ def test_a_damaged_bundle_is_refused(tmp_path: Path, fake_model: Path) -> None:
         SpineEstimator(model=folder)
 
 
+@pytest.mark.hazard("computes-wrongly")
 def test_an_engine_is_never_replaced_in_silence(fake_model: Path) -> None:
     with pytest.raises(UsageError, match="onnx-gpu"):
         SpineEstimator("onnx-gpu", fake_model)
@@ -197,6 +198,7 @@ def content(estimator: SpineEstimator, scan: Scan) -> bytes:
     return b"".join(array.tobytes() for array in arrays) + repr(result.measurements).encode()
 
 
+@pytest.mark.hazard("results-exchanged")
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", [2, 8])
 @pytest.mark.parametrize("engine", ["onnx-cpu", pytest.param("openvino", marks=needs_openvino)])
@@ -242,6 +244,7 @@ def test_threads_at_work_when_the_estimator_is_closed_finish_or_are_told(
     assert [type(error) for error in ended] == [UsageError] * 4
 
 
+@pytest.mark.hazard("results-exchanged")
 def test_no_result_can_change_another_one(fake_model: Path, phantom: Scan) -> None:
     with SpineEstimator(model=fake_model) as estimator:
         first = estimator(phantom)

@@ -13,6 +13,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.hazard("killed")
 def test_a_file_appears_at_the_end_in_place_of_the_old_one(tmp_path: Path) -> None:
     place = tmp_path / "a.txt"
     place.write_text("old")
@@ -22,6 +23,7 @@ def test_a_file_appears_at_the_end_in_place_of_the_old_one(tmp_path: Path) -> No
     assert place.read_text() == "new" and names(tmp_path) == {"a.txt"}
 
 
+@pytest.mark.hazard("killed")
 @pytest.mark.parametrize("kind", ["file", "folder", "nothing"])
 def test_nothing_is_left_after_an_error(kind: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
@@ -35,6 +37,7 @@ def test_nothing_is_left_after_an_error(kind: str, tmp_path: Path) -> None:
     assert names(tmp_path) == {"a"} and (tmp_path / "a").read_text() == "old"
 
 
+@pytest.mark.hazard("killed")
 def test_a_folder_appears_at_the_end(tmp_path: Path) -> None:
     with beside(tmp_path / "a", durable=True) as partial:
         partial.mkdir()
@@ -42,6 +45,7 @@ def test_a_folder_appears_at_the_end(tmp_path: Path) -> None:
     assert names(tmp_path) == {"a"} and names(tmp_path / "a") == {"b"}
 
 
+@pytest.mark.hazard("killed")
 def test_a_folder_with_content_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "a"
     for name in ("old", "new"):
@@ -75,6 +79,7 @@ def test_a_link_to_a_folder_is_replaced_and_its_target_stays(tmp_path: Path) -> 
     assert [path.name for folder in (link, target) for path in folder.iterdir()] == ["new", "old"]
 
 
+@pytest.mark.hazard("killed")
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_a_file_and_a_folder_do_not_replace_each_other(kind: str, tmp_path: Path) -> None:
     place = tmp_path / "a"
@@ -93,6 +98,7 @@ def test_durable_files_are_private(tmp_path: Path) -> None:
     assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"} == {0o600}
 
 
+@pytest.mark.hazard("killed")
 def test_files_are_renamed_in_their_order_after_all_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +114,7 @@ def test_files_are_renamed_in_their_order_after_all_are_written(
     assert seen == [("b", 2), ("a", 1)]
 
 
+@pytest.mark.hazard("killed")
 def test_a_folder_that_was_made_goes_again_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         write_files(tmp_path / "new", {"a": b"1", "no/such": b"2"})

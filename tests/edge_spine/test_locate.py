@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import io
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from edge_spine import locate
-from edge_spine.errors import BundleError
+from edge_spine.errors import BundleError, Refusal
 from edge_spine.locate import CELLS, CHANNELS, DILATIONS, POINTS, STRIDE, LevelNetwork
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, CropPlacement
 from edge_spine.vertebrae import CENTRE_PITCH_MM, LEVELS
@@ -92,6 +92,21 @@ def test_a_vertebra_that_is_seen_nowhere_or_twice_is_placed_by_its_neighbours() 
     assert (np.diff(rows[: len(LEVELS)]) > 0).all()
 
 
+def test_unusual_proportions_do_not_change_the_count() -> None:
+    # a long thoracic and a short lumbar spine: vertebrae are seen, but each is named by the place it has on average
+    pitch = CENTRE_PITCH_MM * np.interp(np.arange(16), [0, 11, 12, 15], [1.15, 1.13, 0.86, 0.84])
+    true = 12 + np.concatenate([[0.0], np.cumsum(pitch)]) * (CENTRES[-1] - CENTRES[0]) / pitch.sum()
+    ends = [true[0] - 3.2, true[-1] + 5.3]
+    cell = np.arange(CELLS)[:, np.newaxis] * STRIDE
+    bodies = np.exp(-(((cell - true) / 2.0) ** 2) / 2).sum(axis=1, keepdims=True) + 0.02
+    weight = np.exp(-(((cell - CENTRES) / 5.0) ** 2) / 2) * bodies + 1e-9
+    logarithms = peaks(np.concatenate([true, ends]))
+    logarithms[:, : len(LEVELS)] = np.log(weight / weight.sum(axis=0))
+    assert np.abs(CENTRES - true).max() > 6
+    found = locate.read_places(logarithms, np.array([0.5, 0.4])).rows
+    np.testing.assert_allclose(found[: len(LEVELS)], true, atol=1.0)
+
+
 def test_the_margin_is_small_where_the_next_name_fits_as_well() -> None:
     sure = locate.read_places(peaks(ROWS), np.array([0.5, 0.4]))
     other = np.concatenate([ROWS[1 : len(LEVELS)], [ROWS[16] + 16], ROWS[-2:]])
@@ -100,6 +115,43 @@ def test_the_margin_is_small_where_the_next_name_fits_as_well() -> None:
     assert sure.margin > 3 > locate.LEAST_MARGIN > unsure.margin
     place = CropPlacement(2.2, (0.0, 0.0), (2.2, 2.2))
     assert not sure.levels(place).uncertain and unsure.levels(place).uncertain
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_other_chain_is_more_probable(seed: int) -> None:
+    # by Viterbi's recursion, written out
+    logarithms = np.random.default_rng(seed).normal(0, 3, (CELLS, len(LEVELS)))
+    best = {cell: (logarithms[cell, 0], [cell]) for cell in range(CELLS)}
+    for level in range(1, len(LEVELS)):
+        pitch = CENTRE_PITCH_MM[level - 1] / (2.2 * STRIDE)
+        onward = {}
+        for cell in range(CELLS):
+            ways = [
+                (best[cell - step][0] - (step / pitch - 1) ** 2 / (2 * 0.10**2), best[cell - step][1])
+                for step in range(1, 15)
+                if cell - step in best
+            ]
+            if ways:
+                total, chain = max(ways)
+                onward[cell] = (total + logarithms[cell, level], [*chain, cell])
+        best = onward
+    assert locate.best_chain(logarithms) == max(best.values())[1]
+
+
+@pytest.mark.parametrize("width", [8, 64])
+def test_the_network_is_a_stack_of_dilated_convolutions(width: int) -> None:
+    given = network(width)
+    strip = np.random.default_rng(1).normal(size=(CROP_SIZE, CHANNELS)).astype(np.float32)
+    padded = np.pad(strip, ((3, 3), (0, 0)))
+    entered = np.stack([padded[STRIDE * cell : STRIDE * cell + 7].ravel() for cell in range(CELLS)])
+    hidden = np.maximum(entered @ given.entry_weight + given.entry_bias, 0)
+    for dilation, weight, bias in zip(DILATIONS, given.middle_weight, given.middle_bias, strict=True):
+        wide = np.pad(hidden, ((dilation, dilation), (0, 0)))
+        seen = [wide[cell : cell + 2 * dilation + 1 : dilation].ravel() for cell in range(CELLS)]
+        hidden = hidden + np.maximum(np.stack(seen) @ weight + bias, 0)
+    logits = hidden @ given.exit_weight + given.exit_bias
+    expected = logits - np.log(np.exp(logits - logits.max(axis=0)).sum(axis=0)) - logits.max(axis=0)
+    np.testing.assert_allclose(given.log_probabilities(strip), expected, atol=1e-3)
 
 
 def test_uneven_distances_are_a_sign_of_a_miscount() -> None:
@@ -131,6 +183,15 @@ def test_levels_are_heights_of_the_scan() -> None:
     assert levels.top > levels.z[0] and levels.bottom < levels.z[-1]
 
 
+def test_vertebrae_that_are_exchanged_are_refused() -> None:
+    found = locate.read_places(peaks(ROWS), np.array([0.5, 0.4]))
+    rows = found.rows.copy()
+    rows[[7, 8]] = rows[[8, 7]]
+    with pytest.raises(Refusal) as refusal:
+        replace(found, rows=rows).levels(CropPlacement(2.0, (10.0, 0.0), (4.0, 4.0)))
+    assert refusal.value.code == "implausible-curves"
+
+
 def test_the_centreline_is_continued_straight_to_the_edges_of_the_crop() -> None:
     line = locate.continued(100 + 0.2 * CURVE_ROWS)
     np.testing.assert_allclose(line, 100 + 0.2 * np.arange(CROP_SIZE), atol=1e-6)
@@ -149,6 +210,7 @@ def test_a_strip_follows_the_normals_of_the_line(slope: float) -> None:
     assert np.abs(inner - inner[:, :1]).max() < 0.15 < inner[:, 0].std()
 
 
+@pytest.mark.hazard("sides-exchanged")
 def test_left_and_right_keep_their_sides() -> None:
     crop = np.zeros((CROP_SIZE, CROP_SIZE), np.float32)
     crop[:, 130:140] = 1

@@ -66,6 +66,7 @@ def test_an_adult_spine_is_accepted_with_the_flags_of_its_scan() -> None:
     assert verdict == Quality(accepted=True, flags=("orientation-unknown", "feet-outside"))
 
 
+@pytest.mark.hazard("no-spine")
 @pytest.mark.parametrize(
     ("case", "word"),
     [
@@ -99,6 +100,7 @@ def test_remarks(case: dict[str, Any], flag: str) -> None:
     assert flag not in _verdict().flags
 
 
+@pytest.mark.hazard("no-spine")
 @pytest.mark.parametrize(
     "case",
     [
@@ -116,6 +118,7 @@ def test_curves_that_follow_nothing_bright_are_refused(case: dict[str, Any]) -> 
     assert "expected" in str(refusal.value)
 
 
+@pytest.mark.hazard("no-spine")
 def test_contrast_is_that_of_the_spine_with_the_brighter_side() -> None:
     # a spine of 12 pixels in columns 106 to 118, level 0.8, between levels 0.1 and 0.3
     crop = np.full((CROP_SIZE, CROP_SIZE), 0.1, np.float32)
@@ -126,11 +129,13 @@ def test_contrast_is_that_of_the_spine_with_the_brighter_side() -> None:
     assert spine_contrast(prepared, curves_from_output(columns, prepared)) == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.hazard("no-spine")
 def test_a_count_that_may_be_off_is_flagged() -> None:
     assert "levels-uncertain" in _verdict(uncertain=True).flags
     assert "levels-uncertain" not in _verdict().flags
 
 
+@pytest.mark.hazard("no-spine")
 def test_a_side_view_outside_the_usual_angles_is_flagged() -> None:
     rows = np.zeros(209)
     wide, narrow = (PopulationRange(rows, rows + 1, (-180.0, top), None) for top in (180.0, -170.0))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import pytest
+
 from edge_spine.measure import LevelledCurve, Measurements
 from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, ERRORS, QUANTITIES
 from edge_spine.result import schema
@@ -26,9 +28,16 @@ def test_every_number_has_a_definition() -> None:
     assert len({quantity.definition for quantity in quantities}) == len(quantities)
 
 
+@pytest.mark.hazard("unit-mistaken")
 def test_names_end_in_their_units_and_texts_carry_them() -> None:
     for name, quantity in {**QUANTITIES, **CURVE_QUANTITIES}.items():
         assert name.endswith(f"_{quantity.unit}") and len(quantity.code[0]) <= 16, name
     assert QUANTITIES["max_cobb_deg"].text(12.34) == "12.3°"
     assert QUANTITIES["max_cobb_deg"].text(25.6, 3.7) == "26 ± 4°"
     assert QUANTITIES["volume_ml"].text(250.6) == "251 ml"
+
+
+def test_nothing_is_minus_zero() -> None:
+    kyphosis = QUANTITIES["kyphosis_t4_t12_deg"]
+    assert kyphosis.text(-0.04) == "0.0°" and kyphosis.text(-0.4, 6.0) == "0 ± 6°"
+    assert kyphosis.text(-0.06) == "-0.1°" and kyphosis.text(-0.6, 6.0) == "-1 ± 6°"

@@ -219,6 +219,19 @@ def test_the_windows_of_a_mirrored_profile_are_the_mirrored_windows() -> None:
     np.testing.assert_array_equal(mirrored(mirrored(cut)), cut)
 
 
+def test_both_answers_are_those_of_a_window_and_of_its_mirror_image() -> None:
+    fitted = load_bundle().refinement
+    assert fitted is not None
+    cut = np.random.default_rng(0).normal(size=(5, INPUTS)).astype(np.float32)
+    answers = []
+    for seen in (cut, mirrored(cut)):
+        hidden = np.maximum(seen @ fitted.weight0 + fitted.bias0, 0)
+        answers.append(np.maximum(hidden @ fitted.weight1 + fitted.bias1, 0) @ fitted.weight2 + fitted.bias2)
+    aside, wider = fitted.read(cut)
+    np.testing.assert_allclose(aside, answers[0][:, 0] - answers[1][:, 0], atol=1e-5)
+    np.testing.assert_allclose(wider, answers[0][:, 1] + answers[1][:, 1], atol=1e-5)
+
+
 def test_the_profile_of_a_tilted_column_is_that_along_its_normal() -> None:
     tilted = 80 + 0.4 * (CURVE_ROWS - CURVE_ROWS[0])
     profile, seen = scaled_profile(column_image(tilted), tilted[SAMPLED], np.full(SAMPLED.size, HALF_WIDTH))

@@ -31,6 +31,7 @@ def test_a_result_is_valid_and_has_the_keys_of_the_contract(valid: jsonschema.Dr
         "curves",
         "measurements",
         "timing_ms",
+        "timing",
         "notice",
     ]
     assert set(curves) == {"z", "coronal", "sagittal", "band_90"}

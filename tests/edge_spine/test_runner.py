@@ -87,8 +87,21 @@ def test_the_line_says_what_was_found() -> None:
 )
 def test_an_error_of_any_step_becomes_a_report(step: str, error: Exception, line: str) -> None:
     report = processed(**{step: raising(error)})
+    if step == "write" and isinstance(error, OSError):
+        why = "the results cannot be written (No space left on device), check the output folder and its free space"
+        line = f"failed: a.dcm: {why}; -v shows where"
     assert report.line() == line and PATIENT not in repr(report)
     assert report.outputs == [] and report.timing_ms["total"] >= report.timing_ms["read"]
+
+
+def test_a_line_is_one_line_wherever_the_results_go() -> None:
+    report = processed(write=lambda result: (result, [Path("a\nb/result.json")]), path="c\nd.dcm")
+    assert report.line().endswith("; in a?b; from c?d.dcm")
+
+
+def test_a_scan_whose_name_begins_the_reason_is_named() -> None:
+    report = process("the", lambda scan: fake_result(), raising(Refusal("too-small", "the image is small")), tuple)
+    assert report.line() == "refused (too-small): the: the image is small"
 
 
 def test_storage_that_fails_is_raised_where_someone_waits_for_it() -> None:

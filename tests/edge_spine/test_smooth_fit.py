@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edge_spine.measure import scoliosis_curves
 from edge_spine.reconstruct import Curves, reconstruct
-from edge_spine.smooth_fit import fit
+from edge_spine.smooth_fit import fit, gradient
 from tests.edge_spine.test_measure import DOWN, ROWS, Z, arc, sine
 
 Array = NDArray[np.float64]
@@ -19,6 +19,12 @@ def test_a_smooth_curve_and_its_slope_are_kept() -> None:
     fitted, slope = fit(DOWN, x[:, np.newaxis])
     np.testing.assert_allclose(fitted[:, 0], x, atol=0.05)
     np.testing.assert_allclose(slope[:, 0], 20 * 2 * np.pi / 460 * np.cos(2 * np.pi * DOWN / 460), atol=0.01)
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 2), (209,), (209, 2)])
+def test_the_gradient_is_that_of_numpy(shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).normal(size=shape)
+    np.testing.assert_allclose(gradient(values, 2.0), np.gradient(values, 2.0, axis=0), rtol=1e-12)
 
 
 def test_noise_is_not_followed() -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -132,12 +133,50 @@ def test_the_bundled_scan_is_near_its_truth(estimator: SpineEstimator) -> None:
     _assert_watertight(result)
 
 
+def _angles(result: SpineResult) -> list[float]:
+    found = result.measurements
+    return [found.max_cobb_deg, found.kyphosis_t4_t12_deg]
+
+
+def test_a_mirrored_body_has_the_mirrored_spine(estimator: SpineEstimator) -> None:
+    scan = read_scan(DEMO_SCAN)
+    one, other = estimator(scan), estimator(replace(scan, pixels=np.ascontiguousarray(scan.pixels[:, ::-1])))
+    last_mm = (scan.pixels.shape[1] - 1) * scan.pixel_spacing_mm[1]
+    x = np.interp(-one.curves.z, -other.curves.z, last_mm - other.curves.coronal[:, 1])
+    assert np.abs(x - one.curves.coronal[:, 1]).mean() < 0.5
+    (first, *_), (second, *_) = one.measurements.scoliosis_curves, other.measurements.scoliosis_curves
+    assert {first.side, second.side} == {"left", "right"}
+    assert first.cobb_deg == pytest.approx(second.cobb_deg, abs=1.0)
+    planes = [result.measurements.plane_of_maximal_curvature_deg for result in (one, other)]
+    assert sum(planes) == pytest.approx(180.0, abs=10.0)
+
+
+def test_inverted_greys_have_the_same_spine(estimator: SpineEstimator) -> None:
+    scan = read_scan(DEMO_SCAN)
+    one, other = estimator(scan), estimator(replace(scan, pixels=255 - scan.pixels))
+    np.testing.assert_allclose(other.spine.centreline, one.spine.centreline, atol=0.05)
+    assert _angles(other) == pytest.approx(_angles(one), abs=0.05)
+    assert (one.quality.flags, other.quality.flags) == ((), ("inverted",))
+
+
+@pytest.mark.parametrize("factor", [0.95, 1.05])
+def test_another_spacing_scales_lengths_and_keeps_angles(estimator: SpineEstimator, factor: float) -> None:
+    scan = read_scan(DEMO_SCAN)
+    row_mm, column_mm = scan.pixel_spacing_mm
+    one, other = estimator(scan), estimator(replace(scan, pixel_spacing_mm=(row_mm * factor, column_mm * factor)))
+    for name, power in (("centreline_length_mm", 1), ("max_lateral_deviation_mm", 1), ("volume_ml", 3)):
+        expected = getattr(one.measurements, name) * factor**power
+        assert getattr(other.measurements, name) == pytest.approx(expected, rel=0.02), name
+    assert _angles(other) == pytest.approx(_angles(one), abs=1.0)
+
+
 def test_runs_alike_twice(estimator: SpineEstimator) -> None:
     one, two = (estimator(read_scan(DEMO_SCAN)).to_dict() for _ in range(2))
     one["timing_ms"] = two["timing_ms"] = {}
     assert one == two
 
 
+@pytest.mark.hazard("bundle-changed")
 @pytest.mark.parametrize("verb", ["run", "demo", "verify", "doctor"])
 def test_one_flipped_byte_stops_every_verb(verb: str, tmp_path: Path) -> None:
     model = tmp_path / "model"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from export.__main__ import main
 from export.gate import reference_outputs
 from export.regressor import SpineRegressor
+from export.training.dataset import render
 
 
 def soft_crops(count: int, seed: int) -> np.ndarray:
@@ -27,6 +29,14 @@ def soft_crops(count: int, seed: int) -> np.ndarray:
 def few_shapes(monkeypatch):
     """Training starts from the principal shapes of a few samples, which takes a second instead of seven."""
     monkeypatch.setattr("export.training.run.SHAPE_SAMPLES", 200)
+
+
+@pytest.fixture(scope="session")
+def phantom_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one shard of two phantoms, rendered once, for tests that only read it."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    render(folder, 2, 500, workers=1)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -48,10 +48,9 @@ def test_float16_safetensors_become_float32(regressor, weights_file):
         assert torch.allclose(found, value.half().to(value.dtype))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("wrapper", [None, "model_state_dict", "state_dict", "model"])
-def test_pytorch_files_bare_or_wrapped(regressor, tmp_path, wrapper):
-    state = regressor.state_dict()
+def test_pytorch_files_bare_or_wrapped(small, tmp_path, wrapper):
+    state = small.state_dict()
     path = tmp_path / "epoch.pt"
     torch.save(state if wrapper is None else {wrapper: state, "epoch": 12, "loss": 0.5}, path)
     loaded, source = load_regressor(path)

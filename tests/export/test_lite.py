@@ -15,7 +15,6 @@ from export.lite import SpineLite
 from export.onnx_graph import export_graph
 from export.quantize import Recipe, quantise
 from export.regressor import SpineRegressor
-from export.training.dataset import render
 from export.training.head import write_weights
 from export.training.run import LITE, Run
 from export.training.samples import Samples
@@ -81,16 +80,15 @@ def test_its_graph_quantises_without_a_float_step_inside(lite: SpineLite, crops)
     assert reference_outputs(lite, crops.references).shape == (len(crops.references), 1254)
 
 
-def test_the_teachers_answers_make_up_most_of_the_targets(tmp_path: Path) -> None:
-    render(tmp_path, 2, 600, workers=1)
-    plain = Samples(tmp_path, seed=1).batch(4, 224)
+def test_the_teachers_answers_make_up_most_of_the_targets(phantom_cache: Path) -> None:
+    plain = Samples(phantom_cache, seed=1).batch(4, 224)
     asked = []
 
     def teacher(images: np.ndarray) -> np.ndarray:
         asked.append(images)
         return np.zeros((len(images), 1254), np.float32)
 
-    taught = Samples(tmp_path, seed=1, teacher=teacher)
+    taught = Samples(phantom_cache, seed=1, teacher=teacher)
     images, targets = taught.batch(4, 224)
     assert np.array_equal(images, plain[0]) and np.array_equal(asked[0], images)
     np.testing.assert_allclose(targets, 0.3 * plain[1], rtol=1e-5)
@@ -99,10 +97,11 @@ def test_the_teachers_answers_make_up_most_of_the_targets(tmp_path: Path) -> Non
     assert len(asked) == 1
 
 
-def test_a_run_starts_from_the_large_network_and_learns(large: SpineRegressor, tmp_path: Path) -> None:
-    render(tmp_path / "cache", 2, 600, workers=1)
+def test_a_run_starts_from_the_large_network_and_learns(
+    large: SpineRegressor, phantom_cache: Path, tmp_path: Path
+) -> None:
     write_weights(large, tmp_path / "large.safetensors")
-    samples = Samples(tmp_path / "cache", seed=1)
+    samples = Samples(phantom_cache, seed=1)
     run = Run(samples, tmp_path, 1.0, "cpu", LITE, tmp_path / "large.safetensors")
     assert isinstance(run.model, SpineLite)
     losses = [run.train_step(*samples.batch(4, 224)) for _ in range(2)]

@@ -9,14 +9,14 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
 from edge_spine.engines.base import TENSORRT_EXTRAS, check_ends, importing
 from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT
-from edge_spine.engines.tensorrt.symmetric import with_weight_pairs
+from edge_spine.engines.tensorrt.symmetric import with_free_batch, with_weight_pairs
 from edge_spine.errors import BundleError, EngineUnavailable
+from edge_spine.network import INPUT_NAME, INPUT_SHAPE
 from edge_spine.streams import say
 
 WORKSPACE_BYTES = 1 << 30
@@ -37,12 +37,16 @@ def import_tensorrt() -> ModuleType:
     EngineUnavailable
         Neither can be imported.
     """
-    with suppress(ImportError, OSError):  # Windows' bindings raise FileNotFoundError for a missing DLL
-        return importlib.import_module("tensorrt")
-    with suppress(ImportError, OSError):
-        return importlib.import_module("tensorrt_rtx")
+    failures: list[Exception] = []
+    for name in ("tensorrt", "tensorrt_rtx"):
+        try:
+            return importlib.import_module(name)
+        except (ImportError, OSError) as error:  # Windows' bindings raise FileNotFoundError for a missing DLL
+            failures.append(error)
+    # one that is installed and does not load says more than that the other is not installed
+    told = next((error for error in failures if not isinstance(error, ModuleNotFoundError)), failures[0])
     with importing("tensorrt", "it", *TENSORRT_EXTRAS):
-        return importlib.import_module("tensorrt")
+        raise told
 
 
 def strongly_typed(trt: Any) -> bool:
@@ -65,7 +69,13 @@ def options_text(trt: Any, form: str) -> str:
 
 
 def build_plan(
-    trt: Any, model: bytes, form: str, *, timing_cache: bytes = b"", progress: Callable[[str], None] | None = None
+    trt: Any,
+    model: bytes,
+    form: str,
+    *,
+    block: int = 1,
+    timing_cache: bytes = b"",
+    progress: Callable[[str], None] | None = None,
 ) -> tuple[bytes, bytes]:
     """Build a plan for the GPU of this machine.
 
@@ -77,6 +87,8 @@ def build_plan(
         ONNX graph of `form`, see `edge_spine.engines.forms`.
     form : str
         "int8-trt", "fp16" or "fp32".
+    block : int
+        Number of images that the plan also computes together: a second optimisation profile where it is not 1.
     timing_cache : bytes
         From an earlier build; empty where there is none.
     progress : callable, optional
@@ -100,6 +112,8 @@ def build_plan(
         raise EngineUnavailable("tensorrt: its builder does not start on this machine") from None
     if form == INT8_TENSORRT and not strongly_typed(trt):
         model = with_weight_pairs(model)
+    if block > 1:
+        model = with_free_batch(model)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model):
@@ -107,8 +121,15 @@ def build_plan(
         raise BundleError(f"tensorrt: the parser refuses the {form} graph: {(errors or ['no reason given'])[0]}")
     ends = [network.get_input(index) for index in range(network.num_inputs)]
     ends += [network.get_output(index) for index in range(network.num_outputs)]
-    check_ends(f"tensorrt, {form} graph", [(end.name, tuple(end.shape)) for end in ends])
+    # a free batch size is -1
+    shapes = [(end.name, (abs(end.shape[0]), *tuple(end.shape)[1:])) for end in ends]
+    check_ends(f"tensorrt, {form} graph", shapes)
     config = builder.create_builder_config()
+    if block > 1:
+        for size in (1, block):
+            profile = builder.create_optimization_profile()
+            profile.set_shape(INPUT_NAME, *[(size, *INPUT_SHAPE[1:])] * 3)
+            config.add_optimization_profile(profile)
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     if not strongly_typed(trt):
         for flag in _precision_flags(form):

@@ -7,7 +7,11 @@ import json
 import logging
 import platform
 import re
+import statistics
+import time
 import weakref
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib import metadata
 from typing import Any
 
@@ -15,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.bundle.load import Bundle
-from edge_spine.engines.base import Engine, EngineName, losing
+from edge_spine.engines.base import Engine, EngineName, first_line, losing
 from edge_spine.engines.driver import Gpu, require_cuda, require_gpu
 from edge_spine.engines.forms import INT8_TENSORRT, form_graph
 from edge_spine.engines.tensorrt.build import (
@@ -29,12 +33,17 @@ from edge_spine.engines.tensorrt.build import (
 from edge_spine.engines.tensorrt.cuda import CudaSession, import_pycuda
 from edge_spine.engines.tensorrt.plan_cache import PlanCache
 from edge_spine.engines.tensorrt.verdict import SCHEMA, in_words, judge
-from edge_spine.errors import EngineUnavailable
+from edge_spine.errors import BundleError, EngineUnavailable
 from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
 NAME = EngineName.TENSORRT.value
 # distributions that are built for a major version of CUDA
 _PACKAGES = ("tensorrt-cu{}", "tensorrt-cu{}-bindings", "tensorrt-rtx-cu{}")
+# place of the plan among the parts that have to be given back in order: logger, runtime, plan, contexts
+_ENGINE = 2
+# images a second in blocks over those one by one from which blocks are kept
+_WORTH = 1.1
+_ROUNDS, _ROUND_S = 5, 0.2
 _log = logging.getLogger(__name__)
 
 
@@ -64,8 +73,10 @@ def _installed(package: str) -> bool:
     return True
 
 
-def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False) -> bytes:
-    """Return the plan of a bundle's form for this machine, from the cache or built now, if it passed its check.
+def ready_plan(
+    bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False, block: int | None = None
+) -> tuple[bytes, dict[str, Any]]:
+    """Return the plan of a bundle's form for this machine, from the cache or built now, and its verdict.
 
     Parameters
     ----------
@@ -75,6 +86,14 @@ def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False
         "int8-trt", "fp16" or "fp32".
     fresh : bool
         Build a new plan and check it in any case.
+    block : int, optional
+        Number of images that the plan computes together, beside 1; by default what `fastest_block` found here, else 1.
+
+    Returns
+    -------
+    plan : bytes
+    verdict : dict
+        See `edge_spine.engines.tensorrt.verdict.judge`.
 
     Raises
     ------
@@ -83,20 +102,24 @@ def ready_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False
     BundleError
         See `edge_spine.engines.forms.form_graph` and `build_plan`.
     """
-    return judged_plan(bundle, form, fresh=fresh)[0]
-
-
-def judged_plan(bundle: Bundle, form: str = INT8_TENSORRT, *, fresh: bool = False) -> tuple[bytes, dict[str, Any]]:
-    """Return a plan from `ready_plan`, and the result of its check against the references."""
     trt, gpu = _module_and_gpu()
     cache = PlanCache()
+    if block is None:
+        block = cache.block(plan_name(bundle, form, gpu))
+        try:
+            return ready_plan(bundle, form, fresh=fresh, block=block)
+        except PlanRefused as error:
+            if block == 1:
+                raise
+            _log.warning("%s; trying single scans", error)
+            block = 1
     model = form_graph(bundle, form)
-    name, identity = plan_name(bundle, form, gpu), plan_identity(trt, model, form, gpu)
+    name, identity = plan_name(bundle, form, gpu, block), plan_identity(trt, model, form, gpu, block)
 
     def build() -> bytes:
         timings = f"timing-{re.sub(r'[^A-Za-z0-9.-]+', '-', identity['tensorrt'])}-sm{gpu.compute_capability}.cache"
         timing = cache.private_bytes(timings)
-        plan, timing = build_plan(trt, model, form, timing_cache=timing, progress=terminal_progress)
+        plan, timing = build_plan(trt, model, form, block=block, timing_cache=timing, progress=terminal_progress)
         terminal_progress("")
         if timing:
             cache.keep_private(timings, timing)
@@ -125,8 +148,9 @@ def kept_verdict(bundle: Bundle, form: str) -> dict[str, Any] | None:
     """
     trt, gpu = _module_and_gpu()
     cache = PlanCache()
-    name = plan_name(bundle, form, gpu)
-    plan, _ = cache.load(name, plan_identity(trt, form_graph(bundle, form), form, gpu))
+    block = cache.block(plan_name(bundle, form, gpu))
+    name = plan_name(bundle, form, gpu, block)
+    plan, _ = cache.load(name, plan_identity(trt, form_graph(bundle, form), form, gpu, block))
     return None if plan is None else _known(cache.verdict(name, plan))
 
 
@@ -134,12 +158,13 @@ def _known(verdict: dict[str, Any] | None) -> dict[str, Any] | None:
     return verdict if verdict is not None and verdict.get("schema") == SCHEMA else None
 
 
-def plan_name(bundle: Bundle, form: str, gpu: Gpu) -> str:
-    """Return the file name of a plan: model, form and kind of GPU."""
-    return re.sub(r"[^A-Za-z0-9-]+", "-", f"{bundle.name}-{bundle.sha256[:12]}-{form}-{gpu.name}")[:120]
+def plan_name(bundle: Bundle, form: str, gpu: Gpu, block: int = 1) -> str:
+    """Return the file name of a plan: model, form, kind of GPU and block size."""
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", f"{bundle.name}-{bundle.sha256[:12]}-{form}-{gpu.name}")[:120]
+    return name if block == 1 else f"{name}-block{block}"
 
 
-def plan_identity(trt: Any, model: bytes, form: str, gpu: Gpu) -> dict[str, str]:
+def plan_identity(trt: Any, model: bytes, form: str, gpu: Gpu, block: int = 1) -> dict[str, str]:
     """Return everything that a plan depends on, as text."""
     return {
         "tensorrt": f"{trt.__name__} {trt.__version__}",
@@ -149,16 +174,70 @@ def plan_identity(trt: Any, model: bytes, form: str, gpu: Gpu) -> dict[str, str]
         "system": f"{platform.system()} {platform.machine()}",
         "graph": hashlib.sha256(model).hexdigest(),
         "options": options_text(trt, form),
+        "block": str(block),
     }
 
 
-class TensorRTEngine(Engine):
-    """Run a plan with fixed buffers, one stream and a recorded CUDA graph.
+def fastest_block(bundle: Bundle, form: str, sizes: Sequence[int], *, fresh: bool = False) -> dict[str, Any]:
+    """Measure block sizes on this machine and keep the fastest for `ready_plan`, if it is worth its memory.
 
-    Attributes
+    Parameters
     ----------
-    graph : bool
-        Whether the network is replayed from a recording, which takes less of the processor's time.
+    bundle, form, fresh
+        As in `ready_plan`.
+    sizes : sequence of int
+        Block sizes to build a plan for, each from 2.
+
+    Returns
+    -------
+    dict
+        ``block``, the size that is kept; ``single``, images a second of the plan for single images; and ``sizes``, for
+        each size its ``images_per_second`` and those ``one_by_one`` from the same plan, or a ``problem``. 1 is kept
+        where no size is `_WORTH` times as fast as ``single``, or single images become as much slower.
+
+    Raises
+    ------
+    EngineUnavailable, BundleError
+        As `ready_plan`, for the plan for single images.
+    """
+    _, gpu = _module_and_gpu()
+    measured: dict[str, dict[str, Any]] = {}
+    plan, _ = ready_plan(bundle, form, fresh=fresh, block=1)
+    with TensorRTEngine(plan, precision=form.removesuffix("-trt")) as engine:
+        single, _ = _images_per_second(engine)
+    kept, best = 1, _WORTH * single
+    for size in sizes:
+        try:
+            plan, _ = ready_plan(bundle, form, fresh=fresh, block=size)
+        except (PlanRefused, BundleError) as error:
+            _log.warning("tensorrt: no blocks of %s: %s", size, error)
+            measured[str(size)] = {"problem": str(error)}
+            continue
+        with TensorRTEngine(plan, precision=form.removesuffix("-trt")) as engine:
+            singly, together = _images_per_second(engine)
+        measured[str(size)] = {"images_per_second": round(together, 1), "one_by_one": round(singly, 1)}
+        if together >= best and _WORTH * singly >= single:
+            kept, best = size, together
+    PlanCache().keep_block(plan_name(bundle, form, gpu), kept)
+    return {"block": kept, "single": round(single, 1), "sizes": measured}
+
+
+def _images_per_second(engine: Engine) -> tuple[float, float]:
+    """Return how many images an engine computes in a second one by one, and in blocks; the median of alternate runs."""
+    seconds: dict[int, list[float]] = {1: [], engine.block: []}
+    for _ in range(_ROUNDS):
+        for size, times in seconds.items():
+            images, count = np.zeros((size, *INPUT_SHAPE[1:]), np.float32), 0
+            started = time.perf_counter()
+            while (passed := time.perf_counter() - started) < _ROUND_S:
+                engine.infer(images)
+                count += size
+            times.append(passed / count)
+    return 1 / statistics.median(seconds[1]), 1 / statistics.median(seconds[engine.block])
+
+
+class TensorRTEngine(Engine):
+    """Run a plan with fixed buffers, and a stream and a recorded CUDA graph for each of its one or two block sizes.
 
     Parameters
     ----------
@@ -178,16 +257,19 @@ class TensorRTEngine(Engine):
     def __init__(self, plan: bytes, *, precision: str = "int8") -> None:
         self.precision = precision
         self._trt = trt = _module_and_gpu()[0]
-        self._session = CudaSession({INPUT_NAME: INPUT_SHAPE}, {OUTPUT_NAME: OUTPUT_SHAPE})
+        # one for each number of images, each with an execution context of its own
+        self._sessions = [_session(1)]
         self._parts: list[Any] = []
         # runs once: at close, garbage collection or the end of the process
-        self._finalizer = weakref.finalize(self, _shut_down, self._session, self._parts)
+        self._finalizer = weakref.finalize(self, _shut_down, self._sessions, self._parts)
         try:
-            with self._session.current():
+            with self._sessions[0].current():
                 self._load(trt, plan)
-            # the network must have run once before it can be recorded
-            self._session.run(self._enqueue)
-            self.graph = self._session.record(self._enqueue)
+            for number, session in enumerate(self._sessions):
+                # the network must have run once before it can be recorded
+                session.run(self.enqueuing(number))
+            recorded = [session.record(self.enqueuing(number)) for number, session in enumerate(self._sessions)]
+            self.graph = all(recorded)
         except BaseException:
             self.close()
             raise
@@ -203,25 +285,39 @@ class TensorRTEngine(Engine):
         for tensor in (INPUT_NAME, OUTPUT_NAME):
             if parts[-1].get_tensor_dtype(tensor) != trt.DataType.FLOAT:
                 raise EngineUnavailable(f"{NAME}: the plan's tensor {tensor!r} is not float32")
-        parts.append(parts[-1].create_execution_context())
-        if parts[-1] is None:
-            raise EngineUnavailable(f"{NAME}: the GPU has not enough free memory for this network")
-        for tensor in (INPUT_NAME, OUTPUT_NAME):
-            parts[-1].set_tensor_address(tensor, self._session.address(tensor))
+        profiles = int(parts[_ENGINE].num_optimization_profiles)
+        if profiles > 1:
+            _, _, largest = parts[_ENGINE].get_tensor_profile_shape(INPUT_NAME, 1)
+            self.block = int(largest[0])
+            self._sessions.append(_session(self.block))
+        for number, session in enumerate(self._sessions):
+            parts.append(parts[_ENGINE].create_execution_context())
+            if parts[-1] is None:
+                raise EngineUnavailable(f"{NAME}: the GPU has not enough free memory for this network")
+            if profiles > 1 and not (
+                parts[-1].set_optimization_profile_async(number, session.stream.handle)
+                and parts[-1].set_input_shape(INPUT_NAME, session.host[INPUT_NAME].shape)
+            ):
+                raise EngineUnavailable(f"{NAME}: the plan cannot be used; edge-spine build --force makes a new one")
+            for tensor in (INPUT_NAME, OUTPUT_NAME):
+                parts[-1].set_tensor_address(tensor, session.address(tensor))
 
     def layers(self) -> list[Any]:
         """Return what TensorRT's inspector tells of each layer; empty where it tells nothing."""
-        with self._session.current():
-            return _inspected(self._trt, self._parts[-2])
+        with self._sessions[0].current():
+            return _inspected(self._trt, self._parts[_ENGINE])
 
-    def _enqueue(self, stream: int) -> bool:
-        return bool(self._parts[-1].execute_async_v3(stream))
+    def enqueuing(self, number: int) -> Callable[[int], bool]:
+        """Return a function that enqueues the network of a session on a stream, and returns whether that succeeded."""
+        return lambda stream: bool(self._parts[_ENGINE + 1 + number].execute_async_v3(stream))
 
-    def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        with losing(NAME), self._session.current():
-            self._session.host[INPUT_NAME][...] = image
-            self._session.run(self._enqueue)
-            curves: NDArray[np.float32] = self._session.host[OUTPUT_NAME].copy()
+    def _infer_block(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        number = int(len(images) > 1)
+        session = self._sessions[number]
+        with losing(NAME), session.current():
+            session.host[INPUT_NAME][...] = images
+            session.run(self.enqueuing(number))
+            curves: NDArray[np.float32] = session.host[OUTPUT_NAME].copy()
             return curves
 
     def close(self) -> None:
@@ -230,20 +326,38 @@ class TensorRTEngine(Engine):
 
 
 def _inspected(trt: Any, engine: Any) -> list[Any]:
+    """Return the layers that can be read; 8.6 writes control characters into their names, which JSON does not allow."""
+    layers: list[Any] = []
     try:
-        text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-        # names of layers may hold control characters
-        return list(json.loads(text, strict=False)["Layers"])
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        _log.debug("tensorrt: its inspector tells nothing that can be read (%s)", type(error).__name__)
-        return []
+        inspector, form = engine.create_engine_inspector(), trt.LayerInformationFormat.JSON
+        for number in range(engine.num_layers):
+            text = ""
+            try:
+                # one by one, since a text that is no UTF-8 or no JSON costs only its layer
+                text = inspector.get_layer_information(number, form).strip(", \n")
+                layers.append(json.loads(text, strict=False))
+            except ValueError as error:
+                _log.debug("tensorrt: layer %d cannot be read (%s): %r", number, error, text)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        _log.info("tensorrt: its inspector tells nothing (%s: %s)", type(error).__name__, first_line(error))
+    else:
+        _log.info("tensorrt: %d of %d layers can be inspected", len(layers), engine.num_layers)
+        _log.debug("tensorrt: layers %s", json.dumps(layers))
+    return layers
 
 
-def _shut_down(session: CudaSession, parts: list[Any]) -> None:
-    # other threads find the session open or closed, never without its plan
-    with session.lock:
-        with session.current():
+def _session(images: int) -> CudaSession:
+    return CudaSession({INPUT_NAME: (images, *INPUT_SHAPE[1:])}, {OUTPUT_NAME: (images, *OUTPUT_SHAPE[1:])})
+
+
+def _shut_down(sessions: list[CudaSession], parts: list[Any]) -> None:
+    # other threads find the sessions open or closed, never without their plan
+    with ExitStack() as locks:
+        for session in sessions:
+            locks.enter_context(session.lock)
+        with sessions[0].current():
             # an execution context before its engine, that before its runtime
             while parts:
                 parts.pop()
-        session.close()
+        for session in sessions:
+            session.close()

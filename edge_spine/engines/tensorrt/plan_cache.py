@@ -134,6 +134,15 @@ class PlanCache:
         fields = {"sha256": hashlib.sha256(plan).hexdigest(), "verdict": dict(verdict)}
         self.keep_private(self._verdict(name, plan), json.dumps(fields, sort_keys=True).encode("utf-8"))
 
+    def block(self, name: str) -> int:
+        """Return the block size that `keep_block` kept, or 1."""
+        kept = self.private_bytes(f"{name}.block")
+        return int(kept) if kept.isdigit() and int(kept) > 1 else 1
+
+    def keep_block(self, name: str, block: int) -> None:
+        """Keep the block size that was the fastest for the plans of a name."""
+        self.keep_private(f"{name}.block", str(block).encode("ascii"))
+
     def private_bytes(self, name: str) -> bytes:
         """Return what `keep_private` kept under a name, or nothing where it is missing or was changed."""
         content = _read(self.folder / name) or b""

@@ -80,6 +80,35 @@ def with_weight_pairs(symmetric: bytes) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def with_free_batch(model: bytes) -> bytes:
+    """Return a graph for any number of images.
+
+    Raises
+    ------
+    BundleError
+        The number of images is fixed in the graph in a way that is not known here.
+    """
+    onnx, graph = parsed_graph(model)
+    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
+    value = onnx.numpy_helper.to_array
+    shapes: set[str] = set()
+    others: set[str] = set()
+    for node in graph.graph.node:
+        reshaping = node.op_type == "Reshape"
+        shapes.update(node.input[1:] if reshaping else ())
+        others.update(node.input[:1] if reshaping else node.input)
+    for name in sorted(shapes):
+        shape = value(constants[name]) if name in constants and name not in others else np.zeros(1, np.int64)
+        if shape[0] != 1:
+            raise BundleError("tensorrt: the number of images is fixed in the graph")
+        # 0 stands for the size of the tensor that is reshaped
+        constants[name].CopyFrom(onnx.numpy_helper.from_array(np.array([0, *shape[1:]], np.int64), name))
+    for end in (*graph.graph.input, *graph.graph.output):
+        end.type.tensor_type.shape.dim[0].dim_param = "images"
+    del graph.graph.value_info[:]
+    return bytes(graph.SerializeToString(deterministic=True))
+
+
 def quantised_readers(symmetric: bytes) -> list[str]:
     """Return the names of the nodes of a symmetric graph that read a quantised activation, in the graph's order."""
     _, model = parsed_graph(symmetric)

@@ -18,10 +18,17 @@ from edge_spine.engines.base import Engine
 from edge_spine.engines.driver import driver_state
 from edge_spine.engines.forms import INT8_TENSORRT
 from edge_spine.engines.onnx import OnnxEngine
-from edge_spine.engines.verification import Tolerance, Verification, compare, outputs_of, read_references
+from edge_spine.engines.verification import (
+    Tolerance,
+    Verification,
+    compare,
+    crop_tensor,
+    outputs_of,
+    read_references,
+)
 from edge_spine.errors import EngineUnavailable
 
-SCHEMA = "edge-spine/verdict/1"
+SCHEMA = "edge-spine/verdict/2"
 GRAPH = "ONNX Runtime on the same graph"
 # Another order of the same sums, and float16 between them, changes INT8 by up to 0.07 mm on average, 0.56 mm at most,
 # 0.11 mm in a row and 0.16 mm in a scan (both models, in ONNX Runtime); these limits leave about twice that.
@@ -53,9 +60,10 @@ def judge(bundle: Bundle, form: str, model: bytes, engine: Engine, layers: list[
     -------
     dict
         Plain values for JSON: ``schema``, ``passed``, ``problems`` (lines), ``pytorch`` and ``graph`` (see
-        `Verification.to_dict`), ``quantisation_share`` (None for float forms), ``integer_layers`` (how many of how
-        many convolutions read INT8, or None), ``tactics`` (SHA-256 of layers and tactics, or None), ``cuda_graph``
-        (whether the network is replayed from a recording), ``driver`` and ``power``.
+        `Verification.to_dict`), ``block`` (number of images that the plan computes together) and ``in_blocks`` (as
+        ``graph``, for them; None where it is 1), ``quantisation_share`` (None for float forms), ``integer_layers`` (how
+        many of how many convolutions read INT8, or None), ``tactics`` (SHA-256 of layers and tactics, or None),
+        ``cuda_graph`` (whether the network is replayed from a recording), ``driver`` and ``power``.
 
     Raises
     ------
@@ -70,6 +78,7 @@ def judge(bundle: Bundle, form: str, model: bytes, engine: Engine, layers: list[
     with reference:
         written = outputs_of(reference, crops)
     found = outputs_of(engine, crops)
+    blocks = _in_blocks(engine, crops) if engine.block > 1 else found
     told: dict[str, Any] = {
         "engine": engine.name,
         "precision": form,
@@ -82,6 +91,9 @@ def judge(bundle: Bundle, form: str, model: bytes, engine: Engine, layers: list[
     share = quantisation_share(found, written, expected) if integer else None
     listed = integer_layers(layers) if integer else None
     problems = [_strayed(result) for result in (pytorch, graph) if not result.passed]
+    in_blocks = compare(blocks, written, **told, reference=GRAPH, tolerance=limits)
+    if engine.block > 1 and not in_blocks.passed:
+        problems.append(f"in blocks of {engine.block} {_strayed(in_blocks)}")
     if listed is not None:
         if listed[0] < LEAST_INTEGER * listed[1]:
             problems.append(f"only {listed[0]} of {listed[1]} convolutions read INT8")
@@ -93,12 +105,20 @@ def judge(bundle: Bundle, form: str, model: bytes, engine: Engine, layers: list[
         "problems": problems,
         "pytorch": pytorch.to_dict(),
         "graph": graph.to_dict(),
+        "block": engine.block,
+        "in_blocks": in_blocks.to_dict() if engine.block > 1 else None,
         "quantisation_share": None if share is None else round(share, 4),
         "integer_layers": listed,
         "tactics": tactics_hash(layers),
-        "cuda_graph": getattr(engine, "graph", False),
+        "cuda_graph": engine.graph,
         **driver_state(),
     }
+
+
+def _in_blocks(engine: Engine, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Run crops through the engine in whole blocks only."""
+    places = np.arange(-(-len(crops) // engine.block) * engine.block) % len(crops)
+    return engine.infer(np.concatenate([crop_tensor(crops[place]) for place in places]))[: len(crops)]
 
 
 def quantisation_share(
@@ -115,14 +135,28 @@ def quantisation_share(
 
 
 def integer_layers(layers: list[Any]) -> tuple[int, int] | None:
-    """Return how many of how many convolutions read INT8, or None where the layers do not tell."""
-    readers = [
-        str(layer["Inputs"][0].get("Format/Datatype", "")).lower()
-        for layer in layers
-        if isinstance(layer, dict) and "conv" in str(layer.get("LayerType", "")).lower() and layer.get("Inputs")
-    ]
-    told = [kind for kind in readers if kind]
-    return (sum("int8" in kind for kind in told), len(told)) if len(told) >= LEAST_LISTED else None
+    """Return how many of how many convolutions read INT8, or None where the layers do not tell.
+
+    A layer names the type of its first input under "Format/Datatype" up to TensorRT 10, and under "Datatype" or
+    "DataType" from 11 on; where it names none, the tactic's name tells ("i8i8").
+    """
+    told = [_reads_integers(layer) for layer in layers if isinstance(layer, dict) and _convolves(layer)]
+    known = [reads for reads in told if reads is not None]
+    return (sum(known), len(known)) if len(known) >= LEAST_LISTED else None
+
+
+def _convolves(layer: dict[str, Any]) -> bool:
+    kind = f"{layer.get('LayerType')} {layer.get('ParameterType')}".lower()
+    return "conv" in kind or "fprop" in str(layer.get("TacticName"))
+
+
+def _reads_integers(layer: dict[str, Any]) -> bool | None:
+    tensor = next(iter(layer.get("Inputs") or ()), None)
+    kinds = [str(value).lower() for key, value in (tensor or {}).items() if "type" in key.lower()]
+    if kinds:
+        return any("int8" in kind for kind in kinds)
+    tactic = layer.get("TacticName")
+    return "i8i8" in tactic if isinstance(tactic, str) and "_" in tactic else None
 
 
 def tactics_hash(layers: list[Any]) -> str | None:
@@ -142,6 +176,8 @@ def in_words(verdict: dict[str, Any]) -> str:
         return f"did not pass: {'; '.join(verdict['problems'])}"
     share, layers = verdict["quantisation_share"], verdict["integer_layers"]
     words = ["passed"]
+    if verdict["block"] > 1:
+        words.append(f"single scans and blocks of {verdict['block']}")
     if share is not None:
         words.append(f"repeats {share:.2f} of the INT8 graph's rounding")
     if layers is not None:

@@ -33,7 +33,7 @@ MANUFACTURER = "edge-spine"
 CAUTION = "CAUTION: Not for Diagnostic Use, for research use only."
 _SERIES = "3D spine, research only"
 CHARACTER_SET = "ISO_IR 192"
-# Stands where a date is required and the source has none; no scan can be from that day.
+# Where a date is required and the source has none; no DXA scan is that old.
 UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"
 
 _NAMESPACE = uuid.UUID("6e1b0d52-9d0c-4f57-8f0a-3f3e6a5d7c21")
@@ -102,11 +102,6 @@ def device_uid(result: SpineResult) -> str:
 def identify(result: SpineResult) -> Identity:
     """Return the attributes that the DICOM objects of a result share.
 
-    Parameters
-    ----------
-    result : SpineResult
-        The result of a scan that was read from DICOM.
-
     Raises
     ------
     OutputError
@@ -150,23 +145,9 @@ def flagged(result: SpineResult) -> SpineResult:
 
 
 def finished(dataset: Dataset, identity: Identity, result: SpineResult, kind: str) -> bytes:
-    """Add the shared attributes and encode the object.
+    """Add the shared attributes to an object, in place, and return it as a file (PS3.10), Explicit VR Little Endian.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        The object with its own attributes; changed in place.
-    identity : Identity
-        Identity of the result.
-    result : SpineResult
-        The result, for its model.
-    kind : str
-        A key of `edge_spine.outputs.registry.DICOM_OBJECTS`.
-
-    Returns
-    -------
-    bytes
-        A DICOM file (PS3.10), Explicit VR Little Endian.
+    `kind` is a key of `edge_spine.outputs.registry.DICOM_OBJECTS`.
     """
     described = DICOM_OBJECTS[kind]
     for keyword in _CLOCK:
@@ -221,7 +202,7 @@ def _encoded(dataset: Dataset) -> bytes:
 
 def _key(result: SpineResult, source: Dataset, copied: Dataset, date: str, time: str) -> str:
     # The name and the bytes of the file and the time that it took are no part of the finding.
-    measured = {name: value for name, value in result.to_dict().items() if name != "timing_ms"}
+    measured = {name: value for name, value in result.to_dict().items() if name not in ("timing_ms", "timing")}
     measured["scan"] = {name: value for name, value in measured["scan"].items() if name not in _OF_THE_FILE}
     described = {
         "version": __version__,

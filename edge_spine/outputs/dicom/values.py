@@ -63,9 +63,9 @@ OPTIONAL = (
     # The copied dates and times refer to it.
     "TimezoneOffsetFromUTC",
 )
-# Lost, an object no longer belongs to its patient or order.
+# Without them, an archive cannot match an object to its patient or order.
 LINKS = ("PatientID", "IssuerOfPatientID", "AccessionNumber")
-# Carried as they came, legal or not, since archives and readers match by them.
+# Copied unchanged even where they are not legal, since archives and readers match by them.
 _AS_THEY_CAME = (*LINKS, "PatientName", "StudyID", "StudyInstanceUID")
 # Attributes of a clinical trial, of type 1 and of type 2; copied only where all those of type 1 are legal.
 _TRIAL_NEEDED = ("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialSubjectID")
@@ -101,12 +101,7 @@ _OFFSET = re.compile(r"[+-][0-9]{4}")
 def legal_value(dataset: Dataset, keyword: str) -> str | list[str]:
     """Return an attribute's value as text, or "" where it is absent or not legal.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        The data set, whose character set is used.
-    keyword : str
-        DICOM keyword of an attribute of text, a number as text, a date, a time or a UID.
+    The attribute is one of text, a number as text, a date, a time or a UID.
 
     Returns
     -------
@@ -150,13 +145,7 @@ class Copied:
 
 
 def copied_attributes(header: Dataset) -> Copied:
-    """Return the attributes of patient and study that results copy from their source.
-
-    Parameters
-    ----------
-    header : Dataset
-        Header of the source image.
-    """
+    """Return the attributes of patient and study that results copy from the header of their source image."""
     copied = Dataset()
     dropped: list[str] = []
     irregular: list[str] = []

@@ -1,4 +1,4 @@
-"""What the panels draw on, and the geometry of their drawings."""
+"""Interface of the canvases that the panels draw on, and the geometry of their drawings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ class Box:
 
     def overlaps(self, other: Box) -> bool:
         """Return whether two rectangles share a pixel."""
-        return self.x < other.right and other.x < self.right and self.y < other.bottom and other.y < self.bottom
+        return (
+            other.x - self.width < self.x < other.x + other.width
+            and other.y - self.height < self.y < other.y + other.height
+        )
 
     def inside(self, other: Box) -> bool:
         """Return whether the box lies wholly in another."""
@@ -101,12 +104,7 @@ def text_box(text: str, x: int, baseline: int, size: int, bold: bool, align: str
 
 
 class Canvas(ABC):
-    """What the panels draw on: pixels, an SVG element or a PDF page, all in the pixels of the preview.
-
-    Parameters
-    ----------
-    width, height : int
-        Pixels.
+    """Interface of a canvas: pixels, an SVG element or a PDF page, all in the pixels of the preview.
 
     Attributes
     ----------

@@ -42,21 +42,9 @@ class EndLine:
     def ends(
         self, spine: Spine, curve: LevelledCurve, beyond_mm: tuple[float, float] = (30.0, 12.0)
     ) -> NDArray[np.float64]:
-        """Return the ends of the line on the curve's concave and convex side.
+        """Return the ends of the line on the concave and the convex side of its curve, (2, 3), mm, LPS.
 
-        Parameters
-        ----------
-        spine : Spine
-            The spine that the curve was measured on.
-        curve : LevelledCurve
-            The lateral curve of this end.
-        beyond_mm : (float, float)
-            How far the ends lie outside the spine.
-
-        Returns
-        -------
-        (2, 3) array
-            mm, LPS.
+        They lie `beyond_mm` outside the spine.
         """
         tilt = math.radians(self.tilt_deg)
         reach = curve.convex_sign * np.array([-1.0, 1.0]) * (spine.half_width[self.row] + np.array(beyond_mm))

@@ -133,8 +133,7 @@ def scan_panel(canvas: Canvas, card: Box, result: SpineResult, shared: Millimetr
     box = Box(box.x, box.y, box.width, box.height + CAPTION_HEIGHT - PAD)
     body = result.prepared.body
     view = scan_view(box, result)
-    low = float(body.pixels.min())
-    canvas.paste(box, picture(view, body.pixels, result.scan.pixel_spacing_mm, low, body.bright))
+    canvas.paste(box, picture(view, body.pixels, result.scan.pixel_spacing_mm, body.floor, body.bright))
     curve_lines(canvas, view, result.curves, "coronal", 1.3)
     frame = view.points(
         [shared.left_mm, shared.right_mm, shared.right_mm, shared.left_mm, shared.left_mm],

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from copy import copy
 from itertools import product
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from edge_spine.outputs.drawing.canvas import PLATE_OPACITY, Box, Canvas, Colour, Image
 from edge_spine.outputs.drawing.text import text_mask
 from edge_spine.reading.kinds import OWN_PNG
+from edge_spine.smooth_fit import gradient
 
 _SHIFT = 4  # OpenCV takes coordinates in sixteenths of a pixel
 # signature and IHDR
@@ -22,24 +24,12 @@ _PNG_HEADER_BYTES = 33
 
 
 class RasterCanvas(Canvas):
-    """A `Canvas` of pixels.
-
-    Parameters
-    ----------
-    width, height : int
-        Pixels.
-    background : Colour
-        Colour that it is filled with.
-
-    Attributes
-    ----------
-    image : (H, W, 3) uint8 array
-        The pixels, BGR.
-    """
+    """A `Canvas` of pixels: `image` is (H, W, 3), uint8, BGR."""
 
     def __init__(self, width: int, height: int, background: Colour) -> None:
         super().__init__(width, height)
-        self.image: Image = np.full((height, width, 3), background[::-1], np.uint8)
+        self.image: Image = np.empty((height, width, 3), np.uint8)
+        self.fill(self.box, background)
 
     def copy(self) -> RasterCanvas:
         """Return a canvas with the same pixels and texts."""
@@ -67,17 +57,20 @@ class RasterCanvas(Canvas):
 
     def stroke(self, path: NDArray[np.float64], colour: Colour, width: float, clip: Box) -> None:
         # As one filled outline: OpenCV's thick lines have a bulge at every point of a fine curve.
-        along = np.gradient(path, axis=0)
+        along = gradient(path)
         across = np.column_stack([-along[:, 1], along[:, 0]]) / np.hypot(*along.T)[:, np.newaxis]
         outline = np.concatenate([path + across * width / 2, (path - across * width / 2)[::-1]])
         fixed = _fixed_point(outline, clip)
         cv2.fillPoly(self._part(clip), [fixed], colour[::-1], cv2.LINE_AA, _SHIFT)
 
     def area(self, outline: NDArray[np.float64], colour: Colour, opacity: float, clip: Box) -> None:
-        target = self._part(clip)
-        mask = np.zeros(target.shape[:2], np.uint8)
-        cv2.fillPoly(mask, [_fixed_point(outline, clip)], (round(255 * opacity),), cv2.LINE_AA, _SHIFT)
-        blend(target, mask, colour)
+        left, top = np.maximum(np.floor(outline.min(axis=0)) - 2, (clip.x, clip.y)).astype(int).tolist()
+        right, bottom = np.minimum(outline.max(axis=0) + 3, (clip.right, clip.bottom)).astype(int).tolist()
+        around = Box(left, top, max(0, right - left), max(0, bottom - top))
+        if (target := self._part(around)).size:
+            mask = np.zeros(target.shape[:2], np.uint8)
+            cv2.fillPoly(mask, [_fixed_point(outline, around)], (round(255 * opacity),), cv2.LINE_AA, _SHIFT)
+            blend(target, mask, colour)
 
     def dot(self, centre: tuple[float, float], radius: float, colour: Colour) -> None:
         fixed = (round(centre[0] * 2**_SHIFT), round(centre[1] * 2**_SHIFT))
@@ -85,7 +78,7 @@ class RasterCanvas(Canvas):
 
     def _plate(self, plate: Box, colour: Colour, box: Box) -> None:
         target = self._part(Box(max(0, plate.x), max(0, plate.y), plate.width, plate.height))
-        blend(target, np.full(target.shape[:2], round(255 * PLATE_OPACITY), np.uint8), colour)
+        blend(target, np.array(round(255 * PLATE_OPACITY)), colour)
 
     def _write(self, text: str, box: Box, baseline: int, size: int, colour: Colour, bold: bool) -> None:
         mask, _ = text_mask(text, size, bold)
@@ -97,11 +90,13 @@ class RasterCanvas(Canvas):
         return self.image[box.y : box.bottom, box.x : box.right]
 
 
-def blend(target: Image, mask: NDArray[np.uint8], colour: Colour) -> None:
-    """Mix a colour into pixels (H, W, 3), in place, by a mask (H, W) of 0 to 255."""
-    weight = mask[..., np.newaxis].astype(np.uint16)
-    mixed = target * (255 - weight) + np.array(colour[::-1], np.uint16) * weight
-    target[:] = (mixed + 127) // 255
+def blend(target: Image, mask: NDArray[np.integer[Any]], colour: Colour) -> None:
+    """Mix a colour into pixels (H, W, 3), in place, by a mask (H, W) or () of 0 to 255."""
+    weight = mask.astype(np.uint16)
+    rest = 255 - weight
+    # planes one after another, because NumPy is slow along an axis of three
+    for plane, value in zip(target.transpose(2, 0, 1), colour[::-1], strict=True):
+        plane[:] = (plane * rest + (value * weight + 127)) // 255
 
 
 def encode(picture: Image, suffix: str, options: Sequence[int] = ()) -> bytes:
@@ -119,7 +114,7 @@ def encode(picture: Image, suffix: str, options: Sequence[int] = ()) -> bytes:
 
 
 def signed(png: bytes) -> bytes:
-    """Return a PNG file with a note of who drew it, by which it is known as no scan in a folder that is searched."""
+    """Return a PNG file with a text chunk that names edge-spine, by which a search for scans leaves it out."""
     chunk = struct.pack(">I", len(OWN_PNG) - 4) + OWN_PNG + struct.pack(">I", zlib.crc32(OWN_PNG))
     return png[:_PNG_HEADER_BYTES] + chunk + png[_PNG_HEADER_BYTES:]
 

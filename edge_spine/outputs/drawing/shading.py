@@ -102,7 +102,9 @@ def surface_picture(
     """Return the surface that `shade` lights, in the colours of `largest_curve_tint`: BGR (H, W, 3) on black."""
     brightness, coverage = shade(result.spine, azimuth_deg, z_mm, across_mm)
     light, tint = (brightness * coverage).astype(np.float32), largest_curve_tint(result, z_mm).astype(np.float32)
-    picture: Image = np.minimum(light[..., np.newaxis] * tint[:, np.newaxis, ::-1], 255).astype(np.uint8)
+    picture: Image = np.empty((*light.shape, 3), np.uint8)
+    for channel, plane in enumerate(tint.T[::-1, :, np.newaxis]):
+        picture[..., channel] = np.minimum(light * plane, 255)
     return picture
 
 

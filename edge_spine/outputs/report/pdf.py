@@ -30,16 +30,9 @@ def register_fonts() -> None:
 
 
 class PdfCanvas(VectorCanvas):
-    """A canvas on a page of PDF.
+    """A canvas on a page of PDF of `page_size` points, whose width holds `width` pixels of the preview.
 
-    Parameters
-    ----------
-    sheet : reportlab.pdfgen.canvas.Canvas
-        The page, whose fonts `register_fonts` has registered.
-    width, height : int
-        Size in pixels of the preview, from the upper left corner; `width` of them fill the page's width.
-    page_size : (width, height)
-        Size of the page in points.
+    `register_fonts` comes first.
     """
 
     def __init__(self, sheet: Sheet, width: int, height: int, page_size: tuple[float, float]) -> None:

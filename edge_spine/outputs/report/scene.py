@@ -70,7 +70,7 @@ def scene(result: SpineResult) -> dict[str, Any]:
 def plane_picture(result: SpineResult) -> Image:
     """Return the whole scan in grey, reduced where it is too large for a texture."""
     body = result.prepared.body
-    low = float(body.pixels.min())
+    low = body.floor
     shown = np.clip((body.pixels - low) / max(body.bright - low, 1e-6), 0, 1)
     scale = MAX_TEXTURE / max(shown.shape)
     if scale < 1:

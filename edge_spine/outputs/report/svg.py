@@ -18,15 +18,7 @@ _JPEG_QUALITY = 92
 
 
 class SvgCanvas(VectorCanvas):
-    """A `Canvas` that becomes one SVG element.
-
-    Parameters
-    ----------
-    width, height : int
-        Size of the view box.
-    name : str
-        Prefix of the identifiers inside the element, unique in the page.
-    """
+    """A `Canvas` that becomes one SVG element; `name`, unique in the page, begins the identifiers inside it."""
 
     def __init__(self, width: int, height: int, name: str) -> None:
         super().__init__(width, height)
@@ -35,13 +27,7 @@ class SvgCanvas(VectorCanvas):
         self._parts: list[str] = []
 
     def element(self, label: str) -> str:
-        """Return the SVG element.
-
-        Parameters
-        ----------
-        label : str
-            Description for screen readers.
-        """
+        """Return the SVG element; the label describes it to screen readers."""
         clips = "".join(
             f'<clipPath id="{name}"><rect {_rectangle(box)}/></clipPath>' for box, name in self._clips.items()
         )
@@ -74,7 +60,7 @@ class SvgCanvas(VectorCanvas):
     def _write(self, text: str, box: Box, baseline: int, size: int, colour: Colour, bold: bool) -> None:
         fill = _paint("fill", self._ink(colour, box))
         weight = ' font-weight="700"' if bold else ""
-        # The browser fits any font to the length of the layout.
+        # textLength makes any font of the browser fit the width of the layout.
         self._parts.append(
             f'<text x="{box.x}" y="{baseline}" font-size="{size}"{weight}{fill} textLength="{box.width}" '
             f'lengthAdjust="spacingAndGlyphs">{escape(text)}</text>'
@@ -88,10 +74,7 @@ class SvgCanvas(VectorCanvas):
 def data_uri(picture: Image) -> str:
     """Return a picture as a data URI.
 
-    Parameters
-    ----------
-    picture : array
-        Grey (H, W), which becomes JPEG, or BGR (H, W, 3) on black, which becomes PNG with a transparent background.
+    Grey (H, W) becomes JPEG, BGR (H, W, 3) on black becomes PNG with a transparent background.
     """
     if picture.ndim == 2:
         kind, content = "jpeg", encode(picture, ".jpeg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])

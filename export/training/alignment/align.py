@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +29,7 @@ from export.training.alignment.nifti import as_orientation
 from export.training.alignment.pairs import SPLITS, PairFiles, align_pair, read_list, split_of
 from export.training.alignment.volume import PairSkipped
 from export.training.dataset import Sample, load_shards, shard_path, write_shard
+from export.training.processes import ordered_map
 
 # An interrupted run loses samples that are not yet in a shard.
 _SHARD = 50
@@ -99,15 +97,12 @@ def align_all(
         (pair, out / "pictures" / f"{pair.id}.png", spacing, orientation) for pair in pairs if pair.id not in shards
     ]
     try:
-        for record, sample in _results(jobs, workers):
-            if sample is not None:
-                shards.add(record["id"], sample)
-            records[record["id"]] = record
-            print(_line(record), flush=True)
-    except BrokenProcessPool:
-        raise EdgeSpineError(
-            "a worker ended by itself, perhaps for lack of memory: what was aligned is written; take fewer --workers"
-        ) from None
+        with ordered_map(workers, lost=_lost) as mapped:
+            for record, sample in mapped(_align_job, jobs):
+                if sample is not None:
+                    shards.add(record["id"], sample)
+                records[record["id"]] = record
+                print(_line(record), flush=True)
     finally:
         # also of an interrupted run, which goes on from here
         shards.close()
@@ -136,14 +131,6 @@ def _unknown(name: str) -> dict[str, Any]:
 _Job = tuple[PairFiles, Path, _Spacing, str | None]
 
 
-def _results(jobs: list[_Job], workers: int) -> Iterator[tuple[dict[str, Any], Sample | None]]:
-    if workers == 1:
-        yield from map(_align_job, jobs)
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_align_job, jobs)
-
-
 def _align_job(job: _Job) -> tuple[dict[str, Any], Sample | None]:
     pair, picture, spacing, orientation = job
     cv2.setNumThreads(1)
@@ -157,6 +144,11 @@ def _align_job(job: _Job) -> tuple[dict[str, Any], Sample | None]:
         return {**_unknown(pair.id), "code": "failed", "message": message}, None
     record = {**_unknown(pair.id), "status": "aligned", "code": None, "message": "", **aligned.record}
     return record, aligned.sample
+
+
+def _lost(job: _Job) -> tuple[dict[str, Any], Sample | None]:
+    message = "its process ended by itself, perhaps for lack of memory"
+    return {**_unknown(job[0].id), "code": "failed", "message": message}, None
 
 
 def _line(record: dict[str, Any]) -> str:

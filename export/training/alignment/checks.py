@@ -27,6 +27,8 @@ _LEAST_AIR_ML = 10.0
 _BENT_MM = 10.0
 # A mirrored centreline fits better by so much, or worse by so much.
 _MISFIT_SHARE, _MISFIT_MM = 0.7, 0.5
+# Centrelines of one person were at most 1.5 mm apart, of two persons more than 3 mm in 77 of 100.
+_ONE_PERSON_MM = 3.0
 _HEART_SIDE, _STOMACH_SIDE = 0.05, 0.7
 # One mask may end so far before or behind the other; C7 is 19 mm high.
 _MOST_APART_MM = 12.0
@@ -43,7 +45,8 @@ def check_sides(mri: Volume, mask: Volume, scan_spine: Plane, tracked: Track) ->
     ------
     PairSkipped
         "front-and-back" if the spine is bent the wrong way, clearly or while it lies before the middle of the trunk;
-        "left-and-right" if the scan's coronal curve fits the mirrored MRI's, or heart and stomach lie right.
+        "left-and-right" if the scan's coronal curve fits the mirrored MRI's, or heart and stomach lie right;
+        "other-curve" if it fits neither.
     """
     behind, bent = front_to_back(mri, mask), kyphosis_mm(tracked)
     if bent < -_BENT_MM or (behind < 0 and bent < 0):
@@ -64,6 +67,12 @@ def check_sides(mri: Volume, mask: Volume, scan_spine: Plane, tracked: Track) ->
     if not sure and heart < -_HEART_SIDE and stomach < -_STOMACH_SIDE:
         raise PairSkipped(
             "left-and-right", "the MRI shows heart and stomach at the right: its left and right are exchanged"
+        )
+    if np.isfinite(straight) and straight > _ONE_PERSON_MM:
+        raise PairSkipped(
+            "other-curve",
+            f"the scan's coronal curve is {straight:.1f} mm off the MRI's; at most {_ONE_PERSON_MM:.0f} is one person "
+            "lying alike",
         )
     return {
         "spine_behind_middle": round(behind, 2),

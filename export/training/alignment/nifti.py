@@ -53,9 +53,10 @@ def read_mri(volume: Path, mask: Path, orientation: str | None = None) -> tuple[
     ------
     PairSkipped
         "mri-unreadable", "mri-mask-unreadable"; "mri-orientation", "mri-mask-orientation" if a file states none, two
-        that differ, or an impossible one; "mri-mask-values".
+        that differ, or an impossible one; "mri-mask-values"; "mri-mask-empty".
     """
     # Part of the extra `export`; training on phantoms does not need it.
+    import nibabel
     from nibabel.processing import resample_from_to, resample_to_output
 
     (image, stated), (drawn, also) = _load(volume, "mri", orientation), _load(mask, "mri-mask", orientation)
@@ -63,6 +64,8 @@ def read_mri(volume: Path, mask: Path, orientation: str | None = None) -> tuple[
         raise PairSkipped("mri-orientation", "only one of MRI and mask states an orientation, so they may lie apart")
     drawn = _spine_share(drawn)
     try:
+        # voxel sizes below are by axis of the patient
+        image = nibabel.as_closest_canonical(image)
         axes = image.affine[:3, :3]
         pitch = np.linalg.norm(axes, axis=0)
         if np.sort(np.abs(axes / pitch), axis=0)[1].max() > 1e-3:
@@ -72,7 +75,10 @@ def read_mri(volume: Path, mask: Path, orientation: str | None = None) -> tuple[
     except (ValueError, MemoryError) as error:
         raise PairSkipped("mri-unreadable", f"the grids cannot be resampled ({type(error).__name__})") from None
     spine = _in_patient_frame(drawn)
-    return _in_patient_frame(image), replace(spine, values=(spine.values >= 0.5).astype(np.float32))
+    inside = (spine.values >= 0.5).astype(np.float32)
+    if not inside.any():
+        raise PairSkipped("mri-mask-empty", "the MRI's spine mask lies outside the MRI")
+    return _in_patient_frame(image), replace(spine, values=inside)
 
 
 def _load(path: Path, what: str, orientation: str | None) -> tuple[Any, bool]:

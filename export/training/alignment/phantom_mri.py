@@ -141,14 +141,17 @@ def _outline(subject: Subject, points: NDArray[np.float64]) -> NDArray[np.bool_]
 
 def _spine_mask(subject: Subject, points: NDArray[np.float64], grid: Grid) -> NDArray[np.uint8]:
     """Return the voxels inside the ellipses between the true borders, from the top of T1 to the bottom of L5."""
-    curves = subject.curves_at(points[:, 1])
-    columns = (grid.shape[0], grid.shape[2])
-    x, z = (points[:, k].reshape(columns)[:, None] for k in (0, 1))
-    left, right, front, back = (curves[:, k].reshape(columns)[:, None] for k in (0, 2, 3, 5))
-    y = grid.axis(1)[None, :, None]
-    across = (2 * x - left - right) / (right - left)
-    inside = across**2 + ((2 * y - front - back) / (back - front)) ** 2 < 1
+    left, _, right, front, _, back = subject.curves_at(points[:, 1]).T
+    across = (2 * points[:, 0] - left - right) / (right - left)
+    # lines along y that meet the spine
+    near = np.flatnonzero(np.abs(across) < 1)
+    x, z = (points[near, k][:, None] for k in (0, 1))
+    y = grid.axis(1)
+    inside = across[near, None] ** 2 + ((2 * y - (front + back)[near, None]) / (back - front)[near, None]) ** 2 < 1
     for (x0, y0, z0), level, sign in zip(subject.trunk_ends, (FIRST_THORACIC, LAST_LUMBAR), (1, -1), strict=True):
         tx, ty, tz = subject.shape.tangent[level]
         inside &= sign * ((x - x0) * tx + (y - y0) * ty + (z - z0) * tz) > 0
-    return inside.astype(np.uint8)
+    mask = np.zeros(grid.shape, dtype=np.uint8)
+    column, row = np.unravel_index(near, (grid.shape[0], grid.shape[2]))
+    mask[column, :, row] = inside
+    return mask

@@ -46,6 +46,8 @@ _PART_MM, _REFINEMENTS = 100.0, 4
 _BODY = 0.6
 # Outlines that are further apart than their blur pull no harder for it.
 _BLUR_MM = 15.0
+# Images that correlate better have one outline, whose shift along the spine is known to so many mm at least.
+_ONE_OUTLINE, _KNOWN_MM = 0.9, 1.0
 # Chance that the images are aligned wrongly, and standard error (mm) below which it falls: parts that agree are right.
 _MISPLACED, _AGREE_MM = 0.05, 4.0
 
@@ -95,13 +97,14 @@ def align(
     images = [(projection, _everywhere(projection)) for projection in projections]
     found, chosen = _stage_one((scan, _everywhere(scan, around_mm=1000.0)), images, pivot, pixel_mm)
     first = Placement.about(found.angle_deg, pivot, found.at_mm)
-    spines = _Spines(scan_spine, shadow, mri_spine, pivot, pixel_mm / 2)
+    fixed, moving = _around_spine(scan_spine), _around_spine(shadow)
+    spines = _Spines(fixed[0], moving[0], _around_spine(mri_spine)[0], pivot, pixel_mm / 2)
     place = spines.solve(None)
-    images_say = _Images(scan, chosen, pivot, 2 * pixel_mm).say(found.place, place)
+    images_say = _Images(scan, chosen, pivot, 2 * pixel_mm).say(found, place)
     if images_say is not None:
         place = spines.solve(images_say)
     second = Placement.about(float(place[0]), pivot, place[1:])
-    match = Match(_around_spine(scan_spine), _around_spine(shadow), pivot, pixel_mm, place[1:], (1, 1))
+    match = Match(fixed, moving, pivot, pixel_mm, place[1:], (1, 1))
     error = float("inf") if images_say is None else float(np.sqrt(images_say.covariance[2, 2]))
     return Alignment(first, second, found.height, float(match(second.angle_deg)[1, 1]), error)
 
@@ -174,20 +177,23 @@ class _Images:
     def _blurred(self, image: Image) -> Image:
         return np.asarray(cv2.GaussianBlur(image, (0, 0), _BLUR_MM / self.pitch))
 
-    def say(self, image: Array, spine: Array) -> Guess | None:
-        """Return the best placement near that of stage one, or that itself where it agrees; None far from the spines'.
+    def say(self, image: Summit, spine: Array) -> Guess | None:
+        """Return the best placement of the outlines near that of stage one; None far from the spines'.
 
         The error follows from the gradients of parts of the images, which cancel at the best placement of all: where
         parts disagree, their gradients are large (the sandwich estimate of misspecified models: White, Econometrica
-        1982).
+        1982). Images that correlate well, where the outlines do, have one outline: correlation and outlines then err
+        independently where it is wider in one image, and are averaged.
         """
-        place = image.copy()
+        place = image.place.copy()
         for _ in range(_REFINEMENTS):
             step, covariance = self._step(place)
             place = place + np.clip(step, -4, 4)
-        if covariance[2, 2] < _AGREE_MM**2 and (np.abs(place - image) < 2 * np.sqrt(np.diag(covariance))).all():
-            # the correlation of the images sees the inside of the body as well
-            place = image
+        agree = (np.abs(place - image.place) < 3 * np.sqrt(np.diag(covariance))).all()
+        if image.height > _ONE_OUTLINE and agree:
+            place = (place + image.place) / 2
+            known = np.minimum(1, _KNOWN_MM / np.sqrt(covariance[2, 2])) ** np.array([0, 0, 1])
+            covariance = covariance * np.outer(known, known)
         near = bool((np.abs(place - spine) < _FAR).all())
         return Guess(place, covariance) if near else None
 
@@ -263,15 +269,15 @@ class _Spines:
                 shifts = place[2] + np.arange(-8 * _STEP_MM, 8 * _STEP_MM + 1e-6, _STEP_MM / (1 if turn < 3 else 4))
             # with the images, and without them, as if they were aligned wrongly
             asked = (None,) if images is None else (images, None)
-            fits = [[self._fit(shift, float(place[0]), z, borders, guess) for shift in shifts] for guess in asked]
-            all_costs = np.array([[fit[0] for fit in tried] for tried in fits]) + self._ends_cost(shifts, ends)
+            fits = [self._fits(shifts, float(place[0]), z, borders, guess) for guess in asked]
+            all_costs = np.array([fit[0] for fit in fits]) + self._ends_cost(shifts, ends)
             if images is not None:
                 height = np.sqrt(2 * np.pi * images.covariance[2, 2]) / (2 * _REACH_MM)
                 misplaced = _MISPLACED * min(1.0, images.covariance[2, 2] / _AGREE_MM**2)
                 all_costs -= np.log([[1 - misplaced], [misplaced * min(height, 1.0)]])
             which, best = np.unravel_index(int(np.argmin(all_costs)), all_costs.shape)
-            costs, (_, turned, x) = all_costs[which], fits[which][best]
-            place = np.array([place[0] + turned, x, shifts[best]])
+            costs, (_, turned, x) = all_costs[which], fits[which]
+            place = np.array([place[0] + turned[best], x[best], shifts[best]])
         inner = int(np.clip(best, 1, len(shifts) - 2))
         low, middle, high = costs[inner - 1 : inner + 2]
         bend = low - 2 * middle + high
@@ -279,44 +285,57 @@ class _Spines:
             place[2] = shifts[inner] + np.clip(0.5 * (low - high) / bend, -1, 1) * (shifts[1] - shifts[0])
         return place
 
-    def _fit(
-        self, shift: float, angle_deg: float, z: Array, borders: Array, images: Guess | None
-    ) -> tuple[float, float, float]:
-        """Fit rotation, x and factor of width for one shift along the spine; return cost, rotation (degrees) and x."""
-        other = np.stack([np.interp(-self.z, -(z + shift), borders[:, k], np.nan, np.nan) for k in (0, 1)], axis=1)
-        apart = self.borders - other
-        use = np.isfinite(apart).all(axis=1)
+    def _fits(
+        self, shifts: Array, angle_deg: float, z: Array, borders: Array, images: Guess | None
+    ) -> tuple[Array, Array, Array]:
+        """Fit rotation, x and factor of width for each shift along the spine; return costs, rotations (degrees) and x.
+
+        Iteratively reweighted least squares (Cauchy) on the normal equations of all shifts at once.
+        """
+        other = np.stack(
+            [
+                [np.interp(-self.z, -(z + shift), column, np.nan, np.nan) for column in borders.T]
+                for shift in shifts.tolist()
+            ]
+        )
+        use = np.isfinite(self.borders.T - other).all(axis=1)
         shorter = min(int(np.isfinite(one[:, 0]).sum()) for one in (self.borders, borders))
-        if use.sum() < _LEAST_SHARED * shorter:
-            return np.inf, 0.0, 0.0
-        apart, along, half = apart[use], self.z[use] - shift, np.ptp(other[use], axis=1) / 2
-        turn = along * np.radians(1.0)
-        design = np.concatenate([np.stack([turn, np.ones_like(turn), s * half], axis=1) for s in (-1, 1)])
-        wanted = apart.T.ravel()
+        shared = use.sum(axis=1)
+        wanted, other = (np.where(use[:, None], one, 0.0) for one in (self.borders.T - other, other))
+        half = (other[:, 1] - other[:, 0]) / 2
+        turn = np.radians(self.z - shifts[:, None])
         share = self.pitch / _ALIKE_MM
-        prior, expected = np.zeros((0, 3)), np.zeros(0)
+        # the factor of width lies within a tenth of 1
+        prior, expected = np.diag([0.0, 0.0, 100.0]), np.zeros((len(shifts), 3))
+        away = np.zeros((len(shifts), 3))
         if images is not None:
             # what the images say of rotation and x at this shift, and of the shift itself
-            root = np.linalg.cholesky(np.linalg.inv(images.covariance)).T
-            away = np.array([images.place[0] - angle_deg, images.place[1], images.place[2] - shift])
-            prior, expected = np.concatenate([root[:, :2], np.zeros((3, 1))], axis=1), root @ away
-        spread, weight = 2.0, np.ones(len(wanted))
+            known = np.linalg.inv(images.covariance)
+            away = images.place - np.array([angle_deg, 0.0, 0.0]) - shifts[:, None] * [0.0, 0.0, 1.0]
+            prior[:2, :2] = known[:2, :2]
+            expected[:, :2] = away @ known[:, :2]
+        spread, weight = np.full(len(shifts), 2.0), np.repeat(use[:, None], 2, axis=1).astype(np.float64)
+        sides = np.array([-1.0, 1.0])[:, None]
+        design = np.stack([np.broadcast_to(turn[:, None], wanted.shape), np.ones(wanted.shape), sides * half[:, None]])
         for _ in range(5):
-            root_weight = np.sqrt(weight * share) / spread
-            rows = np.concatenate([design * root_weight[:, None], prior, [[0, 0, 10.0]]])
-            values = np.concatenate([wanted * root_weight, expected, [0.0]])
-            answer = np.linalg.lstsq(rows, values, rcond=None)[0]
-            off = np.abs(wanted - design @ answer)
-            spread = max(1.4826 * float(np.median(off)), _LEAST_SPREAD_MM)
-            weight = 1 / (1 + (off / (2 * spread)) ** 2) ** 2
+            scaled = design * weight * (share / spread**2)[:, None, None]
+            normal = np.einsum("isbn,jsbn->sij", scaled, design) + prior
+            answer = np.linalg.solve(normal, (np.einsum("isbn,sbn->si", scaled, wanted) + expected)[:, :, None])[
+                :, :, 0
+            ]
+            off = np.abs(wanted - np.einsum("isbn,si->sbn", design, answer))
+            inside = np.sort(np.where(use[:, None], off, np.inf).reshape(len(shifts), -1), axis=1)
+            middle = np.take_along_axis(inside, np.maximum(shared, 1)[:, None] + [-1, 0], axis=1).mean(axis=1)
+            spread = np.maximum(1.4826 * middle, _LEAST_SPREAD_MM)
+            shrunk = 1 / (1 + (off / (2 * spread[:, None, None])) ** 2)
+            weight = shrunk**2 * use[:, None]
         # the likelihood of borders whose spread is not known
-        count = 2 * shorter * share
-        squares = float(np.mean(4 * spread**2 * (1 - 1 / (1 + (off / (2 * spread)) ** 2))))
-        cost = count / 2 * np.log(squares + self.stairs**2)
+        squares = (4 * spread**2) * ((1 - shrunk) * use[:, None]).sum(axis=(1, 2)) / np.maximum(2 * shared, 1)
+        cost = shorter * share * np.log(squares + self.stairs**2)
         if images is not None:
-            gone = (expected - prior @ answer) @ (expected - prior @ answer)
-            cost += float(gone) / 2
-        return float(cost), float(answer[0]), float(answer[1])
+            gone = away - answer * [1.0, 1.0, 0.0]
+            cost += np.einsum("si,ij,sj->s", gone, known, gone) / 2
+        return np.where(shared < _LEAST_SHARED * shorter, np.inf, cost), answer[:, 0], answer[:, 1]
 
     def _ends_cost(self, shifts: Array, ends: Array) -> Array:
         """Return the cost of each shift for both ends: where they coincide it is low, elsewhere one mask lacks some."""

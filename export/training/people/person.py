@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_spine.errors import UsageError
 from edge_spine.vertebrae import LEVELS as TRUNK
-from export.training.people.pose import PROXIMAL_MM, Bone, Target, project, read_bone
+from export.training.people.pose import PROXIMAL_MM, Bone, Target, project, read_bone, without_ribs
 from export.training.phantoms.absorptiometry import bone_density, soft_tissue
 from export.training.phantoms.anatomy import draw_person, skeleton
 from export.training.phantoms.extras import carried
@@ -21,6 +21,7 @@ from export.training.phantoms.person import Person
 from export.training.phantoms.phantom import Phantom
 from export.training.phantoms.scanner import Scanner, draw_framing, draw_scanner, scanner_images
 from export.training.phantoms.shape import FIRST_THORACIC, Build, SpineShape, draw_build, draw_shape
+from export.training.phantoms.variants import draw_variant, vary_discs
 
 Array = NDArray[np.float64]
 
@@ -88,7 +89,12 @@ def draw_pieces(rng: np.random.Generator, owned: dict[str, tuple[int, ...]]) -> 
 
 
 def make_person(
-    folder: Path, names: Sequence[str], seed: int, scanner: Scanner | None = None, device: str = "cpu"
+    folder: Path,
+    names: Sequence[str],
+    seed: int,
+    scanner: Scanner | None = None,
+    device: str = "cpu",
+    variants: float = 0.0,
 ) -> PersonScan:
     """Pose the bone of the named packs on a drawn curve, and scan it.
 
@@ -106,6 +112,8 @@ def make_person(
         Replaces the random scanner.
     device : str
         Device that integrates the generated bones.
+    variants : float
+        Share of unusual numbers of ribs, and of transitional last vertebrae (`draw_variant`).
 
     Raises
     ------
@@ -115,8 +123,10 @@ def make_person(
     if not names:
         raise UsageError("a person needs at least one pack of bone")
     rng = np.random.default_rng([seed, zlib.crc32(",".join(sorted(names)).encode())])
-    person = draw_person(rng)
+    person = replace(draw_person(rng), variant=draw_variant(seed, variants))
     bones = {name: read_bone(folder, name) for name in names}
+    if person.variant.ribs == 11:
+        bones = {name: without_ribs(bone, "T12") for name, bone in bones.items()}
     pieces = draw_pieces(rng, {name: bone.levels for name, bone in bones.items()})
     length = person.extent_mm * 0.258 * float(rng.normal(1.0, 0.02))
     stretch = (float(rng.normal(1.0, 0.03)), float(rng.normal(1.0, 0.04)))
@@ -177,7 +187,7 @@ def _build(
         size = _size(bone, piece, build.pitch)
         width[levels] = 2 * bone.frames.half_width[own] * size * stretch[0]
         depth[levels] = 2 * bone.frames.half_depth[own] * size * stretch[1]
-    return replace(build, width=width, depth=depth)
+    return vary_discs(replace(build, width=width, depth=depth), person.variant)
 
 
 def _slices(bone: Bone, piece: Piece) -> tuple[slice, slice]:

@@ -7,7 +7,7 @@ follows only the smooth part of the motion.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from edge_spine.vertebrae import LEVELS
 from export.training.people.frames import Frames, find_frames
 from export.training.people.packs import Pack, read_pack
 from export.training.phantoms.scanner import Framing
@@ -30,6 +31,9 @@ _PASS = (0.36, 0.64)
 # Distance from the middle at which ribs begin to follow the thorax, and at which the pack's bone ends, mm.
 _NECK_MM, _FREE_MM = 24.0, 58.0
 PROXIMAL_MM, FADE_MM = 52.0, 15.0
+# A lower rib: distance of its head from the middle, mm, fall along the spine, levels/mm, half its height, levels, and
+# where it is cut off, mm from the middle.
+_RIB_HEAD_MM, _RIB_FALL, _RIB_HALF, _STUMP_MM = 22.0, 0.8 / 30, 0.34, 27.0
 # Levels over which the motion of the thorax is averaged.
 _THORAX_LEVELS = 2.0
 # Mean areal density of T1 to T12 and L1 to L5 over the width of the bodies in an average adult, g/cm2.
@@ -126,6 +130,22 @@ def cut(pack: Pack, frames: Frames) -> Bone:
         pack.levels,
         *(tuple(np.ascontiguousarray(values[r]) for r in rows) for values in (points, moved, free, place, mass)),
     )
+
+
+def without_ribs(bone: Bone, level: str) -> Bone:
+    """Return the bone without the ribs of one thoracic level, cut off at the tip of its transverse processes."""
+    if LEVELS.index(level) not in bone.levels:
+        return bone
+    order, kept = bone.levels.index(LEVELS.index(level)), []
+    for free, place in zip(bone.free, bone.place, strict=True):
+        # the share of the motion of the thorax tells how far to the side a point is; `_ease` inverted
+        lateral = _NECK_MM + (_FREE_MM - _NECK_MM) * (0.5 - np.sin(np.arcsin(1 - 2 * free) / 3))
+        axis = order - 0.1 + _RIB_FALL * (lateral - _RIB_HEAD_MM)
+        own = (np.abs(place - axis) < _RIB_HALF) | (place == order)
+        kept.append(~(own & (lateral > _STUMP_MM)))
+    fields = {name: getattr(bone, name) for name in ("parts", "lower", "free", "place", "mass")}
+    parts = {name: tuple(v[k] for v, k in zip(values, kept, strict=True)) for name, values in fields.items()}
+    return replace(bone, **parts)
 
 
 def _areal_factor(

@@ -16,6 +16,7 @@ from export.training.phantoms.person import Person
 from export.training.phantoms.rib_cage import add_rib_cage, draw_rib_traits
 from export.training.phantoms.shape import FIRST_THORACIC, LAST_LUMBAR, LEVELS, SpineShape
 from export.training.phantoms.solids import SolidBuilder, Solids, frame_along
+from export.training.phantoms.variants import CREST_MM, add_wings
 from export.training.phantoms.vertebra import add_vertebra, draw_vertebra_traits
 
 Array = NDArray[np.float64]
@@ -79,7 +80,7 @@ def skeleton(
     ribs = add_rib_cage(build, parts[0], person, shape)
     _shoulders_and_arms(build, parts[1], person, shape)
     if pelvis:
-        _sacrum(build, parts[2], shape)
+        _sacrum(build, parts[2], person, shape)
         _pelvis(build, parts[3], person, shape)
     _legs(build, parts[4], person)
     _head(build, parts[5], person, shape)
@@ -106,8 +107,13 @@ def _without_inner_ribs(solids: Solids, ribs: slice, shape: SpineShape, beyond_m
     )
 
 
-def _sacrum(build: SolidBuilder, rng: np.random.Generator, shape: SpineShape) -> None:
-    for k in range(5):
+def _sacrum(build: SolidBuilder, rng: np.random.Generator, person: Person, shape: SpineShape) -> None:
+    if person.variant.last == "sacralised":
+        add_wings(build, rng, shape)
+    lumbarised = person.variant.last == "lumbarised"
+    if lumbarised:
+        add_vertebra(build, rng, person.vertebrae, shape, LAST_LUMBAR + 1)
+    for k in range(int(lumbarised), 5):
         level = LEVELS.index("S1") + k
         axes = frame_along(-shape.tangent[level])
         centre, wide = shape.centre[level], shape.width[level]
@@ -225,7 +231,7 @@ def _pelvis(build: SolidBuilder, rng: np.random.Generator, person: Person, shape
     broad = s * rng.normal(1.03 if person.female else 0.99, 0.035)
     last = shape.centre[LEVELS.index("L5")]
     x0 = float(last[0]) * 0.7 + float(person.axis_x(last[2])) * 0.3
-    crest = float(last[2]) + rng.uniform(8, 34)
+    crest = float(last[2]) + rng.uniform(8, 34) + CREST_MM[person.variant.last]
     y = float(last[1])
     wide, flare = rng.uniform(0.9, 1.12), np.radians(rng.uniform(24, 40))
     # Rim of an iliac wing in its own plane: outwards and upwards from its middle, mm.

@@ -44,6 +44,23 @@ class RibTraits:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """Departures from the usual anatomy; the names of the vertebrae are always counted from T1.
+
+    Attributes
+    ----------
+    ribs : int
+        Pairs of ribs: 11 (none at T12), 12, or 13 (short ones at L1).
+    last : str
+        "usual"; "sacralised", where broad wings join L5 to the sacrum and the disc between them is thin; "lumbarised",
+        where S1 has the form of a lumbar vertebra and a disc below it.
+    """
+
+    ribs: int = 12
+    last: str = "usual"
+
+
+@dataclass(frozen=True)
 class Person:
     """Properties of a person used for bones and soft tissue.
 
@@ -67,6 +84,8 @@ class Person:
         Properties common to the vertebrae.
     ribs : RibTraits
         Properties common to the ribs.
+    variant : Variant
+        Number of ribs, and the last lumbar vertebra.
     """
 
     extent_mm: float
@@ -78,6 +97,7 @@ class Person:
     arm_out: tuple[float, float]
     vertebrae: VertebraTraits
     ribs: RibTraits
+    variant: Variant = Variant()
 
     @property
     def scale(self) -> float:

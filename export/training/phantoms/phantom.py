@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -27,6 +27,7 @@ from export.training.phantoms.extras import carried
 from export.training.phantoms.person import Person
 from export.training.phantoms.scanner import IDXA, Framing, Scanner, Shown, draw_framing, draw_scanner, scanner_images
 from export.training.phantoms.shape import FIRST_THORACIC, LAST_LUMBAR, SpineShape, draw_build, draw_shape
+from export.training.phantoms.variants import draw_variant, vary_discs
 
 NOTE = "Synthetic phantom, not a person"
 TILE_ROWS, TILE_COLUMNS = 810, 274
@@ -139,24 +140,25 @@ class Phantom(Subject):
     tissue: Shown
 
 
-def draw_subject(rng: np.random.Generator, seed: int, scanner: Scanner | None = None) -> Subject:
-    """Draw person, spine, position on the table and, unless given, scanner."""
-    person = draw_person(rng)
+def draw_subject(rng: np.random.Generator, seed: int, scanner: Scanner | None = None, variants: float = 0.0) -> Subject:
+    """Draw person, spine, position on the table and, unless given, scanner; `variants` as in `draw_variant`."""
+    person = replace(draw_person(rng), variant=draw_variant(seed, variants))
     length = person.extent_mm * 0.258 * float(rng.normal(1.0, 0.02))
-    build = draw_build(rng, person.scale * float(rng.normal(1.0, 0.03)))
+    build = vary_discs(draw_build(rng, person.scale * float(rng.normal(1.0, 0.03))), person.variant)
     shape = draw_shape(rng, length, build, person.lean_deg)
     drawn = draw_scanner(rng)
     chosen = scanner or drawn
     return Subject(seed, person, shape, chosen, draw_framing(rng, person, chosen))
 
 
-def make_phantom(seed: int, device: str = "cpu", scanner: Scanner | None = None) -> Phantom:
+def make_phantom(seed: int, device: str = "cpu", scanner: Scanner | None = None, variants: float = 0.0) -> Phantom:
     """Draw the subject of a seed and scan it; `device` integrates its bones.
 
-    A given `scanner` replaces the random one for the same person.
+    A given `scanner` replaces the random one for the same person. `variants` is the share of unusual numbers of ribs,
+    and of transitional last vertebrae (`draw_variant`).
     """
     rng = np.random.default_rng(seed)
-    subject = draw_subject(rng, seed, scanner)
+    subject = draw_subject(rng, seed, scanner, variants)
     person, shape, framing = subject.person, subject.shape, subject.framing
     bone = bone_density(skeleton(rng, person, shape), framing, subject.scanner.blur_px, device)
     things = carried(rng, person, shape)

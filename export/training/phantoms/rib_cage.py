@@ -16,11 +16,11 @@ from export.training.phantoms.solids import SolidBuilder
 
 Array = NDArray[np.float64]
 
-# Half width of the rib cage, depth of the chest, and descent of each rib from back to front, mm.
-_WIDTH = (62, 86, 102, 116, 126, 133, 138, 142, 144, 143, 137, 112)
-_DEPTH = (75, 105, 135, 155, 168, 178, 186, 190, 190, 185, 180, 170)
-_DROP = (48, 62, 82, 98, 110, 120, 126, 130, 132, 130, 100, 66)
-_END_DEG = (142, 138, 140, 142, 144, 146, 146, 144, 140, 132, 100, 62)
+# Half width of the rib cage, depth of the chest, and descent of each rib from back to front, mm; 13 pairs.
+_WIDTH = (62, 86, 102, 116, 126, 133, 138, 142, 144, 143, 137, 112, 90)
+_DEPTH = (75, 105, 135, 155, 168, 178, 186, 190, 190, 185, 180, 170, 160)
+_DROP = (48, 62, 82, 98, 110, 120, 126, 130, 132, 130, 100, 66, 50)
+_END_DEG = (142, 138, 140, 142, 144, 146, 146, 144, 140, 132, 100, 62, 50)
 
 
 def draw_rib_traits(rng: np.random.Generator) -> RibTraits:
@@ -59,7 +59,7 @@ def add_rib_cage(build: SolidBuilder, rng: np.random.Generator, person: Person, 
     Returns
     -------
     slice
-        Ribs among the builder's solids; the others are sternum, cartilage and clavicles.
+        Ribs of T1 to T12 among the builder's solids; the others are those of L1, sternum, cartilage and clavicles.
     """
     s = person.scale
     cage = _Cage(
@@ -68,9 +68,15 @@ def add_rib_cage(build: SolidBuilder, rng: np.random.Generator, person: Person, 
         fall=s * rng.normal(1.1, 0.15),
     )
     first = len(build)
-    ends = [[_rib(build, rng, person, shape, cage, k, side) for side in (-1, 1)] for k in range(12)]
+    pairs = person.variant.ribs
+    # A pair that is missing is drawn all the same, so that nothing else changes.
+    into = [build if k < pairs else SolidBuilder() for k in range(12)]
+    ends = [[_rib(into[k], rng, person, shape, cage, k, side) for side in (-1, 1)] for k in range(12)]
     ribs = slice(first, len(build))
     _front(build, rng, person, shape, cage, ends)
+    for k in range(12, pairs):
+        for side in (-1, 1):
+            _rib(build, rng, person, shape, cage, k, side)
     return ribs
 
 
@@ -83,7 +89,7 @@ def _rib(
     k: int,
     side: int,
 ) -> Array:
-    """Add rib `k` (0 to 11) of one side and return its anterior end."""
+    """Add rib `k` (0 to 12) of one side and return its anterior end."""
     level, traits, s = FIRST_THORACIC + k, person.ribs, person.scale
     centre, width, depth = shape.centre[level], shape.width[level], shape.depth[level]
     high, tangent = shape.height[level], shape.tangent[level]
@@ -104,8 +110,8 @@ def _rib(
     rise = -high * 0.08 + 15 * np.tan(np.radians(neck_deg))
     neck = head + np.array([side * 15, 14, rise])
     points = np.concatenate([[head, neck], np.stack([x, y, z], axis=1)])
-    if k == 11:
-        points = points[: rng.integers(10, 19)]
+    if k >= 11:
+        points = points[: rng.integers(10, 19) if k == 11 else rng.integers(5, 14)]
     mineral = traits.mineral * rng.normal(1, 0.08)
     if k < 10:
         # Tubercle and tip of the transverse process, and the thicker wall of the neck.
@@ -129,7 +135,7 @@ def _front(
     cage: _Cage,
     ends: list[list[Array]],
 ) -> None:
-    """Add sternum, calcified cartilage and clavicles; `ends` are the anterior ends of the 12 pairs of ribs."""
+    """Add sternum, calcified cartilage and clavicles; `ends` are the anterior ends of the ribs."""
     s = person.scale
     upper = shape.centre[FIRST_THORACIC + 2]
     x0 = float(person.axis_x(upper[2])) * 0.5 + shape.centre[FIRST_THORACIC + 4][0] * 0.5

@@ -152,10 +152,10 @@ def add_vertebra(
     shape : SpineShape
         Positions, frames and sizes.
     level : int
-        Index into `shape.LEVELS`, C3 to L5.
+        Index into `shape.LEVELS`, C3 to S1, which then has the form of L5.
     """
     sizes = shape.width[level], shape.depth[level], shape.height[level]
-    place = _Place(level, shape.centre[level], shape.axes[level], *map(float, sizes))
+    place = _Place(min(level, _L5), shape.centre[level], shape.axes[level], *map(float, sizes))
     dense = float(np.clip(rng.normal(1.0, traits.uneven), 0.6, 1.5))
     worn = float(shape.wear[max(level - 1, 0)]), float(shape.wear[level])
     _body(build, rng, traits, place, dense, worn)

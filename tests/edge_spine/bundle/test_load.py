@@ -28,6 +28,7 @@ def test_a_whole_bundle(folder: Path) -> None:
     assert crops.shape == (2, 224, 224) and outputs.shape == (2, 1254)
 
 
+@pytest.mark.hazard("bundle-changed")
 def test_every_file_is_hashed_once_on_the_way_into_an_estimator(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edge_spine import SpineEstimator
 
@@ -44,6 +45,7 @@ def test_every_file_is_hashed_once_on_the_way_into_an_estimator(folder: Path, mo
     assert sorted(size for size in hashed if size in files) == sorted(files)
 
 
+@pytest.mark.hazard("bundle-changed")
 @pytest.mark.parametrize("name", ["model.fake.onnx", "localiser.onnx", "references.npz"])
 @pytest.mark.parametrize("place", [0, 0.5, -1])
 def test_one_flipped_bit_in_a_file(folder: Path, name: str, place: float) -> None:
@@ -54,6 +56,7 @@ def test_one_flipped_bit_in_a_file(folder: Path, name: str, place: float) -> Non
     assert name in message and hashlib.sha256(content).hexdigest()[:12] in message
 
 
+@pytest.mark.hazard("bundle-changed")
 def test_every_byte_of_the_manifest_counts(folder: Path) -> None:
     raw = (folder / "manifest.json").read_bytes()
     assert parse_manifest(raw)["name"] == "FAKE"
@@ -68,6 +71,7 @@ def test_every_byte_of_the_manifest_counts(folder: Path) -> None:
             parse_manifest(changed)
 
 
+@pytest.mark.hazard("bundle-changed")
 def test_missing_and_truncated_files(folder: Path) -> None:
     name = "localiser.onnx"
     content = (folder / name).read_bytes()
@@ -80,6 +84,7 @@ def test_missing_and_truncated_files(folder: Path) -> None:
     assert "no such model bundle" in refusal(folder / "nowhere")
 
 
+@pytest.mark.hazard("bundle-changed")
 def test_a_file_exchanged_after_loading_is_noticed(folder: Path) -> None:
     bundle = load_bundle(folder)
     name = bundle.file_with_role("engine")
@@ -95,6 +100,7 @@ def test_a_file_exchanged_after_loading_is_noticed(folder: Path) -> None:
         bundle.read("manifest.json")
 
 
+@pytest.mark.hazard("bundle-changed")
 @pytest.mark.parametrize(
     "name",
     ["../model.onnx", "a/b.onnx", "a\\b.onnx", "C:evil.onnx", "/etc/x.onnx", ".hidden.onnx", "", "manifest.json"],
@@ -107,6 +113,7 @@ def test_names_stay_in_the_folder(folder: Path, name: str) -> None:
     assert "plain file name" in refusal(folder)
 
 
+@pytest.mark.hazard("bundle-changed")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -132,12 +139,14 @@ def test_a_manifest_that_is_wrong_is_named(folder: Path, change: Any, message: s
     assert message in refusal(folder)
 
 
+@pytest.mark.hazard("bundle-changed")
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b'{"schema": NaN}'])
 def test_files_that_are_no_manifest(folder: Path, content: bytes) -> None:
     (folder / "manifest.json").write_bytes(content)
     refusal(folder)
 
 
+@pytest.mark.hazard("bundle-changed")
 def test_references_with_objects_are_refused(folder: Path) -> None:
     np.savez(folder / "references.npz", inputs=np.array([{"a": 1}]), outputs=np.zeros((1, 1254), np.float32))
     content = (folder / "references.npz").read_bytes()

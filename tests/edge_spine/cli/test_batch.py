@@ -8,7 +8,8 @@ import pytest
 
 from edge_spine.cli import common
 from edge_spine.cli import main as cli
-from tests.edge_spine.cohort.conftest import BUNDLED, make_cohort, run
+from tests.edge_spine.cli.running import called
+from tests.edge_spine.cohort.conftest import BUNDLED, OPTIONS, Here, make_cohort, run
 
 
 def test_nothing_to_do_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,15 +38,16 @@ def test_a_run_of_one_is_a_cohort_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_refusals_can_be_good_enough_and_failures_never(tmp_path: Path) -> None:
+def test_refusals_can_be_good_enough_and_failures_never(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_spine.cohort.run.ProcessPool", Here)
     (tmp_path / "cut.dcm").write_bytes(BUNDLED.read_bytes()[:3000])
     (tmp_path / "list.csv").write_text("id,path,arm\nA,cut.dcm,x\n", encoding="utf-8")
-    out = ("--out", tmp_path / "out", "--workers", "1")
-    assert run(tmp_path / "list.csv", *out).returncode == 1
-    assert run(tmp_path / "list.csv", *out, "--refusals-ok", "--bids").returncode == 0
+    batch = ("batch", *OPTIONS, tmp_path / "list.csv", "--out", tmp_path / "out")
+    assert called(*batch).returncode == 1
+    assert called(*batch, "--refusals-ok", "--bids").returncode == 0
     assert (tmp_path / "out" / "measurements.csv").read_text(encoding="utf-8").splitlines()[1].endswith(",x")
     assert {path.name for path in (tmp_path / "out" / "bids").iterdir()} == {
         *("participants.tsv", "participants.json", "dataset_description.json")
     }
     (tmp_path / "list.csv").write_text("id,path\nA,cut.dcm\nB,away.dcm\n", encoding="utf-8")
-    assert run(tmp_path / "list.csv", *out, "--refusals-ok").returncode == 1
+    assert called(*batch, "--refusals-ok").returncode == 1

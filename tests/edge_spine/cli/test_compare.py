@@ -27,6 +27,7 @@ def test_the_command_writes_picture_and_table(tmp_path: Path, capsys: pytest.Cap
     assert picture is not None and picture.shape == (1000, 1600, 3)
 
 
+@pytest.mark.hazard("two-persons")
 @pytest.mark.parametrize("anyway", [False, True])
 def test_two_persons_are_compared_only_where_it_is_said(
     anyway: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -48,6 +49,21 @@ def test_two_persons_are_compared_only_where_it_is_said(
     assert out.exists() is bool(loaded) is anyway
 
 
+def test_the_later_scan_first_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundled = dcmread(Path(cli.__file__).parents[1] / "data" / "synthetic_whole_body.dcm")
+    for year in (2023, 2024):
+        bundled.StudyDate = f"{year}0101"
+        bundled.save_as(tmp_path / f"{year}.dcm")
+    monkeypatch.setattr(verb, "load_estimator", lambda _: nullcontext(lambda scan: with_header(scan)))
+    earlier, later = (str(tmp_path / f"{year}.dcm") for year in (2023, 2024))
+    assert cli.main(["compare", later, earlier]) == 0
+    assert "365 days older than the first" in capsys.readouterr().err
+    assert cli.main(["compare", earlier, later]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def with_header(scan: Any) -> Any:
     result = fake_result(pixels=phantom_pixels())
     result.scan.header = scan.header
@@ -62,5 +78,6 @@ def test_the_command_refuses_what_run_refuses(
     scan = str(Path(cli.__file__).parents[1] / "data" / "synthetic_whole_body.dcm")
     arguments = ["compare", scan, str(wrong), "--model", str(fake_model), "--out", str(tmp_path / "change")]
     assert cli.main(arguments) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("edge-spine: refused (unreadable): wrong.dcm: ")
     assert not (tmp_path / "change").exists()

@@ -13,7 +13,7 @@ import pytest
 from edge_spine.bundle.load import parse_manifest
 from edge_spine.cli import main as cli
 from edge_spine.cli.doctor import _EXTRAS, as_text, examine, missing_extras
-from tests.edge_spine.cli.running import command
+from tests.edge_spine.cli.running import called
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -75,5 +75,5 @@ def test_every_extra_of_the_runtime_is_looked_for() -> None:
 
 @pytest.mark.slow
 def test_the_packaged_model_verifies_and_the_doctor_is_content() -> None:
-    assert command("verify").returncode == 0
-    assert command("doctor").returncode == 0
+    assert called("verify").returncode == 0
+    assert called("doctor").returncode == 0

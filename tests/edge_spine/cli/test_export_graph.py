@@ -66,6 +66,16 @@ def test_a_place_that_cannot_be_written_is_one_line(
     assert "cannot be written" in shown.err and shown.err.count("\n") == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_table_that_cannot_be_printed_is_one_line(
+    fake_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as disk:
+        disk.setattr(sys, "stdout", full)
+        assert cli.main(["export-graph", "--model", str(fake_model), "--form", "fp32", str(tmp_path / "a.onnx")]) == 1
+    assert "stdout cannot be written" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("place", [".", "folder"])
 def test_a_folder_is_no_file(
     place: str, fake_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

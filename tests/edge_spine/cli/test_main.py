@@ -75,6 +75,28 @@ def test_wrong_usage_ends_with_2_and_a_line(arguments: list[str], capsys: pytest
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "SCAN", "--out", "LONG"],
+        ["verify", "--model", "LONG"],
+        ["watch", "LONG", "out"],
+        ["batch", "LONG", "--out", "out"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_path_that_cannot_be_looked_at_is_one_line(
+    arguments: list[str], scan_file: Path, fake_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow" if arguments[0] == "batch" else "numpy")
+    places = {"LONG": str(tmp_path / ("x" * 300)), "SCAN": str(scan_file), "out": str(tmp_path / "out")}
+    model = [] if "--model" in arguments else ["--model", str(fake_model)]
+    assert cli.main([*(places.get(word, word) for word in arguments), *model]) in (1, 2)
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err
+    assert len((shown.out + shown.err).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
     "verb", [*sorted(set(VERBS) - {"node", "compare", "doctor"}), pytest.param("doctor", marks=pytest.mark.slow)]
 )
 def test_a_damaged_bundle_is_one_clear_line(

@@ -14,7 +14,7 @@ import pytest
 
 from edge_spine.cli import main as cli
 from edge_spine.result import schema
-from tests.edge_spine.cli.running import PACKAGE, PATIENT, SPACING, STAGES, command
+from tests.edge_spine.cli.running import PACKAGE, PATIENT, SPACING, STAGES, called, command
 from tests.edge_spine.fake_result import phantom_pixels
 
 
@@ -27,7 +27,7 @@ def test_an_unknown_output_names_the_known_ones(scan_file: Path, capsys: pytest.
 
 def test_a_folder_without_scans_is_nothing_to_do(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
-    ended = command("run", tmp_path, "--out", tmp_path / "out")
+    ended = called("run", tmp_path, "--out", tmp_path / "out")
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert "no scan found" in ended.stderr
@@ -106,24 +106,12 @@ def test_own_pictures_are_not_read_again(
         assert ("2 written by edge-spine (preview.png, preview.png)" in shown.err) is again
 
 
-@pytest.mark.slow
 def test_json_lines_hold_what_the_contract_names(fake_model: Path, scan_file: Path, tmp_path: Path) -> None:
     shutil.copy(scan_file, scan_file.with_name("café\u2028.npy"))
     (scan_file.parent / "broken.npy").write_bytes(b"\x93NUMPY broken")
     out = tmp_path / "out"
-    ended = command(
-        "run",
-        scan_file.parent,
-        "--out",
-        out,
-        "--model",
-        fake_model,
-        "--pixel-spacing",
-        SPACING,
-        "--json",
-        "--write",
-        "json",
-    )
+    options = ("--model", fake_model, "--pixel-spacing", SPACING, "--json", "--write", "json")
+    ended = called("run", scan_file.parent, "--out", out, *options)
     assert ended.returncode == 1
     lines = [json.loads(line) for line in ended.stdout.splitlines()]
     assert [line["status"] for line in lines] == ["done", "refused", "done"]
@@ -150,6 +138,7 @@ def test_running_again_replaces_the_outputs(fake_model: Path, scan_file: Path, t
     assert json.loads(written.read_text(encoding="utf-8"))["schema"] == "edge-spine/result/2"
 
 
+@pytest.mark.hazard("names-collide")
 @pytest.mark.usefixtures("fake_estimator")
 def test_scans_of_one_name_never_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One run of three patients' folders, then each alone with other formats, into one folder of results."""
@@ -178,9 +167,8 @@ def test_scans_of_one_name_never_share_a_folder(tmp_path: Path, capsys: pytest.C
             assert scan["sha256"] == hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-@pytest.mark.slow
 def test_a_file_without_spacing_is_refused_by_name(fake_model: Path, scan_file: Path, tmp_path: Path) -> None:
-    ended = command("run", scan_file, "--out", tmp_path / "out", "--model", fake_model)
+    ended = called("run", scan_file, "--out", tmp_path / "out", "--model", fake_model)
     assert ended.returncode == 1
     assert ended.stdout.startswith("refused (no-spacing): body.npy: ")
     assert len(ended.stdout.splitlines()) == 1
@@ -209,6 +197,7 @@ def test_the_detectors_spacing_is_for_those_who_ask(
     assert "imager-pixel-spacing" in capsys.readouterr().out
 
 
+@pytest.mark.hazard("bad-file")
 @pytest.mark.usefixtures("fake_estimator")
 def test_one_bad_scan_does_not_stop_the_others(
     several: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -313,7 +302,7 @@ def test_several_scans_end_with_a_summary(several: Path, tmp_path: Path, capsys:
 
 @pytest.mark.slow
 def test_the_real_pair_one_done_one_refused(real_bone: Path, real_tissue: Path, tmp_path: Path) -> None:
-    ended = command("run", real_bone, real_tissue, "--out", tmp_path, "--json")
+    ended = called("run", real_bone, real_tissue, "--out", tmp_path, "--json")
     assert ended.returncode == 1
     first, second = (json.loads(line) for line in ended.stdout.splitlines())
     assert first["status"] == "done"

@@ -24,7 +24,7 @@ def test_verify_passes_where_the_engine_agrees(fake_model: Path, capsys: pytest.
 def test_verify_ends_with_1_where_a_tolerance_is_missed(
     fake_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = OnnxEngine._infer_one
-    monkeypatch.setattr(OnnxEngine, "_infer_one", lambda self, image: right(self, image) + np.float32(0.01))
+    right = OnnxEngine._infer_block
+    monkeypatch.setattr(OnnxEngine, "_infer_block", lambda self, image: right(self, image) + np.float32(0.01))
     assert cli.main(["verify", "--model", str(fake_model), "--engine", "onnx-cpu"]) == 1
     assert "MISSED" in capsys.readouterr().out

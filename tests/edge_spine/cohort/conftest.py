@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ import pytest
 pytest.importorskip("pyarrow", reason="pip install '.[batch]'")
 
 from edge_spine.bundle import load_bundle
-from edge_spine.cohort import read_cohort
+from edge_spine.cohort import SpineBatch, read_cohort
+from edge_spine.cohort.manifest import Scan
+from edge_spine.cohort.workers import Finished, Workers
+from tests.edge_spine.cli.running import Ended, called
 
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLED = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
@@ -36,6 +40,31 @@ def command(*arguments: object, before: str = "") -> list[str]:
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+
+
+class Here(Workers):
+    """One worker in this process, which loads the model once for all runs."""
+
+    def __init__(self, batch: SpineBatch, _count: int | None) -> None:
+        self.count, self._batch = 1, batch
+        self._queue: list[tuple[Scan, ...]] = []
+
+    def submit(self, scans: tuple[Scan, ...]) -> None:
+        self._queue.append(scans)
+
+    def wait(self, seconds: float) -> list[Finished]:
+        scans = self._queue.pop(0)
+        return [Finished(scans, self._batch.rows(scans))]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+    """Run the command as `run` does, without another process: for tests of what a run does with earlier results."""
+    monkeypatch.setattr("edge_spine.cohort.run.ProcessPool", Here)
+    return lambda *arguments: called("batch", *OPTIONS, *arguments)
 
 
 def make_cohort(folder: Path, count: int) -> Path:

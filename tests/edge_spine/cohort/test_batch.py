@@ -49,6 +49,7 @@ def test_rows_say_what_a_single_run_says(spine_batch: SpineBatch) -> None:
     assert table.num_rows == 1
 
 
+@pytest.mark.hazard("bad-file")
 def test_what_is_refused_or_missing_is_a_row(spine_batch: SpineBatch, tmp_path: Path) -> None:
     (tmp_path / "cut.dcm").write_bytes(BUNDLED.read_bytes()[:3000])
     found = spine_batch({"path": [str(tmp_path / "cut.dcm"), str(tmp_path / "none.dcm"), str(BUNDLED)]})
@@ -122,6 +123,7 @@ def test_files_of_each_scan_where_they_are_wanted(tmp_path: Path) -> None:
         SpineBatch(formats=("json",))
 
 
+@pytest.mark.hazard("earlier-results")
 def test_another_version_or_model_on_a_worker_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EdgeSpineError, match="is not the one that the run was started with"):
         SpineBatch("lite", "onnx-cpu", 1, model_sha256="0" * 64)({"path": [str(BUNDLED)]})

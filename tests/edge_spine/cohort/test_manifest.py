@@ -113,6 +113,7 @@ def test_a_column_that_is_there_twice_and_a_quote_without_end_are_errors(tmp_pat
         read_manifest(written(tmp_path, 'id,path\nA,a.dcm\n"B,b.dcm\nC,c.dcm\n'))
 
 
+@pytest.mark.hazard("bad-file")
 def test_a_bad_line_does_not_lose_the_others(tmp_path: Path) -> None:
     text = (
         "id,path,row_spacing_mm,column_spacing_mm\n"
@@ -127,6 +128,7 @@ def test_a_bad_line_does_not_lose_the_others(tmp_path: Path) -> None:
     assert "line 5 names no file" in found["D"].problem
 
 
+@pytest.mark.hazard("bad-file")
 def test_paths_that_are_there_again_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert [scan.id for scan in read_manifest(written(tmp_path, "path,id\na.dcm,A\na.dcm,B\n"))] == ["A"]
     assert "1 lines name a path again and are left out (B)" in caplog.text
@@ -139,6 +141,7 @@ def test_names_that_are_no_utf_8(tmp_path: Path) -> None:
     assert second.id == "A"
 
 
+@pytest.mark.hazard("bad-file")
 def test_what_a_folder_holds_beside_scans_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "a.dcm").write_bytes(BUNDLED.read_bytes())
     (tmp_path / "notes.txt").write_text("no scan", encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from clusters import HERE, dask_cluster, free_port
@@ -84,5 +85,22 @@ def test_no_cluster_is_one_line(manifest: Path, tmp_path: Path) -> None:
 def test_workers_without_gpus_are_refused_for_an_engine_on_one(dask) -> None:
     from edge_spine.cohort.on_dask import DaskWorkers
 
-    with pytest.raises(UsageError, match="no workers; start some with dask worker --resources GPU=1"):
+    with pytest.raises(UsageError, match="no workers; start some with dask worker --nthreads 8 --resources GPU=8"):
         DaskWorkers(SpineBatch("lite", "tensorrt"), dask[0])
+
+
+@pytest.mark.parametrize(("engine", "count"), [("onnx-cpu", 12), ("tensorrt", 6)])
+def test_each_thread_is_kept_busy(monkeypatch: pytest.MonkeyPatch, engine: str, count: int) -> None:
+    """Of a FAKE scheduler; on a GPU, as many threads as the worker offers of the resource."""
+    distributed = pytest.importorskip("distributed")
+    from edge_spine.cohort.on_dask import DaskWorkers
+
+    workers = {
+        "a": {"nthreads": 8, "resources": {"GPU": 4.0}},
+        "b": {"nthreads": 2, "resources": {"GPU": 4.0}},
+        "c": {"nthreads": 2, "resources": {}},
+    }
+    client = SimpleNamespace(scheduler_info=lambda n_workers: {"workers": workers}, cancel=print, close=print)
+    monkeypatch.setattr(distributed, "Client", lambda address, timeout: client)
+    with closing(DaskWorkers(SpineBatch("lite", engine), "tcp://FAKE")) as found:
+        assert found.count == count

@@ -14,12 +14,12 @@ import pytest
 from clusters import HERE, free_port, ray_cluster
 
 from edge_spine.cohort import SpineBatch
-from edge_spine.cohort.manifest import read_manifest
+from edge_spine.cohort.manifest import Scan, read_manifest
 from edge_spine.cohort.rows import Row
 from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards
-from edge_spine.errors import UsageError
-from tests.edge_spine.cohort.conftest import LITE_NOTE, check_whole, run
+from edge_spine.errors import EdgeSpineError, UsageError
+from tests.edge_spine.cohort.conftest import BUNDLED, LITE_NOTE, check_whole, run
 
 SCANS = 24
 
@@ -33,7 +33,7 @@ def ray_address():
     pytest.importorskip("ray", reason="Ray has no wheel for this Python")
     with (
         tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder,
-        ray_cluster(Path(folder)) as it,
+        ray_cluster(Path(folder), gpus_a_node=1) as it,
     ):
         yield it
 
@@ -67,11 +67,11 @@ def test_ray_does_a_cohort_on_both_nodes_and_loses_nothing_with_a_worker(
     check_whole(tmp_path / "out", SCANS)
 
 
-def ray_actors() -> set[int]:
+def ray_actors(kind: bytes = b"ray::RayWorker") -> set[int]:
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            if path.read_bytes().startswith(b"ray::RayWorker"):
+            if path.read_bytes().startswith(kind):
                 found.add(int(path.parent.name))
     return found
 
@@ -97,8 +97,46 @@ def test_no_cluster_is_one_line(manifest: Path, tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_a_cluster_without_gpus_is_refused_for_an_engine_on_one(ray_address: str) -> None:
+def test_one_actor_on_each_gpu_computes_for_those_that_prepare(
+    ray_address: str, manifest: Path, tmp_path: Path, batch: SpineBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nodes only say that they have a GPU: the engine on the processor is taken for one on it."""
+    from edge_spine.cohort import on_ray
+
+    monkeypatch.setattr(on_ray, "runs_on_gpu", lambda engine: True)
+    rows: list[Row] = []
+    killed: list[int] = []
+    with closing(Shards(tmp_path / "out", LITE_NOTE)) as shards, closing(on_ray.RayWorkers(batch, ray_address)) as them:
+        assert them.count == 2 and len(them._gpus) == 2 and len(ray_actors(b"ray::RayGpu")) == 2
+
+        def seen(row: Row) -> None:
+            rows.append(row)
+            if len(rows) >= 3 and not killed:
+                killed.append(min(ray_actors(b"ray::RayGpu")))
+                os.kill(killed[0], signal.SIGKILL)
+
+        work_through(read_manifest(manifest), them, shards, seen, chunk=2)
+    assert len(rows) == SCANS
+    check_whole(tmp_path / "out", SCANS)
+    alone = batch.rows([Scan("P00", str(BUNDLED))])[0]["max_cobb_deg"]
+    # other numbers of threads add in another order
+    assert [row["max_cobb_deg"] for row in rows if row["status"] == "done"] == pytest.approx([alone] * 23, abs=1e-3)
+
+
+def test_an_engine_that_cannot_run_on_a_cluster_is_one_line(ray_address: str) -> None:
     from edge_spine.cohort.on_ray import RayWorkers
 
+    with pytest.raises(EdgeSpineError, match=r"^tensorrt: [^\n]*$"):
+        RayWorkers(SpineBatch("lite", "tensorrt"), ray_address)
+
+
+def test_a_cluster_without_gpus_is_refused_for_an_engine_on_one(
+    ray_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from edge_spine.cohort.on_ray import RayWorkers
+
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
     with pytest.raises(UsageError, match="the cluster has no GPU for tensorrt"):
         RayWorkers(SpineBatch("lite", "tensorrt"), ray_address)

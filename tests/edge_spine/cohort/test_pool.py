@@ -13,15 +13,17 @@ import pytest
 from edge_spine.cohort import SpineBatch
 from edge_spine.cohort import pool as pool_module
 from edge_spine.cohort.manifest import Scan, read_manifest
-from edge_spine.cohort.pool import ProcessPool, default_count
+from edge_spine.cohort.pool import ProcessPool
 from edge_spine.cohort.rows import Row, row_of
 from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards
 from edge_spine.errors import EngineLost
 from edge_spine.runner import Report
-from tests.edge_spine.cohort.conftest import LITE_NOTE, NOTE, check_whole
+from tests.edge_spine.cohort.conftest import BUNDLED, LITE_NOTE, NOTE, check_whole, make_cohort
+from tests.edge_spine.engines import fake_gpu
 
 
+@pytest.mark.hazard("killed")
 @pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(manifest: Path, tmp_path: Path) -> None:
     batch = SpineBatch("lite", "onnx-cpu", 1)
@@ -100,10 +102,44 @@ def test_scans_of_a_lost_engine_are_done_in_a_new_process(manifest: Path, tmp_pa
     assert len(rows) == 24 and {row["status"] for row in rows} == {"done"}
 
 
-@pytest.mark.parametrize(
-    ("cores", "gpu", "count"), [(16, True, 2), (1, True, 1), (16, False, 16)], ids=["gpu", "one core", "processor"]
-)
-def test_two_processes_share_a_gpu(monkeypatch: pytest.MonkeyPatch, cores: int, gpu: bool, count: int) -> None:
-    monkeypatch.setattr(pool_module, "usable_cores", lambda: cores)
-    monkeypatch.setattr(pool_module, "runs_on_gpu", lambda engine: gpu)
-    assert default_count("auto") == count
+def same(row: Row) -> Row:
+    """A row without what may differ: times, and the engine's name."""
+    return {name: value for name, value in row.items() if not name.endswith("_ms") and name != "model_engine"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails_at", [None, 5], ids=["", "the GPU fails"])
+def test_one_process_holds_the_gpu_and_the_results_are_those_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails_at: int | None
+) -> None:
+    """The GPU is a FAKE, and notes which processes open it."""
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    monkeypatch.setenv(fake_gpu.NOTES, str(notes))
+    if fails_at is not None:
+        monkeypatch.setenv(fake_gpu.FAILS_AT, str(fails_at))
+    monkeypatch.setattr(pool_module, "runs_on_gpu", lambda engine: engine == "tensorrt")
+    monkeypatch.setattr(pool_module, "_initialise", fake_gpu.initialise)
+    (tmp_path / "in").mkdir()
+    scans = list(read_manifest(make_cohort(tmp_path / "in", 8)))
+    rows: list[Row] = []
+    batch = SpineBatch("lite", "tensorrt", 1)
+    with closing(Shards(tmp_path / "out", LITE_NOTE)) as shards, closing(ProcessPool(batch, 2)) as pool:
+        work_through(scans, pool, shards, rows.append, chunk=2)
+    check_whole(tmp_path / "out", 8)
+    plain = {row["id"]: same(row) for row in SpineBatch("lite", "onnx-cpu", 1).rows(scans)}
+    assert {row["id"]: same(row) for row in rows} == plain
+    assert {row["model_engine"] for row in rows if row["status"] == "done"} == {"tensorrt"}
+    assert len(list(notes.iterdir())) == (1 if fails_at is None else 2)
+
+
+@pytest.mark.slow
+def test_auto_that_finds_no_gpu_lets_each_worker_open_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(fake_gpu.NOTES, str(tmp_path))
+    monkeypatch.setenv(fake_gpu.NAME, "onnx-cpu")
+    monkeypatch.setattr(pool_module, "runs_on_gpu", lambda engine: engine == "auto")
+    monkeypatch.setattr(pool_module, "_initialise", fake_gpu.initialise)
+    with closing(ProcessPool(SpineBatch("lite", "auto", 1), 1)) as pool:
+        pool.submit((Scan("A", str(BUNDLED)),))
+        (finished,) = pool.wait(120)
+    assert [row["model_engine"] for row in finished.rows] == ["onnx-cpu"]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -25,12 +25,21 @@ from edge_spine.cohort.run import MOST_DEATHS, left_to_do, work_through
 from edge_spine.cohort.shards import Shards, shard_files
 from edge_spine.cohort.workers import Finished, Workers
 from edge_spine.runner import Report
+from tests.edge_spine.cli.running import Ended
 from tests.edge_spine.cohort.conftest import BUNDLED, NOTE, ROOT, check_whole, command, run
 
 pytestmark = pytest.mark.slow
 
+# the run waits after its first shard, so that it is ended before it is complete, also on a busy machine
+WAITING = (
+    "import time; write = shards.Shards.write; "
+    "shards.Shards.write = lambda self: self._rows and (write(self), time.sleep(60))"
+)
 
-def test_a_run_ends_with_a_row_for_each_scan_and_the_same_again_does_nothing(manifest: Path, tmp_path: Path) -> None:
+
+def test_a_run_ends_with_a_row_for_each_scan_and_the_same_again_does_nothing(
+    manifest: Path, tmp_path: Path, run_here: Callable[..., Ended]
+) -> None:
     ended = run(manifest, "--out", tmp_path / "out", "--workers", "2", "--json")
     assert ended.returncode == 1, ended.stderr
     assert json.loads(ended.stdout) == {
@@ -45,17 +54,20 @@ def test_a_run_ends_with_a_row_for_each_scan_and_the_same_again_does_nothing(man
     check_whole(tmp_path / "out", 24)
     before = {path: path.read_bytes() for path in shard_files(tmp_path / "out")}
     assert len(before) > 1
-    again = run(manifest, "--out", tmp_path / "out", "--workers", "2")
+    again = run_here(manifest, "--out", tmp_path / "out", "--workers", "2")
     assert again.returncode == 1 and "24 of them by earlier runs" in again.stdout
     assert {path: path.read_bytes() for path in shard_files(tmp_path / "out")} == before
     # stdout is one line, and nothing of it names a place on this disk
     assert again.stdout.count("\n") == 1 and str(tmp_path) not in again.stdout + again.stderr
 
 
-def test_a_run_that_is_killed_goes_on_where_it_was(manifest: Path, tmp_path: Path) -> None:
+@pytest.mark.hazard("killed")
+def test_a_run_that_is_killed_goes_on_where_it_was(
+    manifest: Path, tmp_path: Path, run_here: Callable[..., Ended]
+) -> None:
     out = tmp_path / "out"
     with subprocess.Popen(
-        command(manifest, "--out", out, "--workers", "2"),
+        command(manifest, "--out", out, "--workers", "2", before=WAITING),
         env={**os.environ, "COHORT_UNDER_TEST": str(out)},
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
@@ -74,7 +86,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(manifest: Path, tmp_path: Pat
         while workers & processes_of(out) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not workers & processes_of(out)
-    ended = run(manifest, "--out", out, "--workers", "1", "--json")
+    ended = run_here(manifest, "--out", out, "--workers", "1", "--json")
     assert json.loads(ended.stdout)["earlier"] == kept
     check_whole(out, 24)
 
@@ -90,23 +102,18 @@ def processes_of(out: Path) -> set[int]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C goes to every process of a console there")
-def test_an_interruption_keeps_what_is_finished(manifest: Path, tmp_path: Path) -> None:
-    for times in range(5):
-        out = tmp_path / f"out{times}"
-        with subprocess.Popen(
-            command(manifest, "--out", out, "--workers", "2"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
-            while not shard_files(out) and process.poll() is None:
-                time.sleep(0.01)
-            process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=60)
-        # a run that had ended when the signal came says nothing about interruptions
-        if len(read_cohort(out)) < 24:
-            break
+def test_an_interruption_keeps_what_is_finished(manifest: Path, tmp_path: Path, run_here: Callable[..., Ended]) -> None:
+    out = tmp_path / "out"
+    words = command(manifest, "--out", out, "--workers", "2", before=WAITING)
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not shard_files(out) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and said.decode().strip().endswith("edge-spine: interrupted")
     assert "Traceback" not in said.decode()
     assert 0 < len(read_cohort(out)) < 24
-    assert run(manifest, "--out", out, "--workers", "2").returncode == 1
+    assert run_here(manifest, "--out", out, "--workers", "2").returncode == 1
     check_whole(out, 24)
 
 
@@ -177,19 +184,19 @@ def rows_by_id(out: Path) -> dict[str, dict[str, object]]:
     return {row["id"]: row for row in read_cohort(out).to_pylist()}
 
 
-def test_what_was_away_is_failed_and_tried_again(tmp_path: Path) -> None:
+def test_what_was_away_is_failed_and_tried_again(tmp_path: Path, run_here: Callable[..., Ended]) -> None:
     """A manifest is written before its files are there, as of a share that is not mounted yet."""
     (tmp_path / "list.csv").write_text("path,id\nmnt/a.dcm,A\nmnt/b.zip,B\n", encoding="utf-8")
     out = tmp_path / "out"
-    first = run(tmp_path / "list.csv", "--out", out, "--workers", "1")
+    first = run_here(tmp_path / "list.csv", "--out", out)
     assert first.returncode == 1 and first.stdout.startswith("2 scans: 2 failed (failed)")
     assert "no such file" in str(rows_by_id(out)["A"]["message"])
     (tmp_path / "mnt").mkdir()
     (tmp_path / "mnt" / "a.dcm").write_bytes(BUNDLED.read_bytes())
     with zipfile.ZipFile(tmp_path / "mnt" / "b.zip", "w") as archive:
         archive.write(BUNDLED, "s1/11.dcm")
-    assert run(tmp_path / "list.csv", "--out", out, "--workers", "1").returncode == 1
-    last = run(tmp_path / "list.csv", "--out", out, "--workers", "1", "--retry-failed")
+    assert run_here(tmp_path / "list.csv", "--out", out).returncode == 1
+    last = run_here(tmp_path / "list.csv", "--out", out, "--retry-failed")
     assert last.returncode == 0 and last.stdout.startswith("2 scans: 2 done")
     digest = hashlib.sha256(BUNDLED.read_bytes()).hexdigest()
     assert {row["sha256"] for row in rows_by_id(out).values()} == {digest}
@@ -201,7 +208,8 @@ def test_what_was_away_is_failed_and_tried_again(tmp_path: Path) -> None:
     assert "measurements.csv cannot be written" in ended.stderr and "Traceback" not in ended.stderr
 
 
-def test_what_options_decide_is_decided_again_when_they_change(tmp_path: Path) -> None:
+@pytest.mark.hazard("earlier-results")
+def test_what_options_decide_is_decided_again_when_they_change(tmp_path: Path, run_here: Callable[..., Ended]) -> None:
     """Spacing that comes later, files that are wanted later or were deleted, another model: each in one more run."""
     pixels = pydicom.dcmread(BUNDLED).pixel_array
     np.save(tmp_path / "plain.npy", pixels)
@@ -209,7 +217,7 @@ def test_what_options_decide_is_decided_again_when_they_change(tmp_path: Path) -
     out, spacing = tmp_path / "out", ("--pixel-spacing", "2.4273,2.4191")
 
     def again(*options: str) -> str:
-        ended = run(tmp_path / "list.csv", "--out", out, "--workers", "1", *options)
+        ended = run_here(tmp_path / "list.csv", "--out", out, *options)
         assert "Traceback" not in ended.stderr
         return ended.stdout
 
@@ -224,5 +232,5 @@ def test_what_options_decide_is_decided_again_when_they_change(tmp_path: Path) -
     written[1].unlink()
     assert again(*spacing, "--write", "json,stl") == "1 scans: 1 done\n" and written[1].is_file()
     before = rows_by_id(out)["A"]["model_name"]
-    other = run(tmp_path / "list.csv", "--out", out, "--workers", "1", *spacing, "--model", "spine")
+    other = run_here(tmp_path / "list.csv", "--out", out, *spacing, "--model", "spine")
     assert other.stdout == "1 scans: 1 done\n" and rows_by_id(out)["A"]["model_name"] != before

@@ -34,6 +34,7 @@ def test_a_folder_that_cannot_be_locked_is_one_line(tmp_path: Path) -> None:
         Shards(tmp_path, NOTE)
 
 
+@pytest.mark.hazard("disk-full")
 def test_rows_that_cannot_be_written_are_one_line_and_kept(tmp_path: Path) -> None:
     """As on a full disk, which is emptied later."""
     shards = Shards(tmp_path, NOTE)
@@ -47,6 +48,7 @@ def test_rows_that_cannot_be_written_are_one_line_and_kept(tmp_path: Path) -> No
     assert read_cohort(tmp_path)["id"].to_pylist() == ["a"]
 
 
+@pytest.mark.hazard("earlier-results")
 def test_what_another_model_computed_is_no_part_of_the_table(tmp_path: Path) -> None:
     done = row_of("a", "/a", None, Report("", "done"), None) | {"model_sha256": "FAKE"}
     with closing(Shards(tmp_path, NOTE)) as shards:

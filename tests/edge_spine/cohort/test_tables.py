@@ -17,6 +17,7 @@ from edge_spine.cohort.manifest import Scan, read_manifest
 from edge_spine.cohort.rows import row_of
 from edge_spine.cohort.shards import Shards
 from edge_spine.cohort.tables import COLUMNS, participants, remove_tables, write_tables
+from edge_spine.csv_tables import RULE
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.measure import MIN_CURVE_DEG
 from edge_spine.runner import Report
@@ -61,6 +62,7 @@ def test_a_row_for_each_scan_with_the_columns_of_the_manifest(tmp_path: Path) ->
     assert not (tmp_path / "bids").exists()
 
 
+@pytest.mark.hazard("inferred-as-measured")
 def test_the_dictionary_explains_every_column_with_its_unit(tmp_path: Path) -> None:
     tables(tmp_path, bids=True)
     for table, described, delimiter in (
@@ -77,6 +79,26 @@ def test_the_dictionary_explains_every_column_with_its_unit(tmp_path: Path) -> N
     assert "inferred, not seen" in COLUMNS["kyphosis_t4_t12_deg"]
 
 
+def test_no_column_of_a_study_becomes_a_formula(tmp_path: Path) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_bytes(b"id,path,=1+1,age\xff,note\n=A1,a.dcm,@x,-3,b;=1+1\n")
+    scans = read_manifest(manifest)
+    with closing(Shards(tmp_path, NOTE)) as shards:
+        shards.add([row_of("=A1", scans[0].path, None, Report("a.dcm", "refused", "no-spine", "- no"), None)])
+    write_tables(tmp_path, scans, bids=True)
+    for table, described, delimiter in (
+        ("measurements.csv", "measurements.json", ","),
+        ("bids/participants.tsv", "bids/participants.json", "\t"),
+    ):
+        (row,) = read(tmp_path / table, delimiter)
+        assert [*row] == [*(dictionary := json.loads((tmp_path / described).read_text(encoding="utf-8")))]
+        assert (row["'=1+1"], row["age\\udcff"], row["note"]) == ("'@x", "-3", "b;'=1+1")
+        assert dictionary["note"]["Text"] == RULE and "Text" not in dictionary["max_cobb_deg"]
+        if delimiter == ",":
+            assert (row["id"], row["message"]) == ("'=A1", "'- no") and dictionary["id"]["Text"] == RULE
+
+
+@pytest.mark.hazard("names-collide")
 def test_two_results_of_one_participant_are_never_chosen_from(tmp_path: Path) -> None:
     tables(tmp_path, bids=True)
     people = {row["participant_id"]: row for row in read(tmp_path / "bids" / "participants.tsv", "\t")}
@@ -91,6 +113,7 @@ def test_two_results_of_one_participant_are_never_chosen_from(tmp_path: Path) ->
     assert about["DatasetType"] == "derivative" and about["GeneratedBy"][0]["Name"] == "edge-spine"
 
 
+@pytest.mark.hazard("earlier-results")
 def test_a_run_that_goes_on_leaves_no_stale_table(tmp_path: Path) -> None:
     tables(tmp_path, bids=True)
     written = {path for path in tmp_path.rglob("*.*") if path.suffix in (".csv", ".tsv", ".json")}
@@ -118,9 +141,10 @@ def test_columns_of_the_manifest_never_take_each_others_place(tmp_path: Path) ->
     assert (row["status"], row["manifest_status"], row["manifest_manifest_status"]) == ("refused", "y", "x")
 
 
+@pytest.mark.hazard("names-collide")
 @pytest.mark.parametrize("ids", [("A-1", "A1"), ("sub-A", "A"), ("--",), ("ä",)])
 def test_two_participants_never_become_one(ids: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="makes no participant of its own") as caught:
+    with pytest.raises(UsageError, match="gives no unique label") as caught:
         participants([Scan(name, f"/{number}") for number, name in enumerate(ids)])
     assert "\n" not in str(caught.value)
 

@@ -92,7 +92,7 @@ class GpuEngine(Engine):
     def __init__(self, answer: object) -> None:
         self.answer = answer
 
-    def _infer_one(self, image):
+    def _infer_block(self, image):
         if isinstance(self.answer, Exception):
             raise self.answer
         return np.full((1, 1254), self.answer, np.float32)
@@ -116,7 +116,7 @@ def test_auto_goes_on_however_a_gpu_fails(fake_model, monkeypatch, caplog, failu
     """A FAKE TensorRT that fails: `auto` says why and runs on the processor; by name it is one line."""
     bundle = load_bundle(fake_model)
     monkeypatch.setattr(tensorrt, "require_tensorrt", lambda: None)
-    monkeypatch.setattr(tensorrt, "ready_plan", lambda *_: b"FAKE plan")
+    monkeypatch.setattr(tensorrt, "ready_plan", lambda *_: (b"FAKE plan", {}))
     monkeypatch.setattr(tensorrt, "TensorRTEngine", lambda *_, **__: GpuEngine(failure))
     monkeypatch.setattr(GpuEngine, "closed", 0)
     if where == "asked":
@@ -152,7 +152,7 @@ def test_a_session_of_onnx_runtime_that_fails_is_one_line(bundle, monkeypatch, f
 
 def test_an_engine_that_answers_no_numbers_is_passed_over(bundle, monkeypatch, caplog) -> None:
     monkeypatch.setattr(tensorrt, "require_tensorrt", lambda: None)
-    monkeypatch.setattr(tensorrt, "ready_plan", lambda *_: b"FAKE plan")
+    monkeypatch.setattr(tensorrt, "ready_plan", lambda *_: (b"FAKE plan", {}))
     monkeypatch.setattr(tensorrt, "TensorRTEngine", lambda *_, **__: GpuEngine(np.nan))
     with open_engine(bundle) as engine:
         assert engine.name != "tensorrt"
@@ -259,8 +259,8 @@ class SaturatingEngine(OnnxEngine):
         super().__init__(*arguments, exact_integers=exact_integers, **more)
         self.exact = exact_integers and self.cures
 
-    def _infer_one(self, image):
-        return super()._infer_one(image) + np.float32(0 if self.exact else 0.01)
+    def _infer_block(self, image):
+        return super()._infer_block(image) + np.float32(0 if self.exact else 0.01)
 
 
 @pytest.fixture
@@ -284,6 +284,7 @@ def test_a_processor_that_saturates_computes_exactly(int8_bundle, monkeypatch, c
     assert said.levelno == logging.INFO
 
 
+@pytest.mark.hazard("computes-wrongly")
 def test_a_processor_that_stays_wrong_is_refused(int8_bundle, monkeypatch) -> None:
     monkeypatch.setattr(SaturatingEngine, "cures", False)
     monkeypatch.setattr(onnx_engine, "OnnxEngine", SaturatingEngine)
@@ -292,12 +293,13 @@ def test_a_processor_that_stays_wrong_is_refused(int8_bundle, monkeypatch) -> No
         open_engine(int8_bundle, "onnx-cpu")
 
 
+@pytest.mark.hazard("computes-wrongly")
 def test_openvino_that_is_wrong_is_refused_and_auto_goes_on(int8_bundle, monkeypatch, caplog) -> None:
     """FAKE processor whose sums are cut off in OpenVINO; there is no exact way there."""
     if not has_openvino():
         pytest.skip("openvino is not installed here")
-    right = OpenVinoEngine._infer_one
-    monkeypatch.setattr(OpenVinoEngine, "_infer_one", lambda self, image: right(self, image) + np.float32(0.01))
+    right = OpenVinoEngine._infer_block
+    monkeypatch.setattr(OpenVinoEngine, "_infer_block", lambda self, image: right(self, image) + np.float32(0.01))
     monkeypatch.setattr(select, "_may_saturate", lambda: True)
     with pytest.raises(EngineUnavailable, match="use onnx-cpu"):
         open_engine(int8_bundle, "openvino")

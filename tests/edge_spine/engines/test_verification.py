@@ -28,6 +28,7 @@ def test_verify_measures_in_crop_pixels_and_millimetres(bundle: Bundle) -> None:
     assert "passed" in both.table()
 
 
+@pytest.mark.hazard("computes-wrongly")
 @pytest.mark.parametrize("wrong", [0.2 / 224, np.nan, np.inf])
 def test_verification_is_missed(wrong: float) -> None:
     expected = np.zeros((2, 1254), np.float32)
@@ -36,6 +37,7 @@ def test_verification_is_missed(wrong: float) -> None:
     json.dumps(result.to_dict(), allow_nan=False)
 
 
+@pytest.mark.hazard("computes-wrongly")
 def test_few_far_values_miss_the_99th_percentile() -> None:
     expected = np.zeros((1, 1254), np.float32)
     found = expected.copy()
@@ -72,6 +74,7 @@ MILLIMETRES = 224 * 2.2
 FAULTS = (one_row, one_value_of_a_row, one_column_of_one_scan, one_scan, one_scan_slightly, one_row_slightly)
 
 
+@pytest.mark.hazard("computes-wrongly")
 @pytest.mark.parametrize("precision", ["int8", "int8-trt", "fp16", "fp32"])
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_one_row_or_one_scan_of_many_misses(fault, precision: str) -> None:

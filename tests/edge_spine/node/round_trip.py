@@ -33,7 +33,7 @@ def raise_loopback() -> None:
 class Orthanc:
     """Debian's Orthanc with a configuration and a store of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *plugins: str) -> None:
         self.dicom_port, self.http_port = free_port(), free_port()
         (folder / "orthanc.json").write_text(
             json.dumps(
@@ -45,7 +45,7 @@ class Orthanc:
                     "RemoteAccessAllowed": False,
                     "StorageDirectory": str(folder / "store"),
                     "IndexDirectory": str(folder / "store"),
-                    "Plugins": [],
+                    "Plugins": plugins,
                 }
             )
         )

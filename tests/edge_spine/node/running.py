@@ -180,6 +180,10 @@ class RunningNode:
             if path.is_file() and path.name not in (".lock", "audit.jsonl")
         }
 
+    def scans(self) -> set[str]:
+        """List the same without the outbox, where results of earlier scans may be sent again at any time."""
+        return {name for name in self.files() if not name.startswith("outbox/")}
+
     def audit(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.spool / "audit.jsonl").read_text().splitlines()]
 

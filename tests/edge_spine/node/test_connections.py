@@ -259,10 +259,10 @@ def test_what_can_never_be_processed_is_refused_by_its_code(
 ) -> None:
     path = scan_file(tmp_path, make_dicom)
     path.write_bytes(make_dicom(SOPInstanceUID=generate_uid(), **attributes))
-    before = node.files()
+    before = node.scans()
     answer = node.store(path)
     assert code in answer.stdout + answer.stderr
-    assert node.files() == before
+    assert node.scans() == before
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from tests.edge_spine.node.running import Archive, RunningNode, archive, free_po
 MakeDicom = Callable[..., bytes]
 
 
+@pytest.mark.hazard("archive-away")
 @pytest.mark.slow
 def test_an_archive_that_is_down_gets_everything_later(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
     port = free_port()
@@ -38,6 +39,7 @@ def test_an_archive_that_is_down_gets_everything_later(tmp_path: Path, fake_mode
         assert node.health()["delivery_problem"] == ""
 
 
+@pytest.mark.hazard("archive-away")
 @pytest.mark.slow
 def test_a_wrong_title_becomes_a_dead_letter(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
     delivery = "[delivery]\nfirst_retry_s = 0.1\nlongest_retry_s = 0.2\ngive_up_after_h = 0.0003\n"
@@ -53,6 +55,7 @@ def test_a_wrong_title_becomes_a_dead_letter(tmp_path: Path, fake_model: Path, m
         pacs.close()
 
 
+@pytest.mark.hazard("archive-away")
 @pytest.mark.slow
 def test_an_archive_without_room_is_tried_again_and_holds_up_nobody(
     tmp_path: Path, fake_model: Path, make_dicom: MakeDicom
@@ -72,6 +75,7 @@ def test_an_archive_without_room_is_tried_again_and_holds_up_nobody(
         assert len(set(pacs.received)) == 9
 
 
+@pytest.mark.hazard("archive-away")
 @pytest.mark.slow
 def test_an_object_that_the_archive_refuses_does_not_block_the_queue(
     tmp_path: Path, fake_model: Path, make_dicom: MakeDicom
@@ -134,6 +138,7 @@ def test_due_parcels_go_in_one_association(outbox: Outbox, tmp_path: Path) -> No
     assert events(tmp_path) == ["delivered", "delivered"]
 
 
+@pytest.mark.hazard("archive-away")
 @pytest.mark.parametrize(
     ("status", "problem", "left"),
     [(0xA700, "status-A700", (2, 0)), (0xA900, "status-A900", (0, 2)), (0xB000, "", (0, 0))],
@@ -156,6 +161,7 @@ def test_a_status_is_temporary_final_or_a_warning(
     assert events(tmp_path) == {(2, 0): [], (0, 2): ["dead-letter"] * 2, (0, 0): ["delivered"] * 2}[left]
 
 
+@pytest.mark.hazard("bad-file")
 @pytest.mark.parametrize("content", [b"", b"no DICOM", small_object("2.25.1")[:150], small_object("2.25.1")[:-40]])
 def test_a_damaged_object_becomes_a_dead_letter_and_holds_up_no_other(
     outbox: Outbox, tmp_path: Path, content: bytes
@@ -168,6 +174,7 @@ def test_a_damaged_object_becomes_a_dead_letter_and_holds_up_no_other(
     assert (tmp_path / "spool" / "dead" / ("1" * 64) / "0-sc.dcm").read_bytes() == content
 
 
+@pytest.mark.hazard("archive-away")
 def test_an_archive_that_does_not_answer_is_named(outbox: Outbox, tmp_path: Path) -> None:
     with delivering(outbox, tmp_path, free_port()) as courier:
         wait_for(lambda: courier.problem, "a problem")

@@ -4,6 +4,8 @@ import json
 import time
 from pathlib import Path
 
+import pytest
+
 from edge_spine.node.outbox import Backoff, Outbox, Parcel
 
 KEY = "a" * 64
@@ -56,6 +58,7 @@ def test_a_clock_that_was_set_back_puts_nothing_off_for_long(tmp_path: Path) -> 
     assert only(outbox, now=time.time() - 86_400).key == KEY
 
 
+@pytest.mark.hazard("archive-away")
 def test_an_old_parcel_becomes_a_dead_letter(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path, Backoff(give_up_after_s=0))
     outbox.put(KEY, {"0-sr": b"sr"})
@@ -65,6 +68,7 @@ def test_an_old_parcel_becomes_a_dead_letter(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "dead" / KEY / "delivery.json").read_bytes())["problem"] == "unreachable"
 
 
+@pytest.mark.hazard("archive-away")
 def test_a_parcel_that_is_refused_becomes_a_dead_letter(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path, Backoff(refusals=2, first_s=0.001))
     outbox.put(KEY, {"0-sr": b"sr"})
@@ -74,6 +78,7 @@ def test_a_parcel_that_is_refused_becomes_a_dead_letter(tmp_path: Path) -> None:
     assert outbox.counts() == (0, 1)
 
 
+@pytest.mark.hazard("archive-away")
 def test_a_dead_letter_that_is_laid_back_is_sent(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path, Backoff(give_up_after_s=0))
     outbox.put(KEY, {"0-sr": b"sr"})

@@ -86,6 +86,7 @@ def test_an_odd_uid_among_good_ones_ends_no_association(
         assert "ABC" not in node.log.read_text() and "090501" not in node.log.read_text()
 
 
+@pytest.mark.hazard("patient-lost")
 def test_what_would_lose_its_patient_is_kept_and_reported(
     tmp_path: Path, fake_model: Path, make_dicom: MakeDicom
 ) -> None:
@@ -125,6 +126,7 @@ def test_every_abort_is_counted_and_recorded(tmp_path: Path, fake_model: Path, m
         assert "edge_spine_aborts_total 3.0" in node.get("/metrics")[1]
 
 
+@pytest.mark.hazard("killed")
 @posix
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in ("reject", "reason")])
@@ -150,6 +152,7 @@ def test_nothing_is_lost_or_doubled_by_a_kill(
             assert len(set(pacs.received)) == 3, "one UID with two contents"
 
 
+@pytest.mark.hazard("killed")
 @posix
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("stage", ["reject", "reason"])
@@ -172,6 +175,7 @@ def test_a_refusal_survives_a_kill(
         assert len(left) == 2 and left[0].startswith("failed/") and left[1] == left[0] + ".reason.json"
 
 
+@pytest.mark.hazard("killed")
 @posix
 def test_a_scan_that_kills_the_process_three_times_is_left_alone(
     tmp_path: Path, fake_model: Path, make_dicom: MakeDicom
@@ -196,6 +200,7 @@ def test_a_scan_that_kills_the_process_three_times_is_left_alone(
             wait_for(lambda: len(pacs.uids()) == 3, "the next scan's results")
 
 
+@pytest.mark.hazard("disk-full")
 def test_a_full_disk_is_a_status(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
     with RunningNode(tmp_path, free_port(), fake_model, least_free_mb=10**9) as node:
         sent = node.store(scan_file(tmp_path, make_dicom))
@@ -206,6 +211,7 @@ def test_a_full_disk_is_a_status(tmp_path: Path, fake_model: Path, make_dicom: M
         assert node.get("/health")[0] == 503
 
 
+@pytest.mark.hazard("disk-full")
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting a small disk needs root on Linux")
 def test_a_disk_that_fills_up_leaves_no_partial_file(tmp_path: Path, fake_model: Path, make_dicom: MakeDicom) -> None:
     import subprocess

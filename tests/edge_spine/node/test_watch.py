@@ -1,4 +1,4 @@
-"""The watch folder as a whole: a real process, files that appear as scanners and networks make them appear."""
+"""The watch folder as a whole: real processes, files that appear as scanners and networks make them appear."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from edge_spine.node.watch import Arrivals, WatchFolder
 from edge_spine.reading.files import ScanFile, find_scans
 from edge_spine.runner import Report
 from edge_spine.scan import Scan
+from tests.edge_spine.cli.running import Ended, called
 from tests.edge_spine.fake_result import phantom_pixels
 from tests.edge_spine.node.running import scan_file, wait_for
 
@@ -33,24 +34,22 @@ pytestmark = pytest.mark.slow
 MakeDicom = Callable[..., bytes]
 
 
-def command(folder: Path, out: Path, model: Path, *options: str) -> list[str]:
+def arguments(folder: Path, out: Path, model: Path, *options: str) -> list[str]:
     return [
-        *(sys.executable, "-m", "edge_spine", "watch", str(folder), str(out)),
-        *("--model", str(model), "--engine", "onnx-cpu", "--poll", "0.1", "--write", "json", *options),
+        *("watch", str(folder), str(out), "--model", str(model), "--engine", "onnx-cpu"),
+        *("--poll", "0.1", "--write", "json", *options),
     ]
 
 
-def watched_once(folder: Path, out: Path, model: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(folder, out, model, "--once", *options), capture_output=True, text=True, timeout=120, check=False
-    )
+def watched_once(folder: Path, out: Path, model: Path, *options: str) -> Ended:
+    """Watch until no scan is left, in this process."""
+    return called(*arguments(folder, out, model, "--once", *options))
 
 
 @contextmanager
 def watching(folder: Path, out: Path, model: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        command(folder, out, model, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "edge_spine", *arguments(folder, out, model, *options)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         wait_for(lambda: (folder / "work").exists() or process.poll() is not None, "it does not start")
         yield process
@@ -113,6 +112,7 @@ def test_the_same_content_is_processed_once(
     assert names(folder) == {"done/scan-1.dcm", "done/scan-1-2.dcm", *RECORDS}
 
 
+@pytest.mark.hazard("earlier-results")
 def test_what_decides_about_a_result_decides_again(
     folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom
 ) -> None:
@@ -166,6 +166,7 @@ def test_a_file_that_cannot_be_opened_stays_and_is_read_later(
     assert list(arrivals.poll()) == [path]
 
 
+@pytest.mark.hazard("names-collide")
 def test_two_scans_of_one_name_give_two_results(
     folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom, tmp_path: Path
 ) -> None:
@@ -259,6 +260,22 @@ def test_a_scan_is_decoded_once(tmp_path: Path, fake_model: Path, make_dicom: Ma
     assert json.loads(written.read_text())["timing_ms"]["read"] == reports[0].timing_ms["read"] > 0.5
 
 
+@pytest.mark.parametrize("most_kept", [0, 16])
+def test_result_and_report_name_the_file_where_it_was_put(
+    most_kept: int, folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_spine.node.watch._MOST_KEPT", most_kept)
+    folder, out = folders
+    path, reports = scan_file(folder, make_dicom), []
+    with (
+        SpineEstimator("onnx-cpu", fake_model) as estimator,
+        closing(WatchFolder(folder, out, estimator, ("json",), ScanFile.read, reports.append)) as watch,
+    ):
+        watch.run(poll_s=0.01, once=True)
+    (written,) = out.glob("*/result.json")
+    assert reports[0].path == json.loads(written.read_text())["scan"]["path"] == str(path)
+
+
 def test_a_scan_that_changes_after_it_was_read_is_read_again(tmp_path: Path, make_dicom: MakeDicom) -> None:
     path = scan_file(tmp_path, make_dicom)
     decoded: list[Path] = []
@@ -319,6 +336,7 @@ def test_a_reader_that_goes_and_a_hang_up_end_nothing(
     assert complaint.count("reports are lost there") == 1
 
 
+@pytest.mark.hazard("killed")
 def test_a_kill_between_result_and_ledger_repeats_harmlessly(
     folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom
 ) -> None:
@@ -333,6 +351,7 @@ def test_a_kill_between_result_and_ledger_repeats_harmlessly(
     assert names(folder) == {"done/scan-1.dcm", *RECORDS}
 
 
+@pytest.mark.hazard("killed")
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 def test_kills_at_any_moment_lose_nothing(folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom) -> None:
     folder, out = folders

@@ -66,6 +66,7 @@ def test_a_refusal_is_not_tried_again(tmp_path: Path) -> None:
     assert events == ["refused"]
 
 
+@pytest.mark.hazard("disk-full")
 def test_a_disk_without_room_is_waited_for_and_costs_no_attempt(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(b"scan")
     tried: list[int] = []

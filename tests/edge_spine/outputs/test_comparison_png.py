@@ -49,6 +49,14 @@ def test_what_is_shown() -> None:
     assert "The two scans name different persons!" in different
 
 
+def test_changes_that_have_no_room_are_counted() -> None:
+    flagged = replace(result(26.0), quality=Quality(True, ("metal",)))
+    comparison = compare(flagged, flagged)
+    texts = comparison_png.draw(replace(comparison, changes=comparison.changes[1:2] * 16)).texts
+    ((_, box),) = [found for found in texts if found[0] == "and 4 more, see comparison.json"]
+    assert not any(box.overlaps(place) for _, place in texts if place is not box)
+
+
 def test_flags_are_shown() -> None:
     flagged = replace(result(26.0), quality=Quality(True, ("metal", "scale-doubtful")))
     canvas = comparison_png.draw(compare(result(8.0), flagged))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ def written(parent: Path, path: str, *formats: str, name: str = "11") -> str:
     return folder.name
 
 
+@pytest.mark.hazard("names-collide")
 def test_a_scan_keeps_its_folder_and_another_gets_a_hash(tmp_path: Path) -> None:
     assert written(tmp_path, "a/11.dcm", "json", "ply") == "11"
     other = written(tmp_path, "b/11.dcm", "stl")
@@ -44,6 +46,7 @@ def test_the_folder_says_whose_it_is_also_without_a_result_json(tmp_path: Path) 
     }
 
 
+@pytest.mark.hazard("names-collide")
 @pytest.mark.parametrize("there", ["result.json", "spine.stl", OWNER])
 def test_what_is_not_known_to_be_ours_is_another_scans(tmp_path: Path, there: str) -> None:
     (tmp_path / "11").mkdir()
@@ -73,6 +76,31 @@ def test_an_error_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(OSError):
         written(tmp_path, "a/11.dcm", "json")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_claim_that_a_full_disk_cuts_short_keeps_no_scan_from_its_folder(
+    made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not made:
+        (tmp_path / "11").mkdir()
+    opened = Path.open
+
+    def full(path: Path, *arguments: Any, **options: Any) -> Any:
+        stream = opened(path, *arguments, **options)
+        if path.name == OWNER:
+            monkeypatch.setattr(stream, "write", raising)
+        return stream
+
+    def raising(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "open", full)
+        with pytest.raises(OSError, match="No space"):
+            written(tmp_path, "a/11.dcm", "json")
+    assert [path.name for path in tmp_path.rglob("*")] == ([] if made else ["11"])
+    assert written(tmp_path, "a/11.dcm", "json") == "11"
 
 
 @pytest.mark.slow

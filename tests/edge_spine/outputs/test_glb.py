@@ -28,6 +28,7 @@ validator.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1])))
 """
 
 
+@pytest.mark.hazard("sides-exchanged")
 def test_the_glb_turns_the_patient_frame_and_never_mirrors_it(trimesh: Any) -> None:
     result = fake_result(curves=fake_curves(**RIGHT_CONVEX))
     source, source_faces = result.spine.mesh()
@@ -87,6 +88,7 @@ def test_levels_are_bands_and_the_largest_curve_is_tinted(trimesh: Any, lateral_
         assert orange[inside].all()
 
 
+@pytest.mark.hazard("unit-mistaken", "taken-for-diagnosis")
 def test_the_glb_says_what_it_is_and_names_nobody(trimesh: Any) -> None:
     data = FORMATS["glb"].render(fake_result(source="DOE_JANE.dcm"))
     tree, _ = glb_parts(data)

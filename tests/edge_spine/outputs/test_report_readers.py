@@ -65,6 +65,7 @@ def hydrated(report: bytes, result: SpineResult, folder: Path) -> dict[str, list
     return found
 
 
+@pytest.mark.hazard("inferred-as-measured", "taken-for-diagnosis")
 @pytest.mark.slow
 def test_ohif_turns_each_curve_into_a_cobb_angle_of_its_own(demo_result: SpineResult, tmp_path: Path) -> None:
     report = render("sr", demo_result)
@@ -82,6 +83,7 @@ def test_ohif_turns_each_curve_into_a_cobb_angle_of_its_own(demo_result: SpineRe
         assert item["uid"] == groups[number - 1]["uid"]
 
 
+@pytest.mark.hazard("unnamed-model")
 def test_dcmqi_reads_the_angles_and_what_computed_them(tmp_path: Path) -> None:
     # an environment need not be active for its tests
     places = (str(Path(sys.executable).parent), os.environ.get("PATH", ""))

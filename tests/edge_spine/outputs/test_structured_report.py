@@ -99,6 +99,7 @@ def test_without_a_calibration_there_is_no_band() -> None:
     assert not any("band" in name for item in ohif_measurements(report) for name in item["numbers"])
 
 
+@pytest.mark.hazard("last-digit")
 def test_intervals_are_uncertainties_in_the_unit_of_their_angle() -> None:
     plain = fake_dicom_result()
     known = measure(plain.spine, plain.levels, AngleErrors((0.0,), (4.0,), 5.0, 6.0))
@@ -127,6 +128,7 @@ def test_levels_are_called_estimated_only_where_they_are() -> None:
         assert words in [item.TextValue for item in find(container, "Comment")][1]
 
 
+@pytest.mark.hazard("place-on-wrong-side")
 def test_each_curve_names_its_levels_and_side() -> None:
     result = fake_dicom_result()
     groups = imaging_groups(read(usual("sr")))
@@ -144,6 +146,7 @@ def test_each_curve_names_its_levels_and_side() -> None:
         assert parameters == [f"model FAKE 0, SHA-256 {'0' * 64}, engine onnx-cpu, precision int8"]
 
 
+@pytest.mark.hazard("inferred-as-measured")
 def test_it_says_what_the_side_view_is_worth_where_that_is_known() -> None:
     plain = fake_dicom_result(band_90=fake_bands())
     told = replace(plain, band_90=replace(fake_bands(), sagittal_gain=0.25))
@@ -155,6 +158,7 @@ def test_it_says_what_the_side_view_is_worth_where_that_is_known() -> None:
     assert texts[1] == [*texts[0], sentence]
 
 
+@pytest.mark.hazard("taken-for-diagnosis")
 def test_it_is_unverified_and_carries_notice_flags_and_posture() -> None:
     result = fake_dicom_result()
     flagged = replace(result, quality=type(result.quality)(accepted=True, flags=("trunk-leans", "spine-faint")))
@@ -207,6 +211,7 @@ def in_mm(result: SpineResult, found: NDArray[np.float64]) -> NDArray[np.float64
     return np.column_stack([(found[:, 0] - 0.5) * column_mm, -(found[:, 1] - 0.5) * row_mm])
 
 
+@pytest.mark.hazard("place-on-wrong-side")
 def test_cobb_lines_cross_the_end_vertebrae_at_the_angle(demo_result: SpineResult, demo_groups: list[Any]) -> None:
     spine = demo_result.spine
     groups = {item["label"]: item for item in demo_groups}
@@ -268,6 +273,7 @@ def stored_as(path: Path, orientation: tuple[str, str]) -> bytes:
     return stream.getvalue()
 
 
+@pytest.mark.hazard("place-on-wrong-side")
 @pytest.mark.parametrize(
     "orientation",
     [pytest.param(turn, marks=() if turn in (("L", "F"), ("H", "R")) else pytest.mark.slow) for turn in TURNS],

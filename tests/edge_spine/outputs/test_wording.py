@@ -22,6 +22,7 @@ ROOT = Path(edge_spine.__file__).parent
 OTHER_WORDS = {"edge-spine"}
 
 
+@pytest.mark.hazard("inferred-as-measured")
 @pytest.mark.parametrize(
     ("gain", "words"),
     [
@@ -92,6 +93,7 @@ def test_flags_are_found_in_source() -> None:
     assert set(flags_in(source)) == {"x-y", "inverted", "metal", "motion", "odd"}
 
 
+@pytest.mark.hazard("no-spine")
 def test_every_flag_of_the_code_has_a_sentence() -> None:
     paths = [ROOT / "scan.py", ROOT / "quality.py", ROOT / "disturbance.py", ROOT / "bundle" / "bands.py"]
     paths += [path for room in ("reading", "preprocessing") for path in (ROOT / room).rglob("*.py")]
@@ -102,6 +104,7 @@ def test_every_flag_of_the_code_has_a_sentence() -> None:
     assert all(sentence[0].islower() and sentence[-1] != "." for sentence in map(in_words, FLAGS))
 
 
+@pytest.mark.hazard("last-digit")
 def test_the_headline_has_the_interval_where_it_is_known() -> None:
     result = fake_result(curves=fake_curves(lateral_mm=20.0))
     cobb = result.measurements.max_cobb_deg

@@ -51,6 +51,7 @@ def test_a_right_spacing_is_not_remarked(scan: Scan, localiser: Localiser) -> No
     assert _remarks(scan, localiser) == {}
 
 
+@pytest.mark.hazard("spacing-plausible")
 @pytest.mark.parametrize("factor", [0.85, 1.15])
 def test_a_wrong_scale_is_flagged_with_the_figures(scan: Scan, localiser: Localiser, factor: float) -> None:
     changed = _without_height(_with(scan, factor, factor))
@@ -60,11 +61,13 @@ def test_a_wrong_scale_is_flagged_with_the_figures(scan: Scan, localiser: Locali
     assert all(name in remarks[SCALE_DOUBTFUL] for name in LENGTHS)
 
 
+@pytest.mark.hazard("spacing-plausible")
 @pytest.mark.parametrize("factors", [(1.0, 1.1), (1.0, 0.9), (1.1, 1.0), (0.9, 1.0)])
 def test_a_wrong_aspect_is_flagged(scan: Scan, localiser: Localiser, factors: tuple[float, float]) -> None:
     assert ASPECT_DOUBTFUL in _remarks(_with(scan, *factors), localiser)
 
 
+@pytest.mark.hazard("spacing-plausible")
 @pytest.mark.parametrize("factors", [(1.0, 1.3), (1.0, 0.75), (1.25, 1.0), (0.75, 1.0)])
 def test_a_gross_aspect_is_refused_with_the_values(
     scan: Scan, localiser: Localiser, factors: tuple[float, float]
@@ -76,6 +79,7 @@ def test_a_gross_aspect_is_refused_with_the_values(
     assert "skull breadth" in refusal.value.reason and "--pixel-spacing ROW,COL" in refusal.value.reason
 
 
+@pytest.mark.hazard("spacing-plausible")
 def test_a_gross_scale_is_refused(localiser: Localiser) -> None:
     with pytest.raises(Refusal) as refusal:
         _remarks(_with(read_scan(BUNDLED), 1.35, 1.35), localiser)
@@ -92,6 +96,7 @@ def test_part_of_an_image_under_the_area_of_the_whole_is_refused(localiser: Loca
             _remarks(cut, localiser)
 
 
+@pytest.mark.hazard("spacing-plausible")
 @pytest.mark.parametrize(
     ("table", "size", "flagged"),
     [
@@ -115,6 +120,7 @@ def test_the_size_of_the_table_decides_about_persons_of_unusual_size(
     assert (SCALE_DOUBTFUL in check_geometry(scan, prepared)) is flagged
 
 
+@pytest.mark.hazard("spacing-plausible")
 def test_a_recorded_height_tells_of_a_wrong_scale(localiser: Localiser) -> None:
     # part of an image has no table's shape, so that only the height can tell
     scan = read_scan(BUNDLED)

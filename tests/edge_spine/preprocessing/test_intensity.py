@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_spine.preprocessing import intensity as grey_levels
-from edge_spine.preprocessing.intensity import mapped, percentiles_of_counts, value_counts, whole_greys
+from edge_spine.preprocessing.intensity import mapped, percentile, percentiles_of_counts, value_counts, whole_greys
 
 
 def _image(kind: str) -> np.ndarray:
@@ -75,3 +75,10 @@ def test_a_curve_is_the_same_by_table_and_by_pixel(kind: str, repeats: int) -> N
     shown = mapped(image, _levels(image), curve)
     assert shown.dtype == np.float32 and shown.shape == image.shape
     np.testing.assert_array_equal(shown, curve(image.astype(np.float64)).astype(np.float32))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 1000])
+def test_a_percentile_of_an_image_is_that_of_numpy(count: int) -> None:
+    values = np.random.default_rng(count).normal(100, 30, count).astype(np.float32)
+    for share in (0, 9.5, 50, 60, 99.9, 100):
+        assert percentile(values, share) == pytest.approx(np.percentile(values.astype(np.float64), share), rel=1e-12)

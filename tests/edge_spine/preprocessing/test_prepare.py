@@ -48,6 +48,7 @@ def _figure() -> Scan:
     return Scan(image, (4.0, 4.0), "boxes.png", None)
 
 
+@pytest.mark.hazard("no-spine")
 @pytest.mark.parametrize(
     ("case", "code", "word"),
     [
@@ -68,6 +69,7 @@ def test_landmarks_that_no_adult_has_are_refused(case: dict[str, object], code: 
     assert word in str(refusal.value)
 
 
+@pytest.mark.hazard("no-spine")
 def test_a_scan_that_begins_below_the_neck_is_refused(localiser: Localiser) -> None:
     scan = _figure()
     with pytest.raises(Refusal) as refusal:
@@ -75,6 +77,7 @@ def test_a_scan_that_begins_below_the_neck_is_refused(localiser: Localiser) -> N
     assert refusal.value.code == "not-whole-body" and "upper edge" in str(refusal.value)
 
 
+@pytest.mark.hazard("no-spine")
 @pytest.mark.parametrize("apart", [0, 60])
 def test_two_people_are_refused(apart: int, localiser: Localiser) -> None:
     scan = _figure()
@@ -108,6 +111,7 @@ def _pairs(prepared: object) -> list[tuple[float, float]]:
     return list(zip(prepared.crop_origin_px, prepared.pixel_spacing_mm, strict=True))  # type: ignore[attr-defined]
 
 
+@pytest.mark.hazard("no-spine")
 def test_the_soft_tissue_image_is_refused_by_name(real_tissue: Path, localiser: Localiser) -> None:
     with pytest.raises(Refusal) as refusal:
         prepare(read_scan(real_tissue), localiser)
@@ -124,6 +128,7 @@ def test_clipped_greys_are_not_taken_for_a_soft_tissue_image(localiser: Localise
     assert refusal.value.code == "no-spine" and "largest grey value" in refusal.value.reason
 
 
+@pytest.mark.hazard("no-spine")
 def test_what_is_not_an_upright_body_is_refused(real_bone: Path, localiser: Localiser) -> None:
     scan = read_scan(real_bone)
     upside_down = Scan(scan.pixels[::-1].copy(), scan.pixel_spacing_mm, "upside-down", None)

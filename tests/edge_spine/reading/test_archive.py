@@ -56,6 +56,7 @@ def test_a_zip_of_files_without_a_suffix(make_dicom: MakeDicom, tmp_path: Path) 
     assert all(file.read().pixels.shape == (480, 160) for file in found)
 
 
+@pytest.mark.hazard("bad-file")
 def test_images_in_a_zip_are_found_by_content_and_the_rest_is_named(make_dicom: MakeDicom, tmp_path: Path) -> None:
     image = cv2.imencode(".png", BODY)[1].tobytes()
     path = make_zip(

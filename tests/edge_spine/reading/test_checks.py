@@ -22,6 +22,7 @@ def test_an_image_of_very_many_bytes(make_dicom: MakeDicom) -> None:
     assert "38 MiB of pixels" in refused(make_dicom(BitsAllocated=16, BitsStored=16, HighBit=15, **wide), "too-large")
 
 
+@pytest.mark.hazard("spacing-missing")
 @pytest.mark.parametrize("spacing", [["0", "0"], ["-4", "4"], ["4", "1000"], ["nan", "4"], ["4"], ["1e400", "4"]])
 def test_implausible_stored_spacing(make_dicom: MakeDicom, spacing: list[str]) -> None:
     def spoil(dataset: Dataset) -> None:
@@ -34,10 +35,12 @@ def test_implausible_stored_spacing(make_dicom: MakeDicom, spacing: list[str]) -
     assert "PixelSpacing is implausible" in refused(data, "no-spacing")
 
 
+@pytest.mark.hazard("spacing-missing")
 def test_a_spacing_that_makes_a_giant_is_refused(make_dicom: MakeDicom) -> None:
     assert "must be wrong" in refused(make_dicom(PixelSpacing=[19, 4], ExposedArea=None), "no-spacing")
 
 
+@pytest.mark.hazard("spacing-missing")
 @pytest.mark.parametrize("spacing", [(0, 1), (1, float("nan")), (1, 21), (1,), (1, 2, 3), "ab", (0.04, 1), 3])
 def test_a_wrong_spacing_option_is_a_usage_error(make_dicom: MakeDicom, spacing: object) -> None:
     with pytest.raises(UsageError, match="spacing"):
@@ -61,6 +64,7 @@ def test_sizes(make_dicom: MakeDicom) -> None:
     refused(make_dicom(Rows=5001, Columns=5000), "too-large")
 
 
+@pytest.mark.hazard("spacing-missing")
 def test_imager_spacing_only_where_the_user_asks(make_dicom: MakeDicom) -> None:
     data = make_dicom(ExposedArea=None, ImagerPixelSpacing=[4, 3])
     refused(data, "no-spacing")

@@ -26,6 +26,7 @@ from tests.edge_spine.reading.samples import BODY, MakeDicom, edited
 from tests.edge_spine.refusing import refused
 
 
+@pytest.mark.hazard("spacing-missing")
 def test_pixel_spacing_comes_before_exposed_area(make_dicom: MakeDicom) -> None:
     scan = scan_from_bytes(make_dicom(PixelSpacing=[3.95, 4.05]), "file.dcm")
     assert scan.pixel_spacing_mm == (3.95, 4.05)
@@ -37,6 +38,7 @@ def test_exposed_area_is_width_then_height(make_dicom: MakeDicom) -> None:
     assert scan.pixel_spacing_mm == (3.0, 4.0)
 
 
+@pytest.mark.hazard("spacing-missing")
 def test_the_callers_spacing_helps_a_file_without(make_dicom: MakeDicom) -> None:
     data = make_dicom(ExposedArea=None)
     message = refused(data, "no-spacing")
@@ -46,6 +48,7 @@ def test_the_callers_spacing_helps_a_file_without(make_dicom: MakeDicom) -> None
     assert scan.flags == ("pixel-spacing-given",)
 
 
+@pytest.mark.hazard("spacing-missing")
 def test_imager_pixel_spacing_is_not_used(make_dicom: MakeDicom) -> None:
     refused(make_dicom(ExposedArea=None, ImagerPixelSpacing=[4, 4]), "no-spacing")
 

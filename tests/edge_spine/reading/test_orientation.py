@@ -13,6 +13,7 @@ from tests.edge_spine.reading.samples import BODY, MakeDicom
 from tests.edge_spine.refusing import refused
 
 
+@pytest.mark.hazard("image-turned")
 @pytest.mark.parametrize(
     ("orientation", "store", "flags"),
     [
@@ -41,12 +42,13 @@ def test_every_frontal_orientation_is_put_right(
     np.testing.assert_array_equal(scan.pixels, BODY)
     assert scan.pixels.flags.c_contiguous
     assert scan.pixel_spacing_mm == (4.0, 4.5)
-    assert scan.flags == flags
+    assert scan.flags == flags and scan.notes == scan.turn.notes
     points = np.array([[0, 0], [159, 479], [30, 200]])
     columns, rows = scan.turn.stored_points(points, scan.pixels.shape).astype(int).T
     np.testing.assert_array_equal(stored[rows, columns], BODY[points[:, 1], points[:, 0]])
 
 
+@pytest.mark.hazard("image-turned")
 @pytest.mark.parametrize("orientation", [None, "", ["L"], ["L", "R"], ["F", "H"], ["X", "F"], ["L", "F", "F"]])
 def test_unknown_orientation_is_flagged(make_dicom: MakeDicom, orientation: object) -> None:
     scan = scan_from_bytes(make_dicom(BODY, PatientOrientation=orientation), "file.dcm")
@@ -54,5 +56,6 @@ def test_unknown_orientation_is_flagged(make_dicom: MakeDicom, orientation: obje
     assert scan.flags == ("orientation-unknown",)
 
 
+@pytest.mark.hazard("image-turned")
 def test_a_lateral_view_is_refused(make_dicom: MakeDicom) -> None:
     refused(make_dicom(PatientOrientation=["A", "F"]), "not-whole-body")

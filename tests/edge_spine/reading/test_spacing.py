@@ -11,6 +11,7 @@ from tests.edge_spine.reading.samples import BODY, MakeDicom
 from tests.edge_spine.refusing import refused
 
 
+@pytest.mark.hazard("spacing-missing")
 def test_the_callers_spacing_wins_over_a_stored_one_and_the_scan_says_so(make_dicom: MakeDicom) -> None:
     data = make_dicom(PixelSpacing=[1, 1])
     refused(data, "implausible-geometry")
@@ -26,6 +27,7 @@ def test_a_callers_spacing_that_agrees_needs_no_note(make_dicom: MakeDicom) -> N
     assert (scan.pixel_spacing_mm, scan.flags, scan.notes) == ((4.01, 4), ("pixel-spacing-given",), ())
 
 
+@pytest.mark.hazard("spacing-missing")
 @pytest.mark.parametrize("spacing", [[4, 3], [3, 4], [4.5, 4.5], [2.6, 2.6]])
 def test_two_statements_that_differ_grossly_are_refused_with_both(make_dicom: MakeDicom, spacing: list[float]) -> None:
     message = refused(make_dicom(PixelSpacing=spacing), "implausible-geometry")
@@ -33,6 +35,7 @@ def test_two_statements_that_differ_grossly_are_refused_with_both(make_dicom: Ma
     assert "--pixel-spacing ROW,COL" in message
 
 
+@pytest.mark.hazard("spacing-missing")
 @pytest.mark.parametrize("spacing", [[4.2, 4.2], [4, 3.8], [4.2, 4]])
 def test_two_statements_that_differ_mildly_are_flagged_with_both(make_dicom: MakeDicom, spacing: list[float]) -> None:
     scan = scan_from_bytes(make_dicom(PixelSpacing=spacing), "file.dcm")
@@ -41,6 +44,7 @@ def test_two_statements_that_differ_mildly_are_flagged_with_both(make_dicom: Mak
     assert f"PixelSpacing {spacing[0]:g}, {spacing[1]:g} mm" in scan.notes[0] and "ExposedArea 4, 4 mm" in scan.notes[0]
 
 
+@pytest.mark.hazard("spacing-missing")
 @pytest.mark.parametrize(
     ("stored", "why"),
     [(b"1,5\\2,5 ", "not two numbers"), (b"2.4271  ", "not two numbers"), (b"0\\0     ", "implausible")],
@@ -78,6 +82,7 @@ def test_the_ratio_of_pixels_is_compared(make_dicom: MakeDicom, attributes: dict
     assert ("PixelAspectRatio" in "".join(scan.notes)) == flagged
 
 
+@pytest.mark.hazard("spacing-missing")
 def test_a_turned_image_turns_its_spacing(make_dicom: MakeDicom) -> None:
     data = make_dicom(BODY.T, PixelSpacing=[4, 3.9], ExposedArea=[1872, 640], PatientOrientation=["F", "L"])
     assert scan_from_bytes(data, "file.dcm").pixel_spacing_mm == (3.9, 4)

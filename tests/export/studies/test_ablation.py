@@ -10,14 +10,14 @@ import torch
 
 from export.regressor import SpineRegressor
 from export.studies.ablation import VARIANTS, main
-from export.training.dataset import render
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_shapes")
-def test_both_networks_are_trained_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    render(tmp_path / "cache", 2, 500, workers=1)
-    arguments = ["--cache", str(tmp_path / "cache"), "--validation", str(tmp_path / "cache"), "--out", str(tmp_path)]
+def test_both_networks_are_trained_and_compared(
+    phantom_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--cache", str(phantom_cache), "--validation", str(phantom_cache), "--out", str(tmp_path)]
     assert main([*arguments, "--images", "16", "--device", "cpu"]) == 0
     report = json.loads((tmp_path / "ablation.json").read_text(encoding="utf-8"))
     assert list(report) == list(VARIANTS)

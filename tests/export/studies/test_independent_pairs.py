@@ -28,7 +28,7 @@ def test_skipped_and_misplaced_pairs_are_not_right() -> None:
     measured = [RIGHT, replace(RIGHT, angle_deg=0.31), replace(RIGHT, shift_px=1.1), skipped]
     assert within_limits(measured) == 0.25
     said = summary(measured)
-    assert "4 pairs, 25.0 %" in said and "1 skipped {'spine-ends': 1}" in said
+    assert "4 pairs, 25.0 % [4.6, 69.9]" in said and "1 skipped {'spine-ends': 1}" in said
     assert "1.75 s of one core" in said and "15 core-hours" in said and "2.2 GB of shards" in said
 
 
@@ -54,6 +54,6 @@ def test_a_pair_that_is_mirrored_is_counted_with_its_reason(pair: IndependentPai
 def test_the_command_prints_accuracy_and_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--count", "1", "--seed", str(SEED), "--json", str(tmp_path / "figures.json")]) == 0
     said = capsys.readouterr().out
-    assert "1 pairs, 100.0 %" in said and "core-hours" in said
+    assert "1 pairs, 100.0 % [20.7, 100.0]" in said and "core-hours" in said
     (one,) = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     assert one["seed"] == SEED and one["code"] is None

@@ -169,15 +169,14 @@ def test_the_script_runs_on_shards(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.slow
-def test_packs_are_read_and_features_kept(tmp_path: Path) -> None:
+def test_packs_are_read_and_features_kept(phantom_cache: Path, tmp_path: Path) -> None:
     assert packs_of({"packs": np.array(["a+b", "c"])}, 2) == (frozenset("ab"), frozenset("c"))
     assert packs_of({}, 2) == (PHANTOM, PHANTOM)
-    render(tmp_path / "phantoms", 2, 500, workers=1)
     model = SpineRegressor().init_().eval()
-    first = load_frozen([tmp_path / "phantoms"], model, "key", tmp_path / "out", (7, 3), 1, 10)
+    first = load_frozen([phantom_cache], model, "key", tmp_path / "out", (7, 3), 1, 10)
     (kept,) = (tmp_path / "out").iterdir()
     written = kept.stat().st_mtime_ns
-    again = load_frozen([tmp_path / "phantoms"], model, "key", tmp_path / "out", (7, 3), 1, 10)
+    again = load_frozen([phantom_cache], model, "key", tmp_path / "out", (7, 3), 1, 10)
     assert kept.stat().st_mtime_ns == written
     assert first.features.shape == (1, 2, 7 * 3 * 1024)
     assert np.array_equal(first.features, again.features)

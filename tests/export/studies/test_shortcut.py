@@ -10,15 +10,14 @@ import pytest
 
 from export.regressor import SpineRegressor
 from export.studies.shortcut import hide_spine, main
-from export.training.dataset import MARGIN, load_shards, render
+from export.training.dataset import MARGIN, load_shards
 from export.training.head import write_weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_shapes")]
 
 
-def test_the_mask_hides_the_spine_and_only_it(tmp_path: Path) -> None:
-    render(tmp_path, 2, 500, workers=1)
-    shard = next(iter(load_shards(tmp_path).values()))
+def test_the_mask_hides_the_spine_and_only_it(phantom_cache: Path) -> None:
+    shard = next(iter(load_shards(phantom_cache).values()))
     for crop, curves in zip(shard["crop"], shard["curves"], strict=True):
         masked = hide_spine(crop, curves)
         for row in range(0, len(crop), 9):
@@ -28,10 +27,9 @@ def test_the_mask_hides_the_spine_and_only_it(tmp_path: Path) -> None:
         assert 0.1 < changed < 0.25
 
 
-def test_the_comparison_reports_all_three(tmp_path: Path) -> None:
-    render(tmp_path / "cache", 2, 500, workers=1)
+def test_the_comparison_reports_all_three(phantom_cache: Path, tmp_path: Path) -> None:
     write_weights(SpineRegressor().init_(), tmp_path / "start.safetensors")
-    arguments = ["--cache", str(tmp_path / "cache"), "--validation", str(tmp_path / "cache")]
+    arguments = ["--cache", str(phantom_cache), "--validation", str(phantom_cache)]
     arguments += ["--start", str(tmp_path / "start.safetensors"), "--out", str(tmp_path), "--images", "16"]
     assert main([*arguments, "--device", "cpu"]) == 0
     report = json.loads((tmp_path / "shortcut.json").read_text(encoding="utf-8"))

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from edge_spine.locate import CELLS, CHANNELS, POINTS, LevelNetwork, read_level_network, slopes
 from edge_spine.network import CROP_SIZE
@@ -113,10 +112,11 @@ def test_training_learns_and_says_how_well(
     arguments = ["--cache", str(cache), "--validation", str(cache), "--out", str(out)]
     assert levels.main([*arguments, "--minutes", "0.2"]) == 0
     printed = capsys.readouterr().out
-    assert "body centres" in printed and "miscounted" in printed and "expected error" in printed
+    assert all(words in printed for words in ("body centres", "named right", "miscounted", "expected error"))
     trained, fresh = read_level_network(out.read_bytes()), LevelNetwork(**levels.Network().arrays())
-    errors: list[NDArray[np.float64]] = [levels.judge(network, shards(cache)).error_px for network in (trained, fresh)]
-    assert np.abs(errors[0]).mean() < 0.5 * np.abs(errors[1]).mean()
+    learnt, guessed = (levels.judge(network, shards(cache)) for network in (trained, fresh))
+    assert np.abs(learnt.error_px).mean() < 0.5 * np.abs(guessed.error_px).mean()
+    assert learnt.named.shape == (2, 17) and learnt.named.mean() > guessed.named.mean()
 
 
 def test_a_cache_without_shards_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from edge_spine.preprocessing.locator import INPUT_SHAPE, STRIDE, read_heat_maps
-from export.training.dataset import render
 from export.training.localiser import CELLS, disturb, heat_targets, train, write_onnx
 
 
@@ -45,16 +44,9 @@ def test_targets_are_spots_or_even() -> None:
     assert np.ptp(heat[1]) == 0
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
-    render(folder, 2, 600, workers=1)
-    return folder
-
-
 @pytest.mark.slow
-def test_opencv_runs_the_trained_network_alike(cache: Path, tmp_path: Path) -> None:
-    network = train(cache, steps=2, batch=2)
+def test_opencv_runs_the_trained_network_alike(phantom_cache: Path, tmp_path: Path) -> None:
+    network = train(phantom_cache, steps=2, batch=2)
     write_onnx(network, tmp_path / "localiser.onnx")
     image = np.random.default_rng(0).random((1, 1, *INPUT_SHAPE), dtype=np.float32)
     with torch.no_grad():

@@ -143,8 +143,8 @@ class FakeBuffer:
         self.cuda.live.discard(self.number)
 
 
-def fake_tensorrt(cuda: FakeCuda, *, loads: bool = True, starts: bool = True) -> Any:
-    """FAKE TensorRT: an engine that answers with the address of its output."""
+def fake_tensorrt(cuda: FakeCuda, *, loads: bool = True, starts: bool = True, block: int = 1) -> Any:
+    """FAKE TensorRT: an engine that starts nothing, with a second profile where `block` is not 1."""
 
     class Part:
         def __init__(self, name: str, **more: Any) -> None:
@@ -160,13 +160,27 @@ def fake_tensorrt(cuda: FakeCuda, *, loads: bool = True, starts: bool = True) ->
         return starts
 
     def context() -> Any:
-        address = lambda name, value: cuda.said.append(f"address {name} {value}")  # noqa: E731
-        return Part("context", set_tensor_address=address, execute_async_v3=enqueue)
+        def said(what: str) -> Any:
+            return lambda *values: cuda.said.append(f"{what} {' '.join(map(str, values))}") or True
+
+        return Part(
+            "context",
+            set_tensor_address=said("address"),
+            execute_async_v3=enqueue,
+            set_optimization_profile_async=said("profile"),
+            set_input_shape=said("shape"),
+        )
 
     def engine(plan: bytes) -> Any:
         if not loads:
             return None
-        return Part("engine", create_execution_context=context, get_tensor_dtype=lambda name: "float32")
+        return Part(
+            "engine",
+            create_execution_context=context,
+            get_tensor_dtype=lambda name: "float32",
+            num_optimization_profiles=1 if block == 1 else 2,
+            get_tensor_profile_shape=lambda name, profile: [((1, block)[profile], 3, 224, 224)] * 3,
+        )
 
     class Logger:
         Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2)

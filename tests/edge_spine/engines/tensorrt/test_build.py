@@ -50,6 +50,15 @@ def test_tensorrt_parses_and_builds_spine_lite(rtx) -> None:
     assert 7e6 < len(plan) < 25e6
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("pairs", [False, True], ids=["typed", "as for version 8"])
+def test_tensorrt_builds_one_plan_for_single_images_and_blocks(rtx, symmetric, pairs: bool) -> None:
+    """NVIDIA's own parser and builder take two optimisation profiles of the network with a free number of images."""
+    model = with_weight_pairs(symmetric) if pairs else symmetric
+    plan, _ = build_plan.build_plan(rtx, model, "int8-trt", block=8)
+    assert 25e6 < len(plan) < 150e6
+
+
 def test_tensorrt_refuses_the_processors_form(rtx, packaged) -> None:
     """What the derived form is for: the parser takes no unsigned activations and no int32 biases."""
     with pytest.raises(BundleError, match="the parser refuses the int8-trt graph"):
@@ -165,17 +174,22 @@ def test_a_timing_cache_that_is_none_or_refused_costs_no_build(caches: dict[byte
     assert build_plan.build_plan(fake_builder(config), b"", "fp16", timing_cache=b"old") == (b"FAKE plan", timings)
 
 
+@pytest.mark.parametrize("broken", ["tensorrt", "tensorrt_rtx"])
 @pytest.mark.parametrize(
     "failure",
     [ImportError("DLL load failed"), FileNotFoundError("Could not find: nvinfer_10.dll")],
 )
-def test_tensorrt_that_does_not_import_is_one_line(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
-    """Windows' bindings raise FileNotFoundError where their libraries are not on PATH."""
+def test_tensorrt_that_does_not_import_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, broken: str
+) -> None:
+    """Windows' bindings raise FileNotFoundError where their libraries are not on PATH; the other is not installed."""
 
     class Finder:
         def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-            if name in ("tensorrt", "tensorrt_rtx"):
+            if name == broken:
                 raise failure
+            if name in ("tensorrt", "tensorrt_rtx"):
+                raise ModuleNotFoundError(f"No module named {name!r}")
 
     for name in ("tensorrt", "tensorrt_rtx"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -183,3 +197,20 @@ def test_tensorrt_that_does_not_import_is_one_line(monkeypatch: pytest.MonkeyPat
     with pytest.raises(EngineUnavailable, match=r"^tensorrt: it cannot be imported \(") as caught:
         build_plan.import_tensorrt()
     assert str(failure) in str(caught.value)
+
+
+def test_the_runtime_has_every_name_that_is_used(rtx) -> None:
+    """Nothing can be run without a GPU, but the real bindings have to know what the engine asks of them."""
+    used = {
+        rtx.Runtime: ["deserialize_cuda_engine"],
+        rtx.ICudaEngine: ["create_execution_context", "get_tensor_dtype", "num_optimization_profiles", "num_layers"],
+        rtx.IExecutionContext: ["set_tensor_address", "execute_async_v3", "set_input_shape"],
+        rtx.EngineInspector: ["get_layer_information"],
+        rtx.LayerInformationFormat: ["JSON"],
+    }
+    used[rtx.ICudaEngine] += ["get_tensor_profile_shape", "create_engine_inspector"]
+    used[rtx.IExecutionContext] += ["set_optimization_profile_async"]
+    missing = [
+        f"{owner.__name__}.{name}" for owner, names in used.items() for name in names if not hasattr(owner, name)
+    ]
+    assert missing == []

@@ -105,8 +105,11 @@ from edge_spine.errors import EngineLost
 class Logger:
     Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2)
 
-context = SimpleNamespace(set_tensor_address=lambda *_: True, execute_async_v3=lambda stream: True)
+yes = lambda *_: True
+context = SimpleNamespace(set_tensor_address=yes, execute_async_v3=yes, set_input_shape=yes)
+context.set_optimization_profile_async = yes
 plan = SimpleNamespace(create_execution_context=lambda: context, get_tensor_dtype=lambda name: 1)
+plan.num_optimization_profiles, plan.get_tensor_profile_shape = 2, lambda *_: [(4, 3, 224, 224)] * 3
 runtime = SimpleNamespace(deserialize_cuda_engine=lambda _: plan)
 fake = SimpleNamespace(ILogger=Logger, DataType=SimpleNamespace(FLOAT=1), Runtime=lambda _: runtime)
 tensorrt.import_tensorrt = lambda: fake
@@ -115,7 +118,7 @@ IMAGE = np.zeros((1, 3, 224, 224), np.float32)
 def opened():
     engine = tensorrt.TensorRTEngine(b"FAKE plan")
     assert engine.graph
-    assert engine.infer(IMAGE).shape == (1, 1254)
+    assert engine.block == 4 and engine.infer(np.repeat(IMAGE, 5, axis=0)).shape == (5, 1254)
     return engine
 
 def in_a_thread(work):

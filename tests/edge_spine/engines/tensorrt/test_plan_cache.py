@@ -38,6 +38,7 @@ def test_a_plan_is_built_once(cache: PlanCache, caplog: pytest.LogCaptureFixture
     assert caplog.text == "" and cache.plans() == [NAME]
 
 
+@pytest.mark.hazard("foreign-plan")
 @pytest.mark.parametrize("key", sorted(IDENTITY))
 def test_whatever_changes_it_is_built_again_and_said(cache: PlanCache, caplog, key: str) -> None:
     cache.load_or_build(NAME, IDENTITY, lambda: PLAN)
@@ -49,6 +50,7 @@ def test_whatever_changes_it_is_built_again_and_said(cache: PlanCache, caplog, k
     assert len(list(cache.folder.glob("*.plan"))) == 1
 
 
+@pytest.mark.hazard("plan-changed")
 def test_a_changed_byte_of_the_plan_is_never_handed_out(cache: PlanCache) -> None:
     cache.load_or_build(NAME, IDENTITY, lambda: PLAN)
     (path,) = cache.folder.glob("*.plan")
@@ -64,6 +66,7 @@ def test_a_changed_byte_of_the_plan_is_never_handed_out(cache: PlanCache) -> Non
     assert cache.load_or_build(NAME, IDENTITY, lambda: b"FAKE new") == b"FAKE new"
 
 
+@pytest.mark.hazard("plan-changed")
 @pytest.mark.parametrize(
     ("edit", "word"),
     [

@@ -12,7 +12,13 @@ from onnx import numpy_helper
 
 from edge_spine.bundle import load_bundle
 from edge_spine.engines.forms import form_graph
-from edge_spine.engines.tensorrt.symmetric import quantised_readers, symmetric_graph, with_weight_pairs
+from edge_spine.engines.tensorrt.symmetric import (
+    quantised_readers,
+    symmetric_graph,
+    with_free_batch,
+    with_weight_pairs,
+)
+from edge_spine.engines.verification import crop_tensor, read_references
 from edge_spine.errors import BundleError
 
 
@@ -83,3 +89,30 @@ def test_weight_pairs_restore_the_same_integers(symmetric) -> None:
     for name, scale, _ in (node.input for node in pairs):
         integers = np.rint(new[name] / new[scale].reshape(-1, 1, 1, 1))
         assert new[name].dtype == np.float32 and np.array_equal(integers, old[name])
+
+
+@pytest.mark.parametrize("form", ["symmetric", "half"])
+def test_a_graph_with_a_free_number_of_images_answers_each_as_alone(packaged, request, form: str) -> None:
+    model = request.getfixturevalue(form)
+    free = with_free_batch(model)
+    crops, _ = read_references(packaged)
+    images = np.concatenate([crop_tensor(crop) for crop in crops[:3]])
+    together, alone = (onnx_runtime(graph) for graph in (free, model))
+    answers = np.concatenate([alone.run(None, {"image": image[None]})[0] for image in images])
+    np.testing.assert_allclose(together.run(None, {"image": images})[0], answers, atol=2e-3 if form == "half" else 1e-5)
+
+
+def test_a_graph_whose_number_of_images_cannot_be_freed_is_refused(symmetric) -> None:
+    graph = onnx.load_model_from_string(symmetric)
+    shape = next(node.input[1] for node in graph.graph.node if node.op_type == "Reshape")
+    (tensor,) = [tensor for tensor in graph.graph.initializer if tensor.name == shape]
+    tensor.CopyFrom(numpy_helper.from_array(np.array([2, -1], np.int64), shape))
+    with pytest.raises(BundleError, match="the number of images is fixed"):
+        with_free_batch(graph.SerializeToString())
+
+
+def onnx_runtime(model: bytes):
+    runtime = pytest.importorskip("onnxruntime")
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

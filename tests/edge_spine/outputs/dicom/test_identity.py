@@ -86,6 +86,7 @@ def test_a_file_is_complete_and_says_what_it_is(kind: str) -> None:
     assert ours.Manufacturer == "edge-spine" and ours.DeviceUID.startswith("2.25.")
 
 
+@pytest.mark.hazard("unnamed-model")
 def test_another_model_is_another_device() -> None:
     result = fake_dicom_result()
     other = replace(result, model={**result.model, "sha256": "1" * 64})
@@ -97,6 +98,7 @@ def test_another_model_is_another_device() -> None:
     assert again.DeviceUID == first
 
 
+@pytest.mark.hazard("patient-lost")
 @pytest.mark.parametrize("kind", KINDS)
 def test_patient_and_study_are_copied(kind: str) -> None:
     issuer = Dataset()
@@ -189,6 +191,7 @@ def test_a_scan_without_a_uid_is_refused_by_name(keyword: str, value: str | None
     assert "SECRET" not in str(caught.value) and "Doe" not in str(caught.value)
 
 
+@pytest.mark.hazard("patient-lost")
 @pytest.mark.parametrize("kind", KINDS)
 def test_uids_are_carried_as_they_came(kind: str, recwarn: pytest.WarningsRecorder) -> None:
     """Scanners of several makers write components with leading zeros, such as a date and a time."""
@@ -253,6 +256,7 @@ def test_times_and_the_name_of_the_file_change_nothing() -> None:
         assert b"DOE_JANE" not in render(kind, other)
 
 
+@pytest.mark.hazard("unnamed-model")
 @pytest.mark.parametrize("kind", [pytest.param("sr", marks=pytest.mark.slow), "sc", "stl-dcm", "pdf-dcm"])
 def test_whatever_else_changes_gives_other_uids(kind: str) -> None:
     result = fake_dicom_result()
@@ -275,6 +279,7 @@ def test_whatever_else_changes_gives_other_uids(kind: str) -> None:
             assert found[keyword] != uid, (what, keyword)
 
 
+@pytest.mark.hazard("names-collide")
 def test_no_two_things_share_a_uid() -> None:
     result = fake_dicom_result()
     objects = [read(usual(kind)) for kind in KINDS]

@@ -109,6 +109,7 @@ IRREGULAR = {
 }
 
 
+@pytest.mark.hazard("patient-lost")
 @pytest.mark.parametrize("kind", [pytest.param("sr", marks=pytest.mark.slow), *KINDS[1:]])
 @pytest.mark.parametrize(("keyword", "value"), [(key, value) for key, values in IRREGULAR.items() for value in values])
 def test_what_archives_match_by_is_carried_as_it_came(
@@ -190,6 +191,7 @@ def test_a_trial_and_a_removed_identity_are_copied_whole(tmp_path: Path) -> None
     assert_valid(data, tmp_path)
 
 
+@pytest.mark.hazard("patient-lost")
 @pytest.mark.parametrize("kind", [pytest.param("sr", marks=pytest.mark.slow), *KINDS[1:]])
 def test_the_order_is_carried(kind: str, tmp_path: Path) -> None:
     order, empty = Dataset(), Dataset()
@@ -203,6 +205,7 @@ def test_the_order_is_carried(kind: str, tmp_path: Path) -> None:
     assert copied_attributes(source).dropped == ()
 
 
+@pytest.mark.hazard("patient-lost")
 def test_what_archives_match_by_is_carried_as_it_came_in_an_item_too() -> None:
     order = Dataset()
     order.RequestedProcedureID, order.AccessionNumber = "RP1", "short"

@@ -42,6 +42,17 @@ def test_lines_and_areas_end_at_their_box(draw: str) -> None:
     assert left >= box.x and top >= box.y and right <= box.right and bottom <= box.bottom
 
 
+@pytest.mark.parametrize("move", [0.0, -35.0, 45.0, 300.0])
+def test_an_area_is_blended_as_by_a_mask_of_its_whole_box(move: float) -> None:
+    canvas, box = RasterCanvas(60, 60, RED), Box(10, 12, 40, 40)
+    outline = np.array([[15.3, 14.2], [33.7, 20.1], [22.4, 47.9]]) + move
+    expected, mask = canvas.image.copy(), np.zeros((40, 40), np.uint8)
+    cv2.fillPoly(mask, [np.rint((outline - (10, 12)) * 16).astype(np.int32)], (128,), cv2.LINE_AA, 4)
+    blend(expected[12:52, 10:50], mask, BLUE)
+    canvas.area(outline, BLUE, 0.5, box)
+    np.testing.assert_array_equal(canvas.image, expected)
+
+
 def test_a_copy_is_drawn_on_alone() -> None:
     canvas = RasterCanvas(40, 40, (0, 0, 0))
     copied = canvas.copy()

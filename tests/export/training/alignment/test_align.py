@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from edge_spine.errors import UsageError
 from edge_spine.network import CURVE_ROWS
 from edge_spine.scan import Scan
 from export.studies.align_check import self_test, summary, within_limits
-from export.training.alignment.align import main
+from export.training.alignment.align import align_all, main
 from export.training.alignment.curves import track
 from export.training.alignment.nifti import read_mri
 from export.training.alignment.pairs import AlignedPair, PairFiles, _read_mask, align_pair, read_list, split_of
@@ -180,7 +181,7 @@ def test_splits_are_fixed_and_eighty_ten_ten() -> None:
     ("text", "said"),
     [
         ("id,dxa\n1,2\n", "columns"),
-        ("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,\n", "line 2"),
+        ("id,dxa,dxa_mask,mri,mri_mask\n,b,c,d,e\n", "line 2: an id may have"),
         ("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,e\nb,b,c,d,e\na,b,c,d,e\n", "line 4: the id a stands in line 2"),
         ("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,e\nA,b,c,d,e\n", "line 3: the id A stands in line 2"),
         ('id,dxa,dxa_mask,mri,mri_mask\n"a","b\nb",c,d,e\n../a,b,c,d,e\n', "line 4: an id may have"),
@@ -192,6 +193,21 @@ def test_a_wrong_list_is_one_line(tmp_path: Path, text: str, said: str, capsys: 
         read_list(tmp_path / "list.csv")
     assert main(["--list", str(tmp_path / "list.csv"), "--out", str(tmp_path)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_pair_without_mask_is_skipped_and_ends_no_run(tmp_path: Path) -> None:
+    """A cell that is empty or lacks at the end of its line."""
+    for name in ("scan", "drawn", "volume"):
+        (tmp_path / name).write_bytes(b"something")
+    rows = "a,scan,drawn,volume,\nb,scan,drawn,volume\nc,scan,drawn,,mask\nd,absent,drawn,volume,mask\n"
+    (tmp_path / "list.csv").write_text("id,dxa,dxa_mask,mri,mri_mask\n" + rows, encoding="utf-8")
+    records = align_all(read_list(tmp_path / "list.csv"), tmp_path / "out")
+    assert [record["code"] for record in records] == [
+        "mri-mask-missing",
+        "mri-mask-missing",
+        "mri-missing",
+        "dxa-missing",
+    ]
 
 
 @pytest.mark.slow
@@ -261,6 +277,24 @@ def test_an_interrupted_run_keeps_what_is_aligned(tmp_path: Path, monkeypatch: p
         main(["--list", str(tmp_path / "list.csv"), "--out", str(tmp_path / "out"), "--workers", "1"])
     shards = load_shards(tmp_path / "out" / split_of("a"), fields=("id",)).values()
     assert [str(name) for shard in shards for name in shard["id"]] == ["a"]
+
+
+class _Fatal(type(Path())):
+    """The path of a file whose reading ends the process."""
+
+    def is_file(self) -> bool:
+        os._exit(1)
+
+
+@pytest.mark.slow
+def test_a_pair_that_ends_its_process_is_skipped_and_the_others_go_on(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    pairs = [PairFiles(name, absent, absent, absent, absent) for name in "abcdefgh"]
+    pairs[2] = replace(pairs[2], dxa=_Fatal(absent))
+    records = align_all(pairs, tmp_path / "out", workers=2)
+    assert [record["code"] for record in records] == ["failed" if k == 2 else "dxa-missing" for k in range(8)]
+    report = json.loads((tmp_path / "out/report.json").read_text(encoding="utf-8"))
+    assert report["pairs"] == records and "by itself" in records[2]["message"]
 
 
 def _sample() -> Sample:

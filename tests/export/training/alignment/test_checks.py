@@ -73,6 +73,19 @@ def test_a_mirrored_mri_is_skipped(made: Made, code: str, axes: tuple[int, ...])
     assert skipped.value.code == code
 
 
+def test_a_scan_whose_spine_is_another_is_skipped(made: Made) -> None:
+    """Another person, or another posture: a curve of 8 mm more to either side."""
+    drawn = made.scan_spine
+    rows = np.flatnonzero(drawn.pixels.any(axis=1))
+    bend = 8 * np.sin(np.linspace(0, 3 * np.pi, len(rows))) / drawn.pixel_mm[1]
+    pixels = drawn.pixels.copy()
+    for row, columns in zip(rows, np.round(bend).astype(int), strict=True):
+        pixels[row] = np.roll(pixels[row], columns)
+    with pytest.raises(PairSkipped) as skipped:
+        replace(made, scan_spine=replace(drawn, pixels=pixels)).judged()
+    assert skipped.value.code in {"other-curve", "left-and-right"}
+
+
 def _lower_neck(mask: np.ndarray) -> None:
     top = np.flatnonzero(mask.any(axis=(0, 1)))[-1]
     mask[:, :, top + 1 : top + 1 + round(22 / GRID.voxel_mm[2])] = mask[:, :, top - 3, None]

@@ -65,6 +65,84 @@ def test_an_oblique_volume_is_put_straight(tmp_path: Path) -> None:
     np.testing.assert_allclose(held.mean(axis=0), (10, -6, 8), atol=0.5)
 
 
+@pytest.mark.parametrize("axes", ["LPS", "PIR", "SRA"])
+def test_an_oblique_volume_keeps_the_size_of_its_voxels(tmp_path: Path, axes: str) -> None:
+    """Slices of 6 mm may run in any direction; the pitch belongs to that of the patient."""
+    columns = {"L": (-1.5, 0, 0), "R": (1.5, 0, 0), "P": (0, -2, 0), "A": (0, 2, 0), "S": (0, 0, 6), "I": (0, 0, -6)}
+    affine = np.eye(4)
+    affine[:3, :3] = np.transpose([columns[letter] for letter in axes])
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]]
+    affine = turn @ affine
+    nibabel.save(nibabel.Nifti1Image(np.ones((24, 24, 24), np.float32), affine), tmp_path / "volume.nii")
+    volume, _ = read_mri(tmp_path / "volume.nii", tmp_path / "volume.nii")
+    assert volume.voxel_mm == pytest.approx((1.5, 2.0, 6.0))
+
+
+def test_a_sheared_volume_is_put_straight(tmp_path: Path) -> None:
+    """Slices that are shifted against each other, as a tilted gantry leaves them."""
+    values = np.zeros((40, 40, 40), np.float32)
+    sheared = np.diag([-2.0, -2.0, 2.0, 1.0])
+    sheared[1, 2] = 0.3
+    x, y, z = np.meshgrid(*[np.arange(40.0)] * 3, indexing="ij")
+    points = np.stack([x, y, z, np.ones_like(x)], axis=-1) @ sheared.T
+    values[np.linalg.norm(points[..., :3] - (-40, -34, 44), axis=-1) < 9] = 1
+    nibabel.save(nibabel.Nifti1Image(values, sheared), tmp_path / "ball.nii")
+    volume, _ = read_mri(tmp_path / "ball.nii", tmp_path / "ball.nii")
+    held = np.argwhere(volume.values > 0.5) * volume.voxel_mm + volume.first_mm
+    np.testing.assert_allclose(held.mean(axis=0), (40, 34, 44), atol=0.5)
+
+
+def test_a_big_endian_volume_reads_alike(tmp_path: Path) -> None:
+    paths = _write(tmp_path)
+    for path, values in zip(paths, (VALUES, MASK), strict=True):
+        nibabel.save(nibabel.Nifti1Image(values, GRID.affine, nibabel.Nifti1Header(endianness=">")), path)
+        assert path.read_bytes()[:4] == bytes([0, 0, 1, 92])
+    volume, mask = read_mri(*paths)
+    np.testing.assert_array_equal(volume.values, VALUES)
+    np.testing.assert_array_equal(mask.values, MASK)
+
+
+def test_a_negative_spacing_turns_no_stated_orientation(tmp_path: Path) -> None:
+    paths = _write(tmp_path)
+    for path in paths:
+        _without_orientation(path)
+        _set(path, 80, "f", -2.0)
+    np.testing.assert_array_equal(read_mri(*paths, "LPS")[1].values, MASK)
+
+
+def test_a_mask_on_a_grid_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
+    volume, mask = _write(tmp_path)
+    away = GRID.affine.copy()
+    away[:3, 3] += 500
+    nibabel.save(nibabel.Nifti1Image(MASK, away), mask)
+    with pytest.raises(PairSkipped) as refused:
+        read_mri(volume, mask)
+    assert refused.value.code == "mri-mask-empty"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("kept", [0, 30, 900])
+def test_a_cut_archive_skips_the_pair(tmp_path: Path, number: int, kept: int) -> None:
+    paths = tmp_path / "volume.nii.gz", tmp_path / "mask.nii.gz"
+    for path in paths:
+        nibabel.save(nibabel.Nifti1Image(VALUES, GRID.affine), path)
+    paths[number].write_bytes(paths[number].read_bytes()[:kept])
+    with pytest.raises(PairSkipped) as refused:
+        read_mri(*paths)
+    assert refused.value.code == ("mri-unreadable", "mri-mask-unreadable")[number]
+
+
+def test_several_volumes_in_one_file_are_refused(tmp_path: Path) -> None:
+    volume, mask = _write(tmp_path)
+    nibabel.save(nibabel.Nifti1Image(np.stack([VALUES] * 2, axis=-1), GRID.affine), volume)
+    with pytest.raises(PairSkipped, match="3D volume"):
+        read_mri(volume, mask)
+    # one alone is a volume
+    nibabel.save(nibabel.Nifti1Image(VALUES[..., None], GRID.affine), volume)
+    np.testing.assert_array_equal(read_mri(volume, mask)[0].values, VALUES)
+
+
 def _without_orientation(path: Path) -> None:
     _set(path, 252, "hh", 0, 0)
 

@@ -9,7 +9,7 @@ from edge_spine.vertebrae import LEVELS
 from export.training.dataset import choose_packs, load_shards, make_sample, render
 from export.training.people import make_person
 from export.training.people.person import draw_pieces
-from export.training.people.pose import Target, motions, project, read_bone
+from export.training.people.pose import Target, motions, project, read_bone, without_ribs
 from export.training.phantoms.scanner import IDXA, Framing
 from tests.export.training.people.made_packs import write_ct, write_meshes
 
@@ -132,3 +132,26 @@ def test_real_packs_make_people_whose_spine_shows_where_it_is(names: tuple[str, 
         [sample.crop[r, [int(c[0]) - 14, int(c[2]) + 14]].mean() for r, c in zip(rows, curves, strict=True)]
     )
     assert inside > beside + 30
+
+
+def test_ribs_of_one_level_are_taken_away(folder: Path) -> None:
+    bone = read_bone(folder, "made")
+    less = without_ribs(bone, "T12")
+    framing = Framing((270, 90), (2.0, 2.0), (520.0, -30.0))
+    whole, left = (project(kind, still(folder), framing) for kind in (bone, less))
+    gone = whole - left
+    assert 0 < gone.sum() < 0.02 * whole.sum()
+    rows, columns = np.nonzero(gone > 1e-4)
+    level = LEVELS.index("T12")
+    x, _, z = bone.frames.centre[level]
+    assert np.abs(framing.top_left_mm[1] + 2.0 * columns - x).min() > 23
+    assert np.abs(framing.top_left_mm[0] - 2.0 * rows - z).max() < 0.6 * bone.frames.pitch[level]
+    # a pack without that level stays as it is
+    assert without_ribs(read_bone(folder, "lumbar"), "T1") is read_bone(folder, "lumbar")
+
+
+def test_variants_keep_the_names_of_a_person(folder: Path) -> None:
+    usual, drawn = (make_person(folder, ["made"], 5, IDXA, variants=share) for share in (0.0, 1.0))
+    assert drawn.person.variant.ribs != 12 and drawn.person.variant.last != "usual"
+    np.testing.assert_allclose(drawn.body_centres, usual.body_centres, atol=0.5)
+    assert drawn.bone.shape == usual.bone.shape and np.any(drawn.bone != usual.bone)
