@@ -40,7 +40,7 @@ _WHITE, _CLIPPED = 0.985, 0.6
 _METAL_MM2, _LEAST_METAL_MM2, _METAL_REACH_MM = 300.0, 60.0, 60.0
 # either a compact area with a sharp edge, or any whose surroundings are clearly darker: limits of the mean grey just
 # outside the edge, and of the area in and around it that is at least `_BRIGHT` over its own
-_METAL_EDGES, _BRIGHT = ((0.88, 1.7), (0.78, 3.0)), 0.85
+_METAL_EDGES, _BRIGHT = ((0.88, 1.55), (0.78, 3.0)), 0.85
 # contrast medium: as bright as this part of the lumbar spine, this far outside its border, this large, below T10
 _CONTRAST_LEVEL, _CONTRAST_MM, _CONTRAST_MM2, _ABDOMEN = 0.9, (10.0, 50.0), 200.0, slice(115, 198)
 # movement: shift from one pair of rows to the next, mm

@@ -122,6 +122,11 @@ class Courier:
         except FileNotFoundError:
             # Reprocessing has replaced this parcel; the new one is sent later.
             return
+        except OSError:
+            raise
+        except Exception as error:
+            # A damaged object, for which pydicom and pynetdicom raise many types, holds up no other.
+            self._put_off(parcel, f"damaged-object ({type(error).__name__})", refused=True)
         else:
             self._outbox.close(parcel)
             self._audit.note("delivered", scan=parcel.key, attempt=parcel.record.attempts + 1)

@@ -160,6 +160,7 @@ class Outbox:
         for folder in self._folders(self._waiting):
             try:
                 record = Record(**json.loads((folder / _RECORD).read_bytes()))
+                _check(record)
             except (OSError, ValueError, TypeError):
                 # Moved back by hand or damaged: treated as new.
                 record = Record(made=time.time())
@@ -175,6 +176,13 @@ class Outbox:
         gone = self._waiting / f".{folder.name}.{secrets.token_hex(4)}"
         move_durably(folder, gone)
         shutil.rmtree(gone, ignore_errors=True)
+
+
+def _check(record: Record) -> None:
+    """Raise TypeError where a record holds text for a number."""
+    for name in ("made", "attempts", "refusals", "not_before"):
+        if not isinstance(getattr(record, name), int | float):
+            raise TypeError(name)
 
 
 def _to_json(record: Record) -> bytes:

@@ -68,13 +68,12 @@ class Spool:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in ("work", *_ATTEMPTS, *_ENDS):
                 (root / folder).mkdir(exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise EdgeSpineError(f"{root}: the folder cannot be used ({error.strerror}); choose another") from None
-        self._lock = FileLock(root / ".lock")
-        try:
+            self._lock = FileLock(root / ".lock")
             self._lock.acquire(timeout=0)
         except Timeout:
             raise EdgeSpineError(f"{root}: another process works on this folder; stop it or choose another") from None
+        except OSError as error:
+            raise EdgeSpineError(f"{root}: the folder cannot be used ({error.strerror}); choose another") from None
 
     def claim(self, path: Path) -> Claim | None:
         """Claim a waiting scan; return None if it is gone or cannot be moved now."""

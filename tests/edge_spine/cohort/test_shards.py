@@ -34,6 +34,7 @@ def test_a_folder_that_cannot_be_locked_is_one_line(tmp_path: Path) -> None:
         Shards(tmp_path, NOTE)
 
 
+@pytest.mark.hazard("disk-full")
 def test_rows_that_cannot_be_written_are_one_line_and_kept(tmp_path: Path) -> None:
     """As on a full disk, which is emptied later."""
     shards = Shards(tmp_path, NOTE)

@@ -161,6 +161,19 @@ def test_a_status_is_temporary_final_or_a_warning(
     assert events(tmp_path) == {(2, 0): [], (0, 2): ["dead-letter"] * 2, (0, 0): ["delivered"] * 2}[left]
 
 
+@pytest.mark.hazard("bad-file")
+@pytest.mark.parametrize("content", [b"", b"no DICOM", small_object("2.25.1")[:150], small_object("2.25.1")[:-40]])
+def test_a_damaged_object_becomes_a_dead_letter_and_holds_up_no_other(
+    outbox: Outbox, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "spool" / "outbox" / ("1" * 64) / "0-sc.dcm").write_bytes(content)
+    with archive() as pacs, delivering(outbox, tmp_path, pacs.port) as courier:
+        wait_for(lambda: outbox.counts() == (0, 1), "a dead letter")
+        assert courier.alive and pacs.associations[0][-1:] == ["2.25.2"]
+    assert sorted(events(tmp_path)) == ["dead-letter", "delivered"]
+    assert (tmp_path / "spool" / "dead" / ("1" * 64) / "0-sc.dcm").read_bytes() == content
+
+
 @pytest.mark.hazard("archive-away")
 def test_an_archive_that_does_not_answer_is_named(outbox: Outbox, tmp_path: Path) -> None:
     with delivering(outbox, tmp_path, free_port()) as courier:

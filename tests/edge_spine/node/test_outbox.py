@@ -96,6 +96,10 @@ def test_a_damaged_record_loses_nothing(tmp_path: Path) -> None:
     for damage in (b"", b"{", b"[]", b'{"made": 1, "what": 2}', b'{"made": "soon"}'):
         (tmp_path / "outbox" / KEY / "delivery.json").write_bytes(damage)
         assert only(outbox).objects()
+        # beside another one, with which it is sorted
+        outbox.put("b" * 64, {"0-sr": b"sr"})
+        assert len([*outbox.due()]) == 2
+        outbox.close(next(parcel for parcel in outbox.due() if parcel.key == "b" * 64))
 
 
 def test_what_was_not_finished_is_no_parcel(tmp_path: Path) -> None:

@@ -130,6 +130,12 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         Spool(tmp_path / "file" / "spool", keep_done=True)
 
 
+def test_a_folder_that_cannot_be_locked(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(EdgeSpineError, match="the folder cannot be used"):
+        Spool(tmp_path, keep_done=True)
+
+
 def test_hidden_and_unfinished_files_are_not_listed(tmp_path: Path) -> None:
     for name in (".hidden", "a.dcm.part", "b.tmp"):
         laid(tmp_path, name)

@@ -96,6 +96,7 @@ def test_part_of_an_image_under_the_area_of_the_whole_is_refused(localiser: Loca
             _remarks(cut, localiser)
 
 
+@pytest.mark.hazard("spacing-plausible")
 @pytest.mark.parametrize(
     ("table", "size", "flagged"),
     [
