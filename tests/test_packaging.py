@@ -135,3 +135,18 @@ def test_a_wheel_that_is_missing_is_known_and_one_known_to_be_is(
     assert supply.resolve() == 1 and "x86_64-manylinux_2_28 3.14: no wheel" in capsys.readouterr().out
     monkeypatch.setattr(supply, "MISSING", {("ray", "", "3.14"): "", ("cpu", "", "3.10"): "stale"})
     assert supply.resolve() == 1 and "cpu: is in MISSING and has all wheels" in capsys.readouterr().out
+
+
+def test_an_index_that_was_not_fetched_is_no_missing_wheel(supply: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: dict[bool, str] = {True: "hint: Packages were unavailable because the network was disabled", False: ""}
+
+    def uv(*words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 1, "", said["--offline" in words])
+
+    monkeypatch.setattr(supply, "uv", uv)
+    with pytest.raises(SystemExit):  # the first fetch fails
+        supply.resolve()
+    monkeypatch.setattr(supply, "uv", lambda *words: uv(*words) if "--offline" in words else fetched)
+    fetched = subprocess.CompletedProcess([], 0, "", "")
+    with pytest.raises(SystemExit, match="was not fetched"):
+        supply.resolve()
