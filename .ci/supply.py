@@ -138,7 +138,7 @@ def install(extras: tuple[str, ...]) -> int:
             (*offline, f"edge-spine[{','.join(extras)}]"),
         ):
             subprocess.run([sys.executable, "-m", "pip", "--quiet", *words], check=True)
-        subprocess.run([python, "-m", "edge_spine", "demo", "--out", Path(name) / "out"], check=True, cwd=name)
+        subprocess.run([python, "-I", "-m", "edge_spine", "demo", "--out", Path(name) / "out"], check=True, cwd=name)
         listing = (sys.executable, "-m", "cyclonedx_py", "environment", "--pyproject", ROOT / "pyproject.toml")
         listed = subprocess.run([*listing, "--output-reproducible", python], check=True, capture_output=True).stdout
     (ROOT / "artifacts").mkdir(exist_ok=True)
