@@ -89,7 +89,7 @@ for extra in cpu openvino codecs dicom report node batch; do
 done
 
 make_root() { # ARCH MACHINE
-    local root=$work/$1 uv=("$work/tools/bin/uv" pip install --quiet --target "$work/$1.part/packages")
+    local started=$SECONDS root=$work/$1 uv=("$work/tools/bin/uv" pip install --quiet --target "$work/$1.part/packages")
     if [ ! -d "$root" ]; then
         debootstrap --arch="$1" --variant=minbase --include=python3 bookworm "$root.part" > "$work/$1.log"
         "${uv[@]}" --python-platform "$2-manylinux_2_35" --python-version 3.11 --only-binary :all: --require-hashes \
@@ -101,6 +101,7 @@ make_root() { # ARCH MACHINE
         dcmcjpls "$root.part/scan.dcm" "$root.part/coded/jpeg_ls.dcm"
         dcmcrle "$root.part/scan.dcm" "$root.part/coded/rle.dcm"
         mv "$root.part" "$root"
+        echo "root, $1: $((SECONDS - started)) s" >&2
     fi
     mount -t proc proc "$root/proc"
     mount -t tmpfs tmpfs "$root/dev/shm"
@@ -186,6 +187,6 @@ step watch watch
 step compare "${spine[@]}" compare /coded/rle.dcm /scan.dcm "${on[@]}" /out/compare
 step batch "${spine[@]}" batch /coded --workers 2 "${on[@]}" /out/batch
 step verify "${spine[@]}" verify --engine onnx-cpu
-step verify-openvino "${spine[@]}" verify --engine openvino
 step doctor "${spine[@]}" doctor --json
+step verify-openvino "${spine[@]}" verify --engine openvino
 table "$work"

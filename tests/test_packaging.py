@@ -141,3 +141,21 @@ def test_a_wheel_that_is_missing_is_known_and_one_known_to_be_is(
     assert supply.resolve() == 1 and "x86_64-manylinux_2_28 3.14: no wheel" in capsys.readouterr().out
     monkeypatch.setattr(supply, "MISSING", {("ray", "", "3.14"): "", ("cpu", "", "3.10"): "stale"})
     assert supply.resolve() == 1 and "cpu: is in MISSING and has all wheels" in capsys.readouterr().out
+
+
+def test_an_index_that_was_not_fetched_is_no_missing_wheel(supply: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: dict[bool, str] = {
+        True: "Because there is no version of numpy==2.4.6 and you require numpy==2.4.6",
+        False: "",
+    }
+
+    def uv(*words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 1, "", said["--offline" in words])
+
+    monkeypatch.setattr(supply, "uv", uv)
+    with pytest.raises(SystemExit):  # the first fetch fails
+        supply.resolve()
+    monkeypatch.setattr(supply, "uv", lambda *words: uv(*words) if "--offline" in words else fetched)
+    fetched = subprocess.CompletedProcess([], 0, "", "")
+    with pytest.raises(SystemExit, match="not in the index"):
+        supply.resolve()

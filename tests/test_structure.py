@@ -49,6 +49,7 @@ OF_NO_MODULE = {
     "node/test_privacy": "whatever node and watch folder leave behind",
     "node/test_round_trip": "from a scanner to an archive",
     "node/test_unit": "the unit file of systemd",
+    "outputs/test_ohif": "the structured report in the real viewer",
     "outputs/test_meshes": "one surface in three formats",
     "outputs/test_report_readers": "the structured report in programs that are not ours",
     "outputs/report/test_browser": "the page and its viewer in a browser",

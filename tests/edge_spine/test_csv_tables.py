@@ -7,6 +7,8 @@ import csv
 import io
 import random
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,25 @@ def test_no_separator_of_any_country_uncovers_a_formula(delimiter: str) -> None:
     for other in ",;\t|":
         found = (row for part in parts for row in csv.reader(io.StringIO(part, newline=""), delimiter=other))
         assert [text for row in found for text in row if is_formula(text)] == []
+
+
+@pytest.mark.slow
+def test_libreoffice_finds_no_formula(tmp_path: Path) -> None:
+    """Open a table as a spreadsheet that splits at commas, semicolons and tabs and evaluates formulas."""
+    if (office := shutil.which("soffice")) is None:
+        pytest.skip("Debian's package libreoffice-calc-nogui is not installed")
+    texts = [*FORMULAS, "a;=1+1", 'a;"=1+1"', "a\t=1+1", *NUMBERS]
+    (tmp_path / "safe.csv").write_bytes(table(["x", "text"], [{"x": "a", "text": text} for text in texts]))
+    with (tmp_path / "raw.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(["a", text] for text in texts)
+    # separators, quote, UTF-8, from line 1; formulas are evaluated
+    read_as = "--infilter=Text - txt - csv (StarCalc):44/59/9,34,76,1,,0,false,true,false,false,false,-1,true"
+    profile = f"-env:UserInstallation={(tmp_path / 'profile').as_uri()}"
+    files = [str(tmp_path / name) for name in ("safe.csv", "raw.csv")]
+    command = [office, profile, "--headless", "--convert-to", "fods", read_as, "--outdir", str(tmp_path), *files]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    found = {name: (tmp_path / f"{name}.fods").read_text("utf-8").count("table:formula=") for name in ("safe", "raw")}
+    assert found["safe"] == 0 < found["raw"], found
 
 
 def test_the_header_is_text_too() -> None:
