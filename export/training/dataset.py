@@ -161,6 +161,10 @@ def shard_path(folder: Path, first: int) -> Path:
     return folder / f"shard_{first:08d}.npz"
 
 
+# field of shards of pairs: the size of a canonical pixel, mm
+PIXEL = "model_pixel_mm"
+
+
 def load_shards(
     folder: Path, skip: frozenset[str] = frozenset(), fields: tuple[str, ...] = ("crop", "curves")
 ) -> dict[str, dict[str, NDArray[Any]]]:

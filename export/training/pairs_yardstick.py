@@ -43,44 +43,20 @@ class Measured:
     refused: int = 0
 
 
-def pixel_sizes(folder: Path) -> dict[str, float]:
-    """Return the size of a canonical pixel (mm) of each aligned pair, by id.
-
-    Raises
-    ------
-    UsageError
-        The folder has no report of an alignment.
-    """
-    try:
-        records = json.loads((folder / "report.json").read_text(encoding="utf-8"))["pairs"]
-        return {record["id"]: float(record["model_pixel_mm"]) for record in records if "model_pixel_mm" in record}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{folder.name}/report.json cannot be read ({type(error).__name__}); "
-            "python -m export.training.alignment.align writes it"
-        ) from None
-
-
 def measure_pairs(model: str | Path | None, folder: Path, engine: str) -> Measured:
     """Measure a bundle on the pairs of DIR/test.
 
     Raises
     ------
     UsageError
-        There are no test pairs, or the report lacks one of them.
+        There are no test pairs.
     """
-    sizes = pixel_sizes(folder)
-    crops, targets, names = held_out_pairs(folder / "test")
-    unknown = [name for name in names if name not in sizes]
-    if unknown:
-        raise UsageError(
-            f"{len(unknown)} of {len(names)} test pairs have no size of a pixel in report.json: align again"
-        )
+    crops, targets, sizes = held_out_pairs(folder / "test")
     mean = _mean_sagittal(folder / "train")
     bundle, measured = load_bundle(model), Measured()
     with open_engine(bundle, engine) as network:
-        for crop, target, name in zip(crops, targets, names, strict=True):
-            place = CropPlacement(sizes[name], (0.0, 0.0), (1.0, 1.0))
+        for crop, target, size in zip(crops, targets, sizes.tolist(), strict=True):
+            place = CropPlacement(size, (0.0, 0.0), (1.0, 1.0))
             tensor = crop_tensor(crop)
             output = network.infer(tensor)[0]
             if bundle.refinement is not None:

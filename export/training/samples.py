@@ -22,7 +22,7 @@ from edge_spine.engines.verification import crop_tensor
 from edge_spine.errors import UsageError
 from edge_spine.network import CROP_SIZE
 from export.training.augment import augment
-from export.training.dataset import MARGIN, load_shards, target_of
+from export.training.dataset import MARGIN, PIXEL, load_shards, target_of
 
 TEACHER_SHARE = 0.7
 # batches after which folders are looked at for new shards
@@ -209,8 +209,8 @@ def held_out(source: Path | Shards, limit: int, change: Change | None = None) ->
     return torch.from_numpy(_undistorted(wide)), _targets(curves)
 
 
-def held_out_pairs(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32], list[str]]:
-    """Return all undistorted crops, targets and ids of the pairs in a folder.
+def held_out_pairs(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]]:
+    """Return all undistorted crops, targets and sizes of a canonical pixel (mm) of the pairs in a folder.
 
     Raises
     ------
@@ -218,13 +218,13 @@ def held_out_pairs(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]
         There are none, or a shard is not one of pairs.
     """
     try:
-        shards = load_shards(folder, fields=("crop", "curves", "id")).values()
+        shards = load_shards(folder, fields=("crop", "curves", PIXEL)).values()
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UsageError(f"the shards in {folder} cannot be read ({type(error).__name__})") from None
     if not shards:
         raise UsageError(f"no pairs in {folder}: python -m export.training.alignment.align makes them")
-    wide, curves, names = (np.concatenate([shard[key] for shard in shards]) for key in ("crop", "curves", "id"))
-    return _undistorted(wide), _targets(curves), [str(name) for name in names]
+    wide, curves, pixel_mm = (np.concatenate([shard[key] for shard in shards]) for key in ("crop", "curves", PIXEL))
+    return _undistorted(wide), _targets(curves), pixel_mm
 
 
 def _undistorted(wide: NDArray[np.uint8]) -> NDArray[np.uint8]:

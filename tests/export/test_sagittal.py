@@ -47,7 +47,7 @@ def _pairs(folder: Path, bend: float) -> Path:
     crop, small = np.zeros((272, 272), np.uint8), np.zeros((288, 112), np.uint8)
     sample = Sample(crop, _curves(bend), small, np.zeros((3, 2), np.float32), np.zeros((19, 2), np.float32))
     (folder / "validation").mkdir(parents=True)
-    write_shard(shard_path(folder / "validation", 0), [sample], id=np.array(["a"]))
+    write_shard(shard_path(folder / "validation", 0), [sample], model_pixel_mm=np.array([2.2]))
     return folder
 
 

@@ -28,7 +28,7 @@ from edge_spine.processors import usable_cores
 from export.training.alignment.nifti import as_orientation
 from export.training.alignment.pairs import SPLITS, PairFiles, align_pair, read_list, split_of
 from export.training.alignment.volume import PairSkipped
-from export.training.dataset import Sample, load_shards, shard_path, write_shard
+from export.training.dataset import PIXEL, Sample, load_shards, shard_path, write_shard
 from export.training.processes import ordered_map
 
 # An interrupted run loses samples that are not yet in a shard.
@@ -42,12 +42,12 @@ class PairShards:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.waiting: dict[str, list[tuple[str, Sample]]] = {split: [] for split in SPLITS}
+        self.waiting: dict[str, list[tuple[str, Sample, float]]] = {split: [] for split in SPLITS}
         self.written: dict[str, list[str]] = {}
         for split in SPLITS:
             try:
                 (folder / split).mkdir(parents=True, exist_ok=True)
-                shards = load_shards(folder / split, fields=("id",)).values()
+                shards = load_shards(folder / split, fields=("id", PIXEL)).values()
             except (FileExistsError, NotADirectoryError):
                 raise UsageError(f"{folder.name} is a file or holds one named {split}; a folder is expected") from None
             except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -58,10 +58,10 @@ class PairShards:
     def __contains__(self, name: str) -> bool:
         return name in self.written[split_of(name)]
 
-    def add(self, name: str, sample: Sample) -> None:
+    def add(self, name: str, sample: Sample, model_pixel_mm: float) -> None:
         """Add a sample to the split of its id."""
         split = split_of(name)
-        self.waiting[split].append((name, sample))
+        self.waiting[split].append((name, sample, model_pixel_mm))
         if len(self.waiting[split]) >= _SHARD:
             self._write(split)
 
@@ -72,9 +72,9 @@ class PairShards:
                 self._write(split)
 
     def _write(self, split: str) -> None:
-        names = [name for name, _ in self.waiting[split]]
+        names, samples, sizes = zip(*self.waiting[split], strict=True)
         path = shard_path(self.folder / split, len(self.written[split]))
-        write_shard(path, [sample for _, sample in self.waiting[split]], id=np.array(names))
+        write_shard(path, list(samples), **{"id": np.array(names), PIXEL: np.array(sizes)})
         self.written[split] += names
         self.waiting[split].clear()
 
@@ -100,7 +100,7 @@ def align_all(
         with ordered_map(workers, lost=_lost) as mapped:
             for record, sample in mapped(_align_job, jobs):
                 if sample is not None:
-                    shards.add(record["id"], sample)
+                    shards.add(record["id"], sample, record[PIXEL])
                 records[record["id"]] = record
                 print(_line(record), flush=True)
     finally:

@@ -56,7 +56,6 @@ def read_mri(volume: Path, mask: Path, orientation: str | None = None) -> tuple[
         that differ, or an impossible one; "mri-mask-values"; "mri-mask-empty".
     """
     # Part of the extra `export`; training on phantoms does not need it.
-    import nibabel
     from nibabel.processing import resample_from_to, resample_to_output
 
     (image, stated), (drawn, also) = _load(volume, "mri", orientation), _load(mask, "mri-mask", orientation)
@@ -64,8 +63,6 @@ def read_mri(volume: Path, mask: Path, orientation: str | None = None) -> tuple[
         raise PairSkipped("mri-orientation", "only one of MRI and mask states an orientation, so they may lie apart")
     drawn = _spine_share(drawn)
     try:
-        # voxel sizes below are by axis of the patient
-        image = nibabel.as_closest_canonical(image)
         axes = image.affine[:3, :3]
         pitch = np.linalg.norm(axes, axis=0)
         if np.sort(np.abs(axes / pitch), axis=0)[1].max() > 1e-3:
@@ -82,7 +79,7 @@ def read_mri(volume: Path, mask: Path, orientation: str | None = None) -> tuple[
 
 
 def _load(path: Path, what: str, orientation: str | None) -> tuple[Any, bool]:
-    """Return an image of float32 voxels, and whether its file states an orientation."""
+    """Return an image of float32 voxels, axes next to the patient's, and whether its file states an orientation."""
     import nibabel
 
     try:
@@ -103,7 +100,7 @@ def _load(path: Path, what: str, orientation: str | None) -> tuple[Any, bool]:
         raise PairSkipped(f"{what}-unreadable", f"the file cannot be read as NIfTI ({type(error).__name__})") from None
     if not np.all(np.isfinite(values)):
         raise PairSkipped(f"{what}-unreadable", "expected finite numbers, found infinite ones or none")
-    return nibabel.Nifti1Image(values, affine), stated
+    return nibabel.as_closest_canonical(nibabel.Nifti1Image(values, affine)), stated
 
 
 def _affine(image: Any, what: str, orientation: str | None) -> tuple[NDArray[np.float64], bool]:
@@ -163,9 +160,6 @@ def _spine_share(drawn: Any) -> Any:
 
 
 def _in_patient_frame(image: Any) -> Volume:
-    import nibabel
-
-    image = nibabel.as_closest_canonical(image)
     values = np.asarray(image.dataobj, dtype=np.float32)[::-1, ::-1]
     x, y, z = (float(pitch) for pitch in np.diag(image.affine)[:3])
     right, front, low = (float(place) for place in image.affine[:3, 3])

@@ -25,6 +25,7 @@ from export.training.alignment.volume import PairSkipped, Volume
 from export.training.dataset import FIELDS, MARGIN, Sample, SpineInScan, load_shards, make_sample
 from export.training.phantoms.phantom import Phantom, dicom_file, make_phantom
 from export.training.phantoms.scanner import IDXA
+from export.training.samples import held_out_pairs
 from export.training.train import main as train
 from tests.export.training.alignment.made_pairs import lying, write_list, write_pair
 
@@ -263,6 +264,8 @@ def test_what_nobody_foresaw_skips_one_pair_and_keeps_the_others(
     (tmp_path / "list.csv").write_text("id,dxa,dxa_mask,mri,mri_mask\na,b,c,d,e\nc,b,c,d,e\n", encoding="utf-8")
     assert main(arguments) == 0
     assert "2 of 2 pairs" in capsys.readouterr().out
+    # and their size, without which they could not be measured
+    assert held_out_pairs(tmp_path / "out/train")[2].tolist() == [2.2, 2.2]
 
 
 def test_an_interrupted_run_keeps_what_is_aligned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +308,12 @@ def _sample() -> Sample:
 
 
 def _aligned() -> AlignedPair:
-    record = {"placement_spine": {"angle_deg": 0.0}, "image_correlation": 1.0, "spine_correlation": 1.0}
+    record = {
+        "model_pixel_mm": 2.2,
+        "placement_spine": {"angle_deg": 0.0},
+        "image_correlation": 1.0,
+        "spine_correlation": 1.0,
+    }
     spine = SpineInScan(2.2, (0.0, 0.0), [], lambda z: np.zeros((len(z), 6)))
     return AlignedPair(_sample(), record, np.zeros((4, 4, 3), np.uint8), spine)
 
