@@ -74,8 +74,8 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
         ``onnxruntime_providers``, ``gpu`` (its
         ``name``, ``compute_capability`` and the ``driver``'s CUDA version, or a ``problem``), ``plans`` (``folder``,
         ``names`` or a ``problem``; ``verdicts``, form to what its check found; ``graph``, form to whether a CUDA graph
-        is replayed), ``engines`` (name to why it cannot run, or None where it can), ``auto`` (the engine that is chosen,
-        or None), ``bundle`` and ``usable``.
+        is replayed), ``engines`` (name to why it cannot run, or None where it can), ``auto`` (the engine that is
+        chosen, or None), ``bundle`` and ``usable``.
     """
     bundle, problem = _bundle(model)
     place, opening = None if model is None else str(model), bundle is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from multiprocessing import AuthenticationError
@@ -30,10 +31,11 @@ class Counting(Engine):
     name, precision, block = "tensorrt", "int8", 4
 
     def __init__(self) -> None:
-        self.may, self.sizes = threading.Event(), list[int]()
+        self.asked, self.may, self.sizes = threading.Event(), threading.Event(), list[int]()
 
     def _infer_block(self, images: Any) -> Any:
-        self.may.wait(30)
+        self.asked.set()
+        self.may.wait(60)
         self.sizes.append(len(images))
         return np.repeat(images[:, 0, 0, :1], 1254, axis=1)
 
@@ -46,9 +48,12 @@ def test_what_waits_is_computed_together_and_each_gets_its_own_answer() -> None:
     gathered = Gathered(engine)
     images = np.arange(10, dtype=np.float32)[:, None, None, None] * np.ones((1, 3, 224, 224), np.float32)
     with ThreadPoolExecutor(10) as pool:
-        asked = [pool.submit(gathered.infer, image[None]) for image in images]
-        while gathered._waiting.qsize() < 9:
-            pass
+        asked = [pool.submit(gathered.infer, images[:1])]
+        assert engine.asked.wait(60)
+        asked += [pool.submit(gathered.infer, image[None]) for image in images[1:]]
+        deadline = time.monotonic() + 60
+        while gathered._waiting.qsize() < 9 and time.monotonic() < deadline:
+            time.sleep(0.01)
         engine.may.set()
         answers = np.concatenate([each.result() for each in asked])
     assert np.array_equal(answers, np.repeat(np.arange(10, dtype=np.float32)[:, None], 1254, axis=1))
