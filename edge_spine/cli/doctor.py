@@ -73,8 +73,9 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
         None), ``missing_extras`` (names), ``conflict`` (packages that overwrite each other, or None),
         ``onnxruntime_providers``, ``gpu`` (its
         ``name``, ``compute_capability`` and the ``driver``'s CUDA version, or a ``problem``), ``plans`` (``folder``,
-        ``names`` or a ``problem``, and ``verdicts``, form to what its check found), ``engines`` (name to why it cannot
-        run, or None where it can), ``auto`` (the engine that is chosen, or None), ``bundle`` and ``usable``.
+        ``names`` or a ``problem``; ``verdicts``, form to what its check found; ``graph``, form to whether a CUDA graph
+        is replayed), ``engines`` (name to why it cannot run, or None where it can), ``auto`` (the engine that is
+        chosen, or None), ``bundle`` and ``usable``.
     """
     bundle, problem = _bundle(model)
     place, opening = None if model is None else str(model), bundle is not None
@@ -83,12 +84,12 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
         asked = {name: pool.submit(probe, "engine", name, place, opening and name != "tensorrt") for name in _ENGINES}
         providers, gpu = pool.submit(probe, "providers"), pool.submit(probe, "gpu")
     problems: dict[str, str | None] = {}
-    crashed, verdicts = set(), {}
+    crashed, verdicts, graph = set(), {}, {}
     for name, answer in asked.items():
         try:
             problems[name] = answer.result()
             if name == "tensorrt" and problems[name] is None and opening:
-                problems[name], verdicts = probe("plans", place)
+                problems[name], verdicts, graph = probe("plans", place)
         except Crashed as how:
             problems[name] = f"{name}: {how}"
             crashed.add(name)
@@ -104,7 +105,7 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
         "conflict": _conflict(),
         "onnxruntime_providers": _answer(providers, lambda _: []),
         "gpu": _answer(gpu, lambda how: {"problem": f"the NVIDIA driver: {how}"}),
-        "plans": {**_plans(), "verdicts": verdicts},
+        "plans": {**_plans(), "verdicts": verdicts, "graph": graph},
         "engines": problems,
         "auto": auto,
         "bundle": {

@@ -103,8 +103,8 @@ def gpu() -> dict[str, str]:
     return {"name": found.name, "compute_capability": found.compute_capability, "driver": found.driver}
 
 
-def plans(model: str | None) -> tuple[str | None, dict[str, str]]:
-    """Return why no plan of TensorRT may be used, or None, and the verdicts on the plans that are ready."""
+def plans(model: str | None) -> tuple[str | None, dict[str, str], dict[str, bool]]:
+    """Return why no plan of TensorRT may be used, or None, and of those that are ready the verdicts and CUDA graphs."""
     from edge_spine.bundle import load_bundle
     from edge_spine.engines.forms import FP16, INT8_TENSORRT
     from edge_spine.engines.tensorrt.engine import kept_verdict
@@ -115,11 +115,11 @@ def plans(model: str | None) -> tuple[str | None, dict[str, str]]:
         bundle = load_bundle(model)
         kept = {form: kept_verdict(bundle, form) for form in (INT8_TENSORRT, FP16)}
     except (EngineUnavailable, BundleError) as error:
-        return str(error), {}
+        return str(error), {}, {}
     words = {form: in_words(verdict) if verdict else "not built" for form, verdict in kept.items()}
     if all(verdict is not None and not verdict["passed"] for verdict in kept.values()):
-        return f"tensorrt: the plan for {INT8_TENSORRT} {words[INT8_TENSORRT]}", words
-    return None, words
+        return f"tensorrt: the plan for {INT8_TENSORRT} {words[INT8_TENSORRT]}", words, {}
+    return None, words, {form: verdict["cuda_graph"] for form, verdict in kept.items() if verdict}
 
 
 def time_scans(engine: str, model: str, threads: int | None, runs: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.bundle.load import load_bundle
-from edge_spine.engines.base import Engine, losing
+from edge_spine.engines.base import Engine, first_line, losing
 from edge_spine.engines.select import open_engine, runs_on_gpu
 from edge_spine.errors import EdgeSpineError, EngineUnavailable
 from edge_spine.network import INPUT_SHAPE, OUTPUT_SHAPE
@@ -133,8 +133,8 @@ class Gathered:
                 group.append(self._waiting.get())
             try:
                 curves = self.engine.infer(np.concatenate([image for image, _ in group]))
-            except BaseException:
-                _log.exception("%s: the process that holds the GPU ends", self.engine.name)
+            except BaseException as error:
+                _log.warning("%s; the process that holds the GPU ends", first_line(error))
                 os._exit(1)
             for (_, answer), row in zip(group, curves, strict=True):
                 answer.set_result(row[None])
@@ -225,14 +225,17 @@ def _hold(
     if not runs_on_gpu(opened.name):
         tell.send(Opened.of(opened))
         return
-    listener = Listener(backlog=_MOST_AT_ONCE, authkey=key)
+    try:
+        listener = Listener(backlog=_MOST_AT_ONCE, authkey=key)
+    except OSError:  # a socket's name has little room for the folder of temporary files
+        listener = Listener(("127.0.0.1", 0), backlog=_MOST_AT_ONCE, authkey=key)
     tell.send(_Listening(Opened.of(opened), listener.address, key))
     tell.close()
     gathered = Gathered(opened)
     while True:
         try:
             connection = listener.accept()
-        except (AuthenticationError, OSError, EOFError):
+        except (AuthenticationError, ConnectionError, EOFError):
             continue
         threading.Thread(target=_answer, args=(connection, gathered), daemon=True).start()
 

@@ -13,6 +13,7 @@ import pytest
 
 from edge_spine import SpineEstimator, read_scan
 from edge_spine.bundle import load_bundle
+from edge_spine.engines import open_engine
 from edge_spine.errors import BundleError, EngineUnavailable, Refusal, UsageError
 from edge_spine.result import schema
 from edge_spine.scan import Scan
@@ -31,6 +32,15 @@ def phantom() -> Scan:
 # --- the walk, with the FAKE bundle
 
 
+def test_an_open_engine_is_used_and_closed(fake_model: Path, phantom: Scan) -> None:
+    opened = open_engine(load_bundle(fake_model), "onnx-cpu", threads=1)
+    opened.graph = True
+    with SpineEstimator(opened, fake_model) as estimator:
+        assert estimator(phantom).to_dict()["timing"] == {"graph": True}
+    with pytest.raises(UsageError, match="closed"):
+        opened.infer(np.zeros((1, 3, 224, 224), np.float32))
+
+
 def test_the_walk_ends_in_a_valid_result(fake_model: Path, phantom: Scan) -> None:
     with SpineEstimator("onnx-cpu", fake_model, threads=1) as estimator:
         result = estimator(phantom)
@@ -46,6 +56,7 @@ def test_the_walk_ends_in_a_valid_result(fake_model: Path, phantom: Scan) -> Non
         "precision": "float32",
     }
     assert "pixel-spacing-given" in found["quality"]["flags"]
+    assert found["timing"] == {"graph": False}
     timing = result.timing_ms
     assert min(timing[stage] for stage in ("preprocess", "infer", "reconstruct")) > 0
     assert timing["read"] == timing["write"] == 0

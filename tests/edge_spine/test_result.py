@@ -114,10 +114,20 @@ def test_the_schema_is_strict(valid: jsonschema.Draft202012Validator, path: tupl
     assert not valid.is_valid(found)
 
 
-def test_every_key_is_required(valid: jsonschema.Draft202012Validator) -> None:
+def test_every_key_is_required_but_timing_which_older_files_lack(valid: jsonschema.Draft202012Validator) -> None:
     whole = fake_result().to_dict()
     for key in whole:
-        assert not valid.is_valid({name: value for name, value in whole.items() if name != key}), key
+        without = {name: value for name, value in whole.items() if name != key}
+        assert valid.is_valid(without) is (key == "timing"), key
+
+
+def test_the_times_can_be_added_up_and_the_graph_is_apart(valid: jsonschema.Draft202012Validator) -> None:
+    for graph in (False, True):
+        found = fake_result(graph=graph).to_dict()
+        valid.validate(found)
+        assert found["timing"] == {"graph": graph} and all(type(ms) is float for ms in found["timing_ms"].values())
+    found["timing"]["graph"] = 1
+    assert not valid.is_valid(found)
 
 
 def test_a_number_that_is_not_finite_is_never_written() -> None:

@@ -281,7 +281,9 @@ class TensorRTEngine(Engine):
         parts.append(trt.Runtime(parts[-1]))
         parts.append(parts[-1].deserialize_cuda_engine(plan))
         if parts[-1] is None:
-            raise EngineUnavailable(f"{NAME}: the plan cannot be loaded; edge-spine build --force makes a new one")
+            raise EngineUnavailable(
+                f"{NAME}: the plan cannot be loaded (-v says why); edge-spine build --force makes a new one"
+            )
         for tensor in (INPUT_NAME, OUTPUT_NAME):
             if parts[-1].get_tensor_dtype(tensor) != trt.DataType.FLOAT:
                 raise EngineUnavailable(f"{NAME}: the plan's tensor {tensor!r} is not float32")

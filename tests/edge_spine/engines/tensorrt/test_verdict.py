@@ -245,6 +245,7 @@ def test_build_verify_and_doctor_say_what_was_found(built, monkeypatch, capsys) 
     found = json.loads(capsys.readouterr().out)
     assert found["auto"] == "tensorrt" and found["plans"]["verdicts"]["fp16"] == "not built"
     assert found["plans"]["verdicts"]["int8-trt"].startswith("passed")
+    assert found["plans"]["graph"] == {"int8-trt": False}
     monkeypatch.setattr(GraphEngine, "row", 10.0)
     for form in ("int8", "fp16"):
         assert cli.main(["build", "--model", "lite", "--force", "--precision", form]) == 1
