@@ -1,7 +1,7 @@
 """Fail on regressions above 15 % of each stage's cost, measured as ratios against guard.json.
 
 `python benchmarks/guard.py [--update] [--json FILE]`; `tests/benchmarks/test_guard.py` runs it too. For each stage of
-one scan, without the networks, there are three figures:
+one scan, without the network and the localiser's, there are three figures:
 
 - ratio: its time divided by that of a fixed reference workload with the same libraries and similar calls and sizes.
   Both are minima of many alternating runs, so load on the machine prolongs the benchmark but does not change the ratio.
@@ -39,13 +39,20 @@ from inside import answer_with_the_last, engine_of, localiser_of
 from measuring import SCAN, laid_out, machine, options_of, write_json
 
 from edge_spine import SpineEstimator, read_scan
+from edge_spine.bundle import load_bundle
+from edge_spine.locate import locate
 from edge_spine.measure import measure
+from edge_spine.outputs.drawing.palette import BACKGROUND
+from edge_spine.outputs.drawing.panels import draw_panels
+from edge_spine.outputs.drawing.raster import RasterCanvas
+from edge_spine.outputs.preview_png import PAGE
 from edge_spine.preprocessing import prepare
 from edge_spine.quality import judge
 from edge_spine.reconstruct import curves_from_output, reconstruct
+from edge_spine.refine import refined
 
 BASELINE = Path(__file__).with_name("guard.json")
-STAGES = ("read", "preprocess", "reconstruct", "measure", "judge", "json")
+STAGES = ("read", "preprocess", "refine", "locate", "reconstruct", "measure", "judge", "json", "preview")
 LOSS, LOSS_ELSEWHERE = 0.15, 0.5
 ATTEMPTS, LEAST_ATTEMPTS, SECONDS = 8, 2, 2.0
 # Runs in a row; the first one after another stage has cold caches.
@@ -94,27 +101,37 @@ def stages() -> dict[str, Work]:
         result = estimator(scan)
         localiser, output = localiser_of(estimator), engine_of(estimator).infer(result.prepared.tensor)[0]
     answer_with_the_last(localiser)
+    bundle = load_bundle()
+    if bundle.refinement is None or bundle.level_network is None:
+        raise SystemExit("the packaged model has no refinement or no network that finds vertebrae")
+    refinement, level_network = bundle.refinement, bundle.level_network
     prepared, curves, spine, measured = result.prepared, result.curves, result.spine, result.measurements
     return {
         "read": lambda: read_scan(SCAN),
         "preprocess": lambda: prepare(scan, localiser),
+        "refine": lambda: refined(prepared.tensor, output, refinement),
+        "locate": lambda: locate(prepared.tensor, output, level_network).levels(prepared),
         "reconstruct": lambda: reconstruct(curves_from_output(output, prepared)),
         "measure": lambda: measure(spine, result.levels),
         "judge": lambda: judge(scan, prepared, curves, spine, measured, result.levels),
         "json": result.to_json,
+        "preview": lambda: draw_panels(RasterCanvas(PAGE.width, PAGE.height, BACKGROUND), PAGE.cards(), result),
     }
 
 
 def yardsticks() -> dict[str, Work]:
     """Return the reference workload of each stage; a change invalidates the baseline."""
-    arrays = _small_arrays()
+    arrays, sampling, imaging = _small_arrays(), _sampling(), _imaging()
     return {
         "read": _reading(),
-        "preprocess": _imaging(),
+        "preprocess": imaging,
+        "refine": sampling,
+        "locate": sampling,
         "reconstruct": arrays,
         "measure": arrays,
         "judge": arrays,
         "json": _printing(),
+        "preview": imaging,
     }
 
 
@@ -161,6 +178,22 @@ def _small_arrays() -> Work:
             np.concatenate([slope[:5], np.diff(columns, axis=0)])
             bool(np.all(np.isfinite(slope))), float(np.abs(slope).max()), slope[:, 0].mean()
             sum(value > 0.1 for value in slope[:, 0].tolist())
+
+    return work
+
+
+def _sampling() -> Work:
+    crop = np.random.default_rng(0).random((224, 224), np.float32)
+    columns, rows = (np.linspace(20, 200, 105 * 49, dtype=np.float32).reshape(105, 49) for _ in range(2))
+    wide, weight = np.ones((112, 192), np.float32), np.ones((192, 64), np.float32)
+
+    def work() -> None:
+        for _ in range(4):
+            seen = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR) + (columns - rows)
+            (seen / np.maximum(seen.mean(axis=1), 0.1)[:, np.newaxis]).clip(-1, 2)
+            for _ in range(2):
+                np.maximum(wide @ weight + weight[0], 0)
+            np.concatenate([wide[:, :64], wide[:, 64:]], axis=1).max(axis=0)
 
     return work
 

@@ -180,7 +180,7 @@ def _resampled(
     places = np.interp(-wanted, -z, np.arange(float(len(z))))
     above = np.minimum(places.astype(np.intp), len(z) - 2)
     upper, lower = columns.take(above, axis=0), columns.take(above + 1, axis=0)
-    found = upper + (places - above)[:, np.newaxis] * (lower - upper)
+    found: NDArray[np.float64] = upper + (places - above)[:, np.newaxis] * (lower - upper)
     for outside, end, other in ((wanted > z[0], 0, _END_ROWS), (wanted < z[-1], -1, -1 - _END_ROWS)):
         slope = (columns[end] - columns[other]) / (z[end] - z[other])
         found[outside] = columns[end] + (wanted[outside, np.newaxis] - z[end]) * slope

@@ -84,6 +84,8 @@ class OnnxEngine(Engine):
                 "check that its CUDA and cuDNN libraries are installed"
             )
         session.disable_fallback()
+        # kept for the fallback alone: as large as the model
+        session._model_bytes = None
         ends = [(end.name, tuple(end.shape), end.type) for end in (*session.get_inputs(), *session.get_outputs())]
         check_ends(self.name, ends, "tensor(float)")
         self._session: Any = session

@@ -15,6 +15,7 @@ from tests.benchmarks.conftest import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 GUARD = ROOT / "benchmarks/guard.py"
+STAGES = ["read", "preprocess", "refine", "locate", "reconstruct", "measure", "judge", "json", "preview"]
 
 
 @pytest.fixture
@@ -61,7 +62,9 @@ def dearer(found: dict[str, Any], stage: str, figure: str, factor: float) -> dic
 
 
 @pytest.mark.parametrize("figure", ["ratio", "calls", "peak_kb"])
-@pytest.mark.parametrize("stage", ["read", "preprocess", "reconstruct", "measure", "judge", "json"])
+@pytest.mark.parametrize(
+    "stage", ["read", "preprocess", "refine", "locate", "reconstruct", "measure", "judge", "json", "preview"]
+)
 def test_more_than_15_per_cent_is_a_loss(guard: ModuleType, baseline: dict[str, Any], stage: str, figure: str) -> None:
     def lost(factor: float) -> list[tuple[str, str]]:
         rows = guard.compared(dearer(baseline, stage, figure, factor), baseline)

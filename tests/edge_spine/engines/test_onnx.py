@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -26,6 +28,13 @@ def test_a_provider_that_onnxruntime_replaces_is_an_error(bundle, monkeypatch) -
         open_engine(bundle, "onnx-cuda")
     with open_engine(bundle, "auto") as engine:
         assert engine.name in ("onnx-cpu", "openvino")
+
+
+def test_a_session_does_not_keep_the_bytes_of_its_model(bundle) -> None:
+    content = bundle.read(bundle.file_with_role("engine"))
+    before = sys.getrefcount(content)
+    with OnnxEngine(content):
+        assert sys.getrefcount(content) == before
 
 
 def test_exact_sums_give_the_packaged_models_answers(packaged) -> None:
