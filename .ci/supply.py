@@ -1,6 +1,6 @@
 """Pin what edge-spine needs, and check that it can be installed from the pins alone.
 
-`python .ci/supply.py lock`: write containers/constraints/*.txt, every package of every extra of the runtime with its
+`python .ci/supply.py lock`: write .ci/constraints/*.txt, every package of every extra of the runtime with its
 hashes, for Python 3.10 to 3.14 on Linux, Windows and macOS at once.
 `python .ci/supply.py resolve`: check that each pinned package has a wheel for each platform and Python.
 `python .ci/supply.py install [EXTRA ...]`: download the pinned wheels, install them and edge-spine into a new
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "containers" / "constraints"
+FOLDER = ROOT / ".ci" / "constraints"
 EXTRAS = ("cpu", "openvino", "cuda", "codecs", "dicom", "report", "node", "batch", "ray", "dask")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 # OpenVINO asks for glibc 2.35 on aarch64, ONNX Runtime for macOS 14.
@@ -48,7 +48,7 @@ MISSING = {
 }
 _HEAD = (
     "# Written by `python .ci/supply.py lock`. "
-    "Install: pip install --require-hashes -r containers/constraints/cpu.txt\n"
+    "Install: pip install --require-hashes -r .ci/constraints/cpu.txt\n"
 )
 
 

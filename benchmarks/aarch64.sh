@@ -4,7 +4,7 @@
 #   benchmarks/aarch64.sh WORK           from nothing, as root on Debian or Ubuntu on x86_64; 3 GB in WORK; again: go on
 #   benchmarks/aarch64.sh --table WORK   print the table of the steps that have ended
 #
-# Fetches programs and two roots from Debian, and from PyPI the wheels that containers/constraints pins. WORK/ARCH/log
+# Fetches programs and two roots from Debian, and from PyPI the wheels that .ci/constraints pins. WORK/ARCH/log
 # holds what each step printed, WORK/ARCH/out what it wrote. Steps use ONNX Runtime where they do not name OpenVINO.
 # Exit status: 0 all steps passed; 1 not all; 77 this machine cannot emulate, with the reason.
 set -euo pipefail
@@ -85,7 +85,7 @@ if [ ! -d "$work/wheel" ]; then
 fi
 constraints=()
 for extra in cpu openvino codecs dicom report node batch; do
-    constraints+=(-r "$here/containers/constraints/$extra.txt")
+    constraints+=(-r "$here/.ci/constraints/$extra.txt")
 done
 
 make_root() { # ARCH MACHINE

@@ -91,7 +91,7 @@ def pinned(extra: str) -> dict[str, list[str]]:
     """Return the pins of a file of constraints with those that it includes: name, versions."""
     pins: dict[str, list[str]] = {}
     lines = (
-        (ROOT / "containers" / "constraints" / f"{extra}.txt")
+        (ROOT / ".ci" / "constraints" / f"{extra}.txt")
         .read_text(encoding="utf-8")
         .replace("\\\n", " ")
         .splitlines()
@@ -118,7 +118,7 @@ def supply() -> ModuleType:
 def test_every_package_of_every_extra_is_pinned_with_a_hash(supply: ModuleType) -> None:
     extras = PROJECT["optional-dependencies"]
     assert set(extras) - set(supply.EXTRAS) == {"tensorrt-cu12", "tensorrt-cu13", "export", "test"}
-    assert {path.stem for path in (ROOT / "containers" / "constraints").iterdir()} == {"base", *supply.EXTRAS}
+    assert {path.stem for path in (ROOT / ".ci" / "constraints").iterdir()} == {"base", *supply.EXTRAS}
     for extra in supply.EXTRAS:
         pins = pinned(extra)
         for requirement in [*PROJECT["dependencies"], *extras[extra]]:

@@ -46,6 +46,7 @@ WITHOUT_TESTS = {
 OF_NO_MODULE = {
     "test_lite": "the second packaged model, through the whole package",
     "test_whole_path": "every step in one walk, on real and bundled scans",
+    "node/test_containers": "the files of the containers",
     "node/test_privacy": "whatever node and watch folder leave behind",
     "node/test_round_trip": "from a scanner to an archive",
     "node/test_unit": "the unit file of systemd",

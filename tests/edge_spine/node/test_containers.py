@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "containers"
+ROOT = Path(__file__).resolve().parents[3]
+FOLDER = ROOT / "edge_spine" / "node" / "containers"
 FILES = ("Containerfile", "Archive.Containerfile")
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Build the images of compose.yaml with Podman, run node and archive, and send them the bundled scan with DCMTK.
 #
-#   containers/try.sh WORK           as root on Debian or Ubuntu; WORK keeps the images, 3 GB
-#   containers/try.sh WORK --pull    with the base image of the registry
+#   edge_spine/node/containers/try.sh WORK           as root on Debian or Ubuntu; WORK keeps the images, 3 GB
+#   edge_spine/node/containers/try.sh WORK --pull    with the base image of the registry
 #
 # Without --pull a root made by debootstrap stands in for the base image, debian:bookworm-slim: the same packages, from
 # Debian itself. Prints what each step took. Exit status: 0 all passed; 1 not all; 77 nothing can be built here.
@@ -11,7 +11,7 @@ cannot() { echo "containers cannot be tried here: $1" >&2; exit 77; }
 [ $# -ge 1 ] && [ "${2:---pull}" = --pull ] || { sed -n '2,8s/^# \?//p' "$0" >&2; exit 2; }
 [ "$(id -u)" = 0 ] || cannot "only root can make a base image and a network"
 command -v apt-get > /dev/null || cannot "needs Debian or Ubuntu"
-here=$(cd "$(dirname "$0")/.." && pwd)
+here=$(cd "$(dirname "$0")/../../.." && pwd)
 mkdir -p "$1"
 work=$(cd "$1" && pwd) base=docker.io/library/debian:bookworm-slim
 exec 3>&1
@@ -30,7 +30,7 @@ limits='"nofile=4096:4096", "nproc=4096:4096"'
 printf '[containers]\ndefault_ulimits = [%s]\n[engine]\nruntime = "%s"\n' "$limits" $runtime > "$work/containers.conf"
 printf '[storage]\ndriver = "overlay"\ngraphroot = "%s/store"\nrunroot = "%s/run"\n' "$work" "$work" > "$work/storage.conf"
 export CONTAINERS_CONF=$work/containers.conf CONTAINERS_STORAGE_CONF=$work/storage.conf
-compose() { podman-compose -p edge-spine-try -f "$here/containers/compose.yaml" "$@"; }
+compose() { podman-compose -p edge-spine-try -f "$here/edge_spine/node/containers/compose.yaml" "$@"; }
 node=edge-spine-try_node_1 archive=edge-spine-try_archive_1
 compose down || true
 trap 'compose down' EXIT
