@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,7 @@ def test_the_script_runs_on_phantoms(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("export.studies.second_opinion.DISTURBANCES", ("as scanned", "noise", "cut end"))
+    monkeypatch.setattr("export.studies.second_opinion.measure", partial(measure, draws=20))
     assert main(["--count", "3", "--threads", "1", "--json", str(tmp_path / "report.json")]) == 0
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report["count"]["phantoms, as scanned"] == 3

@@ -248,7 +248,7 @@ def test_people_widen_the_bands_of_a_bundle_and_it_says_so(
 ) -> None:
     pytest.importorskip("onnxruntime", reason="an engine is needed: pip install '.[cpu]'")
     # the FAKE networks find a spine in some phantoms only
-    model = Path(shutil.copytree(load_bundle().folder, tmp_path / "model"))
+    model = Path(shutil.copytree(load_bundle("lite").folder, tmp_path / "model"))
     before = load_bundle(model).bands
     run = ["--model", str(model), "--count", "30", "--engine", "onnx-cpu", "--workers", "1", "--per-person", "5"]
     assert main([*run, "--people", "packs", "--only", "one,two", "--only", "three", "--only", "four"]) == 0
