@@ -288,6 +288,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measure how often disturbed pictures are flagged, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m export.studies.disturbance", description=__doc__)
     parser.add_argument("--count", type=int, default=200, help="phantoms, and as many people (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the first (default %(default)s)")
     parser.add_argument("--people", type=Path, metavar="DIR", help="folder with packs of bone")
     parser.add_argument("--scan", type=Path, metavar="FILE", help="a real scan, disturbed 20 times in the same way")
     parser.add_argument("--model", help="default: the packaged model")
@@ -298,7 +299,7 @@ def main(argv: list[str] | None = None) -> int:
         makers = makers_of(options.people)
     except UsageError as error:
         parser.error(str(error))
-    tasks = [(group, make, SEED + k) for k in range(options.count) for group, make in makers.items()]
+    tasks = [(group, make, options.seed + k) for k in range(options.count) for group, make in makers.items()]
     with ordered_map(options.workers, _open, (options.model,)) as mapped:
         found = [outcome for part in mapped(_tried, tasks) for outcome in part]
     if options.scan is not None:
