@@ -45,8 +45,7 @@ def check_sides(mri: Volume, mask: Volume, scan_spine: Plane, tracked: Track) ->
     ------
     PairSkipped
         "front-and-back" if the spine is bent the wrong way, clearly or while it lies before the middle of the trunk;
-        "left-and-right" if the scan's coronal curve fits the mirrored MRI's, or heart and stomach lie right;
-        "other-curve" if it fits neither.
+        "left-and-right" if the scan's coronal curve fits the mirrored MRI's, or heart and stomach lie right.
     """
     behind, bent = front_to_back(mri, mask), kyphosis_mm(tracked)
     if bent < -_BENT_MM or (behind < 0 and bent < 0):
@@ -68,12 +67,6 @@ def check_sides(mri: Volume, mask: Volume, scan_spine: Plane, tracked: Track) ->
         raise PairSkipped(
             "left-and-right", "the MRI shows heart and stomach at the right: its left and right are exchanged"
         )
-    if np.isfinite(straight) and straight > _ONE_PERSON_MM:
-        raise PairSkipped(
-            "other-curve",
-            f"the scan's coronal curve is {straight:.1f} mm off the MRI's; at most {_ONE_PERSON_MM:.0f} is one person "
-            "lying alike",
-        )
     return {
         "spine_behind_middle": round(behind, 2),
         "kyphosis_mm": round(bent, 1),
@@ -84,12 +77,12 @@ def check_sides(mri: Volume, mask: Volume, scan_spine: Plane, tracked: Track) ->
 
 
 def check_mask(scan_spine: Plane, tracked: Track) -> None:
-    """Check that both masks end at the same levels, and width and depth of the MRI's.
+    """Check that both masks end at the same levels, width and depth of the MRI's, and that both have one curve.
 
     Raises
     ------
     PairSkipped
-        "spine-ends" or "spine-size".
+        "spine-ends", "spine-size" or "other-curve".
     """
     top, bottom = scan_ends(scan_spine)
     for end, level, further in (("top", "T1", tracked.top_mm - top), ("bottom", "L5", bottom - tracked.bottom_mm)):
@@ -117,6 +110,13 @@ def check_mask(scan_spine: Plane, tracked: Track) -> None:
             raise PairSkipped(
                 "spine-size", f"the {name} is {value:.2f}; {least} to {most} is a column of bodies and discs"
             )
+    apart, _ = coronal_misfits(scan_spine, tracked)
+    if apart > _ONE_PERSON_MM:
+        raise PairSkipped(
+            "other-curve",
+            f"the scan's coronal curve is {apart:.1f} mm off the MRI's; at most {_ONE_PERSON_MM:.0f} is one person "
+            "lying alike",
+        )
 
 
 def front_to_back(mri: Volume, mask: Volume) -> float:
