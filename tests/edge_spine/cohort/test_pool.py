@@ -14,7 +14,7 @@ from edge_spine.cohort import SpineBatch
 from edge_spine.cohort import pool as pool_module
 from edge_spine.cohort.manifest import Scan, read_manifest
 from edge_spine.cohort.pool import ProcessPool
-from edge_spine.cohort.rows import Row, row_of
+from edge_spine.cohort.rows import ROWS_OF_209, Row, row_of
 from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards
 from edge_spine.errors import EngineLost
@@ -128,7 +128,13 @@ def test_one_process_holds_the_gpu_and_the_results_are_those_without(
         work_through(scans, pool, shards, rows.append, chunk=2)
     check_whole(tmp_path / "out", 8)
     plain = {row["id"]: same(row) for row in SpineBatch("lite", "onnx-cpu", 1).rows(scans)}
-    assert {row["id"]: same(row) for row in rows} == plain
+    assert {row["id"] for row in rows} == set(plain)
+    for row in rows:
+        for name, value in same(row).items():
+            expected = plain[row["id"]][name]
+            # NumPy's library adds in another order with another number of threads
+            numbers = isinstance(value, float) or name in ROWS_OF_209
+            assert value == (pytest.approx(expected, abs=1e-3) if numbers and value is not None else expected), name
     assert {row["model_engine"] for row in rows if row["status"] == "done"} == {"tensorrt"}
     assert len(list(notes.iterdir())) == (1 if fails_at is None else 2)
 
