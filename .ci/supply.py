@@ -46,10 +46,7 @@ MISSING = {
     ("node", "", "3.14"): "the same",
     ("cuda", "x86_64-pc-windows-msvc", "3.10"): "nvidia-cublas-cu12 12.9.3 has none for Windows",
 }
-_HEAD = (
-    "# Written by `python .ci/supply.py lock`. "
-    "Install: pip install --require-hashes -r .ci/constraints/cpu.txt\n"
-)
+_HEAD = "# Written by `python .ci/supply.py lock`. Install: pip install --require-hashes -r .ci/constraints/cpu.txt\n"
 
 
 def uv(*arguments: object) -> subprocess.CompletedProcess[str]:

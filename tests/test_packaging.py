@@ -91,10 +91,7 @@ def pinned(extra: str) -> dict[str, list[str]]:
     """Return the pins of a file of constraints with those that it includes: name, versions."""
     pins: dict[str, list[str]] = {}
     lines = (
-        (ROOT / ".ci" / "constraints" / f"{extra}.txt")
-        .read_text(encoding="utf-8")
-        .replace("\\\n", " ")
-        .splitlines()
+        (ROOT / ".ci" / "constraints" / f"{extra}.txt").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
     )
     for line in lines:
         if line.startswith("-r "):
