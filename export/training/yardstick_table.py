@@ -82,7 +82,7 @@ def _classes(report: dict[str, Any]) -> list[str]:
     lines = [
         f"true Cobb {low:.1f} to {high:.1f} degrees; lines through those up to {report['cobb_line_up_to_deg']:.0f}"
     ]
-    names = ("cobb_mae_deg", "cobb_bias_deg", "cobb_slope", "cobb_correlation")
+    names = ("cobb_mae_deg", "cobb_bias_deg", "endplate_cobb_bias_deg", "cobb_slope", "cobb_correlation")
     lines.append(f"{'true Cobb':12}{'images':>8}" + "".join(f"{name:>26}" for name in names))
     for label, part in report["severity"].items():
         if not part["count"]:
