@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -12,7 +13,7 @@ from edge_spine.errors import Refusal
 from edge_spine.reading.checks import damage_refused, printable
 from edge_spine.reading.folders import SUFFIXES
 from edge_spine.reading.kinds import HEAD_BYTES, ImageKind, kind_of
-from edge_spine.reading.left_out import DIRECTORY, HIDDEN, NESTED_ZIP, NO_IMAGE, LeftOut
+from edge_spine.reading.left_out import DIRECTORY, HIDDEN, NESTED_ZIP, NO_IMAGE, REPEATED, LeftOut
 
 MAX_ENTRIES = 2_000
 MAX_ENTRY_BYTES = 64 * 2**20
@@ -35,7 +36,8 @@ class _BoundedReader(io.BufferedReader):
 def image_entries(path: Path, left_out: LeftOut) -> list[str]:
     """List the images in a zip by their names in it, sorted; the names of its other files are added to `left_out`.
 
-    An image is known by its content or its suffix, as in a folder; a file that cannot be unpacked counts as one.
+    An image is known by its content or its suffix, as in a folder; a file that cannot be unpacked counts as one. Of
+    several images of one name the last is listed, as programs that unpack zips do.
 
     Raises
     ------
@@ -49,7 +51,12 @@ def image_entries(path: Path, left_out: LeftOut) -> list[str]:
         if len(entries) > MAX_ENTRIES:
             raise Refusal("too-large", f"the zip holds {len(entries)} files; {ACCEPTED_ZIP}")
         # names within a zip are looked up or shown, never used as paths
-        return [entry for entry in sorted(set(entries)) if _is_image(archive, entry, left_out)]
+        counts = Counter(entries)
+        images = [entry for entry in sorted(counts) if _is_image(archive, entry, left_out)]
+        for entry in images:
+            for _ in range(counts[entry] - 1):
+                left_out.add(REPEATED, _entry_path(entry).name)
+        return images
 
 
 def read_entry(path: Path, entry: str) -> bytes:
