@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import re
 import runpy
@@ -363,3 +364,20 @@ def test_the_readme_begins_as_the_contract_says() -> None:
         after = text.split(f"\n## {heading}\n")[1].lstrip()
         assert after.startswith("```sh\npython3 -m venv "), heading
     assert re.search(r"git clone --depth 1 URL ", text)
+
+
+@pytest.mark.parametrize(
+    ("row", "report"),
+    [
+        ("people unseen in training, `spine`", "spine.people"),
+        ("the same, `lite`", "spine-lite.people"),
+        ("phantoms unseen in training, `spine`", "spine.evaluation"),
+    ],
+)
+def test_the_figures_of_the_readme_are_those_of_the_reports(row: str, report: str) -> None:
+    found = json.loads((ROOT / "export" / "weights" / f"{report}.json").read_text(encoding="utf-8"))
+    names = ("sagittal_mae_mm", "deviation3d_mm", "iou3d")
+    cells = [f"{found[name]:.2f} ({found['baseline'][name]:.2f})" for name in names]
+    cobb = [found.get(f"endplate_cobb_{what}_deg") for what in ("mae", "bias")]
+    cells.append("" if None in cobb else "{:.1f} ({:.1f})".format(*cobb))
+    assert f"| {row} | {' | '.join(cells)} |" in (ROOT / "README.md").read_text(encoding="utf-8")
