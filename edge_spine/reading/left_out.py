@@ -11,7 +11,6 @@ _MOST_NAMES = 3
 HIDDEN, NO_IMAGE, OWN, DIRECTORY = "hidden", "no image", "written by edge-spine", "a directory of a medium"
 NO_FILE, BROKEN_LINK, LINK = "no file", "a link that leads nowhere", "a link to what is listed already"
 NESTED_ZIP, EMPTY_ZIP = "a zip in a zip", "a zip without an image"
-REPEATED = "named like a later file of its zip"
 
 
 @dataclass

@@ -15,7 +15,7 @@ import pytest
 from edge_spine.errors import InputUnavailable, Refusal, UsageError
 from edge_spine.reading import archive, read_scan
 from edge_spine.reading.files import find_scans
-from edge_spine.reading.left_out import DIRECTORY, EMPTY_ZIP, HIDDEN, NESTED_ZIP, NO_IMAGE, REPEATED, LeftOut
+from edge_spine.reading.left_out import DIRECTORY, EMPTY_ZIP, HIDDEN, NESTED_ZIP, NO_IMAGE, LeftOut
 from tests.edge_spine.reading.samples import BODY, MakeDicom, make_zip, refusal
 
 
@@ -93,19 +93,21 @@ def test_images_in_a_zip_are_found_by_content_and_the_rest_is_named(make_dicom: 
 
 @pytest.mark.hazard("bad-file")
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_of_two_images_of_one_name_the_last_is_read_and_the_other_is_named(
-    make_dicom: MakeDicom, tmp_path: Path
-) -> None:
+def test_images_of_one_name_in_a_zip_are_all_read(make_dicom: MakeDicom, tmp_path: Path) -> None:
+    stored = [BODY, BODY[::-1], BODY[:, ::-1], BODY[::-1, ::-1]]
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as stream:
-        for content in (make_dicom(), make_dicom(BODY[:, ::-1])):
-            stream.writestr("s1/11.dcm", content)
+        for name, pixels in zip(("s/11.dcm", "s/11.dcm", "s/11 (2).dcm", "s/11.dcm"), stored, strict=True):
+            stream.writestr(name, make_dicom(np.ascontiguousarray(pixels)))
         for _ in range(2):
-            stream.writestr("notes.txt", b"text")
+            stream.mkdir("s") if hasattr(stream, "mkdir") else None
+            stream.writestr("s/notes.txt", b"text")
     left_out = LeftOut()
-    (found,) = find_scans([tmp_path / "z.zip"], left_out)
-    np.testing.assert_array_equal(found.read().pixels, BODY[:, ::-1])
-    assert left_out.names == {NO_IMAGE: ["notes.txt"], REPEATED: ["11.dcm"]}
-    assert "1 named like a later file of its zip (11.dcm)" in str(left_out)
+    found = find_scans([tmp_path / "z.zip"], left_out)
+    assert [file.entry for file in found] == ["s/11 (2).dcm", "s/11 (3).dcm", "s/11 (4).dcm", "s/11.dcm"]
+    assert len({file.name for file in found}) == 4
+    for file, number in zip(found, (2, 0, 1, 3), strict=True):
+        np.testing.assert_array_equal(file.read().pixels, stored[number])
+    assert left_out.names == {NO_IMAGE: ["notes (2).txt", "notes.txt"]}
 
 
 def test_what_cannot_be_unpacked_is_listed_and_refused(make_dicom: MakeDicom, tmp_path: Path) -> None:
