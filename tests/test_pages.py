@@ -381,3 +381,10 @@ def test_the_figures_of_the_readme_are_those_of_the_reports(row: str, report: st
     cobb = [found.get(f"endplate_cobb_{what}_deg") for what in ("mae", "bias")]
     cells.append("" if None in cobb else "{:.1f} ({:.1f})".format(*cobb))
     assert f"| {row} | {' | '.join(cells)} |" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_private_names_on_pages_are_in_the_code() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "edge_spine").rglob("*.py"))
+    pages = [page for page in PAGES if page.name != "CHANGELOG.md"]
+    named = {name for page in pages for name in re.findall(r"`(_[a-z_]+)`", page.read_text(encoding="utf-8"))}
+    assert named and [name for name in named if name not in re.findall(r"\w+", code)] == []
