@@ -62,9 +62,7 @@ def dearer(found: dict[str, Any], stage: str, figure: str, factor: float) -> dic
 
 
 @pytest.mark.parametrize("figure", ["ratio", "calls", "peak_kb"])
-@pytest.mark.parametrize(
-    "stage", ["read", "preprocess", "refine", "locate", "reconstruct", "measure", "judge", "json", "preview"]
-)
+@pytest.mark.parametrize("stage", STAGES)
 def test_more_than_15_per_cent_is_a_loss(guard: ModuleType, baseline: dict[str, Any], stage: str, figure: str) -> None:
     def lost(factor: float) -> list[tuple[str, str]]:
         rows = guard.compared(dearer(baseline, stage, figure, factor), baseline)
