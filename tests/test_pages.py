@@ -99,7 +99,7 @@ class _Understood(BaseException):
 
 
 @pytest.fixture
-def only_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
+def only_parsing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let programs parse their arguments and do nothing more."""
     parse = argparse.ArgumentParser.parse_args
 
@@ -107,6 +107,9 @@ def only_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
         parse(self, args, namespace)
         raise _Understood
 
+    # reports go to a folder that earlier commands of the page have made
+    (tmp_path / "cache").mkdir()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
     for folder in (ROOT, ROOT / "benchmarks"):
         monkeypatch.syspath_prepend(str(folder))
