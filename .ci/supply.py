@@ -91,7 +91,10 @@ def resolve() -> int:
     def missing(extras: Iterable[str], platform: str, python: str) -> str:
         files = [FOLDER / f"{extra}.txt" for extra in extras]
         where = ("--python-platform", platform, "--python-version", python)
-        said = uv(*files, *where, *wheels, "--offline").stderr.strip()
+        done = uv(*files, *where, *wheels, "--offline")
+        if not done.returncode:
+            return ""
+        said = done.stderr.strip() or f"uv ended with status {done.returncode}"
         if "there is no version of" in said:  # another answer than that of a version without a wheel
             raise SystemExit(f"{platform} {python}: not in the index that was fetched: {said}")
         return said

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measure on a borrowed Linux machine with an NVIDIA GPU: no package index, little time, commands that end after minutes.
+# Measure on another Linux machine with an NVIDIA GPU: no package index, little time, commands that end after minutes.
 #
 #   benchmarks/gpu.sh --pack EXTRA PIECES [PYTHON_VERSION]   here: fetch packages, cut everything into pieces
 #   benchmarks/gpu.sh WORK OUT [SECONDS] [PIECES]            there: take pieces in, measure; again to go on

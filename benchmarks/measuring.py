@@ -22,6 +22,7 @@ if str(ROOT) not in sys.path:  # `python benchmarks/NAME.py` adds only the folde
     sys.path.insert(0, str(ROOT))
 
 from edge_spine.cli import measuring  # noqa: E402
+from export.options import report_file  # noqa: E402
 
 described, laid_out, quantiles = measuring.described, measuring.laid_out, measuring.quantiles
 peak_memory_mb, rusage_mb, status_mb = measuring.peak_memory_mb, measuring.rusage_mb, measuring.status_mb
@@ -32,7 +33,7 @@ _RESAMPLES = 2000
 def options_of(description: str | None) -> argparse.ArgumentParser:
     """Return a parser with the option that all scripts have."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    parser.add_argument("--json", type=report_file, metavar="FILE", help="write the figures here as well")
     return parser
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_spine.errors import EdgeSpineError, EngineLost, InputUnavailable, Refusal
-from edge_spine.reading.checks import printable
+from edge_spine.reading.checks import printable, storable
 
 if TYPE_CHECKING:
     from edge_spine.estimator import SpineEstimator
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Report:
-    """The outcome of one scan: the fields of a line of ``--json``.
+    """The outcome of one scan: the fields of a line of ``--json``, with bytes of names that are not UTF-8 as escapes.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ def process(
     """
     from edge_spine.result import STAGES
 
-    report = Report(source, timing_ms=dict.fromkeys(STAGES, 0.0), path=path)
+    report = Report(source, timing_ms=dict.fromkeys(STAGES, 0.0), path=storable(path))
     started = time.perf_counter()
     writing = False
     try:
@@ -118,15 +118,18 @@ def process(
     except Exception as error:
         if raise_storage and isinstance(error, OSError):
             raise
-        what = type(error).__name__ + (f": {error.strerror}" if isinstance(error, OSError) else "")
-        if writing and isinstance(error, OSError):
-            what = f"the results cannot be written ({error.strerror}), check the output folder and its free space"
+        what = type(error).__name__
+        if isinstance(error, OSError) and writing:
+            why = error.strerror or what
+            what = f"the results cannot be written ({why}); check the output folder and its free space"
+        elif isinstance(error, OSError) and error.strerror:
+            what += f": {error.strerror}"
         report.message = f"{source}: {what}; -v shows where"
         _log.info("%s in\n%s", what, "".join(traceback.format_tb(error.__traceback__)).rstrip())
     else:
-        place = f"; in {paths[0].parent}" if paths else ""
+        place = f"; in {storable(str(paths[0].parent))}" if paths else ""
         report.status, report.message = "done", f"{source}: {_summary(result)}{place}"
-        report.outputs = [str(path) for path in paths]
+        report.outputs = [storable(str(path)) for path in paths]
         report.timing_ms = dict(result.timing_ms)
     if report.status != "done":
         report.timing_ms["total"] = (time.perf_counter() - started) * 1000

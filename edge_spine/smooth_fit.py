@@ -76,7 +76,7 @@ def fit(down: NDArray[np.float64], columns: NDArray[np.float64]) -> tuple[NDArra
 
 
 def gradient(values: NDArray[np.float64], step: float = 1.0) -> NDArray[np.float64]:
-    """Return the derivative along evenly spaced rows (N, ...), at least two, as `numpy.gradient` in thrice the time."""
+    """Return the derivative along evenly spaced rows (N, ...), at least two; `numpy.gradient` takes thrice the time."""
     slope = np.empty(values.shape)
     slope[1:-1] = (values[2:] - values[:-2]) / (2 * step)
     slope[0], slope[-1] = (values[1] - values[0]) / step, (values[-1] - values[-2]) / step

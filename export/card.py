@@ -92,14 +92,17 @@ def render(manifest: Mapping[str, Any], evaluations: Mapping[str, Mapping[str, A
     Raises
     ------
     UsageError
-        A report is of another model.
+        A report is of another model, or not as `export.training.evaluate` writes it.
     """
+    this = [manifest["name"], manifest["version"]]
     for subjects, report in evaluations.items():
-        model, this = report.get("model"), [manifest["name"], manifest["version"]]
         if not isinstance(report.get("count"), int):
             raise UsageError(f"the report on {subjects} holds no count; one of export.training.evaluate is expected")
-        if model is not None and [model.get("name"), model.get("version")] != this:
-            raise UsageError(f"the report on {subjects} is of {model['name']} {model['version']}, not {' '.join(this)}")
+        if (model := report.get("model")) is None:
+            continue
+        named = [model.get("name"), model.get("version")] if isinstance(model, Mapping) else [model]
+        if named != this:
+            raise UsageError(f"the report on {subjects} is of {' '.join(map(str, named))}, not {' '.join(this)}")
     lines = [_table(evaluations)] if evaluations else []
     lines += [f"- {note}" for note in notes]
     bands = manifest.get("bands", {}).get("calibrated_on")
@@ -141,13 +144,26 @@ def _table(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the figures as a table of Markdown, a column for each evaluation."""
     rows = [["", *evaluations], ["---"] * (1 + len(evaluations))]
     rows.append(["scans (refused)", *(f"{each['count']} ({each.get('refused', 0)})" for each in evaluations.values())])
-    for key, label in FIGURES.items():
-        cells = [_cell(report, key) for report in evaluations.values()]
+    columns = [_column(subjects, report) for subjects, report in evaluations.items()]
+    for label, *cells in zip(FIGURES.values(), *columns, strict=True):
         if any(cells):
             rows.append([label, *cells])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     head = "95 % intervals in brackets; in parentheses the mean sagittal curve, told the true coronal view."
     return f"{head}\n\n{table}\n"
+
+
+def _column(subjects: str, report: Mapping[str, Any]) -> list[str]:
+    """Return the cells of a report in the order of `FIGURES`."""
+    cells = []
+    for key in FIGURES:
+        try:
+            cells.append(_cell(report, key))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            raise UsageError(
+                f"the report on {subjects} holds {key} in another form than export.training.evaluate writes it"
+            ) from None
+    return cells
 
 
 def _cell(report: Mapping[str, Any], key: str) -> str:
@@ -192,7 +208,7 @@ def _report(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path.name}: {error.strerror or 'cannot be read'}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         report = None
     if not isinstance(report, dict):
         raise UsageError(f"{path.name}: not a report as JSON")

@@ -156,3 +156,23 @@ def test_an_index_that_was_not_fetched_is_no_missing_wheel(supply: ModuleType, m
     fetched = subprocess.CompletedProcess([], 0, "", "")
     with pytest.raises(SystemExit, match="not in the index"):
         supply.resolve()
+
+
+@pytest.mark.parametrize(("status", "said", "surprises"), [(0, "warning: slow", 0), (-9, "", 20)])
+def test_what_counts_is_whether_uv_succeeded(
+    status: int,
+    said: str,
+    surprises: int,
+    supply: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def uv(*words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], status if "--offline" in words else 0, "", said)
+
+    monkeypatch.setattr(supply, "uv", uv)
+    monkeypatch.setattr(supply, "MISSING", {})
+    assert supply.resolve() == bool(surprises)
+    printed = capsys.readouterr().out
+    assert f": {surprises} surprises" in printed
+    assert printed.count("uv ended with status -9") == surprises

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import re
 import runpy
@@ -98,7 +99,7 @@ class _Understood(BaseException):
 
 
 @pytest.fixture
-def only_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
+def only_parsing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let programs parse their arguments and do nothing more."""
     parse = argparse.ArgumentParser.parse_args
 
@@ -106,6 +107,9 @@ def only_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
         parse(self, args, namespace)
         raise _Understood
 
+    # reports go to a folder that earlier commands of the page have made
+    (tmp_path / "cache").mkdir()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
     for folder in (ROOT, ROOT / "benchmarks"):
         monkeypatch.syspath_prepend(str(folder))
@@ -363,3 +367,27 @@ def test_the_readme_begins_as_the_contract_says() -> None:
         after = text.split(f"\n## {heading}\n")[1].lstrip()
         assert after.startswith("```sh\npython3 -m venv "), heading
     assert re.search(r"git clone --depth 1 URL ", text)
+
+
+@pytest.mark.parametrize(
+    ("row", "report"),
+    [
+        ("people unseen in training, `spine`", "spine.people"),
+        ("the same, `lite`", "spine-lite.people"),
+        ("phantoms unseen in training, `spine`", "spine.evaluation"),
+    ],
+)
+def test_the_figures_of_the_readme_are_those_of_the_reports(row: str, report: str) -> None:
+    found = json.loads((ROOT / "export" / "weights" / f"{report}.json").read_text(encoding="utf-8"))
+    names = ("sagittal_mae_mm", "deviation3d_mm", "iou3d")
+    cells = [f"{found[name]:.2f} ({found['baseline'][name]:.2f})" for name in names]
+    cobb = [found.get(f"endplate_cobb_{what}_deg") for what in ("mae", "bias")]
+    cells.append("" if None in cobb else "{:.1f} ({:.1f})".format(*cobb))
+    assert f"| {row} | {' | '.join(cells)} |" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_private_names_on_pages_are_in_the_code() -> None:
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "edge_spine").rglob("*.py"))
+    pages = [page for page in PAGES if page.name != "CHANGELOG.md"]
+    named = {name for page in pages for name in re.findall(r"`(_[a-z_]+)`", page.read_text(encoding="utf-8"))}
+    assert named and [name for name in named if name not in re.findall(r"\w+", code)] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from http.server import ThreadingHTTPServer
@@ -89,7 +90,9 @@ class HealthServer:
         class Server(ThreadingHTTPServer):
             def handle_error(self, *_: object) -> None:
                 # a client that is gone is no event of the node, and no traceback of its log
-                _log.debug("a request on the health port was not answered", exc_info=True)
+                error = sys.exc_info()[1]
+                level = logging.DEBUG if isinstance(error, OSError) else logging.ERROR
+                _log.log(level, "a request on the health port was not answered (%s)", type(error).__name__)
 
         try:
             self._server = Server(("127.0.0.1", port), Handler)

@@ -22,6 +22,7 @@ from edge_spine.node.records import Audit, Ledger
 from edge_spine.node.spool import Claim, Spool, files_in
 from edge_spine.node.worker import Worker
 from edge_spine.outputs.registry import FORMATS, write_outputs
+from edge_spine.reading.checks import printable, storable
 from edge_spine.reading.files import ScanFile, find_scans
 from edge_spine.reading.folders import is_scan
 from edge_spine.reading.left_out import LeftOut
@@ -218,7 +219,7 @@ class WatchFolder:
 
         def unavailable(path: Path, why: str) -> None:
             message = f"{path.name}: the file cannot be read now ({why}); it is tried again"
-            on_report(Report(path.name, message=message))
+            on_report(Report(printable(path.name), message=printable(message)))
 
         self._arrivals = Arrivals(folder, read, unavailable)
         self._worker = Worker(self._spool, Audit(records / "audit.jsonl"), self._handle, on_report)
@@ -251,8 +252,9 @@ class WatchFolder:
             names = [FORMATS[name].filename for name in self._formats]
             outputs = [self._place(scan_file, content) / name for scan_file in scan_files for name in names]
             if all(path.is_file() for path in outputs):
-                message = f"{claim.name}: already processed with this model and these options"
-                return [Report(claim.name, "done", message=message, outputs=[str(path) for path in outputs])]
+                name = printable(claim.name)
+                message = f"{name}: already processed with this model and these options"
+                return [Report(name, "done", message=message, outputs=[storable(str(path)) for path in outputs])]
         # Partial results of this content that a killed process left.
         for left in self._out.glob(f".*-{content[:_HASH_LETTERS]}.*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -274,7 +276,7 @@ class WatchFolder:
         def read() -> Scan:
             nonlocal read_ms
             scan, read_ms = self._arrivals.read(scan_file)
-            return replace(scan, path=as_put.encode("utf-8", "backslashreplace").decode())
+            return replace(scan, path=storable(as_put))
 
         def write(result: SpineResult) -> tuple[SpineResult, list[Path]]:
             with beside(place, durable=True) as folder:

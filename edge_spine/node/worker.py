@@ -14,6 +14,7 @@ from pathlib import Path
 from edge_spine.errors import InputUnavailable
 from edge_spine.node.records import Audit
 from edge_spine.node.spool import Claim, Spool
+from edge_spine.reading.checks import printable
 from edge_spine.runner import Report
 
 _IDLE_S = 1.0
@@ -119,7 +120,8 @@ class Worker:
         self._postponed[claim.name] = _Postponed(self._spool.give_back(claim), pause, time.monotonic() + pause)
         if known is None:
             _log.warning("a scan cannot be read now (%s); it is tried again", problem)
-            self._on_report(Report(claim.name, message=f"{claim.name}: {problem}; it is tried again"))
+            name = printable(claim.name)
+            self._on_report(Report(name, message=f"{name}: {problem}; it is tried again"))
 
     def _work(self, claim: Claim) -> None:
         """Process a claim, with retries."""

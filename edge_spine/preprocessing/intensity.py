@@ -93,7 +93,7 @@ def percentiles_of_counts(counts: NDArray[np.int64], shares: Sequence[float]) ->
 
 
 def percentile(values: NDArray[np.float32], share: float) -> float:
-    """Return a percentile of finite values (N,), not none, as `numpy.percentile` does in ten times the time."""
+    """Return a percentile of finite values (N,), at least one; `numpy.percentile` takes ten times the time."""
     last = values.size - 1
     place = last * (share / 100)
     below = int(place)
@@ -103,7 +103,7 @@ def percentile(values: NDArray[np.float32], share: float) -> float:
 
 
 def _between(at: float, after: float, part: float) -> float:
-    """Interpolate, as NumPy's percentiles exact at both ends."""
+    """Interpolate; exact at both ends, as NumPy's percentiles are."""
     return at + (after - at) * part if part < 0.5 else after - (after - at) * (1 - part)
 
 

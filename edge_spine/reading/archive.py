@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import posixpath
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +36,8 @@ class _BoundedReader(io.BufferedReader):
 def image_entries(path: Path, left_out: LeftOut) -> list[str]:
     """List the images in a zip by their names in it, sorted; the names of its other files are added to `left_out`.
 
-    An image is known by its content or its suffix, as in a folder; a file that cannot be unpacked counts as one.
+    An image is known by its content or its suffix, as in a folder; a file that cannot be unpacked counts as one. Of
+    several files of one name the last has it, the others get a number: "11 (2).dcm".
 
     Raises
     ------
@@ -45,11 +47,11 @@ def image_entries(path: Path, left_out: LeftOut) -> list[str]:
         Where it is missing, or cannot be read now.
     """
     with _opened(path) as archive:
-        entries = archive.namelist()
-        if len(entries) > MAX_ENTRIES:
-            raise Refusal("too-large", f"the zip holds {len(entries)} files; {ACCEPTED_ZIP}")
+        count = len(archive.infolist())
+        if count > MAX_ENTRIES:
+            raise Refusal("too-large", f"the zip holds {count} files; {ACCEPTED_ZIP}")
         # names within a zip are looked up or shown, never used as paths
-        return [entry for entry in sorted(set(entries)) if _is_image(archive, entry, left_out)]
+        return [entry for entry, info in sorted(_files(archive).items()) if _is_image(archive, entry, info, left_out)]
 
 
 def read_entry(path: Path, entry: str) -> bytes:
@@ -61,7 +63,7 @@ def read_entry(path: Path, entry: str) -> bytes:
         'unreadable' where it is damaged, 'too-large' where its content exceeds the limit.
     """
     with _opened(path) as archive:
-        info = archive.getinfo(entry)
+        info = _files(archive)[entry]
         if info.compress_type not in _METHODS:
             raise Refusal("unreadable", "unusual zip compression; stored or deflated is accepted")
         content = b""
@@ -82,15 +84,28 @@ def _entry_path(entry: str) -> PurePosixPath:
     return PurePosixPath(entry.replace("\\", "/"))
 
 
-def _is_image(archive: zipfile.ZipFile, entry: str, left_out: LeftOut) -> bool:
-    if entry.endswith("/"):
-        return False
+def _files(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return the files of a zip by the names of `image_entries`."""
+    infos = [info for info in archive.infolist() if not info.is_dir()]
+    found = {info.filename: info for info in infos}
+    numbers = dict.fromkeys(found, 1)
+    for info in infos:
+        if found[info.filename] is not info:
+            root, suffix = posixpath.splitext(name := info.filename)
+            while name in found:
+                numbers[info.filename] += 1
+                name = f"{root} ({numbers[info.filename]}){suffix}"
+            found[name] = info
+    return found
+
+
+def _is_image(archive: zipfile.ZipFile, entry: str, info: zipfile.ZipInfo, left_out: LeftOut) -> bool:
     name = _entry_path(entry).name
     if name.startswith("."):
         left_out.add(HIDDEN, name)
     elif name.upper() == "DICOMDIR":
         left_out.add(DIRECTORY, name)
-    elif name.lower().endswith(SUFFIXES) or (head := _head(archive, entry)) is None:
+    elif name.lower().endswith(SUFFIXES) or (head := _head(archive, info)) is None:
         return True
     elif (kind := kind_of(head)) is ImageKind.ZIP:
         left_out.add(NESTED_ZIP, name)
@@ -101,9 +116,8 @@ def _is_image(archive: zipfile.ZipFile, entry: str, left_out: LeftOut) -> bool:
     return False
 
 
-def _head(archive: zipfile.ZipFile, entry: str) -> bytes | None:
+def _head(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes | None:
     """Return the first bytes of an entry, None where it cannot be unpacked."""
-    info = archive.getinfo(entry)
     if info.compress_type not in _METHODS:
         return None
     # parsers of damaged zips raise many types

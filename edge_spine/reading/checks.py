@@ -25,6 +25,11 @@ def printable(name: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in name)
 
 
+def storable(text: str) -> str:
+    """Return a text in which bytes that are not UTF-8, as names of files can hold, are written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 @contextmanager
 def damage_refused(found: str, accepted: str) -> Iterator[None]:
     """Turn every exception of a parser into the refusal 'unreadable'.

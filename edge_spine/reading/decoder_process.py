@@ -25,8 +25,8 @@ FRAME_SECONDS = 4.0
 STALLED_SECONDS = 60.0
 # decoders leak memory on damaged frames
 FRAMES_PER_PROCESS = 1000
-# of waiting for Python and its imports, which take minutes on a small machine that does much else; one that fails ends
-_START_SECONDS = 300.0
+# of waiting for Python and its imports, which take minutes under emulation; if the child ends, the waiting ends at once
+START_SECONDS = 300.0
 _END_SECONDS = 5.0
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -126,7 +126,7 @@ class DecoderProcess:
             self._stop()
             self._process, self._frames_left = _start(), FRAMES_PER_PROCESS
             try:
-                with _time_limit(self._process, _START_SECONDS):
+                with _time_limit(self._process, START_SECONDS):
                     _read(self._process, ANSWER.size)
             except UndecodableFrame:
                 raise InputUnavailable("the process that decodes compressed frames does not start now") from None

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_spine.errors import InputUnavailable, Refusal, named_refusals
-from edge_spine.reading.checks import MAX_FILE_BYTES, check_given_spacing, printable
+from edge_spine.reading.checks import MAX_FILE_BYTES, check_given_spacing, printable, storable
 from edge_spine.reading.kinds import ImageFile, ImageKind, kind_of
 from edge_spine.scan import Scan
 
@@ -94,8 +94,7 @@ def scan_from_bytes(
         else:
             found = "a zip archive" if kind is ImageKind.ZIP else "not a DICOM, PNG or NPY file"
             raise Refusal("unreadable", f"this is {found}; {ACCEPTED_FILES}")
-    shown = path.encode("utf-8", "backslashreplace").decode()
-    return replace(scan, path=shown, sha256=hashlib.sha256(data).hexdigest())
+    return replace(scan, path=storable(path), sha256=hashlib.sha256(data).hexdigest())
 
 
 def check_header(data: bytes) -> None:

@@ -25,6 +25,7 @@ from edge_spine.errors import Refusal, UsageError
 from edge_spine.processors import usable_cores
 from edge_spine.result import SpineResult
 from edge_spine.scan import Scan
+from export.options import report_file
 from export.training.dataset import Maker, makers_of
 from export.training.phantoms import extras
 from export.training.processes import ordered_map
@@ -293,7 +294,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scan", type=Path, metavar="FILE", help="a real scan, disturbed 20 times in the same way")
     parser.add_argument("--model", help="default: the packaged model")
     parser.add_argument("--workers", type=int, default=usable_cores())
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome here too")
+    parser.add_argument("--json", type=report_file, metavar="FILE", help="write every outcome here too")
     options = parser.parse_args(argv)
     try:
         makers = makers_of(options.people)

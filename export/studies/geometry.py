@@ -29,6 +29,7 @@ from edge_spine.preprocessing.geometry import body_lengths, check_geometry
 from edge_spine.preprocessing.locator import Localiser
 from edge_spine.processors import usable_cores
 from edge_spine.scan import Scan
+from export.options import report_file
 from export.training.dataset import Maker, makers_of
 from export.training.processes import ordered_map
 
@@ -147,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scan", type=Path, metavar="FILE", help="a real scan, tried in the same way")
     parser.add_argument("--fit", action="store_true", help="print the constants of the runtime instead")
     parser.add_argument("--workers", type=int, default=usable_cores())
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every answer here too")
+    parser.add_argument("--json", type=report_file, metavar="FILE", help="write every answer here too")
     options = parser.parse_args(argv)
     try:
         makers = makers_of(options.people)

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from edge_spine.errors import UsageError
 from edge_spine.files import beside
 from edge_spine.preprocessing.body import find_body
+from export.options import report_file
 from export.training.agreement import wilson
 from export.training.alignment.other_mri import make_other_mri, other_scan_mask
 from export.training.alignment.pairs import AlignedPair, PairFiles, align_pair
@@ -200,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=100, help="pairs to make and align (default %(default)s)")
     parser.add_argument("--seed", type=int, default=REPORT_SEED, help="seed of the first (default %(default)s)")
     parser.add_argument("--people", type=Path, metavar="DIR", help="folder with packs of bone: every fifth is a person")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write each pair's figures")
+    parser.add_argument("--json", type=report_file, metavar="FILE", help="also write each pair's figures")
     options = parser.parse_args(argv)
     cv2.setNumThreads(1)
     makers: list[Maker] = [partial(make_phantom, scanner=IDXA)] * _PEOPLE_EVERY

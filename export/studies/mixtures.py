@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from export.checkpoint import load_regressor
+from export.options import report_file
 from export.regressor import SpineRegressor
 from export.studies.frozen import Frozen, kernel_of, load_frozen
 from export.studies.ridge import Fold, Ridge, Rows, fit_ridge
@@ -345,7 +346,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--draws", type=int, default=2, help="sets drawn for each mixture (default 2)")
     parser.add_argument("--grid", type=int, nargs=2, default=(7, 3), help="rows and columns of features")
     parser.add_argument("--views", type=int, choices=(1, 2), default=1, help="2 adds an augmented view of each sample")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--json", type=report_file, help="write the figures here as well")
     options = parser.parse_args(argv)
     model, _ = load_regressor(options.weights)
     if not isinstance(model, SpineRegressor):

@@ -23,6 +23,7 @@ from edge_spine.preprocessing.crop import resample
 from edge_spine.preprocessing.intensity import normalise
 from edge_spine.processors import usable_cores
 from edge_spine.result import SpineResult
+from export.options import report_file
 from export.studies.contrast import PARTS, ROWS, contrast, steepest_edges, straighten
 from export.training.evaluate import scan_of
 from export.training.phantoms.phantom import make_phantom
@@ -135,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("scan", type=Path, help="a real whole-body bone image")
     parser.add_argument("--count", type=int, default=200, help="phantoms to compare with (default 200)")
     parser.add_argument("--model", type=Path, help="bundle folder (default: the bundled model)")
-    parser.add_argument("--json", type=Path, help="write the percentiles here as well")
+    parser.add_argument("--json", type=report_file, help="write the percentiles here as well")
     parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that render")
     options = parser.parse_args(argv)
     phantoms, contrasted = [], []

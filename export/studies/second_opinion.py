@@ -31,6 +31,7 @@ from edge_spine.network import CROP_SIZE, ROWS
 from edge_spine.preprocessing import prepare
 from edge_spine.preprocessing.locator import Localiser
 from edge_spine.reconstruct import curves_from_output, reconstruct
+from export.options import report_file
 from export.training.dataset import EVALUATION_SEED
 from export.training.evaluate import scan_of
 from export.training.people import make_person
@@ -287,7 +288,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=200, help="phantoms, and scans of all people (default 200)")
     parser.add_argument("--engine", default="onnx-cpu")
     parser.add_argument("--threads", type=int, help="of each engine")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--json", type=report_file, help="write the figures here as well")
     options = parser.parse_args(argv)
     if (options.people is None) != (not options.only):
         parser.error("--people and --only go together")

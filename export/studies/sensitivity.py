@@ -17,6 +17,7 @@ from edge_spine.engines.forms import INT8, INT8_TENSORRT, form_graph
 from edge_spine.engines.tensorrt.symmetric import symmetric_graph
 from edge_spine.engines.verification import Verification, compare, read_references
 from export.forms import Outputs, answers, sensitivity, summary
+from export.options import report_file
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m export.studies.sensitivity", description=__doc__)
     parser.add_argument("--model", type=Path, metavar="BUNDLE", help="default: the packaged model")
     parser.add_argument("--count", type=int, help="references to measure on (default: all)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    parser.add_argument("--json", type=report_file, metavar="FILE", help="write the figures here too")
     options = parser.parse_args(argv)
     bundle = load_bundle(options.model)
     crops, expected = (part[: options.count] for part in read_references(bundle))

@@ -36,6 +36,7 @@ from edge_spine.preprocessing.locator import Localiser
 from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.processors import usable_cores
 from edge_spine.scan import Scan
+from export.options import report_file
 from export.training import pairs_yardstick, yardstick, yardstick_table
 from export.training.agreement import (
     CLASSES,
@@ -263,7 +264,7 @@ def _band_lines(heads: list[tuple[str, dict[str, Any]]]) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export.training.evaluate", description=__doc__)
     parser.add_argument("--count", type=int, help="phantoms (default 1000), or scans of each person (default 100)")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--json", type=report_file, help="write the figures here as well")
     parser.add_argument("--model", help="spine (default), lite, or a bundle folder")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that render")

@@ -36,6 +36,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_no_stage_has_become_dearer(tmp_path: Path, baseline: dict[str, Any]) -> None:
     status, printed, found = run(tmp_path)
     assert status == 0, f"dearer than benchmarks/guard.json allows: {', '.join(found['lost'])}\n{printed}"
@@ -45,6 +46,7 @@ def test_no_stage_has_become_dearer(tmp_path: Path, baseline: dict[str, Any]) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_a_stage_that_takes_30_per_cent_longer_is_found(tmp_path: Path, baseline: dict[str, Any]) -> None:
     _, printed, found = run(tmp_path, "--slower", "preprocess")
     growth = found["stages"]["preprocess"]["ratio"] / baseline["stages"]["preprocess"]["ratio"]
@@ -62,9 +64,7 @@ def dearer(found: dict[str, Any], stage: str, figure: str, factor: float) -> dic
 
 
 @pytest.mark.parametrize("figure", ["ratio", "calls", "peak_kb"])
-@pytest.mark.parametrize(
-    "stage", ["read", "preprocess", "refine", "locate", "reconstruct", "measure", "judge", "json", "preview"]
-)
+@pytest.mark.parametrize("stage", STAGES)
 def test_more_than_15_per_cent_is_a_loss(guard: ModuleType, baseline: dict[str, Any], stage: str, figure: str) -> None:
     def lost(factor: float) -> list[tuple[str, str]]:
         rows = guard.compared(dearer(baseline, stage, figure, factor), baseline)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def test_the_line_says_what_was_found() -> None:
 def test_an_error_of_any_step_becomes_a_report(step: str, error: Exception, line: str) -> None:
     report = processed(**{step: raising(error)})
     if step == "write" and isinstance(error, OSError):
-        why = "the results cannot be written (No space left on device), check the output folder and its free space"
+        why = "the results cannot be written (No space left on device); check the output folder and its free space"
         line = f"failed: a.dcm: {why}; -v shows where"
     assert report.line() == line and PATIENT not in repr(report)
     assert report.outputs == [] and report.timing_ms["total"] >= report.timing_ms["read"]
@@ -97,6 +98,18 @@ def test_an_error_of_any_step_becomes_a_report(step: str, error: Exception, line
 def test_a_line_is_one_line_wherever_the_results_go() -> None:
     report = processed(write=lambda result: (result, [Path("a\nb/result.json")]), path="c\nd.dcm")
     assert report.line().endswith("; in a?b; from c?d.dcm")
+
+
+def test_bytes_of_names_that_are_not_utf_8_are_escapes() -> None:
+    """So that a line of --json holds no lone surrogate, which most readers of JSON refuse."""
+    report = processed(write=lambda result: (result, [Path("o\udce9/result.json")]), path="caf\udce9.dcm")
+    assert report.path == "caf\\udce9.dcm" and report.outputs == [str(Path("o\\udce9/result.json"))]
+    json.dumps(asdict(report), ensure_ascii=False).encode("utf-8")
+
+
+def test_an_error_of_the_system_without_words_is_named_by_its_type() -> None:
+    assert "cannot be written (OSError); check" in processed(write=raising(OSError("odd"))).message
+    assert processed(read=raising(OSError("odd"))).message == "a.dcm: OSError; -v shows where"
 
 
 def test_a_scan_whose_name_begins_the_reason_is_named() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +20,7 @@ from edge_spine import Scan, SpineEstimator, SpineResult, read_scan
 from edge_spine.result import schema
 from export.training.phantoms.phantom import make_subject
 from export.training.phantoms.scanner import IDXA
+from tests.edge_spine.cli.running import command
 
 pytestmark = pytest.mark.slow
 
@@ -40,11 +39,6 @@ MIDLINE = (
     (305.0, 139.0),
     (328.0, 137.6),
 )
-
-
-def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edge_spine", *(str(argument) for argument in arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def _assert_watertight(result: SpineResult) -> None:
@@ -191,7 +185,7 @@ def test_one_flipped_byte_stops_every_verb(verb: str, tmp_path: Path) -> None:
         "verify": ["verify"],
         "doctor": ["doctor"],
     }[verb]
-    done = _run(*arguments, "--model", model)
+    done = command(*arguments, "--model", model)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     complaint = [line for line in done.stderr.splitlines() if "model.int8.onnx" in line]
@@ -224,7 +218,7 @@ def test_bad_input_gets_a_line_and_its_code(tmp_path: Path, make_dicom: object) 
     for name, (content, _) in files.items():
         (tmp_path / name).write_bytes(content)
     out = tmp_path / "out"
-    done = _run("run", *(tmp_path / name for name in files), DEMO_SCAN, "--out", out, "--json")
+    done = command("run", *(tmp_path / name for name in files), DEMO_SCAN, "--out", out, "--json")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     found = {line["source"]: line["code"] for line in lines}
@@ -232,4 +226,4 @@ def test_bad_input_gets_a_line_and_its_code(tmp_path: Path, make_dicom: object) 
     assert all("\n" not in line["message"] and line["source"] in line["message"] for line in lines if line["code"])
     assert sorted(folder.name for folder in out.iterdir()) == [DEMO_SCAN.stem]
     (tmp_path / "nothing").mkdir()
-    assert _run("run", tmp_path / "nothing", "--out", out).returncode == 2
+    assert command("run", tmp_path / "nothing", "--out", out).returncode == 2

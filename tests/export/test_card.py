@@ -61,6 +61,13 @@ def test_figures_of_another_model_are_refused(folder, tmp_path, capsys):
         ({**REPORT, "model": {"name": "FAKE", "version": "9"}}, "of FAKE 9, not FAKE 0"),
         ({"p50": 3}, "holds no count"),
         ([], "not a report"),
+        ({**REPORT, "model": "FAKE"}, "of FAKE, not FAKE 0"),
+        ({**REPORT, "model": {"name": "FAKE"}}, "of FAKE None, not FAKE 0"),
+        ({**REPORT, "sagittal_mae_mm": "3.6"}, "holds sagittal_mae_mm in another form"),
+        ({**REPORT, "interval_95": {"sagittal_mae_mm": [3.45]}}, "holds sagittal_mae_mm in another form"),
+        ({**REPORT, "interval_95": None}, "holds sagittal_mae_mm in another form"),
+        ({**REPORT, "baseline": []}, "holds sagittal_mae_mm in another form"),
+        ({**REPORT, "band_90": {"coronal": 0.9}}, "holds coronal_coverage in another form"),
     ):
         (tmp_path / "people.json").write_text(json.dumps(report), encoding="utf-8")
         assert main(["--model", str(folder), "--people", str(tmp_path / "people.json")]) == 2

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from export.training.alignment.rigid import Placement
 from export.training.phantoms.absorptiometry import soft_tissue
-from export.training.phantoms.phantom import Phantom, Subject, make_phantom
+from export.training.phantoms.phantom import Subject, make_phantom
 from export.training.phantoms.scanner import IDXA, Framing
 from export.training.phantoms.shape import FIRST_THORACIC, LAST_LUMBAR
 
@@ -99,15 +99,6 @@ def make_mri(
     shading = 1 + 0.12 * np.cos(grid.axis(0) / 250 + rng.uniform(0, 6))[:, None, None]
     volume = volume * shading.astype(np.float32)
     return np.abs(volume + 18 * rng.standard_normal(volume.shape, dtype=np.float32)), mask
-
-
-def scan_spine_mask(phantom: Phantom) -> NDArray[np.uint8]:
-    """Return the spine in the frame of a phantom's scan, (rows, columns), 0 or 255."""
-    z, x = phantom.framing.grid()
-    curves = phantom.curves_at(z[:, 0])
-    top, bottom = (end[2] for end in phantom.trunk_ends)
-    inside = (x > curves[:, :1]) & (x < curves[:, 2:3]) & (z < top) & (z > bottom)
-    return np.where(inside, 255, 0).astype(np.uint8)
 
 
 def _thickness(

@@ -30,10 +30,11 @@ from tests.edge_spine.cohort.conftest import BUNDLED, NOTE, ROOT, check_whole, c
 
 pytestmark = pytest.mark.slow
 
-# the run waits after its first shard, so that it is ended before it is complete, also on a busy machine
+# the run waits after its first shard, so that it is ended before it is complete, also on a busy machine; not again if
+# the interruption comes within that write, which is then repeated
 WAITING = (
-    "import time; write, waits = shards.Shards.write, [60]; "
-    "shards.Shards.write = lambda self: self._rows and (write(self), time.sleep(waits.pop() if waits else 0))"
+    "import time; write, waits = shards.Shards.write, [0] * 99 + [60]; "
+    "shards.Shards.write = lambda self: self._rows and [wait := waits.pop(), write(self), time.sleep(wait)]"
 )
 
 

@@ -96,6 +96,17 @@ def test_a_client_that_is_gone_leaves_no_traceback(capfd: pytest.CaptureFixture[
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_an_error_of_the_node_itself_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def health() -> dict[str, bool]:
+        raise ValueError("SECRET")
+
+    port = free_port()
+    with closing(HealthServer(port, Monitor(), health)), pytest.raises(OSError):
+        got(port, "/health")
+    wait_for(lambda: "was not answered (ValueError)" in caplog.text, "a line of the log")
+    assert "SECRET" not in caplog.text
+
+
 def test_a_port_in_use_is_one_line() -> None:
     port = free_port()
     with closing(HealthServer(port, Monitor(), dict)), pytest.raises(EdgeSpineError, match="health_port") as caught:

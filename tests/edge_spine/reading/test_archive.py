@@ -91,6 +91,25 @@ def test_images_in_a_zip_are_found_by_content_and_the_rest_is_named(make_dicom: 
     assert left_out.names[EMPTY_ZIP] == ["inner.zip"]
 
 
+@pytest.mark.hazard("bad-file")
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_images_of_one_name_in_a_zip_are_all_read(make_dicom: MakeDicom, tmp_path: Path) -> None:
+    stored = [BODY, BODY[::-1], BODY[:, ::-1], BODY[::-1, ::-1]]
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as stream:
+        for name, pixels in zip(("s/11.dcm", "s/11.dcm", "s/11 (2).dcm", "s/11.dcm"), stored, strict=True):
+            stream.writestr(name, make_dicom(np.ascontiguousarray(pixels)))
+        for _ in range(2):
+            stream.mkdir("s") if hasattr(stream, "mkdir") else None
+            stream.writestr("s/notes.txt", b"text")
+    left_out = LeftOut()
+    found = find_scans([tmp_path / "z.zip"], left_out)
+    assert [file.entry for file in found] == ["s/11 (2).dcm", "s/11 (3).dcm", "s/11 (4).dcm", "s/11.dcm"]
+    assert len({file.name for file in found}) == 4
+    for file, number in zip(found, (2, 0, 1, 3), strict=True):
+        np.testing.assert_array_equal(file.read().pixels, stored[number])
+    assert left_out.names == {NO_IMAGE: ["notes (2).txt", "notes.txt"]}
+
+
 def test_what_cannot_be_unpacked_is_listed_and_refused(make_dicom: MakeDicom, tmp_path: Path) -> None:
     path = make_zip(tmp_path / "z.zip", {"a": make_dicom()}, zipfile.ZIP_BZIP2)
     (found,) = find_scans([path])

@@ -65,9 +65,23 @@ def test_a_decoder_that_does_not_start_now_is_no_verdict(
         if what == "no process":
             busy.setattr(decoder_process.subprocess, "Popen", fail)
         else:
-            busy.setattr(decoder_process, "_START_SECONDS", 0.0)
+            busy.setattr(decoder_process, "START_SECONDS", 0.0)
         with pytest.raises(InputUnavailable, match="does not start now"):
             fresh.decode(frame, pixels.size, **options)
+    assert bytes(fresh.decode(frame, pixels.size, **options)) == pixels.tobytes()
+
+
+def test_a_decoder_that_ends_while_it_starts_is_not_waited_for(
+    fresh: DecoderProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "child.py").write_text("raise SystemExit(1)", encoding="utf-8")
+    frame, options, pixels = frame_and_options()
+    started = time.monotonic()
+    with monkeypatch.context() as broken:
+        broken.setattr(decoder_process.decoder_child, "__file__", str(tmp_path / "child.py"))
+        with pytest.raises(InputUnavailable, match="does not start now"):
+            fresh.decode(frame, pixels.size, **options)
+    assert time.monotonic() - started < decoder_process.START_SECONDS / 5
     assert bytes(fresh.decode(frame, pixels.size, **options)) == pixels.tobytes()
 
 

@@ -63,6 +63,7 @@ def test_a_spacing_that_cannot_be_used_is_not_passed_over_in_silence(
     assert f"its PixelSpacing is {why}" in refused(with_stored(ExposedArea=None), "no-spacing")
 
 
+@pytest.mark.hazard("spacing-missing")
 @pytest.mark.parametrize(
     ("attributes", "flagged"),
     [

@@ -204,6 +204,7 @@ def test_blocks_are_timed_against_single_images(monkeypatch) -> None:
     assert singly < 500 and together > 3 * singly
 
 
+@pytest.mark.hazard("computes-wrongly")
 @pytest.mark.slow
 @pytest.mark.parametrize("told", [False, True])
 def test_float16_under_the_name_of_int8_is_refused(lite, built, graphs, monkeypatch, told: bool) -> None:

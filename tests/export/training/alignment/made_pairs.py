@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.studies.independent_pairs import write_files
 from export.training.alignment.pairs import COLUMNS, PairFiles
-from export.training.alignment.phantom_mri import DIXON, Grid, make_mri, scan_offset_mm, scan_spine_mask
+from export.training.alignment.phantom_mri import DIXON, Grid, make_mri, scan_offset_mm
 from export.training.alignment.rigid import Placement
 from export.training.phantoms.phantom import Phantom
 
@@ -20,6 +21,15 @@ COARSE = Grid(shape=(112, 87, 278), voxel_mm=(4.464, 4.464, 4.0), first_mm=(-249
 def lying(phantom: Phantom, angle: float) -> Placement:
     """Return where an MRI lies in the scan that is turned by an angle and shifted by 12 and -25 mm."""
     return Placement.about(angle, np.array([12.0, -25.0]), scan_offset_mm(phantom))
+
+
+def scan_spine_mask(phantom: Phantom) -> NDArray[np.uint8]:
+    """Return the spine in the frame of a phantom's scan, (rows, columns), 0 or 255."""
+    z, x = phantom.framing.grid()
+    curves = phantom.curves_at(z[:, 0])
+    top, bottom = (end[2] for end in phantom.trunk_ends)
+    inside = (x > curves[:, :1]) & (x < curves[:, 2:3]) & (z < top) & (z > bottom)
+    return np.where(inside, 255, 0).astype(np.uint8)
 
 
 def write_pairs(folder: Path, names: list[str], phantom: Phantom, placement: Placement, grid: Grid) -> list[PairFiles]:

@@ -19,7 +19,6 @@ from export.training.alignment.align import align_all, main
 from export.training.alignment.curves import track
 from export.training.alignment.nifti import read_mri
 from export.training.alignment.pairs import AlignedPair, PairFiles, _read_mask, align_pair, read_list, split_of
-from export.training.alignment.phantom_mri import scan_spine_mask
 from export.training.alignment.rigid import Placement
 from export.training.alignment.volume import PairSkipped, Volume
 from export.training.dataset import FIELDS, MARGIN, Sample, SpineInScan, load_shards, make_sample
@@ -27,7 +26,7 @@ from export.training.phantoms.phantom import Phantom, dicom_file, make_phantom
 from export.training.phantoms.scanner import IDXA
 from export.training.samples import held_out_pairs
 from export.training.train import main as train
-from tests.export.training.alignment.made_pairs import lying, write_list, write_pair
+from tests.export.training.alignment.made_pairs import lying, scan_spine_mask, write_list, write_pair
 
 # one of each split
 PAIRS = (("p0", 60_000_001, 6.0), ("p1", 60_000_005, -8.5), ("p11", 60_000_007, 2.5))
