@@ -31,8 +31,12 @@ class ProcessPool(Workers):
 
     Where the engine runs on a GPU, one more process holds it, and the workers read, prepare and write scans for it.
 
-    `count` is their number, by default that of the processors. An engine on a GPU that cannot run here is
-    EngineUnavailable.
+    `count` is their number, by default that of the processors.
+
+    Raises
+    ------
+    EngineUnavailable
+        The engine runs on a GPU, and not here.
     """
 
     def __init__(self, batch: SpineBatch, count: int | None = None) -> None:

@@ -31,31 +31,11 @@ _LOOK_S = 1.0
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a run.
+    """Options of a run; see also `SpineBatch`."""
 
-    Attributes
-    ----------
-    manifest : Path
-        See `edge_spine.cohort.manifest.read_manifest`.
-    out : Path
-        Folder of the results; an unfinished run there is continued.
-    model, engine, threads, precision
-        As in `edge_spine.SpineEstimator`.
-    pixel_spacing_mm, imager_spacing
-        As in `edge_spine.read_scan`.
-    formats : sequence of str
-        Files to write for each scan, see `edge_spine.outputs.registry`.
-    workers : int or None
-        Number of processes or Ray actors; all processors by default.
-    ray, dask : str or None
-        Address of a cluster to use instead of processes on this machine.
-    retry_failed : bool
-        Process failed scans again.
-    bids : bool
-        Write the participants of a BIDS data set too.
-    """
-
+    # see `edge_spine.cohort.manifest.read_manifest`
     manifest: Path
+    # folder of the results; an unfinished run there is continued
     out: Path
     model: str | Path | None = None
     engine: str = "auto"
@@ -64,10 +44,13 @@ class Options:
     pixel_spacing_mm: tuple[float, float] | None = None
     imager_spacing: bool = False
     formats: Sequence[str] = ()
+    # number of processes or Ray actors; all processors by default
     workers: int | None = None
+    # address of a cluster to use instead of processes on this machine
     ray: str | None = None
     dask: str | None = None
     retry_failed: bool = False
+    # write the participants of a BIDS data set too
     bids: bool = False
 
 
@@ -81,17 +64,16 @@ class Outcome:
 
     def line(self) -> str:
         """Return a one-line summary."""
-        ends = [f"{number} {status}" + (f" ({code})" if code else "") for (status, code), number in self._sorted()]
+        counts = sorted(self.ends.items())
+        ends = [f"{number} {status}" + (f" ({code})" if code else "") for (status, code), number in counts]
         earlier = f"; {self.earlier} of them by earlier runs" if self.earlier else ""
         return f"{self.ends.total()} scans: {', '.join(ends)}{earlier}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: ``scans``, ``earlier``, ``problem``, and ``ends``, a list of counts."""
-        ends = [{"status": status, "code": code or None, "count": number} for (status, code), number in self._sorted()]
+        counts = sorted(self.ends.items())
+        ends = [{"status": status, "code": code or None, "count": number} for (status, code), number in counts]
         return {"scans": self.ends.total(), "earlier": self.earlier, "problem": self.problem, "ends": ends}
-
-    def _sorted(self) -> list[tuple[End, int]]:
-        return sorted(self.ends.items())
 
     def good(self, *, refusals_ok: bool = False) -> bool:
         """Return whether the tables are written and every scan is done, or with `refusals_ok` refused."""
@@ -102,21 +84,9 @@ class Outcome:
 def run_cohort(
     options: Options, began: Callable[[int], None] = lambda count: None, seen: Callable[[Row], None] = lambda row: None
 ) -> Outcome:
-    """Estimate the spine in the scans of a manifest.
+    """Estimate the spine in the scans of a manifest, and return the counts of them all.
 
-    Parameters
-    ----------
-    options : Options
-        Scans, model, workers and output folder.
-    began : callable
-        Called once with the number of scans that are left to do.
-    seen : callable
-        Called with each new row.
-
-    Returns
-    -------
-    Outcome
-        Of all scans of the manifest, those of earlier runs included.
+    `began` is called once with the number of scans that are left to do, and `seen` with each new row.
 
     Raises
     ------
@@ -157,9 +127,8 @@ def run_cohort(
             write_tables(options.out, scans, bids=options.bids)
         except OSError as error:
             place = Path(error.filename2 or error.filename or "").name or "the tables"
-            problem = (
-                f"{place} cannot be written ({error.strerror}); all results are kept, and the same again writes it"
-            )
+            why = error.strerror
+            problem = f"{place} cannot be written ({why}); all results are kept, and the same again writes it"
     return Outcome(earlier.ends + ends, earlier.earlier, problem)
 
 
