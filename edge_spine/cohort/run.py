@@ -81,9 +81,7 @@ class Outcome:
         return self.problem is None and {status for status, _ in self.ends} <= accepted
 
 
-def run_cohort(
-    options: Options, began: Callable[[int], None] = lambda count: None, seen: Callable[[Row], None] = lambda row: None
-) -> Outcome:
+def run_cohort(options: Options, began: Callable[[int], None], seen: Callable[[Row], None]) -> Outcome:
     """Estimate the spine in the scans of a manifest, and return the counts of them all.
 
     `began` is called once with the number of scans that are left to do, and `seen` with each new row.
