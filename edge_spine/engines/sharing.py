@@ -172,8 +172,9 @@ class GpuProcess:
         if isinstance(found, EdgeSpineError):
             self.close()
             raise found
-        self.shared: Shared | None = found if isinstance(found, _Listening) else None
-        self.opened: Opened = found.opened if isinstance(found, _Listening) else found
+        self.opened: Opened
+        self.shared: Shared | None
+        self.opened, self.shared = found
 
     def alive(self) -> bool:
         """Return whether the process still runs."""
@@ -202,14 +203,15 @@ def _hold(
     except EdgeSpineError as error:
         tell.send(error)
         return
+    told = Opened.of(opened)
     if not runs_on_gpu(opened.name):
-        tell.send(Opened.of(opened))
+        tell.send((told, None))
         return
     try:
         listener = Listener(backlog=_MOST_AT_ONCE, authkey=key)
     except OSError:  # a socket's name has little room for the folder of temporary files
         listener = Listener(("127.0.0.1", 0), backlog=_MOST_AT_ONCE, authkey=key)
-    tell.send(_Listening(Opened.of(opened), listener.address, key))
+    tell.send((told, _Listening(told, listener.address, key)))
     tell.close()
     gathered = Gathered(opened)
     while True:
