@@ -32,8 +32,8 @@ pytestmark = pytest.mark.slow
 
 # the run waits after its first shard, so that it is ended before it is complete, also on a busy machine
 WAITING = (
-    "import time; write = shards.Shards.write; "
-    "shards.Shards.write = lambda self: self._rows and (write(self), time.sleep(60))"
+    "import time; write, waits = shards.Shards.write, [60]; "
+    "shards.Shards.write = lambda self: self._rows and (write(self), time.sleep(waits.pop() if waits else 0))"
 )
 
 
