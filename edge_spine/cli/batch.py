@@ -50,24 +50,19 @@ def run(arguments: argparse.Namespace) -> int:
         need("ray", "ray")
     if arguments.dask:
         need("dask", "distributed")
+    from edge_spine.cohort import SpineBatch
     from edge_spine.cohort.rows import Row
-    from edge_spine.cohort.run import Options, run_cohort
+    from edge_spine.cohort.run import run_cohort
 
-    options = Options(
-        manifest=arguments.manifest,
-        out=arguments.out,
-        model=arguments.model,
-        engine=arguments.engine,
-        threads=arguments.threads,
-        precision=arguments.precision,
-        pixel_spacing_mm=arguments.pixel_spacing,
+    formats = parse_formats(arguments.write) if arguments.write else ()
+    batch = SpineBatch(
+        arguments.model,
+        arguments.engine,
+        arguments.threads,
+        arguments.precision,
         imager_spacing=arguments.imager_spacing,
-        formats=parse_formats(arguments.write) if arguments.write else (),
-        workers=arguments.workers,
-        ray=arguments.ray,
-        dask=arguments.dask,
-        retry_failed=arguments.retry_failed,
-        bids=arguments.bids,
+        formats=formats,
+        folder=str((arguments.out / "scans").absolute()) if formats else None,
     )
     progress = Progress(quiet=arguments.verbosity < 0)
 
@@ -75,7 +70,19 @@ def run(arguments: argparse.Namespace) -> int:
         progress.count(Report(row["path"], row["status"], row["code"]))
         progress.show(row["id"])
 
-    outcome = run_cohort(options, progress.begin, seen)
+    outcome = run_cohort(
+        arguments.manifest,
+        arguments.out,
+        batch,
+        progress.begin,
+        seen,
+        pixel_spacing_mm=arguments.pixel_spacing,
+        workers=arguments.workers,
+        ray=arguments.ray,
+        dask=arguments.dask,
+        retry_failed=arguments.retry_failed,
+        bids=arguments.bids,
+    )
     progress.clear()
     progress.summarise()
     say(json.dumps(outcome.to_dict()) if arguments.json else outcome.line())

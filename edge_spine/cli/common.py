@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,21 +27,7 @@ DONE, PARTLY, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 class Verbs:
-    """Sub-parsers of the command, and parent parsers with the options common to several verbs.
-
-    Attributes
-    ----------
-    output : ArgumentParser
-        ``--json``, ``--verbose`` and ``--quiet``.
-    model : ArgumentParser
-        ``--model``, and `output`.
-    precision : ArgumentParser
-        ``--precision`` and ``--device``, and `model`.
-    engine : ArgumentParser
-        ``--engine`` and ``--threads``, and `precision`.
-    writing : ArgumentParser
-        ``--out`` and ``--write``.
-    """
+    """Sub-parsers of the command, and parent parsers with the options common to several verbs."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._verbs = parser.add_subparsers(metavar="VERB", required=True)
@@ -65,8 +52,9 @@ class Verbs:
             help="of the network (default: auto, int8 on processors); fp16 and fp32 are made from the int8 weights "
             "where the model has no float file",
         )
+        of_gpu = partial(count, least=0)
         self.precision.add_argument(
-            "--device", metavar="N", type=number, help="GPU to use, from 0 (default: the first)"
+            "--device", metavar="N", type=of_gpu, help="GPU to use, from 0 (default: the first)"
         )
         self.engine = argparse.ArgumentParser(add_help=False, parents=[self.precision])
         self.engine.add_argument(
@@ -131,17 +119,10 @@ def add_spacing(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def count(text: str) -> int:
-    """Parse a whole number from 1."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} found, a whole number from 1 expected")
-    return int(text)
-
-
-def number(text: str) -> int:
-    """Parse a whole number from 0."""
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} found, a whole number from 0 expected")
+def count(text: str, least: int = 1) -> int:
+    """Parse a whole number from 1, or another `least`."""
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} found, a whole number from {least} expected")
     return int(text)
 
 
@@ -185,13 +166,7 @@ def print_report(arguments: argparse.Namespace, report: Report) -> None:
 
 
 def tell(text: str) -> None:
-    """Print the only output of a verb.
-
-    Raises
-    ------
-    EdgeSpineError
-        It cannot be printed.
-    """
+    """Print the only output of a verb, or raise EdgeSpineError."""
     if problem := say(text):
         raise EdgeSpineError(f"stdout cannot be written ({problem})")
 

@@ -8,12 +8,12 @@ import platform
 import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from edge_spine.bundle import load_bundle
-from edge_spine.bundle.load import Bundle
 from edge_spine.cli.common import DONE, PARTLY, Verbs, complain, tell
 from edge_spine.cli.probe import Crashed, probe
 from edge_spine.engines import ENGINES
@@ -59,25 +59,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examine(model: str | Path | None = None) -> dict[str, Any]:
-    """Examine this installation.
+    """Examine this installation; `model` is as in `edge_spine.bundle.load.load_bundle`.
 
-    Parameters
-    ----------
-    model : str or path, optional
-        As in `edge_spine.bundle.load.load_bundle`.
-
-    Returns
-    -------
-    dict
-        Plain values for JSON: ``edge_spine``, ``python``, ``platform``, ``packages`` (name to "version" or
-        None), ``missing_extras`` (names), ``conflict`` (packages that overwrite each other, or None),
-        ``onnxruntime_providers``, ``gpu`` (its
-        ``name``, ``compute_capability`` and the ``driver``'s CUDA version, or a ``problem``), ``plans`` (``folder``,
-        ``names`` or a ``problem``; ``verdicts``, form to what its check found; ``graph``, form to whether a CUDA graph
-        is replayed), ``engines`` (name to why it cannot run, or None where it can), ``auto`` (the engine that is
-        chosen, or None), ``bundle`` and ``usable``.
+    Returns plain values for JSON. ``packages`` are names to versions or None, ``engines`` names to why they cannot run
+    or None, and ``plans`` has the ``verdicts``, form to what its check found, and ``graph``, form to whether a CUDA
+    graph is replayed; ``gpu`` and ``plans`` can be a ``problem`` instead.
     """
-    bundle, problem = _bundle(model)
+    bundle, problem = None, None
+    try:
+        bundle = load_bundle(model)
+    except BundleError as error:
+        problem = str(error)
     place, opening = None if model is None else str(model), bundle is not None
     with ThreadPoolExecutor() as pool:
         # An installed engine can fail to load, so each is opened, except TensorRT, whose build takes minutes.
@@ -119,10 +111,7 @@ def examine(model: str | Path | None = None) -> dict[str, Any]:
 
 def as_text(findings: dict[str, Any]) -> str:
     """Return the findings of `examine` as text."""
-    rows = [
-        ("edge-spine", findings["edge_spine"]),
-        ("python", f"{findings['python']} on {findings['platform']}"),
-    ]
+    rows = [("edge-spine", findings["edge_spine"]), ("python", f"{findings['python']} on {findings['platform']}")]
     rows += [(name, version or "not installed") for name, version in findings["packages"].items()]
     extras = ",".join(findings["missing_extras"])
     rows.append(("extras", f"missing; add them all with: pip install '.[{extras}]'" if extras else "all installed"))
@@ -162,13 +151,6 @@ def missing_extras() -> list[str]:
     return [extra for extra in _EXTRAS if extra in missing]
 
 
-def _bundle(model: str | Path | None) -> tuple[Bundle | None, str | None]:
-    try:
-        return load_bundle(model), None
-    except BundleError as error:
-        return None, str(error)
-
-
 def _answer(asked: Future[Any], crashed: Callable[[Crashed], Any]) -> Any:
     try:
         return asked.result()
@@ -199,8 +181,6 @@ def _plans() -> dict[str, Any]:
 def _version(*distributions: str) -> str | None:
     found = []
     for name in distributions:
-        try:
-            found.append(f"{metadata.version(name)} ({name})" if name != distributions[0] else metadata.version(name))
-        except metadata.PackageNotFoundError:
-            continue
+        with suppress(metadata.PackageNotFoundError):
+            found.append(metadata.version(name) + ("" if name == distributions[0] else f" ({name})"))
     return ", ".join(found) or None

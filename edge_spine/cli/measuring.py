@@ -6,6 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -23,14 +24,7 @@ _INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "a
 def time_scans(engine: str, model: str, threads: int | None, runs: int) -> dict[str, Any]:
     """Time the bundled scan in this process, and compare the engine with the model's references.
 
-    Parameters
-    ----------
-    engine, model : str
-        As in `edge_spine.estimator.SpineEstimator`.
-    threads : int, optional
-        Processor threads of the engine.
-    runs : int
-        Scans to time, after two that warm up; each is read from its file and estimated.
+    After two that warm up, `runs` scans are timed; each is read from its file and estimated.
 
     Returns
     -------
@@ -79,10 +73,8 @@ def machine(*packages: str) -> dict[str, Any]:
         gpu = str(problem)
     versions = {}
     for name in ("numpy", "opencv-python-headless", *packages):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return {
         "processor": model,
         "cores": usable_cores(),
@@ -99,9 +91,8 @@ def described(found: Mapping[str, Any]) -> str:
     """Return a description of a machine in one or two lines."""
     gpu = found["gpu"] if isinstance(found["gpu"], str) else "{name}, CUDA {driver}".format(**found["gpu"])
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    first = (
-        f"{found['processor']}, {found['cores']} cores ({', '.join(found['instructions']) or 'no vector units named'})"
-    )
+    units = ", ".join(found["instructions"]) or "no vector units named"
+    first = f"{found['processor']}, {found['cores']} cores ({units})"
     return f"{first}, {found['system']}, Python {found['python']}, {found['date']}; {gpu}\n{versions}"
 
 
@@ -114,13 +105,11 @@ def laid_out(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table as text; the first column is left-aligned, numbers have three digits."""
     cells = [list(head), *([_shown(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    lines = []
-    for row in cells:
-        first, *others = (
-            f"{cell:<{w}}" if not k else f"{cell:>{w}}" for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join([first, *others]).rstrip())
-    return "\n".join(lines)
+    aligned = ["<", *[">"] * (len(head) - 1)]
+    return "\n".join(
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, aligned, widths, strict=True)).rstrip()
+        for row in cells
+    )
 
 
 def peak_memory_mb() -> float | None:

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,7 @@ class Crashed(Exception):
 
 
 def probe(question: str, *arguments: object) -> Any:
-    """Return what a function of this module returns in a process of its own.
-
-    Parameters
-    ----------
-    question : str
-        One of `QUESTIONS`.
-    *arguments
-        Of the function, values of JSON.
+    """Return what one of `QUESTIONS` returns in a process of its own; the arguments are values of JSON.
 
     Raises
     ------
@@ -129,10 +121,7 @@ def time_scans(engine: str, model: str, threads: int | None, runs: int) -> dict[
     return measuring.time_scans(engine, model, threads, runs)
 
 
-QUESTIONS: dict[str, Callable[..., Any]] = {
-    **{"engine": engine, "providers": providers, "gpu": gpu, "plans": plans},
-    "time_scans": time_scans,
-}
+QUESTIONS = {asked.__name__: asked for asked in (engine, providers, gpu, plans, time_scans)}
 
 
 def main() -> None:

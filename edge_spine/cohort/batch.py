@@ -15,6 +15,7 @@ import numpy as np
 
 from edge_spine.cohort.manifest import COLUMN_SPACING, ID, PATH, ROW_SPACING, Scan
 from edge_spine.cohort.rows import NAMES, Row, row_of, storable
+from edge_spine.engines import EngineName, runs_on_gpu
 from edge_spine.engines.sharing import Shared
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.reading.files import find_scans
@@ -36,20 +37,8 @@ class SpineBatch:
 
     A callable class as Ray Data's `map_batches` expects. The model is loaded by the first call, once in each process.
 
-    Parameters
-    ----------
-    model, engine, threads, precision
-        As in `edge_spine.SpineEstimator`.
-    model_sha256 : str, optional
-        Required SHA-256 of the model's manifest on the worker.
-    imager_spacing : bool
-        As in `edge_spine.read_scan`.
-    formats : sequence of str
-        Files to write for each scan in addition to its row, see `edge_spine.outputs.registry`.
-    folder : str, optional
-        Folder of those files, with a subfolder for each scan.
-    shared : Shared, optional
-        Engine of a process that holds the GPU, to use in place of opening `engine`.
+    `model`, `engine`, `threads` and `precision` are as in `edge_spine.SpineEstimator`, `imager_spacing` as in
+    `edge_spine.read_scan`, and `formats` of `edge_spine.outputs.registry`.
     """
 
     model: str | Path | None = None
@@ -57,10 +46,13 @@ class SpineBatch:
     threads: int | None = None
     precision: str = "auto"
     _: KW_ONLY
+    # required of the model's manifest on the worker
     model_sha256: str | None = None
     imager_spacing: bool = False
+    # files to write for each scan in addition to its row, in a subfolder of `folder`
     formats: Sequence[str] = ()
     folder: str | None = None
+    # engine of a process that holds the GPU, to use in place of opening `engine`
     shared: Shared | None = None
     # Pickled, so that a worker can compare it with its own version.
     version: str = field(init=False)
@@ -71,6 +63,11 @@ class SpineBatch:
         self.version = __version__
         if self.formats and self.folder is None:
             raise UsageError("formats are given but no folder to write them to")
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether an engine on a GPU is named; "auto" takes processors on a cluster, whose nodes may differ."""
+        return self.engine != EngineName.AUTO and runs_on_gpu(self.engine)
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         """Process a batch of scans.
@@ -118,14 +115,15 @@ class SpineBatch:
         return estimator
 
     def _rows_of(self, scan: Scan, estimator: SpineEstimator) -> list[Row]:
-        if scan.problem is not None:
-            return [row_of(scan.id, scan.path, None, Report(scan.path, message=scan.problem), None)]
-        try:
-            files = find_scans([scan.path])
-        except (EdgeSpineError, OSError) as error:
-            what = str(error) if isinstance(error, EdgeSpineError) else type(error).__name__
-            return [row_of(scan.id, scan.path, None, Report(scan.path, message=what), None)]
-        return [self._row(scan, file, estimator) for file in files]
+        problem = scan.problem
+        if problem is None:
+            try:
+                files = find_scans([scan.path])
+            except (EdgeSpineError, OSError) as error:
+                problem = said(error)
+            else:
+                return [self._row(scan, file, estimator) for file in files]
+        return [row_of(scan.id, scan.path, None, Report(scan.path, message=problem), None)]
 
     def _row(self, scan: Scan, file: ScanFile, estimator: SpineEstimator) -> Row:
         done: list[SpineResult] = []
@@ -142,6 +140,11 @@ class SpineBatch:
         read = partial(file.read, scan.pixel_spacing_mm, self.imager_spacing)
         report = process(file.source, estimator, read, keep, path=file.whole_path)
         return row_of(scan.id, scan.path, _entry(scan, file), report, done[0] if done else None)
+
+
+def said(error: BaseException) -> str:
+    """Return the message of an error of ours; of any other its type alone, since its message may quote a file."""
+    return str(error) if isinstance(error, EdgeSpineError) else type(error).__name__
 
 
 def _entry(scan: Scan, file: ScanFile) -> str | None:

@@ -27,26 +27,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scan:
-    """One line of a manifest.
+    """One line of a manifest."""
 
-    Attributes
-    ----------
-    id : str
-        The study's name of the scan; its path in the manifest where there is none.
-    path : str
-        Absolute path. A zip stands for all scans in it.
-    pixel_spacing_mm : (row, column) or None
-        For files that hold none.
-    problem : str or None
-        Why this line cannot be used; the scan fails with it.
-    others : tuple of (name, value)
-        The manifest's own columns. Workers do not get them.
-    """
-
+    # the study's name of the scan; its path in the manifest where there is none
     id: str
+    # absolute; a zip stands for all scans in it
     path: str
+    # (row, column), for files that hold none
     pixel_spacing_mm: tuple[float, float] | None = None
+    # why this line cannot be used; the scan fails with it
     problem: str | None = None
+    # names and values of the manifest's own columns, which workers do not get
     others: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
 
     def __reduce__(self) -> tuple[type[Scan], tuple[object, ...]]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_spine.cohort.batch import SpineBatch
+from edge_spine.cohort.batch import SpineBatch, said
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.workers import Finished, Workers, rows_or_end
-from edge_spine.engines import EngineName, runs_on_gpu
 from edge_spine.errors import EdgeSpineError, UsageError
 
 
@@ -17,17 +16,10 @@ class DaskWorkers(Workers):
     For an engine on a GPU that is named, those with the resource GPU, of which each thread takes one: the threads of a
     worker read, prepare and write scans, and share its GPU.
 
-    Parameters
-    ----------
-    batch : SpineBatch
-        Work to do.
-    address : str
-        Address of the scheduler, such as "tcp://10.0.0.5:8786".
-
     Raises
     ------
     UsageError
-        There is no scheduler at this address, or it has no workers.
+        There is no scheduler at the address, such as "tcp://10.0.0.5:8786", or it has no workers.
     """
 
     def __init__(self, batch: SpineBatch, address: str) -> None:
@@ -39,17 +31,16 @@ class DaskWorkers(Workers):
         except (OSError, TimeoutError, ValueError) as error:
             raise UsageError(f"--dask {address}: no scheduler answers there ({type(error).__name__})") from None
         self._batch = batch
-        on_gpu = batch.engine != EngineName.AUTO and runs_on_gpu(batch.engine)
-        self._resources = {"GPU": 1} if on_gpu else None
+        self._resources = {"GPU": 1} if batch.needs_gpu else None
         found = self._client.scheduler_info(n_workers=-1)["workers"].values()
         threads = [int(worker["nthreads"]) for worker in found]
-        if on_gpu:
+        if batch.needs_gpu:
             gpus = [int(worker["resources"].get("GPU", 0)) for worker in found]
             threads = [min(pair) for pair in zip(threads, gpus, strict=True)]
         self.count = sum(threads)
         if not self.count:
             self._client.close()
-            start = "dask worker --nthreads 8 --resources GPU=8" if on_gpu else "dask worker"
+            start = "dask worker --nthreads 8 --resources GPU=8" if batch.needs_gpu else "dask worker"
             raise UsageError(f"--dask {address}: the scheduler has no workers; start some with {start}")
         self._running: dict[Any, tuple[Scan, ...]] = {}
 
@@ -73,7 +64,7 @@ class DaskWorkers(Workers):
             elif isinstance(error, (self._distributed.KilledWorker, self._distributed.client.FutureCancelledError)):
                 found.append(Finished(scans, lost=True))
             else:
-                raise EdgeSpineError(str(error) if isinstance(error, EdgeSpineError) else type(error).__name__)
+                raise EdgeSpineError(said(error))
             future.release()
         return found
 

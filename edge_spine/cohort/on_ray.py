@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_spine.bundle import load_bundle
-from edge_spine.cohort.batch import SpineBatch
+from edge_spine.cohort.batch import SpineBatch, said
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.workers import Finished, Workers, rows_or_end
-from edge_spine.engines import EngineName, open_engine, runs_on_gpu
+from edge_spine.engines import open_engine
 from edge_spine.engines.sharing import Gathered, Opened, Shared, SharedEngine
 from edge_spine.errors import EdgeSpineError, UsageError
 
@@ -23,42 +23,33 @@ _ASKING = 256
 
 
 class RayWorkers(Workers):
-    """Actors on the nodes of a Ray cluster.
+    """Actors on the nodes of a Ray cluster, by default one for each processor.
 
-    Parameters
-    ----------
-    batch : SpineBatch
-        Work to do.
-    address : str
-        Address of the cluster, as for `ray.init`.
-    count : int, optional
-        Number of actors; by default one for each processor. Where the engine is named and runs on a GPU, one more actor
-        holds it on each GPU, and the others read, prepare and write scans for it.
+    Where the engine is named and runs on a GPU, one more actor holds it on each GPU, and the others read, prepare and
+    write scans for it.
 
     Raises
     ------
     UsageError
-        There is no cluster at this address, or it has no GPU and the engine needs one.
+        There is no cluster at the address, which is one of `ray.init`, or it has no GPU and the engine needs one.
     """
 
     def __init__(self, batch: SpineBatch, address: str, count: int | None = None) -> None:
         import ray
 
         self._ray = ray
-        _check_answers(address)
         try:
+            _connect(address)
             ray.init(address=address, log_to_driver=False, configure_logging=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, OverflowError, RuntimeError, ValueError) as error:
             raise UsageError(f"--ray {address}: no cluster answers there ({type(error).__name__})") from None
         threads = batch.threads or 1
         resources = ray.cluster_resources()
-        # "auto" takes processors here: the nodes may differ
-        on_gpu = batch.engine != EngineName.AUTO and runs_on_gpu(batch.engine)
         self._gpus: list[Any] = []
         self._actors: list[Any] = []
         self._running: dict[Any, tuple[tuple[Scan, ...], int]] = {}
         batches = [batch]
-        if on_gpu:
+        if batch.needs_gpu:
             try:
                 shared = self._share(batch, int(resources.get("GPU", 0)), address)
             except BaseException:
@@ -83,7 +74,7 @@ class RayWorkers(Workers):
         try:
             opened = self._ray.get([gpu.opened.remote() for gpu in self._gpus])
         except self._ray.exceptions.RayError as error:
-            raise _of_the_worker(error) from None
+            raise EdgeSpineError(said(getattr(error, "cause", error))) from None
         return [_OfActor(told, name) for told, name in zip(opened, names, strict=True)]
 
     def submit(self, scans: tuple[Scan, ...]) -> None:
@@ -102,7 +93,7 @@ class RayWorkers(Workers):
             try:
                 found.append(Finished(scans, self._ray.get(reference)))
             except self._ray.exceptions.RayTaskError as error:
-                raise _of_the_worker(error) from None
+                raise EdgeSpineError(said(error.cause)) from None
             except self._ray.exceptions.RayError:
                 found.append(Finished(scans, lost=True))
         return found
@@ -115,21 +106,11 @@ class RayWorkers(Workers):
         self._ray.shutdown()
 
 
-def _check_answers(address: str) -> None:
-    """Raise UsageError unless the port accepts a connection; `ray.init` itself would retry for minutes."""
+def _connect(address: str) -> None:
+    """Raise an error unless the port accepts a connection; `ray.init` itself would retry for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdecimal():
-        return
-    try:
+    if colon and port.isdecimal():
         socket.create_connection((host, int(port)), _PATIENCE_S).close()
-    except (OSError, OverflowError) as error:
-        raise UsageError(f"--ray {address}: no cluster answers there ({type(error).__name__})") from None
-
-
-def _of_the_worker(error: Any) -> EdgeSpineError:
-    """Return what an actor raised, or why it died, as an error of ours."""
-    cause = getattr(error, "cause", error)
-    return EdgeSpineError(str(cause) if isinstance(cause, EdgeSpineError) else type(cause).__name__)
 
 
 class RayWorker:

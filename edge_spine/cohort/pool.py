@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 
 from edge_spine.cohort.batch import SpineBatch
@@ -30,12 +31,7 @@ class ProcessPool(Workers):
 
     Where the engine runs on a GPU, one more process holds it, and the workers read, prepare and write scans for it.
 
-    Parameters
-    ----------
-    batch : SpineBatch
-        Work to do.
-    count : int, optional
-        Number of workers; by default the number of processors.
+    `count` is their number, by default that of the processors.
 
     Raises
     ------
@@ -89,8 +85,8 @@ class ProcessPool(Workers):
     def _start(self) -> ProcessPoolExecutor:
         batch = self._batch
         if runs_on_gpu(batch.engine) and not (self._gpu is not None and self._gpu.alive()):
-            begin = (_initialise, (self._lifeline,))
-            self._gpu = gpu = GpuProcess(self._context, batch.model, batch.engine, batch.precision, *begin)
+            begin = partial(_initialise, self._lifeline)
+            self._gpu = gpu = GpuProcess(self._context, batch.model, batch.engine, batch.precision, begin)
             # "auto" that finds no GPU is decided once, for all workers
             self._batch = replace(batch, engine=batch.engine if gpu.shared else gpu.opened.name, shared=gpu.shared)
         return ProcessPoolExecutor(self.count, self._context, initializer=_initialise, initargs=(self._lifeline,))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,48 +30,6 @@ _LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
-class Options:
-    """Options of a run.
-
-    Attributes
-    ----------
-    manifest : Path
-        See `edge_spine.cohort.manifest.read_manifest`.
-    out : Path
-        Folder of the results; an unfinished run there is continued.
-    model, engine, threads, precision
-        As in `edge_spine.SpineEstimator`.
-    pixel_spacing_mm, imager_spacing
-        As in `edge_spine.read_scan`.
-    formats : sequence of str
-        Files to write for each scan, see `edge_spine.outputs.registry`.
-    workers : int or None
-        Number of processes or Ray actors; all processors by default.
-    ray, dask : str or None
-        Address of a cluster to use instead of processes on this machine.
-    retry_failed : bool
-        Process failed scans again.
-    bids : bool
-        Write the participants of a BIDS data set too.
-    """
-
-    manifest: Path
-    out: Path
-    model: str | Path | None = None
-    engine: str = "auto"
-    threads: int | None = None
-    precision: str = "auto"
-    pixel_spacing_mm: tuple[float, float] | None = None
-    imager_spacing: bool = False
-    formats: Sequence[str] = ()
-    workers: int | None = None
-    ray: str | None = None
-    dask: str | None = None
-    retry_failed: bool = False
-    bids: bool = False
-
-
-@dataclass(frozen=True)
 class Outcome:
     """Counts of the scans by (status, code), those of earlier runs included, and why tables were not written."""
 
@@ -81,17 +39,16 @@ class Outcome:
 
     def line(self) -> str:
         """Return a one-line summary."""
-        ends = [f"{number} {status}" + (f" ({code})" if code else "") for (status, code), number in self._sorted()]
+        counts = sorted(self.ends.items())
+        ends = [f"{number} {status}" + (f" ({code})" if code else "") for (status, code), number in counts]
         earlier = f"; {self.earlier} of them by earlier runs" if self.earlier else ""
         return f"{self.ends.total()} scans: {', '.join(ends)}{earlier}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: ``scans``, ``earlier``, ``problem``, and ``ends``, a list of counts."""
-        ends = [{"status": status, "code": code or None, "count": number} for (status, code), number in self._sorted()]
+        counts = sorted(self.ends.items())
+        ends = [{"status": status, "code": code or None, "count": number} for (status, code), number in counts]
         return {"scans": self.ends.total(), "earlier": self.earlier, "problem": self.problem, "ends": ends}
-
-    def _sorted(self) -> list[tuple[End, int]]:
-        return sorted(self.ends.items())
 
     def good(self, *, refusals_ok: bool = False) -> bool:
         """Return whether the tables are written and every scan is done, or with `refusals_ok` refused."""
@@ -100,23 +57,35 @@ class Outcome:
 
 
 def run_cohort(
-    options: Options, began: Callable[[int], None] = lambda count: None, seen: Callable[[Row], None] = lambda row: None
+    manifest: Path,
+    out: Path,
+    batch: SpineBatch,
+    began: Callable[[int], None],
+    seen: Callable[[Row], None],
+    *,
+    pixel_spacing_mm: tuple[float, float] | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    dask: str | None = None,
+    retry_failed: bool = False,
+    bids: bool = False,
 ) -> Outcome:
-    """Estimate the spine in the scans of a manifest.
+    """Estimate the spine in the scans of a manifest, and return the counts of them all.
 
     Parameters
     ----------
-    options : Options
-        Scans, model, workers and output folder.
-    began : callable
-        Called once with the number of scans that are left to do.
-    seen : callable
-        Called with each new row.
-
-    Returns
-    -------
-    Outcome
-        Of all scans of the manifest, those of earlier runs included.
+    out : Path
+        Folder of the results; an unfinished run there is continued.
+    batch : SpineBatch
+        Work to do. With several workers, `threads` is 1 where it is not given.
+    began, seen : callable
+        Called once with the number of scans that are left to do, and with each new row.
+    workers : int, optional
+        Number of processes or Ray actors; all processors by default.
+    ray, dask : str, optional
+        Address of a cluster to use instead of processes on this machine.
+    bids : bool
+        Write the participants of a BIDS data set too.
 
     Raises
     ------
@@ -126,20 +95,24 @@ def run_cohort(
     EdgeSpineError
         No worker can work.
     """
-    scans = read_manifest(options.manifest, options.pixel_spacing_mm)
-    if options.bids:
+    scans = read_manifest(manifest, pixel_spacing_mm)
+    if bids:
         participants(scans)
-    bundle = load_bundle(options.model)
+    bundle = load_bundle(batch.model)
     note = {
         "schema": "edge-spine/cohort/1",
         "model": f"{bundle.name} {bundle.version}",
         "model_sha256": bundle.sha256,
-        "precision": options.precision,
-        "imager_spacing": options.imager_spacing,
+        "precision": batch.precision,
+        "imager_spacing": batch.imager_spacing,
     }
-    batch = _batch(options, bundle.sha256)
-    with closing(Shards(options.out, note)) as shards:
-        left, earlier = left_to_do(scans, shards, batch, retry_failed=options.retry_failed)
+    threads = batch.threads
+    if threads is None and (ray or dask or (workers or usable_cores()) > 1):
+        # Several workers use all processors together; more threads would compete for them.
+        threads = 1
+    batch = replace(batch, threads=threads, model_sha256=bundle.sha256)
+    with closing(Shards(out, note)) as shards:
+        left, earlier = left_to_do(scans, shards, batch, retry_failed=retry_failed)
         began(len(left))
         ends: Counter[End] = Counter()
 
@@ -148,48 +121,30 @@ def run_cohort(
             seen(row)
 
         if left:
-            remove_tables(options.out)
-            with closing(_workers(options, batch)) as workers:
-                work_through(left, workers, shards, count)
+            remove_tables(out)
+            with closing(_workers(batch, workers, ray, dask)) as opened:
+                work_through(left, opened, shards, count)
         shards.write()
         problem = None
         try:
-            write_tables(options.out, scans, bids=options.bids)
+            write_tables(out, scans, bids=bids)
         except OSError as error:
             place = Path(error.filename2 or error.filename or "").name or "the tables"
-            problem = (
-                f"{place} cannot be written ({error.strerror}); all results are kept, and the same again writes it"
-            )
+            why = error.strerror
+            problem = f"{place} cannot be written ({why}); all results are kept, and the same again writes it"
     return Outcome(earlier.ends + ends, earlier.earlier, problem)
 
 
-def _batch(options: Options, model_sha256: str) -> SpineBatch:
-    threads = options.threads
-    if threads is None and (options.ray or options.dask or (options.workers or usable_cores()) > 1):
-        # Several workers use all processors together; more threads would compete for them.
-        threads = 1
-    return SpineBatch(
-        options.model,
-        options.engine,
-        threads,
-        options.precision,
-        model_sha256=model_sha256,
-        imager_spacing=options.imager_spacing,
-        formats=options.formats,
-        folder=str((options.out / "scans").absolute()) if options.formats else None,
-    )
-
-
-def _workers(options: Options, batch: SpineBatch) -> Workers:
-    if options.ray:
+def _workers(batch: SpineBatch, count: int | None, ray: str | None, dask: str | None) -> Workers:
+    if ray:
         from edge_spine.cohort.on_ray import RayWorkers
 
-        return RayWorkers(batch, options.ray, options.workers)
-    if options.dask:
+        return RayWorkers(batch, ray, count)
+    if dask:
         from edge_spine.cohort.on_dask import DaskWorkers
 
-        return DaskWorkers(batch, options.dask)
-    return ProcessPool(batch, options.workers)
+        return DaskWorkers(batch, dask)
+    return ProcessPool(batch, count)
 
 
 def left_to_do(

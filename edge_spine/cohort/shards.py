@@ -26,14 +26,9 @@ SECONDS_A_SHARD = 30.0
 
 
 class Shards:
-    """The results in a folder, locked for one run at a time.
+    """The results in a folder, created if missing and locked for one run at a time.
 
-    Parameters
-    ----------
-    folder : Path
-        Created if missing.
-    note : mapping
-        Model and options of this run; those of an earlier one are replaced.
+    `note` holds model and options of this run, and replaces that of an earlier one.
 
     Raises
     ------
@@ -85,13 +80,7 @@ class Shards:
             self.write()
 
     def write(self) -> None:
-        """Write the waiting rows as one shard, atomically.
-
-        Raises
-        ------
-        EdgeSpineError
-            The shard cannot be written; the rows are kept.
-        """
+        """Write the waiting rows as one shard, atomically; they are kept where it cannot be written: EdgeSpineError."""
         if not self._rows:
             return
         import pyarrow as pa
@@ -118,12 +107,10 @@ class Shards:
 
 
 def read_cohort(folder: str | Path, columns: list[str] | None = None) -> pyarrow.Table:
-    """Read the results of a cohort, complete or not.
+    """Read the results of a cohort, complete or not, from the `--out` of `edge-spine batch`.
 
     Parameters
     ----------
-    folder : path
-        The `--out` of `edge-spine batch`.
     columns : list of str, optional
         Columns to read, "id", "path" and "model_sha256" among them; all by default.
 
@@ -148,13 +135,8 @@ def read_cohort(folder: str | Path, columns: list[str] | None = None) -> pyarrow
     keys = list(zip(whole["id"].to_pylist(), whole["path"].to_pylist(), strict=True))
     newest = dict(zip(keys, shard, strict=True))
     models, model = whole["model_sha256"].to_pylist(), _model(Path(folder))
-    return whole.take(
-        [
-            row
-            for row, key in enumerate(keys)
-            if newest[key] == shard[row] and (model is None or models[row] in (None, model))
-        ]
-    )
+    known = set(models) if model is None else {None, model}
+    return whole.take([row for row, key in enumerate(keys) if newest[key] == shard[row] and models[row] in known])
 
 
 def shard_files(folder: Path) -> list[Path]:

@@ -36,16 +36,10 @@ Key = tuple[str, str]
 
 
 def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> None:
-    """Write measurements.csv and its data dictionary, measurements.json.
+    """Write measurements.csv and its data dictionary, measurements.json, of the results of a cohort.
 
-    Parameters
-    ----------
-    folder : Path
-        Results of a cohort.
-    scans : sequence of Scan
-        The manifest, whose own columns are copied; as ``manifest_NAME`` where the name is taken.
-    bids : bool
-        Also write bids/ with participants.tsv, its data dictionary and dataset_description.json.
+    The manifest's own columns are copied; as ``manifest_NAME`` where the name is taken. With `bids`, also write bids/
+    with participants.tsv, its data dictionary and dataset_description.json.
 
     Raises
     ------

@@ -14,10 +14,7 @@ from edge_spine.errors import EngineLost
 
 @dataclass(frozen=True)
 class Finished:
-    """Outcome of a chunk of scans.
-
-    `lost` means that the worker died; there are no rows then.
-    """
+    """Outcome of a chunk of scans; `lost` means that the worker died, and there are no rows then."""
 
     scans: tuple[Scan, ...]
     rows: list[Row] = field(default_factory=list)

@@ -30,37 +30,19 @@ class EngineName(str, Enum):
 
 
 class Engine(AbstractContextManager["Engine"]):
-    """Run a network on prepared crops; a context manager. Any number of threads may share it.
+    """Run a network on prepared crops; a context manager. Any number of threads may share it."""
 
-    Attributes
-    ----------
-    name : str
-        Value of an `EngineName`, such as "onnx-cpu".
-    precision : str
-        As the bundle's manifest states it, such as "int8".
-    block : int
-        Number of images that are computed together where there are that many; otherwise they are computed one by one.
-    graph : bool
-        Whether inferences are replayed from a recorded CUDA graph.
-    """
-
+    # value of an `EngineName`, such as "onnx-cpu"
     name: str
+    # as the bundle's manifest states it, such as "int8"
     precision: str
+    # number of images that are computed together where there are that many; otherwise they are computed one by one
     block: int = 1
+    # whether inferences are replayed from a recorded CUDA graph
     graph: bool = False
 
     def infer(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the network.
-
-        Parameters
-        ----------
-        tensor : ndarray
-            float32 (N, 3, 224, 224) in [0, 1].
-
-        Returns
-        -------
-        ndarray
-            float32 (N, 1254), crop pixels / 224.
+        """Map images, float32 (N, 3, 224, 224) in [0, 1], to curves, float32 (N, 1254) in crop pixels / 224.
 
         Raises
         ------

@@ -30,23 +30,13 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True)
 class Gpu:
-    """Properties of a GPU.
-
-    Attributes
-    ----------
-    name : str
-        The driver's name for it.
-    compute_capability : str
-        Such as "8.7".
-    driver : str
-        The newest CUDA version that the driver supports, such as "12.6".
-    integrated : bool
-        Whether it shares the memory of the processor, as on a Jetson.
-    """
+    """Properties of a GPU: the driver's name for it, and the compute capability, such as "8.7"."""
 
     name: str
     compute_capability: str
+    # the newest CUDA version that the driver supports, such as "12.6"
     driver: str
+    # whether it shares the memory of the processor, as on a Jetson
     integrated: bool
 
 
@@ -77,13 +67,7 @@ def choose_gpu(number: int) -> None:
 
 
 def load_driver() -> Any:
-    """Load the driver's library; its functions return a status, 0 for success.
-
-    Raises
-    ------
-    NoGpu
-        There is none.
-    """
+    """Load the driver's library, or raise NoGpu; its functions return a status, 0 for success."""
     try:
         return ctypes.CDLL(_LIBRARY)
     except OSError:
@@ -91,13 +75,7 @@ def load_driver() -> Any:
 
 
 def find_gpu() -> Gpu:
-    """Return the first GPU.
-
-    Raises
-    ------
-    NoGpu
-        There is no driver, it does not start, or it has no GPU.
-    """
+    """Return the first GPU, or raise NoGpu: there is no driver, it does not start, or it has no GPU."""
     driver = load_driver()
     _ask(driver, "cuInit", 0)
     if _number(driver, "cuDeviceGetCount") < 1:

@@ -27,14 +27,7 @@ def tensorrt_form(precision: str) -> str:
 
 
 def form_graph(bundle: Bundle, form: str) -> bytes:
-    """Return the ONNX graph of a form, from checked files of a bundle.
-
-    Parameters
-    ----------
-    bundle : Bundle
-        From `load_bundle`.
-    form : str
-        "int8", "int8-trt", "fp16" or "fp32".
+    """Return the ONNX graph of a form ("int8", "int8-trt", "fp16", "fp32"), from checked files of a bundle.
 
     Raises
     ------
@@ -46,14 +39,13 @@ def form_graph(bundle: Bundle, form: str) -> bytes:
     if form in (INT8, INT8_TENSORRT):
         model = bundle.read(bundle.file_with_role("engine"))
         return model if form == INT8 else symmetric_graph(model, bundle.exact_readers)
-    half = bundle.read(bundle.file_with_role("float")) if bundle.has_role("float") else _half_of_integers(bundle)
+    if bundle.has_role("float"):
+        half = bundle.read(bundle.file_with_role("float"))
+    else:
+        # the weights of the INT8 file, whose rounding stays in them
+        model = bundle.read(bundle.file_with_role("engine"))
+        half = narrowed(symmetric_graph(model, quantised_readers(symmetric_graph(model))))
     return half if form == FP16 else widened(half)
-
-
-def _half_of_integers(bundle: Bundle) -> bytes:
-    """Return a float16 graph with the weights of the INT8 file, whose rounding stays in them."""
-    model = bundle.read(bundle.file_with_role("engine"))
-    return narrowed(symmetric_graph(model, quantised_readers(symmetric_graph(model))))
 
 
 def narrowed(model: bytes) -> bytes:

@@ -30,8 +30,6 @@ class OnnxEngine(Engine):
         float32.
     provider : EngineName
         ONNX_CPU or ONNX_CUDA; never replaced by the other.
-    precision : str
-        What the engine reports as its precision.
     threads : int, optional
         Threads inside an operator; ONNX Runtime takes the physical cores where it is not given.
     exact_integers : bool

@@ -18,13 +18,7 @@ _hiding = threading.Lock()
 
 
 def import_onnxruntime() -> Any:
-    """Import ONNX Runtime with telemetry disabled.
-
-    Raises
-    ------
-    ImportError
-        It is not installed, or does not load.
-    """
+    """Import ONNX Runtime with telemetry disabled; ImportError where it is not installed or does not load."""
     # read while the library loads; a value that the user has set is kept
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -36,13 +30,7 @@ def import_onnxruntime() -> Any:
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO with telemetry disabled.
-
-    Raises
-    ------
-    ImportError
-        It is not installed, or does not load.
-    """
+    """Import OpenVINO with telemetry disabled; ImportError where it is not installed or does not load."""
     modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
     with _hiding:
         first = "openvino" not in modules and _OPENVINO_REPORTER not in modules

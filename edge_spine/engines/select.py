@@ -35,8 +35,6 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
 
     Parameters
     ----------
-    bundle : Bundle
-        From `load_bundle`.
     engine : str
         One of `ENGINES`. "auto" opens the first that runs here of TensorRT, ONNX Runtime on a GPU, OpenVINO and ONNX
         Runtime on the processor, and logs the choice; an engine that fails in any way is passed over with its reason.
@@ -105,8 +103,7 @@ def _in_one_line(name: EngineName) -> Iterator[None]:
     except EdgeSpineError:
         raise
     except Exception as error:
-        kind = type(error).__name__
-        said = first_line(error)
+        kind, said = type(error).__name__, first_line(error)
         raise EngineUnavailable(f"{name}: it fails to start: {kind if said == kind else f'{kind}: {said}'}") from None
 
 
@@ -163,11 +160,22 @@ def _open(bundle: Bundle, name: EngineName, threads: int | None, precision: str)
     exact = checked and name is EngineName.ONNX_CPU
     if exact:
         _log.info("onnx-cpu: this processor may cut off INT8 sums; computing them exactly, which is slower")
-    engine = _on_processor_or_cuda(name, model, shown, threads, exact_integers=exact)
-    if checked and not _agrees(bundle, engine, _CHECKED_EXACT if exact else _CHECKED):
-        engine.close()
-        hint = "edge-spine verify shows it" if exact else "use onnx-cpu"
-        raise _WrongSums(f"{name.value}: INT8 gives wrong results on this processor; {hint}")
+    engine: Engine
+    if name is EngineName.OPENVINO:
+        from edge_spine.engines.openvino import OpenVinoEngine
+
+        engine = OpenVinoEngine(model, precision=shown, threads=threads)
+    else:
+        from edge_spine.engines.onnx import OnnxEngine
+
+        engine = OnnxEngine(model, provider=name, precision=shown, threads=threads, exact_integers=exact)
+    if checked:
+        from edge_spine.engines.verification import verify
+
+        if not verify(bundle, engine, _CHECKED_EXACT if exact else _CHECKED).passed:
+            engine.close()
+            hint = "edge-spine verify shows it" if exact else "use onnx-cpu"
+            raise _WrongSums(f"{name.value}: INT8 gives wrong results on this processor; {hint}")
     return engine
 
 
@@ -188,28 +196,9 @@ def _on_tensorrt(bundle: Bundle, precision: str) -> Engine:
     return TensorRTEngine(plan, precision=form.removesuffix("-trt"))
 
 
-def _on_processor_or_cuda(
-    name: EngineName, model: bytes, precision: str, threads: int | None, *, exact_integers: bool = False
-) -> Engine:
-    if name is EngineName.OPENVINO:
-        from edge_spine.engines.openvino import OpenVinoEngine
-
-        return OpenVinoEngine(model, precision=precision, threads=threads)
-    from edge_spine.engines.onnx import OnnxEngine
-
-    return OnnxEngine(model, provider=name, precision=precision, threads=threads, exact_integers=exact_integers)
-
-
 def _may_saturate() -> bool:
     """Return whether INT8 products may be added in 16 bits: on x86 processors without VNNI."""
     import cv2
 
     x86 = platform.machine().lower() in ("x86_64", "amd64", "x86", "i386", "i686")
     return x86 and not cv2.checkHardwareSupport(_OPENCV_VNNI)
-
-
-def _agrees(bundle: Bundle, engine: Engine, count: int) -> bool:
-    """Return whether an engine agrees with the bundle's first references."""
-    from edge_spine.engines.verification import verify
-
-    return verify(bundle, engine, count).passed

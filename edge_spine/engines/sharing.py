@@ -84,14 +84,8 @@ class _Listening(Shared):
 class SharedEngine(Engine):
     """Send images to the process that holds the GPU.
 
-    Parameters
-    ----------
-    opened : Opened
-        What it is there.
-    ask : callable
-        Maps images (1, 3, 224, 224) to curves (1, 1254) there; whatever it raises becomes EngineLost.
-    end : callable
-        Called by `close`.
+    `ask` maps images (1, 3, 224, 224) to curves (1, 1254) there, and whatever it raises becomes EngineLost; `close`
+    calls `end`.
     """
 
     def __init__(
@@ -141,23 +135,12 @@ class Gathered:
 
 
 class GpuProcess:
-    """A process that holds the GPU for others.
-
-    Parameters
-    ----------
-    context : multiprocessing context
-        That starts it.
-    model, engine, precision
-        As in `edge_spine.SpineEstimator`.
-    initialise : callable, optional
-        Called first in the new process, with `arguments`.
+    """A process that holds the GPU for others; the new process calls `initialise` first.
 
     Attributes
     ----------
     shared : Shared or None
         For the other processes; None where "auto" chose an engine on the processor, which each opens for itself.
-    opened : Opened
-        The engine.
 
     Raises
     ------
@@ -171,14 +154,12 @@ class GpuProcess:
         model: str | Path | None,
         engine: str,
         precision: str,
-        initialise: Callable[..., None] | None = None,
-        arguments: tuple[Any, ...] = (),
+        initialise: Callable[[], object] | None = None,
     ) -> None:
         # made here, so that the socket in it is removed at the end of this process
         get_temp_dir()
         told, tell = context.Pipe(duplex=False)
-        key = secrets.token_bytes(_KEY_BYTES)
-        work = (tell, key, model, engine, precision, initialise, arguments)
+        work = tell, secrets.token_bytes(_KEY_BYTES), model, engine, precision, initialise
         self._process = context.Process(target=_hold, args=work, daemon=True)
         self._process.start()
         tell.close()
@@ -191,8 +172,9 @@ class GpuProcess:
         if isinstance(found, EdgeSpineError):
             self.close()
             raise found
-        self.shared: Shared | None = found if isinstance(found, _Listening) else None
-        self.opened: Opened = found.opened if isinstance(found, _Listening) else found
+        self.opened: Opened
+        self.shared: Shared | None
+        self.opened, self.shared = found
 
     def alive(self) -> bool:
         """Return whether the process still runs."""
@@ -211,25 +193,25 @@ def _hold(
     model: str | Path | None,
     engine: str,
     precision: str,
-    initialise: Callable[..., None] | None,
-    arguments: tuple[Any, ...],
+    initialise: Callable[[], object] | None,
 ) -> None:
     """Open the engine and serve it until the process is ended."""
     if initialise is not None:
-        initialise(*arguments)
+        initialise()
     try:
         opened = open_engine(load_bundle(model), engine, precision=precision)
     except EdgeSpineError as error:
         tell.send(error)
         return
+    told = Opened.of(opened)
     if not runs_on_gpu(opened.name):
-        tell.send(Opened.of(opened))
+        tell.send((told, None))
         return
     try:
         listener = Listener(backlog=_MOST_AT_ONCE, authkey=key)
     except OSError:  # a socket's name has little room for the folder of temporary files
         listener = Listener(("127.0.0.1", 0), backlog=_MOST_AT_ONCE, authkey=key)
-    tell.send(_Listening(Opened.of(opened), listener.address, key))
+    tell.send((told, _Listening(told, listener.address, key)))
     tell.close()
     gathered = Gathered(opened)
     while True:

@@ -24,17 +24,7 @@ PYTORCH = "PyTorch float32"
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Largest accepted differences of a form; None for a figure without a limit.
-
-    Attributes
-    ----------
-    mean_mm, p99_mm, max_mm : float
-        Mean, 99th percentile and largest absolute difference of the curves.
-    row_mm, scan_mm : float
-        Mean absolute difference of the worst row over all scans, and of the worst scan.
-    cobb_deg : float
-        Mean absolute difference of the largest curve-based Cobb angle.
-    """
+    """Largest accepted figures of a form, see `Deviation` and `ShapeDifference`; None for one without a limit."""
 
     mean_mm: float
     max_mm: float
@@ -59,14 +49,8 @@ FLOAT_TOLERANCE = Tolerance(mean_mm=0.05, max_mm=0.5, row_mm=0.1, scan_mm=0.1)
 class Deviation:
     """Absolute differences of one part of the output, in crop pixels and nominal millimetres.
 
-    Attributes
-    ----------
-    part : str
-        "coronal", "sagittal" or "all".
-    mean_px, p99_px, max_px, mean_mm, p99_mm, max_mm : float
-        Mean, 99th percentile and largest of all values.
-    row_mm, scan_mm : float
-        Largest mean of a row over all scans, and of a scan.
+    Mean, 99th percentile and largest of all values; `row_mm` and `scan_mm` are the largest mean of a row over all
+    scans, and of a scan.
     """
 
     part: str
@@ -85,15 +69,7 @@ _FIGURES = tuple(field.name for field in fields(Deviation))[1:]
 
 @dataclass(frozen=True)
 class ShapeDifference:
-    """Mean differences of the reconstructed spines.
-
-    Attributes
-    ----------
-    cobb_deg : float
-        Largest curve-based Cobb angle.
-    deviation3d_mm, iou3d : float
-        See `edge_spine.metrics`; the IoU of equal spines is 1.
-    """
+    """Mean differences of the reconstructed spines: largest curve-based Cobb angle, and see `edge_spine.metrics`."""
 
     cobb_deg: float
     deviation3d_mm: float
@@ -104,24 +80,13 @@ class ShapeDifference:
 class Verification:
     """Agreement of an engine with a reference.
 
-    Attributes
-    ----------
-    engine, precision : str
-        Of the engine that was compared.
-    references : int
-        Number of reference crops.
-    deviations : tuple of Deviation
-        For "coronal", "sagittal" and "all" values; the tolerance applies to "all".
-    shape : ShapeDifference, optional
-        None where no reference gives a spine, as for a network that was never trained.
-    tolerance : Tolerance
-        The limits that are judged by.
-    reference : str
-        What the engine was compared with.
+    `deviations` are those of "coronal", "sagittal" and "all" values, and the tolerance applies to "all". `shape` is
+    None where no reference gives a spine, as for a network that was never trained.
     """
 
     engine: str
     precision: str
+    # number of reference crops
     references: int
     deviations: tuple[Deviation, ...]
     shape: ShapeDifference | None
@@ -177,19 +142,7 @@ def _plain(value: Any) -> Any:
 def verify(bundle: Bundle, engine: Engine, count: int | None = None) -> Verification:
     """Run a bundle's references through an engine and compare the outputs.
 
-    Parameters
-    ----------
-    bundle : Bundle
-        With reference crops and the outputs of PyTorch float32 for them.
-    engine : Engine
-        Opened on the same bundle.
-    count : int, optional
-        How many references to run; all where it is not given.
-
-    Raises
-    ------
-    BundleError
-        The references have other names, types or shapes.
+    `count` is the number of references to run, by default all; raises as `read_references`.
     """
     crops, expected = read_references(bundle)
     found = outputs_of(engine, crops[:count])
@@ -241,13 +194,9 @@ def compare(
     Parameters
     ----------
     found, expected : ndarray
-        (K, 1254), crop pixels / 224.
-    engine, precision : str
-        Source of `found`.
+        (K, 1254), crop pixels / 224, from `engine` and from `reference`.
     model_pixel_mm : float
         Size of a crop pixel, for the figures in millimetres.
-    reference : str
-        Source of `expected`.
     tolerance : Tolerance, optional
         That of the precision against PyTorch float32 where it is not given.
     """
@@ -262,15 +211,8 @@ def compare(
             worst = [float(values.mean(axis=axes).max()) for axes in ((0, 2), (1, 2))]
         rows.append(Deviation(part, *figures, *(figure * model_pixel_mm for figure in (*figures, *worst))))
     place = CropPlacement(model_pixel_mm, (0.0, 0.0), (model_pixel_mm, model_pixel_mm))
-    return Verification(
-        engine=engine,
-        precision=precision,
-        references=len(found),
-        deviations=tuple(rows),
-        shape=_shape_difference(found, expected, place),
-        tolerance=tolerance,
-        reference=reference,
-    )
+    shape = _shape_difference(found, expected, place)
+    return Verification(engine, precision, len(found), tuple(rows), shape, tolerance, reference)
 
 
 def _shape_difference(

@@ -88,8 +88,8 @@ def test_offline_workers_prepare_for_one_gpu(
     """The GPU is a FAKE, and notes which processes open it."""
     monkeypatch.setenv(fake_gpu.NOTES, str(tmp_path))
     lifeline, writer = multiprocessing.get_context("spawn").Pipe(duplex=False)
-    begin = {"initialise": fake_gpu.initialise, "arguments": (lifeline,)}
-    monkeypatch.setattr(latency, "GpuProcess", partial(latency.GpuProcess, **begin))
+    begin = partial(fake_gpu.initialise, lifeline)
+    monkeypatch.setattr(latency, "GpuProcess", partial(latency.GpuProcess, initialise=begin))
     options = {"workers": 2, "threads": None, "scan": latency.SCAN, "precision": "auto", "model": "lite"}
     with lifeline, writer:
         found = latency.offline(SimpleNamespace(**options, runs=4, seconds=0.1), "tensorrt")

@@ -30,13 +30,7 @@ class PlanRefused(EngineUnavailable):
 
 
 def import_tensorrt() -> ModuleType:
-    """Import TensorRT, or TensorRT-RTX where only that is installed.
-
-    Raises
-    ------
-    EngineUnavailable
-        Neither can be imported.
-    """
+    """Import TensorRT, or TensorRT-RTX where only that is installed; EngineUnavailable where neither can be."""
     failures: list[Exception] = []
     for name in ("tensorrt", "tensorrt_rtx"):
         try:
@@ -85,18 +79,12 @@ def build_plan(
         From `import_tensorrt`.
     model : bytes
         ONNX graph of `form`, see `edge_spine.engines.forms`.
-    form : str
-        "int8-trt", "fp16" or "fp32".
     block : int
         Number of images that the plan also computes together: a second optimisation profile where it is not 1.
     timing_cache : bytes
-        From an earlier build; empty where there is none.
+        From an earlier build; returned with the plan.
     progress : callable, optional
         Called with a line of text about the progress.
-
-    Returns
-    -------
-    plan, timing_cache : bytes
 
     Raises
     ------

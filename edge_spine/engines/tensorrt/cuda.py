@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from edge_spine.engines.base import TENSORRT_EXTRAS, importing
 from edge_spine.engines.driver import load_driver
 from edge_spine.errors import UsageError
+from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
-Shapes = Mapping[str, tuple[int, ...]]
 # numbers of cuda.h: CU_STREAM_NON_BLOCKING and CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 _NON_BLOCKING, _THREAD_LOCAL = 1, 1
 _DEVICE = 0
@@ -64,12 +64,7 @@ def primary_context(driver: Any) -> PrimaryContext:
 
 
 class CudaSession:
-    """Hold page-locked host buffers, device buffers at fixed addresses, and one stream.
-
-    Parameters
-    ----------
-    inputs, outputs : mapping of str to shape
-        Tensors by name; all float32.
+    """Hold page-locked host buffers, device buffers at fixed addresses, and one stream, for a number of images.
 
     Raises
     ------
@@ -77,11 +72,10 @@ class CudaSession:
         PyCUDA is not installed or finds no usable driver.
     """
 
-    def __init__(self, inputs: Shapes, outputs: Shapes) -> None:
+    def __init__(self, images: int) -> None:
         self._driver = import_pycuda()
         self.lock = threading.RLock()
         self._closed = False
-        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self.stream: Any = None
         self.host: dict[str, NDArray[np.float32]] = {}
         self._device: dict[str, Any] = {}
@@ -91,8 +85,8 @@ class CudaSession:
             try:
                 # another library's work on the default stream must not hold this one up
                 self.stream = self._driver.Stream(_NON_BLOCKING)
-                for name, shape in {**inputs, **outputs}.items():
-                    self.host[name] = self._driver.pagelocked_zeros(shape, np.float32)
+                for name, (_, *shape) in ((INPUT_NAME, INPUT_SHAPE), (OUTPUT_NAME, OUTPUT_SHAPE)):
+                    self.host[name] = self._driver.pagelocked_zeros((images, *shape), np.float32)
                     self._device[name] = self._driver.mem_alloc(self.host[name].nbytes)
             except BaseException:
                 self._free()
@@ -100,13 +94,7 @@ class CudaSession:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Make the context current in this thread; other threads wait.
-
-        Raises
-        ------
-        UsageError
-            The session is closed.
-        """
+        """Make the context current in this thread; other threads wait. UsageError if the session is closed."""
         with self.lock:
             if self._closed:
                 raise UsageError("tensorrt: the engine is closed")
@@ -118,12 +106,9 @@ class CudaSession:
         return int(self._device[name])
 
     def run(self, enqueue: Any) -> None:
-        """Copy the inputs to the GPU, run the network or its recorded graph, and copy the outputs back.
+        """Copy the input to the GPU, run the network or its recorded graph, and copy the output back.
 
-        Parameters
-        ----------
-        enqueue : callable
-            Takes a stream handle, enqueues the network and returns whether that succeeded.
+        `enqueue` takes a stream handle, enqueues the network and returns whether that succeeded.
         """
         with self.current():
             if self._graph is not None:
@@ -135,12 +120,7 @@ class CudaSession:
     def record(self, enqueue: Any) -> bool:
         """Record the copies and the network as a CUDA graph, which `run` replays from then on.
 
-        The network must have run once before.
-
-        Returns
-        -------
-        bool
-            False where the driver has no graphs or the recording fails.
+        The network must have run once before. Returns False where the driver has no graphs or the recording fails.
         """
         with self.current():
             self._graph = _Graph.record(self.stream.handle, lambda: self._enqueue(enqueue))
@@ -169,12 +149,10 @@ class CudaSession:
         self._graph = self.stream = None
 
     def _enqueue(self, enqueue: Any) -> None:
-        for name in self._inputs:
-            self._driver.memcpy_htod_async(self._device[name], self.host[name], self.stream)
+        self._driver.memcpy_htod_async(self._device[INPUT_NAME], self.host[INPUT_NAME], self.stream)
         if not enqueue(self.stream.handle):
             raise RuntimeError("the network could not be started on the GPU")
-        for name in self._outputs:
-            self._driver.memcpy_dtoh_async(self.host[name], self._device[name], self.stream)
+        self._driver.memcpy_dtoh_async(self.host[OUTPUT_NAME], self._device[OUTPUT_NAME], self.stream)
 
 
 class _Graph:
@@ -217,13 +195,7 @@ class _Graph:
 
 
 def import_pycuda() -> Any:
-    """Import PyCUDA's driver module without creating a context.
-
-    Raises
-    ------
-    EngineUnavailable
-        PyCUDA or the driver that it was built for is not installed.
-    """
+    """Import PyCUDA's driver module without creating a context; EngineUnavailable where it does not load."""
     with importing("tensorrt", "PyCUDA", *TENSORRT_EXTRAS):
         import pycuda.driver as driver
     return driver

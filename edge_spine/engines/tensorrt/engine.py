@@ -34,7 +34,7 @@ from edge_spine.engines.tensorrt.cuda import CudaSession, import_pycuda
 from edge_spine.engines.tensorrt.plan_cache import PlanCache
 from edge_spine.engines.tensorrt.verdict import SCHEMA, in_words, judge
 from edge_spine.errors import BundleError, EngineUnavailable
-from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
+from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME
 
 NAME = EngineName.TENSORRT.value
 # distributions that are built for a major version of CUDA
@@ -80,8 +80,6 @@ def ready_plan(
 
     Parameters
     ----------
-    bundle : Bundle
-        With the graph that the plan is built from.
     form : str
         "int8-trt", "fp16" or "fp32".
     fresh : bool
@@ -89,16 +87,11 @@ def ready_plan(
     block : int, optional
         Number of images that the plan computes together, beside 1; by default what `fastest_block` found here, else 1.
 
-    Returns
-    -------
-    plan : bytes
-    verdict : dict
-        See `edge_spine.engines.tensorrt.verdict.judge`.
-
     Raises
     ------
     EngineUnavailable
-        There is no usable GPU, a package is missing, the build fails, or the plan did not pass: see `verdict.judge`.
+        There is no usable GPU, a package is missing, the build fails, or the plan did not pass: see
+        `edge_spine.engines.tensorrt.verdict.judge`.
     BundleError
         See `edge_spine.engines.forms.form_graph` and `build_plan`.
     """
@@ -139,13 +132,7 @@ def ready_plan(
 
 
 def kept_verdict(bundle: Bundle, form: str) -> dict[str, Any] | None:
-    """Return the verdict on the plan that is ready for this machine, without building; None where there is none.
-
-    Raises
-    ------
-    EngineUnavailable
-        As for `ready_plan`.
-    """
+    """Return the verdict on the plan that is ready here, None where there is none; raises as `ready_plan`."""
     trt, gpu = _module_and_gpu()
     cache = PlanCache()
     block = cache.block(plan_name(bundle, form, gpu))
@@ -179,14 +166,7 @@ def plan_identity(trt: Any, model: bytes, form: str, gpu: Gpu, block: int = 1) -
 
 
 def fastest_block(bundle: Bundle, form: str, sizes: Sequence[int], *, fresh: bool = False) -> dict[str, Any]:
-    """Measure block sizes on this machine and keep the fastest for `ready_plan`, if it is worth its memory.
-
-    Parameters
-    ----------
-    bundle, form, fresh
-        As in `ready_plan`.
-    sizes : sequence of int
-        Block sizes to build a plan for, each from 2.
+    """Measure block sizes, from 2, on this machine and keep the fastest for `ready_plan`, if it is worth its memory.
 
     Returns
     -------
@@ -200,21 +180,23 @@ def fastest_block(bundle: Bundle, form: str, sizes: Sequence[int], *, fresh: boo
     EngineUnavailable, BundleError
         As `ready_plan`, for the plan for single images.
     """
+
+    def rates(block: int) -> tuple[float, float]:
+        plan, _ = ready_plan(bundle, form, fresh=fresh, block=block)
+        with TensorRTEngine(plan, precision=form.removesuffix("-trt")) as engine:
+            return _images_per_second(engine)
+
     _, gpu = _module_and_gpu()
     measured: dict[str, dict[str, Any]] = {}
-    plan, _ = ready_plan(bundle, form, fresh=fresh, block=1)
-    with TensorRTEngine(plan, precision=form.removesuffix("-trt")) as engine:
-        single, _ = _images_per_second(engine)
+    single, _ = rates(1)
     kept, best = 1, _WORTH * single
     for size in sizes:
         try:
-            plan, _ = ready_plan(bundle, form, fresh=fresh, block=size)
+            singly, together = rates(size)
         except (PlanRefused, BundleError) as error:
             _log.warning("tensorrt: no blocks of %s: %s", size, error)
             measured[str(size)] = {"problem": str(error)}
             continue
-        with TensorRTEngine(plan, precision=form.removesuffix("-trt")) as engine:
-            singly, together = _images_per_second(engine)
         measured[str(size)] = {"images_per_second": round(together, 1), "one_by_one": round(singly, 1)}
         if together >= best and _WORTH * singly >= single:
             kept, best = size, together
@@ -239,12 +221,7 @@ def _images_per_second(engine: Engine) -> tuple[float, float]:
 class TensorRTEngine(Engine):
     """Run a plan with fixed buffers, and a stream and a recorded CUDA graph for each of its one or two block sizes.
 
-    Parameters
-    ----------
-    plan : bytes
-        From `ready_plan`. Plans can run any code: never load one of unknown origin.
-    precision : str
-        What the engine reports as its precision.
+    Plans, from `ready_plan`, can run any code: never load one of unknown origin.
 
     Raises
     ------
@@ -258,7 +235,7 @@ class TensorRTEngine(Engine):
         self.precision = precision
         self._trt = trt = _module_and_gpu()[0]
         # one for each number of images, each with an execution context of its own
-        self._sessions = [_session(1)]
+        self._sessions = [CudaSession(1)]
         self._parts: list[Any] = []
         # runs once: at close, garbage collection or the end of the process
         self._finalizer = weakref.finalize(self, _shut_down, self._sessions, self._parts)
@@ -291,7 +268,7 @@ class TensorRTEngine(Engine):
         if profiles > 1:
             _, _, largest = parts[_ENGINE].get_tensor_profile_shape(INPUT_NAME, 1)
             self.block = int(largest[0])
-            self._sessions.append(_session(self.block))
+            self._sessions.append(CudaSession(self.block))
         for number, session in enumerate(self._sessions):
             parts.append(parts[_ENGINE].create_execution_context())
             if parts[-1] is None:
@@ -346,10 +323,6 @@ def _inspected(trt: Any, engine: Any) -> list[Any]:
         _log.info("tensorrt: %d of %d layers can be inspected", len(layers), engine.num_layers)
         _log.debug("tensorrt: layers %s", json.dumps(layers))
     return layers
-
-
-def _session(images: int) -> CudaSession:
-    return CudaSession({INPUT_NAME: (images, *INPUT_SHAPE[1:])}, {OUTPUT_NAME: (images, *OUTPUT_SHAPE[1:])})
 
 
 def _shut_down(sessions: list[CudaSession], parts: list[Any]) -> None:

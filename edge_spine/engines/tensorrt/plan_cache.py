@@ -30,12 +30,7 @@ Identity = Mapping[str, str]
 
 
 class PlanCache:
-    """Keep plans in a folder that no other user can write to.
-
-    Parameters
-    ----------
-    folder : path, optional
-        The user's cache folder, or EDGE_SPINE_CACHE, where it is not given.
+    """Keep plans in a folder that no other user can write to, by default `default_folder`.
 
     Raises
     ------
@@ -59,18 +54,9 @@ class PlanCache:
     def load_or_build(self, name: str, identity: Identity, build: Callable[[], bytes], *, fresh: bool = False) -> bytes:
         """Return the plan `name` for `identity`, from the folder or newly built.
 
-        Of several processes, one builds and the others wait for its plan.
-
-        Parameters
-        ----------
-        name : str
-            Name on disk; the same for every identity, so that an old plan is replaced.
-        identity : mapping of str to str
-            Everything that the plan depends on.
-        build : callable
-            Returns a plan; called at most once.
-        fresh : bool
-            Build a new plan in any case.
+        Of several processes, one builds and the others wait for its plan. `name` is that on disk, and the same for
+        every identity, so that an old plan is replaced. `identity` is everything that the plan depends on. With
+        `fresh` a new plan is built in any case.
         """
         plan = None if fresh else self.load(name, identity)[0]
         if plan is not None:
@@ -81,12 +67,12 @@ class PlanCache:
                 return plan
             _log.warning("tensorrt: building the plan %s, which takes minutes, once: %s", name, why)
             plan = build()
-            self.store(name, identity, plan)
+            self._store(name, identity, plan)
             return plan
 
     def load(self, name: str, identity: Identity) -> tuple[bytes | None, str]:
         """Return a checked plan for `identity` and "", or None and why there is none."""
-        content = _read(self._sidecar(name), _SIDECAR_LIMIT)
+        content = _read(self.folder / f"{name}.json", _SIDECAR_LIMIT)
         if content is None:
             return None, "there is none yet"
         try:
@@ -106,14 +92,15 @@ class PlanCache:
             return None, "the plan is missing or was changed"
         return plan, ""
 
-    def store(self, name: str, identity: Identity, plan: bytes) -> None:
+    def _store(self, name: str, identity: Identity, plan: bytes) -> None:
         """Write a plan and then its sidecar, each whole or not at all; delete earlier plans of this name."""
         sha256 = hashlib.sha256(plan).hexdigest()
         plan_name = f"{name}.{sha256[:16]}.plan"
         fields = {"schema": _SCHEMA, "identity": dict(identity), "plan": plan_name, "sha256": sha256}
         try:
             write_durably(self.folder / plan_name, plan)
-            write_durably(self._sidecar(name), json.dumps(fields, indent=1, sort_keys=True).encode("utf-8"))
+            sidecar = json.dumps(fields, indent=1, sort_keys=True).encode("utf-8")
+            write_durably(self.folder / f"{name}.json", sidecar)
             for old in (*self.folder.glob(f"{name}.*.plan"), *self.folder.glob(f"{name}.*.verdict")):
                 if old.stem != Path(plan_name).stem:
                     old.unlink()
@@ -161,9 +148,6 @@ class PlanCache:
 
     def _verdict(self, name: str, plan: bytes) -> str:
         return f"{name}.{hashlib.sha256(plan).hexdigest()[:16]}.verdict"
-
-    def _sidecar(self, name: str) -> Path:
-        return self.folder / f"{name}.json"
 
 
 def default_folder() -> Path:

@@ -81,13 +81,7 @@ def with_weight_pairs(symmetric: bytes) -> bytes:
 
 
 def with_free_batch(model: bytes) -> bytes:
-    """Return a graph for any number of images.
-
-    Raises
-    ------
-    BundleError
-        The number of images is fixed in the graph in a way that is not known here.
-    """
+    """Return a graph for any number of images; BundleError where it is fixed in a way that is not known here."""
     onnx, graph = parsed_graph(model)
     constants = {tensor.name: tensor for tensor in graph.graph.initializer}
     value = onnx.numpy_helper.to_array
@@ -122,15 +116,7 @@ def quantised_readers(symmetric: bytes) -> list[str]:
 
 
 def parsed_graph(model: bytes) -> tuple[Any, Any]:
-    """Import `onnx` and parse a checked file; return the module and the model.
-
-    Raises
-    ------
-    EngineUnavailable
-        The package is not installed.
-    BundleError
-        The bytes are no ONNX file.
-    """
+    """Return the module `onnx`, or raise EngineUnavailable, and the parsed model, or raise BundleError."""
     with importing("tensorrt", "onnx", *TENSORRT_EXTRAS):
         import onnx
         from google.protobuf.message import DecodeError

@@ -18,14 +18,7 @@ from edge_spine.engines.base import Engine
 from edge_spine.engines.driver import driver_state
 from edge_spine.engines.forms import INT8_TENSORRT
 from edge_spine.engines.onnx import OnnxEngine
-from edge_spine.engines.verification import (
-    Tolerance,
-    Verification,
-    compare,
-    crop_tensor,
-    outputs_of,
-    read_references,
-)
+from edge_spine.engines.verification import Tolerance, Verification, compare, crop_tensor, outputs_of, read_references
 from edge_spine.errors import EngineUnavailable
 
 SCHEMA = "edge-spine/verdict/2"
@@ -45,10 +38,6 @@ def judge(bundle: Bundle, form: str, model: bytes, engine: Engine, layers: list[
 
     Parameters
     ----------
-    bundle : Bundle
-        With the references.
-    form : str
-        "int8-trt", "fp16" or "fp32".
     model : bytes
         The graph that the plan was built from.
     engine : Engine
@@ -78,22 +67,18 @@ def judge(bundle: Bundle, form: str, model: bytes, engine: Engine, layers: list[
     with reference:
         written = outputs_of(reference, crops)
     found = outputs_of(engine, crops)
-    blocks = _in_blocks(engine, crops) if engine.block > 1 else found
-    told: dict[str, Any] = {
-        "engine": engine.name,
-        "precision": form,
-        "model_pixel_mm": bundle.nominal_model_pixel_mm,
-    }
+    about: dict[str, Any] = {"engine": engine.name, "precision": form, "model_pixel_mm": bundle.nominal_model_pixel_mm}
     integer = form == INT8_TENSORRT
-    pytorch = compare(found, expected, **told)
-    limits = INTEGER_AGREEMENT if integer else FLOAT_AGREEMENT
-    graph = compare(found, written, **told, reference=GRAPH, tolerance=limits)
+    as_graph = about | {"reference": GRAPH, "tolerance": INTEGER_AGREEMENT if integer else FLOAT_AGREEMENT}
+    pytorch, graph = compare(found, expected, **about), compare(found, written, **as_graph)
     share = quantisation_share(found, written, expected) if integer else None
     listed = integer_layers(layers) if integer else None
     problems = [_strayed(result) for result in (pytorch, graph) if not result.passed]
-    in_blocks = compare(blocks, written, **told, reference=GRAPH, tolerance=limits)
-    if engine.block > 1 and not in_blocks.passed:
-        problems.append(f"in blocks of {engine.block} {_strayed(in_blocks)}")
+    in_blocks = None
+    if engine.block > 1:
+        in_blocks = compare(_in_blocks(engine, crops), written, **as_graph)
+        if not in_blocks.passed:
+            problems.append(f"in blocks of {engine.block} {_strayed(in_blocks)}")
     if listed is not None:
         if listed[0] < LEAST_INTEGER * listed[1]:
             problems.append(f"only {listed[0]} of {listed[1]} convolutions read INT8")
@@ -106,7 +91,7 @@ def judge(bundle: Bundle, form: str, model: bytes, engine: Engine, layers: list[
         "pytorch": pytorch.to_dict(),
         "graph": graph.to_dict(),
         "block": engine.block,
-        "in_blocks": in_blocks.to_dict() if engine.block > 1 else None,
+        "in_blocks": None if in_blocks is None else in_blocks.to_dict(),
         "quantisation_share": None if share is None else round(share, 4),
         "integer_layers": listed,
         "tactics": tactics_hash(layers),

@@ -101,9 +101,10 @@ def test_one_actor_on_each_gpu_computes_for_those_that_prepare(
     ray_address: str, manifest: Path, tmp_path: Path, batch: SpineBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The nodes only say that they have a GPU: the engine on the processor is taken for one on it."""
+    from edge_spine.cohort import batch as batch_module
     from edge_spine.cohort import on_ray
 
-    monkeypatch.setattr(on_ray, "runs_on_gpu", lambda engine: True)
+    monkeypatch.setattr(batch_module, "runs_on_gpu", lambda engine: True)
     rows: list[Row] = []
     killed: list[int] = []
     with closing(Shards(tmp_path / "out", LITE_NOTE)) as shards, closing(on_ray.RayWorkers(batch, ray_address)) as them:

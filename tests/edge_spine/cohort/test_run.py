@@ -23,10 +23,10 @@ from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row, row_of
 from edge_spine.cohort.run import MOST_DEATHS, left_to_do, work_through
 from edge_spine.cohort.shards import Shards, shard_files
-from edge_spine.cohort.workers import Finished, Workers
+from edge_spine.cohort.workers import Finished
 from edge_spine.runner import Report
 from tests.edge_spine.cli.running import Ended
-from tests.edge_spine.cohort.conftest import BUNDLED, NOTE, ROOT, check_whole, command, run
+from tests.edge_spine.cohort.conftest import BUNDLED, NOTE, ROOT, Here, check_whole, command, run
 
 pytestmark = pytest.mark.slow
 
@@ -118,16 +118,16 @@ def test_an_interruption_keeps_what_is_finished(manifest: Path, tmp_path: Path, 
     check_whole(out, 24)
 
 
-class FakeWorkers(Workers):
+class FakeWorkers(Here):
     """FAKE workers in this process, which lose what they are told to and count what is under way."""
 
     def __init__(self, *fatal: str) -> None:
-        self.count, self.fatal, self.under_way, self.most = 2, fatal, 0, 0
+        super().__init__(SpineBatch(), None)
+        self.count, self.fatal, self.most = 2, fatal, 0
         self.tried: list[tuple[str, ...]] = []
-        self._queue: list[tuple[Scan, ...]] = []
 
     def submit(self, scans: tuple[Scan, ...]) -> None:
-        self._queue.append(scans)
+        super().submit(scans)
         self.most = max(self.most, len(self._queue))
 
     def wait(self, seconds: float) -> list[Finished]:
@@ -136,9 +136,6 @@ class FakeWorkers(Workers):
         if any(scan.id in self.fatal for scan in scans):
             return [Finished(scans, lost=True)]
         return [Finished(scans, [row_of(scan.id, scan.path, None, Report("", "done"), None) for scan in scans])]
-
-    def close(self) -> None:
-        pass
 
 
 def test_suspects_work_alone_and_little_is_under_way(tmp_path: Path) -> None:

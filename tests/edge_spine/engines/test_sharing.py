@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from multiprocessing import AuthenticationError
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def test_another_process_answers_as_the_engine_does(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(fake_gpu.NOTES, str(tmp_path))
     images = np.random.default_rng(0).random((3, 3, 224, 224), np.float32)
     lifeline, writer = SPAWN.Pipe(duplex=False)
-    gpu = GpuProcess(SPAWN, "lite", "tensorrt", "auto", fake_gpu.initialise, (lifeline,))
+    gpu = GpuProcess(SPAWN, "lite", "tensorrt", "auto", partial(fake_gpu.initialise, lifeline))
     with lifeline, writer, closing(gpu), open_engine(load_bundle("lite"), "onnx-cpu", threads=1) as here:
         assert gpu.shared is not None and gpu.opened == Opened("tensorrt", "int8", True, 4)
         with gpu.shared.connect() as there:

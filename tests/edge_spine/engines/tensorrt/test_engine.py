@@ -118,6 +118,7 @@ def test_a_plan_that_fails_leaves_nothing_behind(cuda: FakeCuda, monkeypatch: py
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fake_gpu")
 def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A FAKE GPU, builder and verdict around the real cache and the real derived graph."""
     pytest.importorskip("filelock")
@@ -128,9 +129,6 @@ def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tm
         return b"FAKE plan of " + model[:4], b"FAKE timings"
 
     monkeypatch.setenv("EDGE_SPINE_CACHE", str(tmp_path / "plans"))
-    monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
-    monkeypatch.setattr(tensorrt, "_installed", lambda package: False)
-    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["10.3"])
     monkeypatch.setattr(tensorrt, "build_plan", fake_build)
     monkeypatch.setattr(tensorrt, "TensorRTEngine", MagicMock())
     monkeypatch.setattr(tensorrt, "judge", lambda *_: {"schema": tensorrt.SCHEMA, "passed": True, "block": 1})
@@ -206,15 +204,14 @@ def test_a_plans_identity_names_all_it_depends_on() -> None:
         ((), True),
     ],
 )
+@pytest.mark.usefixtures("fake_gpu")
 def test_the_packages_cuda_is_compared_with_the_drivers(
     monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...], fits: bool
 ) -> None:
     """The FAKE GPU's driver is for CUDA 12.6; a Jetson's TensorRT is no package of pip."""
     monkeypatch.setattr(tensorrt, "_installed", lambda package: package in installed)
-    monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
-    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["10.13"])
     if fits:
-        assert tensorrt._module_and_gpu() == (VERSIONS["10.13"], GPU)
+        assert tensorrt._module_and_gpu() == (VERSIONS["10.3"], GPU)
         return
     with pytest.raises(EngineUnavailable, match=r"needs a driver for CUDA 13, 580 or newer.*tensorrt-cu12"):
         tensorrt._module_and_gpu()

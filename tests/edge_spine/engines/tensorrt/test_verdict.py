@@ -24,7 +24,6 @@ from edge_spine.engines.tensorrt import verdict
 from edge_spine.engines.tensorrt.build import PlanRefused
 from edge_spine.engines.tensorrt.plan_cache import PlanCache
 from edge_spine.errors import EngineUnavailable
-from tests.edge_spine.engines.tensorrt.fakes import GPU, VERSIONS
 
 pytest.importorskip("filelock")
 
@@ -86,7 +85,7 @@ def graphs(lite) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def built(monkeypatch, tmp_path) -> dict[str, Any]:
+def built(monkeypatch, tmp_path, fake_gpu) -> dict[str, Any]:
     """A FAKE GPU and a FAKE builder, whose plan is the graph, changed by a function."""
     state: dict[str, Any] = {"fault": lambda model: model, "builds": []}
 
@@ -97,9 +96,6 @@ def built(monkeypatch, tmp_path) -> dict[str, Any]:
         return graph.SerializeToString(), b""
 
     monkeypatch.setenv("EDGE_SPINE_CACHE", str(tmp_path / "plans"))
-    monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
-    monkeypatch.setattr(tensorrt, "_installed", lambda package: False)
-    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["10.3"])
     monkeypatch.setattr(tensorrt, "import_pycuda", lambda: None)
     monkeypatch.setattr(tensorrt, "build_plan", build)
     monkeypatch.setattr(tensorrt, "TensorRTEngine", GraphEngine)
