@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_spine.cohort.manifest import COLUMN_SPACING, ID, PATH, ROW_SPACING, Scan
-from edge_spine.cohort.rows import NAMES, Row, row_of, storable
+from edge_spine.cohort.rows import NAMES, Row, row_of
 from edge_spine.engines import EngineName, runs_on_gpu
 from edge_spine.engines.sharing import Shared
 from edge_spine.errors import EdgeSpineError, UsageError
+from edge_spine.reading.checks import storable
 from edge_spine.reading.files import find_scans
 from edge_spine.runner import Report, process
 from edge_spine.version import __version__

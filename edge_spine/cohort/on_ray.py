@@ -14,6 +14,7 @@ from edge_spine.cohort.batch import SpineBatch, said
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.workers import Finished, Workers, rows_or_end
 from edge_spine.engines import open_engine
+from edge_spine.engines.base import losing
 from edge_spine.engines.sharing import Gathered, Opened, Shared, SharedEngine
 from edge_spine.errors import EdgeSpineError, UsageError
 
@@ -134,7 +135,8 @@ class _OfActor(Shared):
     def connect(self) -> SharedEngine:
         import ray
 
-        gpu = ray.get_actor(self.name)
+        with losing(self.opened.name):
+            gpu = ray.get_actor(self.name)
         return SharedEngine(self.opened, lambda images: ray.get(gpu.infer.remote(images)))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, ERRORS, QUANTITIES, Quantity
+from edge_spine.reading.checks import storable
 from edge_spine.result import STAGES
 from edge_spine.runner import Report
 from edge_spine.version import __version__
@@ -114,11 +115,6 @@ def row_of(scan_id: str, path: str, entry: str | None, report: Report, result: S
         if result.band_90 is not None:
             row[f"{view}_band_90_mm"] = _floats(getattr(result.band_90, view))
     return row
-
-
-def storable(text: str) -> str:
-    """Return a text in which bytes that are not UTF-8, as names of files can hold, are written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def end_of(row: Row) -> End:

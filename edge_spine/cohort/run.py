@@ -14,12 +14,13 @@ from edge_spine.bundle import load_bundle
 from edge_spine.cohort.batch import SpineBatch
 from edge_spine.cohort.manifest import Scan, read_manifest
 from edge_spine.cohort.pool import ProcessPool
-from edge_spine.cohort.rows import End, Row, end_of, lost_row, storable
+from edge_spine.cohort.rows import End, Row, end_of, lost_row
 from edge_spine.cohort.shards import Shards
 from edge_spine.cohort.tables import participants, remove_tables, write_tables
 from edge_spine.cohort.workers import Finished, Workers
 from edge_spine.outputs.registry import FORMATS
 from edge_spine.processors import usable_cores
+from edge_spine.reading.checks import storable
 
 SCANS_A_CHUNK = 8
 # Enough that no worker is idle, few enough that a crash repeats little work.
@@ -131,7 +132,7 @@ def run_cohort(
         except OSError as error:
             place = Path(error.filename2 or error.filename or "").name or "the tables"
             why = error.strerror
-            problem = f"{place} cannot be written ({why}); all results are kept, and the same again writes it"
+            problem = f"{place} cannot be written ({why}); all results are kept; run the same command again"
     return Outcome(earlier.ends + ends, earlier.earlier, problem)
 
 

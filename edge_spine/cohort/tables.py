@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from edge_spine.cohort.manifest import Scan
-from edge_spine.cohort.rows import LISTED, NUMBERS, TEXTS, Row, storable
+from edge_spine.cohort.rows import LISTED, NUMBERS, TEXTS, Row
 from edge_spine.cohort.shards import read_cohort
 from edge_spine.csv_tables import RULE, cell, table
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.files import write_durably
 from edge_spine.quantities import ERRORS, QUANTITIES
+from edge_spine.reading.checks import storable
 from edge_spine.result import NOTICE
 from edge_spine.version import __version__
 

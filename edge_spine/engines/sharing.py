@@ -70,7 +70,9 @@ class _Listening(Shared):
     key: bytes
 
     def connect(self) -> SharedEngine:
-        connection = Client(self.address, authkey=self.key)
+        # the process may have ended before this one needs it
+        with losing(self.opened.name):
+            connection = Client(self.address, authkey=self.key)
         lock = threading.Lock()
 
         def ask(images: Images) -> Images:

@@ -8,7 +8,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from multiprocessing import AuthenticationError
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +87,11 @@ def test_another_process_answers_as_the_engine_does(monkeypatch: pytest.MonkeyPa
         with gpu.shared.connect() as there:
             assert np.array_equal(there.infer(images), here.infer(images))
         object.__setattr__(gpu.shared, "key", b"another")
-        with pytest.raises(AuthenticationError):
+        with pytest.raises(EngineLost, match="AuthenticationError"):
             gpu.shared.connect()
     assert not gpu.alive()
+    with pytest.raises(EngineLost, match="a new process is needed"):
+        gpu.shared.connect()
 
 
 @no_gpu
