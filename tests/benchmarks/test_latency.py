@@ -32,7 +32,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, 
     pytest.importorskip("onnxruntime")
     folder = tmp_path_factory.mktemp("latency")
     options = ("--engine", "onnx-cpu", "--threads", "1", "--workers", "2", "--plot", str(folder / "out.png"))
-    _, printed, report = run_script("latency", folder, "--runs", "3", "--seconds", "0.5", *options)
+    _, printed, report = run_script("latency", folder, "--runs", "9", "--seconds", "0.5", *options)
     return printed, report, folder
 
 
@@ -56,7 +56,7 @@ def test_it_says_what_was_measured_and_judges_it(small_run: Any) -> None:
     assert report["machine"]["processor"] and report["machine"]["versions"]["numpy"] == np.__version__
     assert report["scan"]["shape"] == [791, 272]
     for whole in report["over_infer"].values():
-        # three runs: one inference that was interrupted can bring the lower bound below 1
+        # few runs: inferences that were interrupted can bring the lower bound below 1
         assert 0 < whole["low"] <= whole["ratio"] <= whole["high"] and whole["high"] > 1
     (target,) = report["targets"]
     assert target["met"] == (target["found"] <= 1.15)
