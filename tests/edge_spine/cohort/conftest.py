@@ -30,8 +30,10 @@ OPTIONS = ("--model", "lite", "--engine", "onnx-cpu")
 def command(*arguments: object, before: str = "") -> list[str]:
     """The command line in a process of its own, with small shards, so that a short run writes several."""
     code = (
-        "import sys\nimport edge_spine.cohort.shards as shards\n"
+        "import signal\nimport sys\nimport edge_spine.cohort.shards as shards\n"
         "if __name__ == '__main__':\n"
+        # what a shell runs in the background ignores SIGINT, and so would what it starts
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"    shards.ROWS_A_SHARD = 4\n    {before or 'pass'}\n"
         "    from edge_spine.cli.main import main\n    raise SystemExit(main(sys.argv[1:]))\n"
     )
