@@ -197,7 +197,7 @@ def sharing(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def gains(turns: NDArray[np.float64]) -> dict[str, Any]:
-    """Compare one thread and two.
+    """Compare the throughput of one thread with that of two that share an estimator.
 
     Parameters
     ----------

@@ -119,7 +119,7 @@ class Comparison:
         }
 
     def table(self) -> str:
-        """Return both scans with their flags, and the changes, as a table of text."""
+        """Return a text table of the changes, below the two scans and their flags."""
         lines = [f"{when}: {_named(result)}" for when, result in (("before", self.before), ("after", self.after))]
         lines.append(f"{'':32}{'before':>10}{'after':>10}{'change':>10}   error")
         for change in self.changes:

@@ -33,7 +33,7 @@ def test_the_extras_of_gpus_exist_and_do_not_overwrite_each_other() -> None:
 
 @pytest.mark.slow
 def test_pip_resolves_the_extras_of_gpus() -> None:
-    """In one resolution, which is harder than three: what can be installed together, each extra can be alone.
+    """The extras for GPUs resolve together, which implies that each resolves alone.
 
     TensorRT's bindings stand for the whole, whose libraries are fetched from NVIDIA's index while it builds.
     """

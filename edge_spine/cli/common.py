@@ -120,7 +120,7 @@ def add_spacing(verb: argparse.ArgumentParser) -> None:
 
 
 def count(text: str, least: int = 1) -> int:
-    """Parse a whole number from 1, or another `least`."""
+    """Parse a whole number that is at least `least`."""
     if not text.isascii() or not text.isdigit() or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text!r} found, a whole number from {least} expected")
     return int(text)
@@ -166,7 +166,7 @@ def print_report(arguments: argparse.Namespace, report: Report) -> None:
 
 
 def tell(text: str) -> None:
-    """Print the only output of a verb, or raise EdgeSpineError."""
+    """Print what a verb is asked for; raise EdgeSpineError where stdout cannot be written."""
     if problem := say(text):
         raise EdgeSpineError(f"stdout cannot be written ({problem})")
 

@@ -32,7 +32,7 @@ _LOOK_S = 1.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """Counts of the scans by (status, code), those of earlier runs included, and why tables were not written."""
+    """Number of scans by (status, code), earlier runs included, and the reason why tables were not written."""
 
     ends: Counter[End]
     earlier: int

@@ -153,7 +153,7 @@ class Listener:
 
 
 def configure_pynetdicom() -> None:
-    """Let pynetdicom accept invalid UIDs, and log no received values.
+    """Configure pynetdicom to accept invalid UIDs and to log no received values.
 
     It would abort the whole association because of one invalid UID. UIDs are not used as file names here.
     """

@@ -114,7 +114,7 @@ class Worker:
                 del self._postponed[name]
 
     def _postpone(self, claim: Claim, problem: str) -> None:
-        """Put off a scan that cannot be read now, and continue with the others."""
+        """Postpone a scan that cannot be read now, so that the worker continues with the others."""
         known = self._postponed.get(claim.name)
         pause = _RETRY_S if known is None else min(2 * known.pause_s, _LONGEST_RETRY_S)
         self._postponed[claim.name] = _Postponed(self._spool.give_back(claim), pause, time.monotonic() + pause)

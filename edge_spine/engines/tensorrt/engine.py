@@ -132,7 +132,7 @@ def ready_plan(
 
 
 def kept_verdict(bundle: Bundle, form: str) -> dict[str, Any] | None:
-    """Return the verdict on the plan that is ready here, None where there is none; raises as `ready_plan`."""
+    """Return the verdict on the cached plan, or None where no plan is ready; raise the errors of `ready_plan`."""
     trt, gpu = _module_and_gpu()
     cache = PlanCache()
     block = cache.block(plan_name(bundle, form, gpu))
