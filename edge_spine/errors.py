@@ -100,3 +100,8 @@ def named_refusals(source: str) -> Iterator[None]:
         if refusal.source is None:
             refusal.source, refusal.args = source, (refusal.code, refusal.reason, source)
         raise
+
+
+def reason_of(error: OSError) -> str:
+    """Return the system's words for an error, or the name of its type where it has none."""
+    return error.strerror or type(error).__name__

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 from edge_spine.cli.common import DONE, Verbs, add_spacing, load_estimator, tell
-from edge_spine.errors import EdgeSpineError
+from edge_spine.errors import EdgeSpineError, reason_of
 
 _log = logging.getLogger("edge_spine.cli")
 
@@ -61,6 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             write_files(arguments.out, {"comparison.json": f"{table}\n".encode(), "comparison.png": render(comparison)})
         except OSError as error:
-            raise EdgeSpineError(f"--out {arguments.out}: cannot be written ({error.strerror})") from None
+            raise EdgeSpineError(f"--out {arguments.out}: cannot be written ({reason_of(error)})") from None
     tell(table if arguments.json else comparison.table())
     return DONE

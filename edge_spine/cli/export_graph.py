@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge_spine.cli.common import DONE, PARTLY, Verbs, tell
 from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT
+from edge_spine.errors import reason_of
 
 
 def add_to(verbs: Verbs) -> None:
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             write_files(arguments.file.parent, {arguments.file.name: graph})
         except OSError as error:
-            raise OutputError(f"{arguments.file}: cannot be written ({error.strerror})") from None
+            raise OutputError(f"{arguments.file}: cannot be written ({reason_of(error)})") from None
     report = {
         "form": arguments.form,
         "file": str(arguments.file) if verification.passed else None,

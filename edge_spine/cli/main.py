@@ -19,7 +19,7 @@ from edge_spine.cli import batch, benchmark, build, compare, demo, doctor, expor
 from edge_spine.cli.common import INTERRUPTED, PARTLY, USAGE, Verbs, complain
 from edge_spine.cli.signals import TERMINATED, Terminated, orderly_signals
 from edge_spine.engines.driver import choose_gpu
-from edge_spine.errors import EdgeSpineError, Refusal, UsageError
+from edge_spine.errors import EdgeSpineError, Refusal, UsageError, reason_of
 from edge_spine.streams import close_streams, open_streams, say
 from edge_spine.version import __version__
 
@@ -54,7 +54,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return PARTLY
     except OSError as error:
         # a path that the system does not let a verb look at, such as one below a folder without rights
-        why = error.strerror or type(error).__name__
+        why = reason_of(error)
         complain(f"{error.filename or 'a file'}: cannot be used ({why}); -v shows where")
         if arguments.verbosity > 0:
             say(traceback.format_exc().rstrip(), sys.stderr)

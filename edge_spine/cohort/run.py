@@ -18,6 +18,7 @@ from edge_spine.cohort.rows import End, Row, end_of, lost_row
 from edge_spine.cohort.shards import Shards
 from edge_spine.cohort.tables import participants, remove_tables, write_tables
 from edge_spine.cohort.workers import Finished, Workers
+from edge_spine.errors import reason_of
 from edge_spine.outputs.registry import FORMATS
 from edge_spine.processors import usable_cores
 from edge_spine.reading.checks import storable
@@ -131,7 +132,7 @@ def run_cohort(
             write_tables(out, scans, bids=bids)
         except OSError as error:
             place = Path(error.filename2 or error.filename or "").name or "the tables"
-            why = error.strerror
+            why = reason_of(error)
             problem = f"{place} cannot be written ({why}); all results are kept; run the same command again"
     return Outcome(earlier.ends + ends, earlier.earlier, problem)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_spine.cohort.rows import Row, schema
-from edge_spine.errors import EdgeSpineError, UsageError
+from edge_spine.errors import EdgeSpineError, UsageError, reason_of
 from edge_spine.files import write_durably
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Shards:
             raise UsageError(f"--out {folder.name}: another run is writing there") from None
         except OSError as error:
             self._lock.release()
-            raise UsageError(f"--out {folder.name}: the folder cannot be used ({error.strerror})") from None
+            raise UsageError(f"--out {folder.name}: the folder cannot be used ({reason_of(error)})") from None
         self._next = 1 + max((int(_NAME.fullmatch(path.name)[1]) for path in shard_files(folder)), default=0)  # type: ignore[index]
         self._rows: list[Row] = []
         self._due = 0.0
@@ -92,7 +92,7 @@ class Shards:
             write_durably(self.folder / f"part-{self._next:08d}.parquet", stream.getvalue())
         except OSError as error:
             raise EdgeSpineError(
-                f"--out {self.folder.parent.name}: {len(self._rows)} results cannot be written ({error.strerror}); "
+                f"--out {self.folder.parent.name}: {len(self._rows)} results cannot be written ({reason_of(error)}); "
                 "what was written before is kept, and the same command goes on from there"
             ) from None
         self._next += 1

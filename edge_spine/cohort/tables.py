@@ -12,7 +12,7 @@ from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import LISTED, NUMBERS, TEXTS, Row
 from edge_spine.cohort.shards import read_cohort
 from edge_spine.csv_tables import RULE, cell, table
-from edge_spine.errors import EdgeSpineError, UsageError
+from edge_spine.errors import EdgeSpineError, UsageError, reason_of
 from edge_spine.files import write_durably
 from edge_spine.quantities import ERRORS, QUANTITIES
 from edge_spine.reading.checks import storable
@@ -94,7 +94,9 @@ def remove_tables(folder: Path) -> None:
         try:
             (folder / name).unlink(missing_ok=True)
         except OSError as error:
-            raise EdgeSpineError(f"{name}: cannot be replaced ({error.strerror}); close it where it is open") from None
+            raise EdgeSpineError(
+                f"{name}: cannot be replaced ({reason_of(error)}); close it where it is open"
+            ) from None
 
 
 def participants(scans: Iterable[Scan]) -> dict[Key, str]:

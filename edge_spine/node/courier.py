@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 
+from edge_spine.errors import reason_of
 from edge_spine.node.config import RESULTS, NodeConfig
 from edge_spine.node.monitor import Monitor
 from edge_spine.node.outbox import Outbox, Parcel
@@ -73,7 +74,7 @@ class Courier:
             try:
                 busy = self._round()
             except OSError as error:
-                busy, self.problem = False, f"storage: {error.strerror or type(error).__name__}"
+                busy, self.problem = False, f"storage: {reason_of(error)}"
                 _log.error("%s", self.problem)
             if not busy:
                 self._wake.wait(_IDLE_S)

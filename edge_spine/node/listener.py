@@ -24,7 +24,7 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from edge_spine.errors import REFUSAL_CODES, EdgeSpineError, Refusal
+from edge_spine.errors import REFUSAL_CODES, EdgeSpineError, Refusal, reason_of
 from edge_spine.files import write_durably
 from edge_spine.node.config import NodeConfig
 from edge_spine.node.connections import Connections, GuardedServer, socket_of
@@ -92,7 +92,7 @@ class Listener:
             )
         except OSError as error:
             raise EdgeSpineError(
-                f"{config.host}:{config.port}: cannot listen there ({error.strerror}); is another node running?"
+                f"{config.host}:{config.port}: cannot listen there ({reason_of(error)}); is another node running?"
             ) from None
 
     def close(self) -> None:

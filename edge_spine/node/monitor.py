@@ -13,7 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, MetricsHandler
 from prometheus_client.process_collector import ProcessCollector
 
-from edge_spine.errors import EdgeSpineError
+from edge_spine.errors import EdgeSpineError, reason_of
 
 _SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
 _TIMEOUT_S = 5.0
@@ -98,7 +98,7 @@ class HealthServer:
             self._server = Server(("127.0.0.1", port), Handler)
         except OSError as error:
             raise EdgeSpineError(
-                f"127.0.0.1:{port}: cannot listen there ({error.strerror}); set another node.health_port, or 0"
+                f"127.0.0.1:{port}: cannot listen there ({reason_of(error)}); set another node.health_port, or 0"
             ) from None
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 

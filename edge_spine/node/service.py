@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from edge_spine.errors import EdgeSpineError
+from edge_spine.errors import EdgeSpineError, reason_of
 from edge_spine.estimator import SpineEstimator
 from edge_spine.node.config import NodeConfig
 from edge_spine.node.courier import Courier
@@ -66,7 +66,7 @@ class Node:
             self._audit = Audit(config.spool / "audit.jsonl")
             self._outbox = Outbox(config.spool, config.backoff)
         except OSError as error:
-            raise EdgeSpineError(f"{config.spool}: the folder cannot be used ({error.strerror})") from None
+            raise EdgeSpineError(f"{config.spool}: the folder cannot be used ({reason_of(error)})") from None
         self._monitor = Monitor()
         self._estimator = keep(SpineEstimator(config.engine, config.model, config.threads, precision=config.precision))
         self._worker = Worker(self._spool, self._audit, self._handle, self._on_report, key_of=_key)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from edge_spine.errors import EdgeSpineError
+from edge_spine.errors import EdgeSpineError, reason_of
 from edge_spine.files import move_durably, sync_folder, write_durably
 
 MAX_ATTEMPTS = 3
@@ -73,7 +73,7 @@ class Spool:
         except Timeout:
             raise EdgeSpineError(f"{root}: another process works on this folder; stop it or choose another") from None
         except OSError as error:
-            raise EdgeSpineError(f"{root}: the folder cannot be used ({error.strerror}); choose another") from None
+            raise EdgeSpineError(f"{root}: the folder cannot be used ({reason_of(error)}); choose another") from None
 
     def claim(self, path: Path) -> Claim | None:
         """Claim a waiting scan; return None if it is gone or cannot be moved now."""

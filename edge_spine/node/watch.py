@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edge_spine.errors import EdgeSpineError, InputUnavailable, Refusal, UsageError
+from edge_spine.errors import EdgeSpineError, InputUnavailable, Refusal, UsageError, reason_of
 from edge_spine.estimator import SpineEstimator
 from edge_spine.files import beside, sync_folder
 from edge_spine.node.records import Audit, Ledger
@@ -111,7 +111,7 @@ class Arrivals:
         except OSError as error:
             if not known.unavailable and known.polls >= 2:
                 known.unavailable = True
-                self._on_unavailable(path, error.strerror or type(error).__name__)
+                self._on_unavailable(path, reason_of(error))
             return True
         return False
 
@@ -215,7 +215,7 @@ class WatchFolder:
             self._ledger = Ledger(records / "ledger.txt", hashlib.sha256(decided_by.encode()).hexdigest())
         except OSError as error:
             self._spool.close()
-            raise EdgeSpineError(f"{error.filename}: the folder cannot be used ({error.strerror})") from None
+            raise EdgeSpineError(f"{error.filename}: the folder cannot be used ({reason_of(error)})") from None
 
         def unavailable(path: Path, why: str) -> None:
             message = f"{path.name}: the file cannot be read now ({why}); it is tried again"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from edge_spine.errors import InputUnavailable
+from edge_spine.errors import InputUnavailable, reason_of
 from edge_spine.node.records import Audit
 from edge_spine.node.spool import Claim, Spool
 from edge_spine.reading.checks import printable
@@ -130,7 +130,7 @@ class Worker:
                 try:
                     key = self._key_of(claim)
                 except OSError as error:
-                    raise InputUnavailable(f"the file cannot be read now ({error.strerror})") from None
+                    raise InputUnavailable(f"the file cannot be read now ({reason_of(error)})") from None
                 reports = self._handle(claim, key)
                 end = min(reports, key=lambda report: _ENDS.index(report.status))
                 if end.status == "failed" and (again := self._spool.retry(claim)):
@@ -148,7 +148,7 @@ class Worker:
                     self._postpone(claim, str(error))
                     return
                 # The scan stays in the spool while the disk is full or absent.
-                _log.error("storage: %s; retrying", error.strerror or type(error).__name__)
+                _log.error("storage: %s; retrying", reason_of(error))
                 pause = _STORAGE_WAIT_S
             if self.stop.wait(pause):
                 self._spool.give_back(claim)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from edge_spine.errors import InputUnavailable, Refusal, UsageError
+from edge_spine.errors import InputUnavailable, Refusal, UsageError, reason_of
 
 MAX_FILE_BYTES = 64 * 2**20
 MIN_ROWS, MIN_COLUMNS = 100, 40
@@ -51,7 +51,7 @@ def damage_refused(found: str, accepted: str) -> Iterator[None]:
         # a damaged zip leads to places that no file has, which is EINVAL; parsers' own errors have no number
         system = error if isinstance(error, OSError) else error.__context__
         if isinstance(system, OSError) and system.errno not in (None, errno.EINVAL):
-            raise InputUnavailable(f"the file cannot be read now ({system.strerror})") from None
+            raise InputUnavailable(f"the file cannot be read now ({reason_of(system)})") from None
         raise Refusal("unreadable", f"{found} ({type(error).__name__}); {accepted}") from None
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_spine.engines.base import TENSORRT_EXTRAS, importing
-from edge_spine.errors import EngineUnavailable
+from edge_spine.errors import EngineUnavailable, reason_of
 from edge_spine.files import write_durably
 
 _SIDECAR_LIMIT = 1 << 16
@@ -46,7 +46,7 @@ class PlanCache:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise EngineUnavailable(f"tensorrt: the cache folder cannot be made ({error.strerror})") from None
+            raise EngineUnavailable(f"tensorrt: the cache folder cannot be made ({reason_of(error)})") from None
         problem = _not_private(self.folder)
         if problem:
             raise EngineUnavailable(f"tensorrt: the cache folder {self.folder} {problem}")
@@ -106,7 +106,7 @@ class PlanCache:
                     old.unlink()
         except OSError as error:
             # a full disk must not cost the scan: the plan can be used without being kept
-            _log.warning("tensorrt: the plan could not be kept in the cache (%s)", error.strerror)
+            _log.warning("tensorrt: the plan could not be kept in the cache (%s)", reason_of(error))
 
     def verdict(self, name: str, plan: bytes) -> dict[str, Any] | None:
         """Return what `keep_verdict` kept for this very plan, or None."""
