@@ -1,7 +1,5 @@
 """Run the command ``edge-spine`` by ``python -m edge_spine``."""
 
-from __future__ import annotations
-
 import sys
 
 from edge_spine.cli.main import main

@@ -103,6 +103,13 @@ CURVE_QUANTITIES = {
 }
 # Attributes that hold the half-widths of 90 % intervals.
 ERRORS = tuple(quantity.error for quantity in QUANTITIES.values() if quantity.error is not None)
+# Columns of the network's curves in each view, and of the tables that hold all of them with the bands of the centres.
+BORDERS = {"coronal": ("left", "centre", "right"), "sagittal": ("anterior", "centre", "posterior")}
+ROWS_OF_209 = (
+    "z_mm",
+    *(f"{view}_{name}_mm" for view, names in BORDERS.items() for name in names),
+    *(f"{view}_band_90_mm" for view in BORDERS),
+)
 CURVE_NAMES = {
     "side": "The patient's side to which the curve is convex",
     "apex_level": "Vertebra that is farthest from the straight line between the ends",

@@ -11,11 +11,11 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_spine.bundle.bands import VIEWS, Bands, PopulationRange
+from edge_spine.bundle.bands import Bands, PopulationRange
 from edge_spine.measure import Measurements
 from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.quality import Quality
-from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, QUANTITIES, rounded
+from edge_spine.quantities import BORDERS, CURVE_NAMES, CURVE_QUANTITIES, QUANTITIES, ROWS_OF_209, rounded
 from edge_spine.reconstruct import Curves, Spine
 from edge_spine.scan import Scan
 from edge_spine.version import __version__
@@ -101,6 +101,17 @@ class SpineResult:
         """Return vertices and faces of the closed surface, see `Spine.mesh`; the arrays are read-only."""
         return self.derived(_mesh)
 
+    def columns(self) -> dict[str, NDArray[np.float64] | None]:
+        """Return `ROWS_OF_209` by their names, (209,) each, mm: curves, and bands or None without calibration."""
+        bands = (None, None) if self.band_90 is None else (self.band_90.coronal, self.band_90.sagittal)
+        values = (self.curves.z, *self.curves.coronal.T, *self.curves.sagittal.T, *bands)
+        return dict(zip(ROWS_OF_209, values, strict=True))
+
+    def body_centres(self) -> NDArray[np.float64]:
+        """Return x, y and z of the vertebral bodies, (17, 3), mm: on the centreline at the heights that were found."""
+        z, line = self.levels.z, self.spine.centreline
+        return np.column_stack([*(np.interp(-z, -line[:, 2], line[:, axis]) for axis in (0, 1)), z])
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values in the schema "edge-spine/result/2", numbers with three decimals.
 
@@ -122,8 +133,7 @@ class SpineResult:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of result.json."""
-    text = files("edge_spine").joinpath("result.schema.json").read_text(encoding="utf-8")
-    parsed: dict[str, Any] = json.loads(text)
+    parsed: dict[str, Any] = json.loads((files("edge_spine") / "result.schema.json").read_text(encoding="utf-8"))
     return parsed
 
 
@@ -167,9 +177,11 @@ def _values(result: SpineResult) -> dict[str, Any]:
         "levels": _levels(result),
         "curves": {
             "z": _row(curves.z),
-            "coronal": dict(zip(("left", "centre", "right"), map(_row, curves.coronal.T), strict=True)),
-            "sagittal": dict(zip(("anterior", "centre", "posterior"), map(_row, curves.sagittal.T), strict=True)),
-            "band_90": {view: None if band is None else _row(getattr(band, view)) for view in VIEWS},
+            **{
+                view: dict(zip(names, map(_row, getattr(curves, view).T), strict=True))
+                for view, names in BORDERS.items()
+            },
+            "band_90": {view: None if band is None else _row(getattr(band, view)) for view in BORDERS},
         },
         "measurements": {
             "posture": measured.posture,
@@ -186,13 +198,11 @@ def _values(result: SpineResult) -> dict[str, Any]:
 
 
 def _levels(result: SpineResult) -> dict[str, dict[str, float | None]]:
-    """Return the body centres by name: on the centreline, at the heights that were found."""
-    levels, line = result.levels, result.spine.centreline
-    x, y = (np.interp(-levels.z, -line[:, 2], line[:, axis]) for axis in (0, 1))
-    errors = [None] * len(LEVELS) if levels.z_error is None else [rounded(error) for error in levels.z_error]
+    found = result.levels.z_error
+    errors = [None] * len(LEVELS) if found is None else [rounded(error) for error in found]
     return {
-        name: {"x": rounded(x[k]), "y": rounded(y[k]), "z": rounded(levels.z[k]), "z_error_mm": errors[k]}
-        for k, name in enumerate(LEVELS)
+        name: {"x": rounded(x), "y": rounded(y), "z": rounded(z), "z_error_mm": error}
+        for name, (x, y, z), error in zip(LEVELS, result.body_centres(), errors, strict=True)
     }
 
 

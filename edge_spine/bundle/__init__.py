@@ -1,7 +1,5 @@
 """Load and check a model on disk; its door is `load_bundle`."""
 
-from __future__ import annotations
-
 from edge_spine.bundle.load import load_bundle
 
 __all__ = ["load_bundle"]

@@ -3,8 +3,6 @@
 The door is `SpineBatch` for one batch, `run.run_cohort` for a cohort, and `read_cohort` for its results.
 """
 
-from __future__ import annotations
-
 from edge_spine.cohort.batch import SpineBatch
 from edge_spine.cohort.shards import read_cohort
 

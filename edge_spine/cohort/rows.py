@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, ERRORS, QUANTITIES, Quantity
+from edge_spine.quantities import CURVE_NAMES, CURVE_QUANTITIES, ERRORS, QUANTITIES, ROWS_OF_209, Quantity
 from edge_spine.reading.checks import storable
 from edge_spine.result import STAGES
 from edge_spine.runner import Report
@@ -24,7 +23,6 @@ FAILED, WORKER_DIED = "failed", "worker-died"
 _MODEL = ("name", "version", "sha256", "engine", "precision")
 _ANGLES = tuple(name for name, quantity in QUANTITIES.items() if quantity.unit == "deg")
 _SIZES = tuple(name for name in QUANTITIES if name not in _ANGLES)
-_CORONAL, _SAGITTAL = ("left", "centre", "right"), ("anterior", "centre", "posterior")
 
 
 def _said(quantity: Quantity) -> str:
@@ -62,12 +60,6 @@ NUMBERS = {
     **{name: _said(QUANTITIES[name]) for name in _SIZES},
     **{f"{stage}_ms": f"Time of the stage {stage}" for stage in STAGES},
 }
-ROWS_OF_209 = (
-    "z_mm",
-    *(f"coronal_{name}_mm" for name in _CORONAL),
-    *(f"sagittal_{name}_mm" for name in _SAGITTAL),
-    *("coronal_band_90_mm", "sagittal_band_90_mm"),
-)
 NAMES = (*TEXTS, *LISTED, *NUMBERS, *ROWS_OF_209)
 
 Row = dict[str, Any]
@@ -102,19 +94,15 @@ def row_of(scan_id: str, path: str, entry: str | None, report: Report, result: S
     row["sop_instance_uid"] = result.scan.sop_instance_uid
     row["row_spacing_mm"], row["column_spacing_mm"] = map(float, result.scan.pixel_spacing_mm)
     row[FLAGS] = list(result.quality.flags)
-    row |= {name: _float(getattr(measured, name)) for name in (*_ANGLES, *ERRORS, *_SIZES)}
+    row |= {name: getattr(measured, name) for name in (*_ANGLES, *ERRORS, *_SIZES)}
     row[CURVES] = len(measured.scoliosis_curves)
     if measured.scoliosis_curves:
         largest = measured.scoliosis_curves[0]
-        row |= {f"largest_curve_{name}": float(getattr(largest, name)) for name in CURVE_QUANTITIES}
-        row |= {f"largest_curve_{name}": str(getattr(largest, name)) for name in CURVE_NAMES}
-    row["z_mm"] = _floats(result.curves.z)
-    for view, names in (("coronal", _CORONAL), ("sagittal", _SAGITTAL)):
-        for name, column in zip(names, getattr(result.curves, view).T, strict=True):
-            row[f"{view}_{name}_mm"] = _floats(column)
-        if result.band_90 is not None:
-            row[f"{view}_band_90_mm"] = _floats(getattr(result.band_90, view))
-    return row
+        row |= {f"largest_curve_{name}": getattr(largest, name) for name in CURVE_QUANTITIES}
+        row |= {f"largest_curve_{name}": getattr(largest, name) for name in CURVE_NAMES}
+    # as the file holds them
+    columns = result.columns().items()
+    return row | {name: None if values is None else values.astype(np.float32).tolist() for name, values in columns}
 
 
 def end_of(row: Row) -> End:
@@ -126,11 +114,3 @@ def lost_row(scan_id: str, path: str, times: int) -> Row:
     """Return the row of a scan whose worker process died at each attempt."""
     report = Report(path, "failed", WORKER_DIED, f"the worker process died {times} times while processing this scan")
     return row_of(scan_id, path, None, report, None)
-
-
-def _float(value: float | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _floats(values: ArrayLike) -> list[float]:
-    return [float(value) for value in np.asarray(values, dtype=np.float32)]

@@ -1,7 +1,5 @@
 """Results as files, one module per format; its door is `write_outputs`."""
 
-from __future__ import annotations
-
 from edge_spine.outputs.registry import write_outputs
 
 __all__ = ["write_outputs"]

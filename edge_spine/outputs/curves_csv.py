@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from edge_spine.csv_tables import table
-from edge_spine.quantities import rounded
+from edge_spine.quantities import ROWS_OF_209, rounded
 from edge_spine.result import SpineResult
 
-HEADER = (
-    "z_mm",
-    "coronal_left_mm",
-    "coronal_centre_mm",
-    "coronal_right_mm",
-    "sagittal_anterior_mm",
-    "sagittal_centre_mm",
-    "sagittal_posterior_mm",
-    "coronal_band_90_mm",
-    "sagittal_band_90_mm",
-    "vertebral_level",
-)
+_LEVEL = "vertebral_level"
 
 
 def render(result: SpineResult) -> bytes:
@@ -28,13 +15,9 @@ def render(result: SpineResult) -> bytes:
     "left" and "right" are those of the image, as in result.json. The bands are half-widths, empty where the bundle has
     no calibration. No cell comes from the file's name or header, so that none can be a formula.
     """
-    curves, bands = result.curves, result.band_90
-    measured = np.column_stack([curves.z, curves.coronal, curves.sagittal])
-    if bands is not None:
-        measured = np.column_stack([measured, bands.coronal, bands.sagittal])
-    rows = [[f"{rounded(value):.3f}" for value in values] for values in measured.tolist()]
-    levels = result.levels.names_at(curves.z)
-    named = (
-        {HEADER[-1]: level, **dict(zip(HEADER, row, strict=False))} for row, level in zip(rows, levels, strict=True)
-    )
-    return table(HEADER, named)
+    measured = {name: values for name, values in result.columns().items() if values is not None}
+    rows = [
+        {name: f"{rounded(value):.3f}" for name, value in zip(measured, values, strict=True)} | {_LEVEL: level}
+        for *values, level in zip(*measured.values(), result.levels.names_at(result.curves.z), strict=True)
+    ]
+    return table((*ROWS_OF_209, _LEVEL), rows)

@@ -30,28 +30,13 @@ def encapsulated_stl(result: SpineResult) -> bytes:
     return finished(dataset, identity, result, "stl-dcm")
 
 
+@quiet_pydicom()
 def encapsulated_report(result: SpineResult) -> bytes:
-    """Return report.pdf as an Encapsulated PDF; see `encapsulated_pdf`."""
+    """Return report.pdf as an Encapsulated PDF (PS3.3 A.45.1). Errors are those of `identify`."""
     from edge_spine.outputs import report_pdf
 
-    return encapsulated_pdf(result, report_pdf.render(result))
-
-
-@quiet_pydicom()
-def encapsulated_pdf(result: SpineResult, pdf: bytes) -> bytes:
-    """Return the report of a result, a PDF file, as an Encapsulated PDF (PS3.3 A.45.1); equal bytes give equal objects.
-
-    Raises
-    ------
-    ValueError
-        `pdf` is no PDF file.
-    OutputError
-        As `identify`.
-    """
-    if not pdf.startswith(b"%PDF-"):
-        raise ValueError("the bytes do not begin with %PDF-; give a PDF file")
     identity = identify(result)
-    dataset = _document(identity, pdf, "application/pdf", "Spine from one DXA image, report")
+    dataset = _document(identity, report_pdf.render(result), "application/pdf", "Spine from one DXA image, report")
     dataset.Modality = "DOC"
     dataset.ConversionType = "WSD"
     # The report shows the name of the scan's file, which may name the patient.

@@ -10,38 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from highdicom import sr
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
-from highdicom.sr import (
-    AlgorithmIdentification,
-    CodeContentItem,
-    CodedConcept,
-    Comprehensive3DSR,
-    ContainerContentItem,
-    ContentItem,
-    ContentSequence,
-    CoordinatesForMeasurement,
-    DeviceObserverIdentifyingAttributes,
-    FindingSite,
-    ImageLibrary,
-    ImageRegion,
-    Measurement,
-    MeasurementProperties,
-    MeasurementReport,
-    ObservationContext,
-    ObserverContext,
-    QualitativeEvaluation,
-    Scoord3DContentItem,
-    SourceImageForRegion,
-    TextContentItem,
-    TrackingIdentifier,
-)
 from highdicom.sr import PlanarROIMeasurementsAndQualitativeEvaluations as Group
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from edge_spine.errors import OutputError
-from edge_spine.measure import LevelledCurve
+from edge_spine.measure import KYPHOSIS, LORDOSIS, LevelledCurve
 from edge_spine.outputs.dicom import codes
 from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.identity import CAUTION, MANUFACTURER, Identity, device_uid, finished, identify
@@ -87,15 +64,15 @@ def render(result: SpineResult) -> bytes:
     """
     identity = identify(result)
     source = _source_for_highdicom(identity)
-    report = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=_observer(result)),
+    report = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=_observer(result)),
         procedure_reported=codes.PROCEDURE,
         imaging_measurements=_Groups(result, identity).all(),
         title=codes.REPORT_TITLE,
         referenced_images=[source],
     )
     report[0].ContentSequence.extend([_evaluations(result), _centreline_3d(result, identity)])
-    document = Comprehensive3DSR(
+    document = sr.Comprehensive3DSR(
         evidence=[source],
         content=report,
         series_instance_uid=identity.uid("series", "sr"),
@@ -137,8 +114,8 @@ class _Groups:
     def all(self) -> list[Group]:
         return [
             *(self._lateral_curve(*numbered) for numbered in enumerate(self._result.measurements.scoliosis_curves)),
-            self._sagittal_curve("kyphosis T4-T12", "kyphosis_t4_t12_deg", ("T4", "T12")),
-            self._sagittal_curve("lordosis L1-L5", "lordosis_l1_l5_deg", ("L1", "L5")),
+            self._sagittal_curve("kyphosis T4-T12", "kyphosis_t4_t12_deg", KYPHOSIS),
+            self._sagittal_curve("lordosis L1-L5", "lordosis_l1_l5_deg", LORDOSIS),
             self._centreline(),
         ]
 
@@ -166,7 +143,7 @@ class _Groups:
             prefix=_COBB_TOOL,
         )
         # after the group is made, since highdicom allows coordinates of the group only
-        cobb[0].ContentSequence.append(CoordinatesForMeasurement(**region))
+        cobb[0].ContentSequence.append(sr.CoordinatesForMeasurement(**region))
         # the viewer's label of the measurement, which looks there like one that a person drew
         group[0].ContentSequence.append(_text(codes.COMMENT, f"edge-spine {name}: {NOTICE}"))
         return group
@@ -187,11 +164,11 @@ class _Groups:
         if (band := self._result.band_90) is not None:
             for code, half_mm in ((codes.BAND_CORONAL, band.coronal), (codes.BAND_SAGITTAL, band.sagittal)):
                 mean_mm = round(float(half_mm.mean()), 3)
-                measurements.append(Measurement(name=code, value=mean_mm, unit=codes.MILLIMETRE))
+                measurements.append(sr.Measurement(name=code, value=mean_mm, unit=codes.MILLIMETRE))
         region = self._region(self._centreline_points(("T1", "L5")))
         return self._group("centreline T1-L5", codes.SPINE, region, (), measurements, purpose=codes.CENTERLINE)
 
-    def _number(self, name: str) -> Measurement:
+    def _number(self, name: str) -> sr.Measurement:
         quantity = QUANTITIES[name]
         error = None if quantity.error is None else self._numbers[quantity.error]
         return _measurement(quantity, self._numbers[name], codes.INFERRED if quantity.inferred else None, error)
@@ -206,7 +183,7 @@ class _Groups:
 
     def _region(self, points: NDArray[np.float64]) -> dict[str, Any]:
         source = self._identity.source
-        image = SourceImageForRegion(source.SOPClassUID, source.SOPInstanceUID)
+        image = sr.SourceImageForRegion(source.SOPClassUID, source.SOPInstanceUID)
         return {"graphic_type": "POLYLINE", "graphic_data": points, "source_image": image}
 
     def _group(
@@ -215,7 +192,7 @@ class _Groups:
         finding: Code,
         region: dict[str, Any],
         levels: Sequence[str],
-        measurements: Sequence[Measurement],
+        measurements: Sequence[sr.Measurement],
         evaluations: Sequence[tuple[Code, Code]] = (),
         purpose: Code | None = None,
         prefix: str = "",
@@ -223,12 +200,12 @@ class _Groups:
         model = self._result.model
         sites = [codes.VERTEBRAE[level] for level in levels] or [codes.SPINE]
         return Group(
-            tracking_identifier=TrackingIdentifier(
+            tracking_identifier=sr.TrackingIdentifier(
                 uid=self._identity.uid("tracking", name), identifier=f"{prefix}edge-spine {name}"
             ),
-            referenced_region=ImageRegion(**region),
+            referenced_region=sr.ImageRegion(**region),
             finding_type=finding,
-            algorithm_id=AlgorithmIdentification(
+            algorithm_id=sr.AlgorithmIdentification(
                 name="edge-spine",
                 version=__version__,
                 # one text, since some readers keep the first only
@@ -237,73 +214,73 @@ class _Groups:
                     f"engine {model['engine']}, precision {model['precision']}"
                 ],
             ),
-            finding_sites=[FindingSite(site) for site in dict.fromkeys(sites)],
+            finding_sites=[sr.FindingSite(site) for site in dict.fromkeys(sites)],
             measurements=measurements,
-            qualitative_evaluations=[QualitativeEvaluation(*pair) for pair in evaluations],
+            qualitative_evaluations=[sr.QualitativeEvaluation(*pair) for pair in evaluations],
             geometric_purpose=purpose,
         )
 
 
-def _measurement(quantity: Quantity, value: float, method: Code | None, error: float | None) -> Measurement:
+def _measurement(quantity: Quantity, value: float, method: Code | None, error: float | None) -> sr.Measurement:
     """Return a measurement, with the half-width of its 90 % interval as its uncertainty (TID 310) where it has one."""
     interval, unit = None, codes.UNITS[quantity.unit]
     if error is not None:
-        interval = MeasurementProperties(upper_measurement_uncertainty=error, lower_measurement_uncertainty=error)
+        interval = sr.MeasurementProperties(upper_measurement_uncertainty=error, lower_measurement_uncertainty=error)
         for item in interval:
             # highdicom gives it no unit
             item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence = [coded_item(unit)]
-    return Measurement(*(Code(*quantity.code), value, unit), method=method, properties=interval)
+    return sr.Measurement(*(Code(*quantity.code), value, unit), method=method, properties=interval)
 
 
-def _observer(result: SpineResult) -> ObserverContext:
-    attributes = DeviceObserverIdentifyingAttributes(
+def _observer(result: SpineResult) -> sr.ObserverContext:
+    attributes = sr.DeviceObserverIdentifyingAttributes(
         uid=device_uid(result),
         name="edge-spine",
         manufacturer_name=MANUFACTURER,
         model_name=f"{result.model['name']} {result.model['version']}",
         serial_number=result.model["sha256"],
     )
-    return ObserverContext(
-        observer_type=CodedConcept.from_code(codes.DEVICE), observer_identifying_attributes=attributes
+    return sr.ObserverContext(
+        observer_type=sr.CodedConcept.from_code(codes.DEVICE), observer_identifying_attributes=attributes
     )
 
 
-def _evaluations(result: SpineResult) -> ContainerContentItem:
+def _evaluations(result: SpineResult) -> sr.ContainerContentItem:
     """Return the statements on the whole result (TID 1500, Qualitative Evaluations)."""
-    container = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
+    container = sr.ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     worth, found = side_view_worth(result), result.levels.z_error is not None
     accepted = codes.YES if result.quality.accepted else codes.NO
-    container.ContentSequence = ContentSequence(
+    container.ContentSequence = sr.ContentSequence(
         [
             _text(codes.COMMENT, CAUTION),
             _text(codes.COMMENT, _POSTURE.format(levels=_LEVELS_FOUND if found else _LEVELS_AVERAGE)),
             *([_text(codes.COMMENT, " ".join(worth))] if worth else []),
-            CodeContentItem(name=codes.ACCEPTED, value=accepted, relationship_type=_CONTAINS),
+            sr.CodeContentItem(name=codes.ACCEPTED, value=accepted, relationship_type=_CONTAINS),
             *(_text(codes.QUALITY_FLAG, f"{flag}: {in_words(flag)}") for flag in result.quality.flags),
         ]
     )
     return container
 
 
-def _centreline_3d(result: SpineResult, identity: Identity) -> ContainerContentItem:
+def _centreline_3d(result: SpineResult, identity: Identity) -> sr.ContainerContentItem:
     """Return the 3D curve in a container of its own.
 
     A group of TID 1410 has one region only, and some viewers show nothing where a group lacks a 2D region.
     """
-    container = ContainerContentItem(name=codes.CENTRELINE_3D, relationship_type=_CONTAINS)
-    curve = Scoord3DContentItem(
+    container = sr.ContainerContentItem(name=codes.CENTRELINE_3D, relationship_type=_CONTAINS)
+    curve = sr.Scoord3DContentItem(
         name=codes.CENTERLINE,
         graphic_type="POLYLINE",
         graphic_data=result.spine.centreline.round(3),
         frame_of_reference_uid=identity.uid("frame-of-reference"),
         relationship_type=_CONTAINS,
     )
-    container.ContentSequence = ContentSequence([_text(codes.COMMENT, _FRAME), curve])
+    container.ContentSequence = sr.ContentSequence([_text(codes.COMMENT, _FRAME), curve])
     return container
 
 
-def _text(name: Code, value: str) -> ContentItem:
-    return TextContentItem(name=name, value=value, relationship_type=_CONTAINS)
+def _text(name: Code, value: str) -> sr.ContentItem:
+    return sr.TextContentItem(name=name, value=value, relationship_type=_CONTAINS)
 
 
 def _source_for_highdicom(identity: Identity) -> Dataset:
@@ -321,7 +298,7 @@ def _source_for_highdicom(identity: Identity) -> Dataset:
     # Other values require attributes of radiography, which DXA images lack.
     source.Modality = "OT"
     try:
-        ImageLibrary([source])
+        sr.ImageLibrary([source])
     except (KeyError, ValueError):
         raise OutputError(
             "a DICOM report needs a scan whose SOPClassUID is that of a standard image; send it as CR, DX or SC"

@@ -1,7 +1,5 @@
 """Turn a scan into the network's input; its door is `prepare`."""
 
-from __future__ import annotations
-
 from edge_spine.preprocessing.prepare import prepare
 
 __all__ = ["prepare"]

@@ -5,8 +5,6 @@ C.7.3.1.1.1; [GE], [Hologic], names of the scan modes of the Lunar and Horizon d
 International Society for Clinical Densitometry; [languages], translations of "whole body".
 """
 
-from __future__ import annotations
-
 import re
 
 # [CID 29] and [modality], without those of projection images that densitometers or converters write: CR, DX, RG, OT,

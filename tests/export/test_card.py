@@ -1,7 +1,5 @@
 """The model card: what it says, what it refuses, and that adding it leaves everything else as it was."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

@@ -1,7 +1,5 @@
 """From weights to a bundle: one full-size export, its contents, and what must be refused."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -22,47 +22,20 @@ from pydicom.tag import Tag
 from pydicom.valuerep import PersonName, validate_value
 
 # Attributes of type 2: always present, and empty where the source has no legal value.
-REQUIRED = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-    "StudyID",
-    "AccessionNumber",
-)
-OPTIONAL = (
-    "IssuerOfPatientID",
-    "TypeOfPatientID",
-    "PatientBirthTime",
-    "OtherPatientIDs",
-    "OtherPatientNames",
-    "EthnicGroup",
-    "PatientComments",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "StudyDescription",
-    "ConsultingPhysicianName",
-    "PhysiciansOfRecord",
-    "NameOfPhysiciansReadingStudy",
-    "AdmittingDiagnosesDescription",
-    "PatientAge",
-    "PatientSize",
-    "PatientWeight",
-    "PatientBodyMassIndex",
-    "MedicalAlerts",
-    "Allergies",
-    "Occupation",
-    "AdditionalPatientHistory",
-    "PatientState",
-    "AdmissionID",
-    "ServiceEpisodeID",
-    "ServiceEpisodeDescription",
-    # The copied dates and times refer to it.
-    "TimezoneOffsetFromUTC",
-)
+_REQUIRED = """
+PatientName PatientID PatientBirthDate PatientSex
+StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber
+"""
+# Copied where the source has a legal value. The copied dates and times refer to TimezoneOffsetFromUTC.
+_OPTIONAL = """
+IssuerOfPatientID TypeOfPatientID PatientBirthTime OtherPatientIDs OtherPatientNames EthnicGroup PatientComments
+PatientIdentityRemoved DeidentificationMethod
+StudyDescription ConsultingPhysicianName PhysiciansOfRecord NameOfPhysiciansReadingStudy
+AdmittingDiagnosesDescription PatientAge PatientSize PatientWeight PatientBodyMassIndex MedicalAlerts Allergies
+Occupation AdditionalPatientHistory PatientState AdmissionID ServiceEpisodeID ServiceEpisodeDescription
+TimezoneOffsetFromUTC
+"""
+REQUIRED, OPTIONAL = tuple(_REQUIRED.split()), tuple(_OPTIONAL.split())
 # Without them, an archive cannot match an object to its patient or order.
 LINKS = ("PatientID", "IssuerOfPatientID", "AccessionNumber")
 # Copied unchanged even where they are not legal, since archives and readers match by them.

@@ -51,13 +51,13 @@ def scene(result: SpineResult) -> dict[str, Any]:
             for line in lines
         ],
         "levels": [
-            {"level": level, "at": [round(float(value), 2) for value in centre]}
-            for level, *centre in zip(LEVELS, *_body_centres(result), strict=True)
+            {"level": level, "at": _rounded(centre)}
+            for level, centre in zip(LEVELS, result.body_centres(), strict=True)
         ],
         "apexes": [
             {
                 "text": COBB.text(curve.cobb_deg) if index else headline(result)[0],
-                "at": [round(float(value), 2) for value in spine.centreline[curve.apex]],
+                "at": _rounded(spine.centreline[curve.apex]),
                 "convex": curve.convex_sign,
                 "half_width": round(float(spine.half_width[curve.apex]), 2),
             }
@@ -95,10 +95,8 @@ def _plane(result: SpineResult) -> dict[str, float]:
     return {name: round(value, 3) for name, value in edges.items()}
 
 
-def _body_centres(result: SpineResult) -> list[NDArray[np.float64]]:
-    """Return x, y and z of the body centres, (17,) each."""
-    line, z = result.spine.centreline, result.levels.z
-    return [*(np.interp(-z, -line[:, 2], line[:, axis]) for axis in (0, 1)), z]
+def _rounded(point: NDArray[np.float64]) -> list[float]:
+    return [round(value, 2) for value in point.tolist()]
 
 
 def _curves(result: SpineResult) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pydicom
@@ -17,7 +18,6 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 import edge_spine
-from edge_spine.outputs.encapsulated import encapsulated_pdf
 from edge_spine.outputs.registry import DICOM_OBJECTS, FORMATS
 from edge_spine.result import SpineResult
 from tests.edge_spine.fake_result import fake_bands, fake_result
@@ -32,9 +32,10 @@ PDF = (
 assert len(PDF) % 2
 
 
-def render(kind: str, result: SpineResult) -> bytes:
-    """Render an object of any kind."""
-    return encapsulated_pdf(result, PDF) if kind == "pdf-dcm" else FORMATS[kind].render(result)
+def render(kind: str, result: SpineResult, pdf: bytes = PDF) -> bytes:
+    """Render an object of any kind, with `pdf` in place of the report."""
+    with patch("edge_spine.outputs.report_pdf.render", return_value=pdf):
+        return FORMATS[kind].render(result)
 
 
 def read(data: bytes) -> Dataset:

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import pytest
-
-from edge_spine.outputs.encapsulated import encapsulated_pdf, encapsulated_stl
+from edge_spine.outputs.encapsulated import encapsulated_stl
 from edge_spine.outputs.registry import FORMATS
-from tests.edge_spine.outputs.dicom_checks import PDF, fake_dicom_result, read
+from tests.edge_spine.outputs.dicom_checks import PDF, fake_dicom_result, read, render
 
 
 def test_an_encapsulated_stl_gives_the_file_back() -> None:
@@ -20,7 +18,7 @@ def test_an_encapsulated_stl_gives_the_file_back() -> None:
 
 
 def test_an_encapsulated_pdf_gives_the_file_back() -> None:
-    document = read(encapsulated_pdf(fake_dicom_result(), PDF))
+    document = read(render("pdf-dcm", fake_dicom_result()))
     assert document.SOPClassUID == "1.2.840.10008.5.1.4.1.1.104.1"
     assert (document.Modality, document.MIMETypeOfEncapsulatedDocument) == ("DOC", "application/pdf")
     assert len(document.EncapsulatedDocument) == len(PDF) + 1
@@ -29,11 +27,6 @@ def test_an_encapsulated_pdf_gives_the_file_back() -> None:
 
 
 def test_another_report_is_another_instance_of_the_same_series() -> None:
-    first, second = (read(encapsulated_pdf(fake_dicom_result(), content)) for content in (PDF, PDF + b"\n"))
+    first, second = (read(render("pdf-dcm", fake_dicom_result(), content)) for content in (PDF, PDF + b"\n"))
     assert first.SOPInstanceUID != second.SOPInstanceUID
     assert first.SeriesInstanceUID == second.SeriesInstanceUID
-
-
-def test_what_is_no_pdf_is_refused() -> None:
-    with pytest.raises(ValueError, match="%PDF"):
-        encapsulated_pdf(fake_dicom_result(), b"<html>")
