@@ -81,33 +81,21 @@ def replace_folder(place: Path, by: Path) -> None:
 def write_durably(path: Path, content: bytes) -> None:
     """Write a file that only this user can read, in place of any earlier one, and force it to the disk.
 
-    Raises
-    ------
-    OSError
-        It cannot be written; then nothing is left beside it.
+    Where it cannot be written (OSError), nothing is left beside it.
     """
     with beside(path, durable=True) as partial:
         _append_private(partial, content)
 
 
 def append_durably(path: Path, line: str) -> None:
-    """Add one line to a file that only this user can read, and force it to the disk.
-
-    Raises
-    ------
-    OSError
-        It cannot be written.
-    """
+    """Add one line to a file that only this user can read, and force it to the disk."""
     _append_private(path, line.encode() + b"\n")
 
 
 def move_durably(path: Path, place: Path) -> None:
     """Rename a file or folder within a file system, and force the new name to the disk.
 
-    Raises
-    ------
-    OSError
-        FileNotFoundError where another process was first.
+    FileNotFoundError where another process was first.
     """
     path.replace(place)
     sync_folder(place.parent)

@@ -221,13 +221,7 @@ def measure(spine: Spine, levels: Levels | None = None, errors: AngleErrors | No
 
 
 def levels_of(spine: Spine) -> Levels:
-    """Place vertebrae of average proportions on a spine from the top of T1 to the bottom of L5.
-
-    Raises
-    ------
-    ValueError
-        As `measure`.
-    """
+    """Place vertebrae of average proportions on a spine from the top of T1 to the bottom of L5; errors as `measure`."""
     heights = spine.centreline[:, 2]
     down = _descent(heights)
     _, slope = fit(down, spine.centreline[:, :2])

@@ -48,13 +48,7 @@ def read_arrays(content: bytes, shown: str, *names: str) -> list[NDArray[Any]]:
 
 
 def check_weights(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]], shown: str) -> None:
-    """Raise an error unless arrays are finite float32 of these shapes.
-
-    Raises
-    ------
-    BundleError
-        The first array that is not; `shown` names the network in the message.
-    """
+    """Raise BundleError unless arrays are finite float32 of these shapes; `shown` names the network in the message."""
     for name, shape in shapes.items():
         array = arrays[name]
         if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():

@@ -131,13 +131,7 @@ class Bundle:
         return any(entry["role"] == role for entry in self.manifest["files"].values())
 
     def file_with_role(self, role: str) -> str:
-        """Return the name of the one file with a role, one of `ROLE_SUFFIXES`.
-
-        Raises
-        ------
-        BundleError
-            The bundle has no such file.
-        """
+        """Return the name of the one file with a role, one of `ROLE_SUFFIXES`; BundleError where there is none."""
         for name, entry in self.manifest["files"].items():
             if entry["role"] == role:
                 return str(name)
@@ -148,14 +142,9 @@ class Bundle:
         return str(self._entry(name)["precision"])
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of a file after checking their size and SHA-256.
+        """Return the bytes of a file that the manifest lists; BundleError where its size or its SHA-256 is another.
 
         The first call returns the bytes that `load_bundle` checked; later calls read and check the file again.
-
-        Raises
-        ------
-        BundleError
-            The manifest does not list the file, or the file is missing or differs from it.
         """
         entry = self._entry(name)
         checked = self._checked.pop(name, None)
@@ -212,25 +201,14 @@ def manifest_bytes(fields: Mapping[str, Any]) -> bytes:
     """Return the file content of a manifest, with the SHA-256 of its own content added.
 
     The layout of the text is fixed (sorted keys, one indent, UTF-8, line feeds), so that every changed byte is
-    detected. A ``manifest_sha256`` that is there already is replaced.
-
-    Raises
-    ------
-    ValueError
-        A value is not JSON or not finite.
+    detected. A ``manifest_sha256`` that is there already is replaced. ValueError where a value is not JSON.
     """
     content = {key: value for key, value in fields.items() if key != "manifest_sha256"}
     return _canonical({**content, "manifest_sha256": _seal(content)})
 
 
 def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
-    """Parse and validate the content of a manifest, which messages call `shown`.
-
-    Raises
-    ------
-    BundleError
-        It is incomplete or invalid; the message says why.
-    """
+    """Parse the content of a manifest, called `shown` in messages; BundleError where it is incomplete or invalid."""
 
     def refuse(reason: str) -> NoReturn:
         raise BundleError(f"{shown}: {reason}")

@@ -24,10 +24,7 @@ class Crashed(Exception):
 def probe(question: str, *arguments: object) -> Any:
     """Return what one of `QUESTIONS` returns in a process of its own; the arguments are values of JSON.
 
-    Raises
-    ------
-    Crashed
-        The process crashed, or did not answer in time.
+    Raise `Crashed` where the process crashed, or did not answer in time.
     """
     # the child searches the same folders, and modules that are blocked here are blocked there
     hidden = [name for name, module in sys.modules.items() if module is None]

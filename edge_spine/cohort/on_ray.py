@@ -29,10 +29,7 @@ class RayWorkers(Workers):
     Where the engine is named and runs on a GPU, one more actor holds it on each GPU, and the others read, prepare and
     write scans for it.
 
-    Raises
-    ------
-    UsageError
-        There is no cluster at the address, which is one of `ray.init`, or it has no GPU and the engine needs one.
+    UsageError where no cluster is at the address, one of `ray.init`, or the engine needs a GPU that the cluster lacks.
     """
 
     def __init__(self, batch: SpineBatch, address: str, count: int | None = None) -> None:

@@ -27,16 +27,10 @@ _MOST_ON_WINDOWS = 61
 
 
 class ProcessPool(Workers):
-    """Worker processes on this machine.
+    """Worker processes on this machine, `count` of them, by default as many as it has processors.
 
-    Where the engine runs on a GPU, one more process holds it, and the workers read, prepare and write scans for it.
-
-    `count` is their number, by default that of the processors.
-
-    Raises
-    ------
-    EngineUnavailable
-        The engine runs on a GPU, and not here.
+    Where the engine runs on a GPU, one more process holds it, and the workers read, prepare and write scans for it;
+    EngineUnavailable where it cannot run here.
     """
 
     def __init__(self, batch: SpineBatch, count: int | None = None) -> None:

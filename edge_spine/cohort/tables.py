@@ -40,14 +40,8 @@ def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> 
     """Write measurements.csv and its data dictionary, measurements.json, of the results of a cohort.
 
     The manifest's own columns are copied; as ``manifest_NAME`` where the name is taken. With `bids`, also write bids/
-    with participants.tsv, its data dictionary and dataset_description.json.
-
-    Raises
-    ------
-    UsageError
-        As `participants`.
-    OSError
-        A file cannot be written.
+    with participants.tsv, its data dictionary and dataset_description.json. Raise the errors of `participants`, and
+    OSError where a file cannot be written.
     """
     labels = participants(scans) if bids else {}
     others = {_key(scan.id, scan.path): dict(scan.others) for scan in scans}
@@ -85,10 +79,7 @@ def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> 
 def remove_tables(folder: Path) -> None:
     """Delete the tables, which a run that goes on makes stale.
 
-    Raises
-    ------
-    EdgeSpineError
-        A file cannot be deleted, such as one that is open in a spreadsheet on Windows.
+    EdgeSpineError where a file cannot be deleted, such as one that is open in a spreadsheet on Windows.
     """
     for name in _FILES:
         try:
@@ -100,13 +91,7 @@ def remove_tables(folder: Path) -> None:
 
 
 def participants(scans: Iterable[Scan]) -> dict[Key, str]:
-    """Return the BIDS label of each scan's participant, by id and path.
-
-    Raises
-    ------
-    UsageError
-        Two participants would have the same label, or one has none.
-    """
+    """Return the BIDS label of each scan's participant, by id and path; UsageError where it is empty or not unique."""
     labels: dict[Key, str] = {}
     named: dict[str, str] = {}
     for scan in scans:

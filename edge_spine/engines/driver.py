@@ -47,12 +47,8 @@ class NoGpu(Exception):
 def choose_gpu(number: int) -> None:
     """Let this process and those that it starts see one GPU only, by its place in nvidia-smi's list, from 0.
 
-    Called before any use of CUDA. Builder, runtime and every other library then have it as their first.
-
-    Raises
-    ------
-    UsageError
-        CUDA_VISIBLE_DEVICES leaves fewer GPUs.
+    Called before any use of CUDA. Builder, runtime and every other library then have it as their first. UsageError
+    where CUDA_VISIBLE_DEVICES leaves fewer GPUs.
     """
     visible = os.environ.get(_VISIBLE)
     chosen = str(number)

@@ -56,14 +56,9 @@ class Monitor:
 
 
 class HealthServer:
-    """HTTP server of /health and /metrics on loopback.
+    """HTTP server of /health and /metrics on loopback; EdgeSpineError where the port is in use.
 
     `health` returns the content of /health; the HTTP status is 200 if its "ok" is true, else 503.
-
-    Raises
-    ------
-    EdgeSpineError
-        The port is in use.
     """
 
     def __init__(self, port: int, monitor: Monitor, health: Callable[[], dict[str, Any]]) -> None:

@@ -81,7 +81,7 @@ class Outbox:
             shutil.rmtree(folder, ignore_errors=True)
 
     def put(self, key: str, objects: Mapping[str, bytes], problem: str = "") -> None:
-        """Add the results of a scan, replacing earlier ones of the same scan.
+        """Add the results of a scan in place of earlier ones of the same scan; none where one cannot be written (OSError).
 
         Parameters
         ----------
@@ -91,11 +91,6 @@ class Outbox:
             DICOM files by name; they are sent in the order of the names.
         problem : str
             Why they must not be sent: they become a dead letter at once. "" for none.
-
-        Raises
-        ------
-        OSError
-            They cannot be written; then none is stored.
         """
         with beside((self._dead if problem else self._waiting) / key, durable=True) as folder:
             folder.mkdir(mode=0o700)

@@ -19,20 +19,7 @@ class Audit:
         self._lock = threading.Lock()
 
     def note(self, event: str, **fields: str | int | None) -> None:
-        """Append an event.
-
-        Parameters
-        ----------
-        event : str
-            One word, such as "received" or "done".
-        **fields
-            Hashes, codes and counts; never values of a DICOM header.
-
-        Raises
-        ------
-        OSError
-            The file cannot be written.
-        """
+        """Append an event, one word such as "received"; `fields` are hashes, codes and counts, no values of a header."""
         moment = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         line = json.dumps({"time": moment, "event": event, **{k: v for k, v in fields.items() if v is not None}})
         with self._lock:
@@ -73,13 +60,7 @@ class Ledger:
         return content in self._done
 
     def add(self, content: str) -> None:
-        """Record a scan by its SHA-256.
-
-        Raises
-        ------
-        OSError
-            The file cannot be written.
-        """
+        """Record a scan by its SHA-256."""
         if content not in self._done:
             append_durably(self._path, f"{content} {self._decided_by}")
             self._done.add(content)

@@ -35,12 +35,8 @@ _log = logging.getLogger(__name__)
 class Node:
     """A running node: spool, engine, worker, courier, listener and health server.
 
-    `on_report` is called with the report of each scan.
-
-    Raises
-    ------
-    EdgeSpineError
-        A part cannot start; then none is left running.
+    `on_report` is called with the report of each scan. EdgeSpineError where a part cannot start; none then
+    is left running.
     """
 
     def __init__(self, config: NodeConfig, on_report: Callable[[Report], None]) -> None:

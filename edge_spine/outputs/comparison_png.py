@@ -24,13 +24,7 @@ _PERSONS = {
 
 
 def render(comparison: Comparison) -> bytes:
-    """Return the comparison as PNG, 1600 x 1000 pixels.
-
-    Raises
-    ------
-    RuntimeError
-        OpenCV cannot encode the picture.
-    """
+    """Return the comparison as PNG, 1600 x 1000 pixels."""
     return signed(encode(draw(comparison).image, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 3]))
 
 

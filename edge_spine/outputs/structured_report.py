@@ -57,10 +57,7 @@ _LEVELS_AVERAGE = "Levels are estimated from average proportions, not counted."
 def render(result: SpineResult) -> bytes:
     """Return the structured report as a DICOM file: complete, unverified, with the numbers of result.json.
 
-    Raises
-    ------
-    OutputError
-        The scan is no DICOM file, lacks a UID, or is of an unknown SOP class.
+    OutputError as in `identify`, and where the SOP class of the scan is unknown.
     """
     identity = identify(result)
     source = _source_for_highdicom(identity)
@@ -286,10 +283,7 @@ def _text(name: Code, value: str) -> sr.ContentItem:
 def _source_for_highdicom(identity: Identity) -> Dataset:
     """Return the source without patient attributes, which highdicom's warnings would quote; `finished` sets them.
 
-    Raises
-    ------
-    OutputError
-        The SOP class is unknown to highdicom.
+    OutputError where the SOP class is unknown to highdicom.
     """
     source = Dataset()
     source.update(identity.source)

@@ -58,13 +58,7 @@ class Prepared(CropPlacement):
 
 
 def prepare(scan: Scan, localiser: Localiser) -> Prepared:
-    """Turn a scan into the network's input.
-
-    Raises
-    ------
-    Refusal
-        "soft-tissue-image", "not-whole-body" or "no-spine".
-    """
+    """Turn a scan into the network's input, or refuse it: "soft-tissue-image", "not-whole-body" or "no-spine"."""
     body = find_body(scan.pixels)
     _check_body(scan, body)
     shown = normalise(body.pixels, body.mask, body.greys)

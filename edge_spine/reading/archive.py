@@ -57,10 +57,7 @@ def image_entries(path: Path, left_out: LeftOut) -> list[str]:
 def read_entry(path: Path, entry: str) -> bytes:
     """Read one file of a zip, by a name from `image_entries`, into memory.
 
-    Raises
-    ------
-    Refusal
-        'unreadable' where it is damaged, 'too-large' where its content exceeds the limit.
+    Refuse it as 'unreadable' where it is damaged, 'too-large' where its content exceeds the limit.
     """
     with _opened(path) as archive:
         info = _files(archive)[entry]

@@ -65,10 +65,7 @@ def is_plausible_spacing(spacing: Sequence[float]) -> bool:
 def check_given_spacing(spacing: Sequence[float] | None) -> tuple[float, float] | None:
     """Return the row and column spacing (mm) that a caller gives, as two floats; None where none is given.
 
-    Raises
-    ------
-    UsageError
-        Where it is not two finite numbers within the accepted range.
+    UsageError where it is not two finite numbers within the accepted range.
     """
     if spacing is None:
         return None
@@ -82,13 +79,7 @@ def check_given_spacing(spacing: Sequence[float] | None) -> tuple[float, float] 
 
 
 def check_size(rows: int, columns: int) -> None:
-    """Refuse an image with too few or too many pixels.
-
-    Raises
-    ------
-    Refusal
-        'unreadable' (no pixels), 'too-small' or 'too-large'.
-    """
+    """Refuse an image with too few or too many pixels: 'unreadable' (none), 'too-small' or 'too-large'."""
     found = f"the image has {rows} rows and {columns} columns"
     if rows < 1 or columns < 1:
         raise Refusal("unreadable", f"{found}; give an image with pixels")
@@ -102,12 +93,9 @@ def check_size(rows: int, columns: int) -> None:
 
 
 def check_extent(rows: int, columns: int, spacing: tuple[float, float]) -> None:
-    """Refuse an image, with its head up and spacing (row, column) in mm, that does not have the size of a whole body.
+    """Refuse an image, its head up and its spacing (row, column) in mm, that has not the size of a whole body.
 
-    Raises
-    ------
-    Refusal
-        'not-whole-body' where it is too low, 'no-spacing' where it is larger than any scanner's image.
+    'not-whole-body' where it is too low, 'no-spacing' where it is larger than any scanner's image.
     """
     height, width = rows * spacing[0], columns * spacing[1]
     if max(height, width) > MAX_BODY_MM:

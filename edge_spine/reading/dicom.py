@@ -30,13 +30,7 @@ _silent_threads = 0
 
 
 def scan_from_dicom(file: ImageFile) -> Scan:
-    """Read a DICOM file.
-
-    Raises
-    ------
-    Refusal
-        Where it is damaged or not a whole-body DXA image in an accepted encoding.
-    """
+    """Read a DICOM file; refuse it where it is damaged or no whole-body DXA image in an accepted encoding."""
     with quiet_pydicom(), damage_refused(*_DAMAGE):
         return _scan(file.source, _checked(file))
 

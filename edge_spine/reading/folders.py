@@ -95,10 +95,7 @@ def is_scan(path: Path, left_out: LeftOut) -> bool:
 def head_of(path: Path) -> bytes | None:
     """Return the first bytes of a file, None for a pipe or a device, which could block.
 
-    Raises
-    ------
-    OSError, ValueError
-        It cannot be opened.
+    OSError or ValueError where it cannot be opened.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         return None

@@ -68,12 +68,8 @@ def transfer_syntax(data: bytes) -> str:
 def read_header(stream: DicomStream) -> Dataset:
     """Read everything before the pixel data, and leave the stream there.
 
-    Raises
-    ------
-    Refusal
-        'unreadable' where an attribute is larger than in any scanner's file.
-    Exception
-        Any type that pydicom raises on damaged files.
+    Refuse as 'unreadable' an attribute that is larger than in any scanner's file; on damaged files pydicom raises any
+    type of exception.
     """
     header = pydicom.dcmread(stream, stop_before_pixels=True)
     # iterating over the elements would interpret them
@@ -100,10 +96,7 @@ def read_pixel_data(stream: DicomStream, header: Dataset) -> RawDataElement | No
 def raw_value(item: Dataset, keyword: str, most_bytes: int) -> Any:
     """Return an attribute's value, or None where it is absent.
 
-    Raises
-    ------
-    ValueError
-        Where it takes more than `most_bytes`; it is not interpreted then.
+    ValueError where it takes more than `most_bytes`; it is not interpreted then.
     """
     element: RawDataElement | DataElement | None = item.get_item(keyword) if keyword in item else None
     if isinstance(element, RawDataElement) and element.length > most_bytes:

@@ -13,12 +13,8 @@ def turn_from_patient_orientation(patient_orientation: Any) -> Turn:
     r"""Find the turn from DICOM PatientOrientation (PS3.3 C.7.6.1.1.1), of which ``L\F`` needs none.
 
     Only the first letter of each of its two values, the main direction, is used. Where the attribute is absent or
-    damaged, the image is not turned and has the flag "orientation-unknown".
-
-    Raises
-    ------
-    Refusal
-        'not-whole-body' where the image is not a frontal view.
+    damaged, the image is not turned and has the flag "orientation-unknown". An image that is no frontal view is refused
+    as 'not-whole-body'.
     """
     letters = _main_directions(patient_orientation)
     if set(letters) & {"A", "P"}:

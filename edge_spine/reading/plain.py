@@ -25,13 +25,7 @@ _ACCEPTED_NPY = "a two-dimensional array of finite numbers is accepted"
 
 
 def scan_from_png(file: ImageFile) -> Scan:
-    """Read a PNG image; an alpha channel is ignored.
-
-    Raises
-    ------
-    Refusal
-        Where it is damaged, of a kind that is not accepted, or has no spacing.
-    """
+    """Read a PNG image, without its alpha channel; refuse one that is damaged, of another kind, or has no spacing."""
     import cv2
 
     header, essential = _essential_png(file.data)
@@ -56,12 +50,8 @@ def scan_from_png(file: ImageFile) -> Scan:
 def scan_from_npy(file: ImageFile) -> Scan:
     """Read a NumPy array file without unpickling.
 
-    Its rows run from head to feet, its columns from patient right to left, and larger is denser.
-
-    Raises
-    ------
-    Refusal
-        Where it is damaged, not a two-dimensional array of finite numbers, or has no spacing.
+    Its rows run from head to feet, its columns from patient right to left, and larger is denser. Refuse one that is
+    damaged, no two-dimensional array of finite numbers, or has no spacing.
     """
     stream = io.BytesIO(file.data)
     with damage_refused("damaged NPY file", _ACCEPTED_NPY):

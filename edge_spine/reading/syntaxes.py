@@ -40,13 +40,7 @@ _MODULES = {"gdcm": ("gdcm",), "pyjpegls": ("jpeg_ls",), "pylibjpeg": ("pylibjpe
 
 
 def check_syntax(syntax: str) -> None:
-    """Refuse a transfer syntax that cannot be read here.
-
-    Raises
-    ------
-    Refusal
-        'unsupported-syntax'; where only a decoder is missing, the message names it.
-    """
+    """Refuse a transfer syntax that cannot be read here as 'unsupported-syntax', and name a decoder that is missing."""
     if syntax in _UNCOMPRESSED:
         return
     known = UID(syntax)

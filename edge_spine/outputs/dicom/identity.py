@@ -102,10 +102,7 @@ def device_uid(result: SpineResult) -> str:
 def identify(result: SpineResult) -> Identity:
     """Return the attributes that the DICOM objects of a result share.
 
-    Raises
-    ------
-    OutputError
-        The scan is no DICOM file, or lacks a UID that results have to refer to.
+    OutputError where the scan is no DICOM file, or lacks a UID that results have to refer to.
     """
     return result.derived(_identify)
 

@@ -100,13 +100,7 @@ def blend(target: Image, mask: NDArray[np.integer[Any]], colour: Colour) -> None
 
 
 def encode(picture: Image, suffix: str, options: Sequence[int] = ()) -> bytes:
-    """Encode a picture, grey (H, W), BGR (H, W, 3) or BGRA (H, W, 4), as ".png" or ".jpeg".
-
-    Raises
-    ------
-    RuntimeError
-        OpenCV cannot encode the picture.
-    """
+    """Encode a picture, grey (H, W), BGR (H, W, 3) or BGRA (H, W, 4), as ".png" or ".jpeg"."""
     done, encoded = cv2.imencode(suffix, picture, options)
     if not done:
         raise RuntimeError(f"OpenCV could not encode a picture as {suffix}")
