@@ -23,16 +23,8 @@ RULE = (
 def table(names: Sequence[str], rows: Iterable[Mapping[str, Any]], delimiter: str = ",", missing: str = "") -> bytes:
     """Return a table with a header, in UTF-8: CSV by RFC 4180, or TSV as BIDS wants it, with neither quotes nor tabs.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Columns; the header has them as `cell` returns them.
-    rows : iterable of mapping
-        Values by name, as `cell` takes them.
-    delimiter : str
-        A comma or a tab.
-    missing : str
-        Stands in empty cells.
+    `rows` are values by the names of columns, as `cell` takes them, and `missing` stands in empty cells. `delimiter` is
+    a comma or a tab.
     """
     tabs = delimiter == "\t"
     stream = io.StringIO(newline="")
@@ -46,10 +38,7 @@ def table(names: Sequence[str], rows: Iterable[Mapping[str, Any]], delimiter: st
 def cell(value: Any) -> str:
     """Return a cell that is no formula: `RULE` says how text is changed and read back.
 
-    Parameters
-    ----------
-    value : str, int, float, sequence of str or None
-        Floats get up to six decimals; texts of a sequence are joined by spaces; None is empty.
+    Floats get up to six decimals; texts of a list are joined by spaces; None is empty.
     """
     text = _text(value)
     return text if _NUMBER.fullmatch(text) else _FORMULA.sub("'", text)

@@ -13,14 +13,8 @@ T = TypeVar("T")
 class Lender(Generic[T]):
     """Lend objects of one kind, each to one thread at a time.
 
-    Parameters
-    ----------
-    make : callable
-        Makes an object. It is called when all are lent, in the thread that needs one more.
-    most : int
-        Number of objects at most. Further threads wait until one is returned.
-    first : T
-        An object that exists already.
+    `first` exists already. Where all are lent, `make` is called in the thread that needs one more, until there are
+    `most`; further threads wait until one is returned.
     """
 
     def __init__(self, make: Callable[[], T], most: int, first: T) -> None:

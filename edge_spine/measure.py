@@ -225,7 +225,9 @@ def levels_of(spine: Spine) -> Levels:
     heights = spine.centreline[:, 2]
     down = _descent(heights)
     _, slope = fit(down, spine.centreline[:, :2])
-    return average_levels(heights, _arc_share(down, slope))
+    stretch = np.sqrt(1 + (slope**2).sum(axis=1))
+    arc = np.concatenate([[0.0], np.cumsum((stretch[1:] + stretch[:-1]) / 2 * np.diff(down))])
+    return average_levels(heights, arc / arc[-1])
 
 
 def vertebra_tilts(
@@ -332,13 +334,6 @@ def _chord_offset(down: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[
     rise, run = x[-1] - x[0], down[-1] - down[0]
     offset: NDArray[np.float64] = ((x - x[0]) * run - (down - down[0]) * rise) / np.hypot(rise, run)
     return offset
-
-
-def _arc_share(down: NDArray[np.float64], slope: NDArray[np.float64]) -> NDArray[np.float64]:
-    stretch = np.sqrt(1 + (slope**2).sum(axis=1))
-    arc = np.concatenate([[0.0], np.cumsum((stretch[1:] + stretch[:-1]) / 2 * np.diff(down))])
-    share: NDArray[np.float64] = arc / arc[-1]
-    return share
 
 
 def _with_levels(

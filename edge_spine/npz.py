@@ -19,21 +19,9 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def read_arrays(content: bytes, shown: str, *names: str) -> list[NDArray[Any]]:
-    """Read arrays from an .npz file; never unpickles.
+    """Read arrays by their names from the content of an .npz file, called `shown` in messages; never unpickles.
 
-    Parameters
-    ----------
-    content : bytes
-        The file.
-    shown : str
-        Name of the file in messages.
-    names : str
-        The arrays; others are not read.
-
-    Raises
-    ------
-    BundleError
-        It is no such file, an array is missing or damaged, or the arrays take more than `MOST_BYTES`.
+    BundleError where it is no such file, an array is missing or damaged, or they take more than `MOST_BYTES`.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

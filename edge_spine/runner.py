@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_spine.errors import EdgeSpineError, EngineLost, InputUnavailable, Refusal
+from edge_spine.errors import EdgeSpineError, EngineLost, InputUnavailable, Refusal, reason_of
 from edge_spine.reading.checks import printable, storable
 
 if TYPE_CHECKING:
@@ -25,22 +25,9 @@ _log = logging.getLogger(__name__)
 class Report:
     """The outcome of one scan: the fields of a line of ``--json``, with bytes of names that are not UTF-8 as escapes.
 
-    Attributes
-    ----------
-    source : str
-        Name of the scan.
-    path : str
-        As `edge_spine.scan.Scan.path`.
-    status : {"done", "refused", "failed"}
-        Outcome.
-    code : str or None
-        Code of the refusal.
-    message : str
-        A sentence that begins with the name of the scan.
-    outputs : list of str
-        Paths of the written files.
-    timing_ms : dict
-        Times as in `SpineResult.timing_ms`.
+    `status` is "done", "refused" (with the `code` of the refusal) or "failed"; `message` is a sentence that begins with
+    the name of the scan, `source`; `path` is that of `edge_spine.scan.Scan`; `outputs` are the paths of the written
+    files.
     """
 
     source: str
@@ -86,8 +73,7 @@ def process(
     Returns
     -------
     Report
-        Status "done", "refused" (with a code) or "failed". The message never quotes an unexpected exception, whose
-        text may hold values of the file.
+        Its message never quotes an unexpected exception, whose text may hold values of the file.
 
     Raises
     ------
@@ -99,6 +85,8 @@ def process(
     report = Report(source, timing_ms=dict.fromkeys(STAGES, 0.0), path=storable(path))
     started = time.perf_counter()
     writing = False
+    # the caller repeats the scan: in a new process, or when the storage works again
+    unreported = (EngineLost, OSError, InputUnavailable) if raise_storage else EngineLost
     try:
         scan = read()
         report.timing_ms["read"] = (time.perf_counter() - started) * 1000
@@ -108,20 +96,14 @@ def process(
     except Refusal as refusal:
         report.status, report.code = "refused", refusal.code
         report.message = _named(source, refusal.message)
-    except EngineLost:
-        # no report of this scan: the caller ends, and a new process repeats it
+    except unreported:
         raise
     except EdgeSpineError as error:
-        if raise_storage and isinstance(error, InputUnavailable):
-            raise
         report.message = _named(source, str(error))
     except Exception as error:
-        if raise_storage and isinstance(error, OSError):
-            raise
         what = type(error).__name__
         if isinstance(error, OSError) and writing:
-            why = error.strerror or what
-            what = f"the results cannot be written ({why}); check the output folder and its free space"
+            what = f"the results cannot be written ({reason_of(error)}); check the output folder and its free space"
         elif isinstance(error, OSError) and error.strerror:
             what += f": {error.strerror}"
         report.message = f"{source}: {what}; -v shows where"

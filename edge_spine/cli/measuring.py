@@ -24,14 +24,10 @@ _INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "a
 def time_scans(engine: str, model: str, threads: int | None, runs: int) -> dict[str, Any]:
     """Time the bundled scan in this process, and compare the engine with the model's references.
 
-    After two that warm up, `runs` scans are timed; each is read from its file and estimated.
-
-    Returns
-    -------
-    dict
-        ``model`` with its version, and ``precision``; ``ms``, see `quantiles`; ``scans_a_second`` one after another;
-        ``peak_mb`` of this process, or None; ``mean_mm``, the mean difference from PyTorch float32, and whether all
-        tolerances are ``kept``. Or a ``problem``.
+    After two that warm up, `runs` scans are timed; each is read from its file and estimated. Return a dict: ``model``
+    with its version, and ``precision``; ``ms``, see `quantiles`; ``scans_a_second`` one after another; ``peak_mb`` of
+    this process, or None; ``mean_mm``, the mean difference from PyTorch float32, and whether all tolerances are
+    ``kept``. Or a ``problem``.
     """
     from edge_spine.bundle import load_bundle
     from edge_spine.engines import open_engine

@@ -80,35 +80,7 @@ class Tls:
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """Content of node.toml.
-
-    Attributes
-    ----------
-    ae_title, host, port : str, str, int
-        AE title of the node, and the address to listen on.
-    spool : Path
-        Folder of waiting scans and results.
-    peers : tuple of Peer
-        Permitted senders.
-    destination : Destination
-        Receiver of the results.
-    results : tuple of str
-        Results to send, keys of `RESULTS`.
-    tls : Tls or None
-        Mutual TLS 1.2 or newer for incoming connections, and for the destination if it has ``tls = true``.
-    health_port : int
-        Port of /health and /metrics on loopback; 0 disables both.
-    least_free_mb : int
-        Scans are rejected (A700) while less disk is free.
-    most_object_mb : int
-        Largest accepted object.
-    keep_days : float
-        Age in days at which refused and failed scans are deleted.
-    backoff : Backoff
-        When to retry a delivery.
-    engine, precision, model, threads
-        As in ``edge-spine run``.
-    """
+    """Content of node.toml, whose keys the page README.md explains; `results` are keys of `RESULTS`."""
 
     ae_title: str
     host: str

@@ -39,14 +39,9 @@ class _Connection:
 class Connections:
     """Open connections with the time of their last data and the bytes that they hold in memory.
 
-    Parameters
-    ----------
-    is_known : callable
-        Returns whether an address may connect.
-    most_object_bytes : int
-        Largest accepted object; all connections together hold at most four times as much.
-    on_refusal : callable
-        Called with a reason for each connection that is closed here.
+    `is_known` returns whether an address may connect. The largest accepted object has `most_object_bytes`; all
+    connections together hold at most four times as much. `on_refusal` is called with a reason for each connection that
+    is closed here.
     """
 
     def __init__(

@@ -21,18 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Monitor:
-    """Prometheus metrics of the node; labels hold no names, ids or UIDs.
-
-    Attributes
-    ----------
-    answers, turned_away, scans, deliveries : Counter
-        C-STORE requests by answer, closed connections by reason, processed scans by status and code, and attempts to
-        deliver results by outcome.
-    aborts : Counter
-        Associations that ended without a release.
-    seconds : Histogram
-        Time of a scan from the queue to the outbox.
-    """
+    """Prometheus metrics of the node; labels hold no names, ids or UIDs."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()

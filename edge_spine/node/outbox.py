@@ -81,16 +81,10 @@ class Outbox:
             shutil.rmtree(folder, ignore_errors=True)
 
     def put(self, key: str, objects: Mapping[str, bytes], problem: str = "") -> None:
-        """Add the results of a scan in place of earlier ones of the same scan; none where one cannot be written (OSError).
+        """Add the results of a scan in place of earlier ones of it; none where one cannot be written (OSError).
 
-        Parameters
-        ----------
-        key : str
-            The scan's SHA-256.
-        objects : mapping of str to bytes
-            DICOM files by name; they are sent in the order of the names.
-        problem : str
-            Why they must not be sent: they become a dead letter at once. "" for none.
+        `key` is the scan's SHA-256; `objects` are DICOM files by name, sent in the order of the names. Those with a
+        `problem` must not be sent: they become a dead letter at once.
         """
         with beside((self._dead if problem else self._waiting) / key, durable=True) as folder:
             folder.mkdir(mode=0o700)
@@ -119,16 +113,8 @@ class Outbox:
     def postpone(self, parcel: Parcel, problem: str, *, refused: bool) -> bool:
         """Record a failed attempt; return False if it was the last one, and the parcel is now a dead letter.
 
-        To send it again, move its folder from ``dead/`` to ``outbox/`` and delete its ``delivery.json``.
-
-        Parameters
-        ----------
-        parcel : Parcel
-            Parcel of the attempt.
-        problem : str
-            One line, without patient data.
-        refused : bool
-            Whether the archive rejected an object permanently.
+        To send it again, move its folder from ``dead/`` to ``outbox/`` and delete its ``delivery.json``. `problem` is
+        one line without patient data, `refused` whether the archive rejected an object permanently.
         """
         before, now = parcel.record, time.time()
         record = Record(

@@ -19,7 +19,7 @@ class Audit:
         self._lock = threading.Lock()
 
     def note(self, event: str, **fields: str | int | None) -> None:
-        """Append an event, one word such as "received"; `fields` are hashes, codes and counts, no values of a header."""
+        """Append an event, a word such as "received"; `fields` are hashes, codes and counts, no values of a header."""
         moment = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         line = json.dumps({"time": moment, "event": event, **{k: v for k, v in fields.items() if v is not None}})
         with self._lock:
@@ -27,14 +27,9 @@ class Audit:
 
 
 class Ledger:
-    """Processed scans: pairs of the SHA-256 of a scan and of what decides about its result.
+    """Processed scans: pairs of the SHA-256 of a scan and of the model and the options that decide about its result.
 
-    Parameters
-    ----------
-    path : Path
-        The file. An incomplete last line is ignored.
-    decided_by : str
-        SHA-256 of the model and the options in use.
+    An incomplete last line of the file is ignored.
     """
 
     def __init__(self, path: Path, decided_by: str) -> None:

@@ -67,7 +67,12 @@ class Node:
         self._estimator = keep(SpineEstimator(config.engine, config.model, config.threads, precision=config.precision))
         self._worker = Worker(self._spool, self._audit, self._handle, self._on_report, key_of=_key)
         self._courier = Courier(config, self._outbox, self._audit, self._monitor)
-        self._add_gauges()
+        gauge = self._monitor.gauge
+        gauge("queue_scans", "Scans that wait for processing", lambda: len(files_in(self._queue)))
+        gauge("outbox_scans", "Scans whose results wait for delivery", lambda: self._outbox.counts()[0])
+        gauge("dead_letters", "Scans whose results could not be delivered", lambda: self._outbox.counts()[1])
+        gauge("quarantine_scans", "Scans that crashed the process", lambda: self._spool.count("quarantine"))
+        gauge("disk_free_bytes", "Free bytes on the disk of the spool", self._free)
         if config.health_port:
             keep(closing(HealthServer(config.health_port, self._monitor, self.health)))
         keep(closing(Listener(config, self._queue, self._audit, self._monitor, self._worker.arrival.set)))
@@ -132,14 +137,6 @@ class Node:
 
     def _free(self) -> int:
         return shutil.disk_usage(self._config.spool).free
-
-    def _add_gauges(self) -> None:
-        gauge = self._monitor.gauge
-        gauge("queue_scans", "Scans that wait for processing", lambda: len(files_in(self._queue)))
-        gauge("outbox_scans", "Scans whose results wait for delivery", lambda: self._outbox.counts()[0])
-        gauge("dead_letters", "Scans whose results could not be delivered", lambda: self._outbox.counts()[1])
-        gauge("quarantine_scans", "Scans that crashed the process", lambda: self._spool.count("quarantine"))
-        gauge("disk_free_bytes", "Free bytes on the disk of the spool", self._free)
 
 
 def _key(claim: Claim) -> str:

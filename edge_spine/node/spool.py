@@ -28,17 +28,7 @@ _REASON = ".reason.json"
 
 @dataclass(frozen=True)
 class Claim:
-    """A scan that this process is working on.
-
-    Attributes
-    ----------
-    path : Path
-        Current place.
-    name : str
-        File name before it was claimed.
-    attempt : int
-        Number of this attempt, from 1.
-    """
+    """A scan that this process works on: where it is now, its file name before, and the attempt's number from 1."""
 
     path: Path
     name: str
@@ -46,19 +36,10 @@ class Claim:
 
 
 class Spool:
-    """The folders, locked by one process at a time.
+    """The folders, made if missing for this user alone, and locked by one process at a time.
 
-    Parameters
-    ----------
-    root : Path
-        Created if missing, readable by this user alone.
-    keep_done : bool
-        Move processed scans to ``done/`` instead of deleting them.
-
-    Raises
-    ------
-    EdgeSpineError
-        The folder cannot be created or written, or another process holds it.
+    With `keep_done`, processed scans are moved to ``done/`` instead of being deleted. EdgeSpineError where the folder
+    cannot be created or written, or another process holds it.
     """
 
     def __init__(self, root: Path, *, keep_done: bool) -> None:
@@ -80,12 +61,9 @@ class Spool:
         return self._claim(path, path.name, 1)
 
     def interrupted(self) -> Iterator[Claim]:
-        """Claim again the scans that a killed process had claimed.
+        """Claim again the scans that a killed process had claimed, to be processed before new ones.
 
-        Yields
-        ------
-        Claim
-            To be processed before new scans. After three attempts a scan goes to ``quarantine/`` instead.
+        After three attempts a scan goes to ``quarantine/`` instead.
         """
         for attempt in range(MAX_ATTEMPTS, -1, -1):
             for path in files_in(self.root / _ATTEMPTS[attempt]):

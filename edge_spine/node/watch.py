@@ -51,16 +51,10 @@ class _Seen:
 
 
 class Arrivals:
-    """Find complete files in a folder: unchanged for two polls, and readable.
+    """Find complete files in a folder: unchanged for two polls, and readable by `read`.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder to poll.
-    read : callable
-        Reads a scan.
-    on_unavailable : callable
-        Called once with each file that cannot be opened, and why. It stays where it is and is tried again.
+    `on_unavailable` is called once with each file that cannot be opened, and why. It stays where it is and is tried
+    again.
     """
 
     def __init__(
@@ -172,14 +166,10 @@ class WatchFolder:
         Folder of new scans; ``work/``, ``done/``, ``failed/``, ``quarantine/`` and ``records/`` are created in it.
     out : Path
         Folder of the results, one subfolder per scan, named by file name and start of the content's SHA-256.
-    estimator : SpineEstimator
-        Loaded estimator.
     formats : sequence of str
         Keys of `edge_spine.outputs.registry.FORMATS`.
-    read : callable
-        Reads a scan, with the spacing of the command line.
-    on_report : callable
-        Called with the report of each scan.
+    read, on_report : callable
+        Read a scan, with the spacing of the command line; take the report of a scan.
     options : object
         What else decides about a result, such as the spacing of the command line: a text by `repr`.
 

@@ -41,9 +41,7 @@ class Worker:
     spool, audit : Spool, Audit
         Where the scans are, and where the outcome of each is recorded.
     handle : callable
-        Processes a claim, given its key, and returns a report of each scan in it.
-    on_report : callable
-        Called with each report.
+        Processes a claim, given its key, and returns a report of each scan in it; `on_report` gets each report.
     key_of : callable
         Returns the name of a claim in the audit; the SHA-256 of its content by default.
     """
@@ -67,9 +65,7 @@ class Worker:
         Parameters
         ----------
         waiting : callable
-            Returns the scans that may be claimed now, oldest first.
-        idle_s : float
-            Longest wait before looking for scans again.
+            Returns the scans that may be claimed now, oldest first; called again after `idle_s` where there are none.
         once : bool
             Return when `waiting` is empty; scans that cannot be read now are left to the next process.
         """

@@ -19,17 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DicomObject:
-    """Properties of a result that is a DICOM object in Explicit VR Little Endian, as ``edge-spine node`` sends it.
-
-    Attributes
-    ----------
-    storage_class : str
-        Keyword of its SOP class.
-    series_number : int
-        Its Series Number.
-    title : str
-        What it is, for the Series Description.
-    """
+    """A DICOM object in Explicit VR Little Endian: keyword of its SOP class, its Series Number, and what it is."""
 
     storage_class: str
     series_number: int
@@ -38,19 +28,10 @@ class DicomObject:
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """The writer of one format.
+    """The writer of one format, and the name of its file.
 
-    Attributes
-    ----------
-    target : str
-        "module:function" of this package, from a `SpineResult` to the bytes of the file; the module is imported at the
-        first call of `render`.
-    filename : str
-        Name of the file.
-    needs : (str, str), optional
-        A package that is not always installed, and the extra of edge-spine that installs it.
-    dicom : DicomObject, optional
-        Given where the file is a DICOM object.
+    `target` is "module:function" of this package, from a `SpineResult` to bytes; `render` imports it at its first call.
+    `needs` are a package that is not always installed and the extra of edge-spine that installs it.
     """
 
     target: str
@@ -128,8 +109,6 @@ def write_outputs(
 
     Parameters
     ----------
-    result : SpineResult
-        The result to write.
     folder : Path
         Created where it does not exist; files in it with the same names are replaced.
     formats : sequence of str
@@ -152,8 +131,6 @@ def write_outputs(
         A file cannot be written.
     OutputError
         A DICOM format is among `formats`, and the scan is no DICOM file or lacks a UID; nothing is written.
-    RuntimeError
-        OpenCV cannot encode a picture; nothing is written.
     """
     started = time.perf_counter()
     if any(name in DICOM_OBJECTS for name in formats):

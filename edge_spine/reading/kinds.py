@@ -45,16 +45,9 @@ def is_own(head: bytes) -> bool:
 class ImageFile:
     """One file of an image in memory, and what the caller says about it.
 
-    Attributes
-    ----------
-    data : bytes
-        The whole content.
-    source : str
-        Name for messages and results: a file name, never patient data.
-    given_spacing : tuple of float, optional
-        Row and column spacing in mm, checked; used in place of what the file states.
-    imager_spacing : bool
-        Whether to use a DICOM file's ImagerPixelSpacing where it holds no better one.
+    `source` names it in messages and results: a file name, never patient data. `given_spacing`, row and column in mm,
+    is checked, and used in place of what the file states; with `imager_spacing` a DICOM file's ImagerPixelSpacing is
+    used where it holds no better one.
     """
 
     data: bytes

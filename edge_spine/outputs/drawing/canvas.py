@@ -106,12 +106,7 @@ def text_box(text: str, x: int, baseline: int, size: int, bold: bool, align: str
 class Canvas(ABC):
     """Interface of a canvas: pixels, an SVG element or a PDF page, all in the pixels of the preview.
 
-    Attributes
-    ----------
-    box : Box
-        The whole canvas.
-    texts : list of (str, Box)
-        The texts that were written, and their places.
+    `texts` are those that were written, and their places.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -167,31 +162,20 @@ class Canvas(ABC):
         max_width: int | None = None,
         backing: Colour | None = None,
     ) -> Box:
-        """Write one line of text.
+        """Write one line of text, and return the pixels that it takes.
 
         Parameters
         ----------
         text : str
-            Shortened in its middle where it is wider than `max_width`.
+            Shortened in its middle where it is wider than `max_width` pixels.
         x, baseline : int
             Where it starts, is centred or ends (see `align`), and the row of its baseline.
         size : int
             Font size in pixels.
-        colour : Colour
-            Colour of the letters.
-        bold : bool
-            Whether the letters are heavier.
         align : {"left", "centre", "right"}
             Which part of the text is at `x`.
-        max_width : int, optional
-            Pixels.
         backing : Colour, optional
             Colour of a translucent plate under the text, for text on images.
-
-        Returns
-        -------
-        Box
-            The pixels that the text takes.
         """
         if max_width is not None:
             text = shorten(text, max_width, size, bold)

@@ -23,16 +23,9 @@ _DRAWN_CURVES = 3
 
 @dataclass(frozen=True)
 class EndLine:
-    """The line through an end vertebra.
+    """The line through an end vertebra: its row of the centreline, its level "T1" ... "L5", and its tilt.
 
-    Attributes
-    ----------
-    row : int
-        Row of the centreline.
-    level : str
-        "T1" ... "L5".
-    tilt_deg : float
-        Angle from the patient's right-to-left axis, counter-clockwise as seen from the front.
+    The tilt is the angle from the patient's right-to-left axis, counter-clockwise as seen from the front.
     """
 
     row: int

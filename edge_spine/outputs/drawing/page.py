@@ -18,8 +18,6 @@ class Page:
 
     Attributes
     ----------
-    width, height : int
-        Size of the page.
     margin, gap : int
         Space beside the cards and between them.
     top, bottom : int
