@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from importlib.resources import as_file, files
+from importlib.resources import files
 
 from edge_spine.cli.common import Verbs
 from edge_spine.cli.run import run_scans
-from edge_spine.errors import EdgeSpineError
 from edge_spine.reading.files import find_scans
 
-_DEMO_SCAN = "synthetic_whole_body.dcm"
+DEMO_SCAN = str(files("edge_spine") / "data/synthetic_whole_body.dcm")
 
 
 def add_to(verbs: Verbs) -> None:
@@ -28,7 +27,4 @@ def add_to(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Estimate the spine in the bundled scan."""
-    with as_file(files("edge_spine").joinpath("data").joinpath(_DEMO_SCAN)) as path:
-        if not path.is_file():
-            raise EdgeSpineError(f"{path.name}: the bundled scan is missing; install edge-spine again")
-        return run_scans(arguments, find_scans([path]))
+    return run_scans(arguments, find_scans([DEMO_SCAN]))

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,20 @@ def time_scans(engine: str, model: str, threads: int | None, runs: int) -> dict[
     ``kept``. Or a ``problem``.
     """
     from edge_spine.bundle import load_bundle
+    from edge_spine.cli.demo import DEMO_SCAN
     from edge_spine.engines import open_engine
     from edge_spine.engines.verification import verify
     from edge_spine.errors import EdgeSpineError
     from edge_spine.estimator import SpineEstimator
     from edge_spine.reading import read_scan
 
-    scan, times = files("edge_spine") / "data/synthetic_whole_body.dcm", []
+    times = []
     try:
         with SpineEstimator(engine, model, threads) as estimator:
             used = estimator.model
             for _ in range(2 + runs):
                 started = time.perf_counter()
-                estimator(read_scan(str(scan)))
+                estimator(read_scan(DEMO_SCAN))
                 times.append(time.perf_counter() - started)
         peak_mb, bundle = peak_memory_mb(), load_bundle(model)
         with open_engine(bundle, engine, threads=threads) as opened:

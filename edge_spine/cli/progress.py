@@ -38,7 +38,8 @@ class Progress:
         text = f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {done}/{self._count}"
         if done:
             text += f" {done / seconds:.1f} scans/s, {_duration(seconds / done * (self._count - done))} left,"
-            text += "".join(f" {_share(number, done)} {code}," for (status, code), number in self._refused())
+            ends = self._ends.most_common()
+            text += "".join(f" {_share(n, done)} {code}," for (status, code), n in ends if status == "refused")
         # A longer line would wrap and could not be erased.
         text = f"{text} {name}"[: shutil.get_terminal_size().columns - 1]
         self.clear()
@@ -66,10 +67,6 @@ class Progress:
         for name, number in rows:
             say(f"{name:{width}} {number:8} {_share(number, total):>6}", sys.stderr)
         say(f"{total} scans in {_duration(seconds)}, {total / seconds:.1f} a second", sys.stderr)
-
-    def _refused(self) -> list[tuple[tuple[str, str], int]]:
-        """Return the refusals, the most frequent code first."""
-        return [(end, number) for end, number in self._ends.most_common() if end[0] == "refused"]
 
 
 def _share(number: int, total: int) -> str:

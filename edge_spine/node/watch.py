@@ -145,9 +145,9 @@ def _not_searched(folder: Path) -> LeftOut:
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.is_symlink():
-                left_out.add("a link", entry.name)
+                left_out.add("link", entry.name)
             elif entry.is_dir() and entry.name not in _OWN_FOLDERS and not entry.name.startswith("."):
-                left_out.add("a folder", entry.name)
+                left_out.add("folder", entry.name)
     return left_out
 
 

@@ -50,7 +50,10 @@ def _own_folder(parent: Path, name: str, scan: Scan, *, keep: bool) -> Iterator[
             yield folder
         except BaseException:
             if made:
-                _leave(folder)
+                # nothing was written
+                with suppress(OSError):
+                    (folder / OWNER).unlink(missing_ok=True)
+                    folder.rmdir()
             raise
         if not keep:
             (folder / OWNER).unlink(missing_ok=True)
@@ -99,10 +102,3 @@ def _owner(record: Path) -> dict[str, str | None] | None:
         return _NOBODY
     except (OSError, KeyError, TypeError):
         return None
-
-
-def _leave(folder: Path) -> None:
-    """Delete a folder that was made for results which were not written."""
-    with suppress(OSError):
-        (folder / OWNER).unlink(missing_ok=True)
-        folder.rmdir()

@@ -24,7 +24,8 @@ from edge_spine.reading.syntaxes import DEFLATED, check_syntax
 from edge_spine.scan import Scan, Turn
 
 _DAMAGE = "damaged DICOM file", "give it as the scanner exported it"
-_UID = re.compile(r"[0-9.]{1,64}")
+# scanners write components with leading zeros, and archives keep them
+UID_TEXT = re.compile(r"[0-9.]{1,64}")
 _silence_lock, _silence = threading.Lock(), ExitStack()
 _silent_threads = 0
 
@@ -75,21 +76,17 @@ def _checked(file: ImageFile) -> _Checked:
 def _scan(source: str, checked: _Checked) -> Scan:
     element = read_pixel_data(checked.stream, checked.header)
     pixels, flags = decode(checked.header, checked.syntax, element, checked.pixels)
+    uid = str(checked.header.get("SOPInstanceUID") or "")
     return Scan(
         pixels=np.ascontiguousarray(checked.turn.apply(pixels)),
         pixel_spacing_mm=checked.turn.shape(checked.spacing.mm),
         source=source,
-        sop_instance_uid=_sop_instance_uid(checked.header),
+        sop_instance_uid=uid if UID_TEXT.fullmatch(uid) else None,
         flags=checked.turn.flags + checked.spacing.flags + flags,
         notes=checked.turn.notes + checked.spacing.notes,
         turn=checked.turn,
         header=checked.header,
     )
-
-
-def _sop_instance_uid(header: Dataset) -> str | None:
-    uid = str(header.get("SOPInstanceUID") or "")
-    return uid if _UID.fullmatch(uid) else None
 
 
 @contextmanager

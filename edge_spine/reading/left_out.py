@@ -8,9 +8,9 @@ from edge_spine.reading.checks import printable
 
 _MOST_NAMES = 3
 
-HIDDEN, NO_IMAGE, OWN, DIRECTORY = "hidden", "no image", "written by edge-spine", "a directory of a medium"
-NO_FILE, BROKEN_LINK, LINK = "no file", "a link that leads nowhere", "a link to what is listed already"
-NESTED_ZIP, EMPTY_ZIP = "a zip in a zip", "a zip without an image"
+HIDDEN, NO_IMAGE, OWN, DIRECTORY = "hidden", "no image", "written by edge-spine", "index of a DICOM medium"
+NO_FILE, BROKEN_LINK, LINK = "not a file", "broken link", "link to a listed file or folder"
+NESTED_ZIP, EMPTY_ZIP = "zip in a zip", "zip without an image"
 
 
 @dataclass

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 import uuid
 from dataclasses import dataclass, replace
 
@@ -24,7 +23,7 @@ from edge_spine.outputs.dicom import codes
 from edge_spine.outputs.dicom.codes import coded_item
 from edge_spine.outputs.dicom.values import LINKS, copied_attributes, legal_value, text_value
 from edge_spine.outputs.registry import DICOM_OBJECTS
-from edge_spine.reading.dicom import quiet_pydicom
+from edge_spine.reading.dicom import UID_TEXT, quiet_pydicom
 from edge_spine.result import SpineResult
 from edge_spine.version import __version__
 
@@ -37,8 +36,6 @@ CHARACTER_SET = "ISO_IR 192"
 UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"
 
 _NAMESPACE = uuid.UUID("6e1b0d52-9d0c-4f57-8f0a-3f3e6a5d7c21")
-# Scanners write components with leading zeros, and archives keep them: a UID is carried as it came.
-_UID = re.compile(r"[0-9.]{1,64}")
 _DATES = (
     ("ContentDate", "ContentTime"),
     ("AcquisitionDate", "AcquisitionTime"),
@@ -115,7 +112,7 @@ def _identify(result: SpineResult) -> Identity:
         source = Dataset()
         for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
             value = text_value(header, keyword)
-            if not _UID.fullmatch(value):
+            if not UID_TEXT.fullmatch(value):
                 raise OutputError(f"a DICOM result needs a scan with a valid {keyword}; give it as the scanner sent it")
             setattr(source, keyword, UID(value))
         rows, columns = result.scan.pixels.shape

@@ -310,7 +310,7 @@ def test_what_is_left_alone_is_named_once(
     for _ in range(3):
         list(arrivals.poll())
     (line,) = [record.message for record in caplog.records if "left where they are" in record.message]
-    assert line.endswith("1 a folder (sub); 1 no image (notes.txt)")
+    assert line.endswith("1 folder (sub); 1 no image (notes.txt)")
     (tmp_path / "sub").rmdir()
     list(arrivals.poll())
     assert caplog.records[-1].message.endswith(": 1 no image (notes.txt)")
