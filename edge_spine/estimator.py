@@ -62,7 +62,7 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
     ) -> None:
         bundle = load_bundle(model)
         self._localiser = Localiser(bundle.read(bundle.file_with_role("localiser")))
-        # read before the engine is opened, which an error would leave open
+        # read first: an error after the engine is opened would leave it open
         self._refinement, self._level_network = bundle.refinement, bundle.level_network
         self._angle_errors = bundle.angle_errors
         if not isinstance(engine, Engine):

@@ -30,7 +30,7 @@ def open_streams() -> None:
 
 
 def close_streams() -> None:
-    """Drop what could not be written, which the interpreter would try again at its end, with another exit status."""
+    """Drop unwritten output, which the interpreter would try to write again at exit, with another exit status."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             try:

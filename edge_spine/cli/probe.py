@@ -1,6 +1,6 @@
-"""Try optional packages in a process of its own: a crash of theirs ends that one.
+"""Try optional packages in a separate process, so that a crash ends only that process.
 
-Run by its path: it takes one question as JSON on stdin, and answers with JSON on stdout.
+The process runs this file: it reads one question as JSON from stdin and writes the answer as JSON to stdout.
 """
 
 from __future__ import annotations

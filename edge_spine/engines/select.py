@@ -76,7 +76,7 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
                 opened = _started(bundle, name, threads, precision)
             except (EngineUnavailable, BundleError) as error:
                 problem = str(error)
-                # wrong sums belong to the processor, and the next engine has none; anything else should be repaired
+                # wrong sums are a property of the processor; the user can repair any other problem
                 _log.log(logging.INFO if isinstance(error, _WrongSums) else logging.WARNING, "%s", problem)
             else:
                 _log.info("auto takes %s (%s)%s", name, opened.precision, "".join(f"; {why}" for why in passed_over))

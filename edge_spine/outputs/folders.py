@@ -58,11 +58,11 @@ def _own_folder(parent: Path, name: str, scan: Scan, *, keep: bool) -> Iterator[
         if not keep:
             (folder / OWNER).unlink(missing_ok=True)
         return
-    raise OutputError(f"{name}: its folder and those with a hash after the name are another scan's; give another --out")
+    raise OutputError(f"{name}: its folder and those with a hash in the name belong to other scans; give another --out")
 
 
 def _claim(folder: Path, wanted: dict[str, str | None]) -> bool:
-    """Return whether a folder belongs to a scan from now on: to that of the first process that claims it."""
+    """Claim a folder for a scan, unless it belongs to another one; return whether it is the scan's now."""
     if not _is_free(folder, wanted):
         return False
     software = {"name": "edge-spine", "version": __version__}
@@ -73,7 +73,7 @@ def _claim(folder: Path, wanted: dict[str, str | None]) -> bool:
     except FileExistsError:
         return _owner(folder / OWNER) == wanted
     except OSError:
-        # cut short by a full disk, it would be nobody's, and keep the folder from its scan for good
+        # a file that a full disk cut short would close the folder to its own scan
         with suppress(OSError):
             (folder / OWNER).unlink(missing_ok=True)
         raise
