@@ -90,7 +90,7 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def losing(engine: str) -> Iterator[None]:
-    """Turn whatever a GPU's library raises in the block into EngineLost: most CUDA errors last as long as the process."""
+    """Turn whatever a GPU's library raises into EngineLost: most CUDA errors last until the process ends."""
     try:
         yield
     except EdgeSpineError:
