@@ -16,6 +16,7 @@ from edge_spine.bundle import load_bundle
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.locate import read_level_network
 from edge_spine.refine import read_refinement
+from export.exit_status import refused
 
 if TYPE_CHECKING:
     from export.checkpoint import Source
@@ -39,12 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     _log.setLevel(logging.INFO)
     try:
         _export(options)
-    except UsageError as error:
-        print(f"export: {error}", file=sys.stderr)
-        return 2
     except EdgeSpineError as error:
-        print(f"export: {error}", file=sys.stderr)
-        return 1
+        return refused("export", error)
     return 0
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from edge_spine.bundle.load import CARD, MANIFEST, Bundle, load_bundle, manifest
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.files import beside, write_files
 from edge_spine.result import NOTICE
+from export.exit_status import refused
 
 # Labels of the figures in an evaluation; those of the mean sagittal curve follow in parentheses where it answers.
 FIGURES = {
@@ -197,8 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
         evaluations = {subjects: _report(path) for subjects, path in given.items() if path is not None}
         add_card(bundle, render(bundle.manifest, evaluations, options.note))
     except EdgeSpineError as error:
-        print(f"card: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return refused("card", error)
     print(f"{bundle.folder / CARD}: written")
     return 0
 

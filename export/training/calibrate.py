@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -35,6 +34,7 @@ from edge_spine.bundle import load_bundle
 from edge_spine.bundle.bands import NOMINAL, SCHEMA, UNIT, VIEWS, widening
 from edge_spine.bundle.load import Bundle
 from edge_spine.errors import EdgeSpineError, UsageError
+from export.exit_status import refused
 from export.training.agreement import mean_sagittal
 from export.training.angle_errors import angles_block, interval_lines
 from export.training.block import replace_block
@@ -314,12 +314,8 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         _run(options)
-    except UsageError as error:
-        print(f"calibrate: {error}", file=sys.stderr)
-        return 2
     except (EdgeSpineError, OSError) as error:
-        print(f"calibrate: {error}", file=sys.stderr)
-        return 1
+        return refused("calibrate", error)
     return 0
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from edge_spine.preprocessing.locator import Localiser
 from edge_spine.preprocessing.prepare import Prepared
 from edge_spine.processors import usable_cores
 from edge_spine.scan import Scan
+from export.exit_status import refused
 from export.options import report_file
 from export.training import pairs_yardstick, yardstick, yardstick_table
 from export.training.agreement import (
@@ -325,12 +325,8 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         text, report = _run(options)
-    except UsageError as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 2
     except EdgeSpineError as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 1
+        return refused("evaluate", error)
     print(text)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")

@@ -14,7 +14,6 @@ upper end is too small. The truth is therefore the default; compare again for a 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +29,7 @@ from edge_spine.bundle.bands import POPULATION_SCHEMA as SCHEMA
 from edge_spine.errors import EdgeSpineError, Refusal, UsageError
 from edge_spine.measure import Measurements, measure
 from edge_spine.reconstruct import reconstruct
+from export.exit_status import refused
 from export.training.block import replace_block
 from export.training.dataset import EVALUATION_SEED
 from export.training.evaluate import scan_of
@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 on success, 1 if the bundle cannot be loaded or written.
+        0 on success, 1 if the bundle cannot be loaded or written, 2 on wrong usage.
     """
     parser = argparse.ArgumentParser(prog="python -m export.training.population", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, metavar="BUNDLE", help="bundle folder to add it to")
@@ -121,8 +121,7 @@ def main(argv: list[str] | None = None) -> int:
             population |= angle_limits(answered_angles(options.model, options.answers, options.engine), "answers")
         replace_block(bundle, "population", population)
     except (EdgeSpineError, OSError) as error:
-        print(f"population: {error}", file=sys.stderr)
-        return 1
+        return refused("population", error)
     return 0
 
 

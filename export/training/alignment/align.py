@@ -25,6 +25,7 @@ import numpy as np
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.files import beside
 from edge_spine.processors import usable_cores
+from export.exit_status import refused
 from export.training.alignment.nifti import as_orientation
 from export.training.alignment.pairs import SPLITS, PairFiles, align_pair, read_list, split_of
 from export.training.alignment.volume import PairSkipped
@@ -204,12 +205,8 @@ def main(argv: Iterable[str] | None = None) -> int:
         records = align_all(
             _given(options), options.out, options.pixel_spacing, max(1, options.workers), options.orientation
         )
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except (EdgeSpineError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return refused("error", error)
     done = sum(record["status"] == "aligned" for record in records)
     print(f"{done} of {len(records)} pairs are in {options.out}, {len(records) - done} skipped")
     return 0 if done == len(records) else 1
