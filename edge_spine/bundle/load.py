@@ -142,9 +142,10 @@ class Bundle:
         return str(self._entry(name)["precision"])
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of a file that the manifest lists; BundleError where its size or its SHA-256 is another.
+        """Return the bytes of a file after checking its size and its SHA-256.
 
-        The first call returns the bytes that `load_bundle` checked; later calls read and check the file again.
+        The first call returns the bytes that `load_bundle` checked; later calls read and check the file again. BundleError
+        where the manifest does not list the file, or the file is missing or differs from it.
         """
         entry = self._entry(name)
         checked = self._checked.pop(name, None)

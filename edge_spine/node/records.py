@@ -27,7 +27,7 @@ class Audit:
 
 
 class Ledger:
-    """Processed scans: pairs of the SHA-256 of a scan and of the model and the options that decide about its result.
+    """Processed scans: the SHA-256 of each, beside that of the model and the options that decide about its result.
 
     An incomplete last line of the file is ignored.
     """

@@ -93,7 +93,7 @@ def check_size(rows: int, columns: int) -> None:
 
 
 def check_extent(rows: int, columns: int, spacing: tuple[float, float]) -> None:
-    """Refuse an image, its head up and its spacing (row, column) in mm, that has not the size of a whole body.
+    """Refuse an image, its head up and its spacing (row, column) in mm, that cannot show a whole body.
 
     'not-whole-body' where it is too low, 'no-spacing' where it is larger than any scanner's image.
     """
