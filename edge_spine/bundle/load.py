@@ -144,8 +144,8 @@ class Bundle:
     def read(self, name: str) -> bytes:
         """Return the bytes of a file after checking its size and its SHA-256.
 
-        The first call returns the bytes that `load_bundle` checked; later calls read and check the file again. BundleError
-        where the manifest does not list the file, or the file is missing or differs from it.
+        The first call returns the bytes that `load_bundle` checked; later calls read and check the file again.
+        BundleError where the manifest does not list the file, or the file is missing or differs from it.
         """
         entry = self._entry(name)
         checked = self._checked.pop(name, None)

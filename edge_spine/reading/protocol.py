@@ -20,8 +20,8 @@ def check_protocol(header: Dataset) -> None:
     """Refuse a header that cannot be of a whole-body DXA image.
 
     The first of ProtocolName, SeriesDescription and BodyPartExamined that names the whole body or a region decides.
-    Another region is refused as 'not-whole-body'; another modality, a radiograph or a result of edge-spine as 'not-dxa'.
-    A header that names neither is accepted: only the words of `edge_spine.reading.words` refuse.
+    Another region is refused as 'not-whole-body'; another modality, a radiograph or a result of edge-spine as
+    'not-dxa'. A header that names neither is accepted: only the words of `edge_spine.reading.words` refuse.
     """
     if "edge-spine" in (_text(header, "Manufacturer").lower(), _text(header, "ManufacturerModelName").lower()):
         raise Refusal("not-dxa", f"this is a result of edge-spine, not a scan; {_ACCEPTED}")
