@@ -16,10 +16,10 @@ TESTS = Path(__file__).resolve().parent
 PAGE = TESTS.parent / "edge_spine" / "HAZARDS.md"
 _HEAD = """# Hazards
 
-edge-spine is research software and no medical device: nothing here is a claim of safety. This page says what could
-harm a person if a result were believed, what the software does about it, and which tests fail if it no longer does. The
-tests, below tests/, are those that are marked with the name of the control; `python -m tests.hazards` lists them and
-writes this page, and a test fails while the page is not what it would write.
+edge-spine is research software and not a medical device: this page makes no claim of safety. It lists what could harm a
+person if a result were believed, what the software does against it, and the tests that fail if it no longer does. These
+tests, in tests/, are marked with the name of the control. `python -m tests.hazards` writes this page; a test fails
+where the page is out of date.
 """
 
 
@@ -64,7 +64,7 @@ HAZARDS = (
                 "Places are converted back to the image as it is stored, for each of its eight orientations.",
             ),
         ),
-        "A header that states the wrong orientation is believed; nothing in a skeleton's outline shows it surely.",
+        "A header that states the wrong orientation is believed: a skeleton's outline does not show it reliably.",
     ),
     Hazard(
         "Wrong patient",
@@ -73,18 +73,18 @@ HAZARDS = (
             Control(
                 "patient-lost",
                 "A result loses or changes the patient, the order or the study of its scan.",
-                "They are carried as they came; what cannot be carried is named, and an object without its patient is "
-                "kept back.",
+                "They are copied unchanged; a value that cannot be copied is named, and an object that would lose its "
+                "patient is not sent.",
             ),
             Control(
                 "names-collide",
                 "Two scans share a name, a folder, a UID or a label.",
-                "Each scan has a folder of its own, and UIDs follow from content; labels of participants never merge.",
+                "Each scan has its own folder, UIDs are computed from content, and labels of participants are unique.",
             ),
             Control(
                 "results-exchanged",
                 "Scans processed at the same time exchange their results.",
-                "Results are immutable, and threads share one estimator without sharing its state.",
+                "Results are immutable, and threads that share an estimator share no state of a scan.",
             ),
             Control(
                 "two-persons",
@@ -92,7 +92,7 @@ HAZARDS = (
                 "`compare` stops unless it is told that they are of one person.",
             ),
         ),
-        "A scan that the scanner filed under the wrong patient stays there.",
+        "A scan that the scanner filed under the wrong patient is not detected.",
     ),
     Hazard(
         "Wrong scale",
@@ -112,37 +112,38 @@ HAZARDS = (
             Control(
                 "unit-mistaken",
                 "A format or a program takes one unit for another.",
-                "Every file states its unit, and its size is read back.",
+                "Every file states its unit, and tests read its size back.",
             ),
         ),
         "An error of scale of a few per cent, equal along both axes, cannot be told from a tall or small person.",
     ),
     Hazard(
         "Silent loss",
-        "A scan or its result disappears, and nobody looks for it.",
+        "A scan or its result is lost, and nobody notices.",
         (
             Control(
                 "killed",
                 "A process is killed, or a machine stops, at any moment.",
-                "Files appear whole or not at all; what was under way is done again.",
+                "Files appear whole or not at all; interrupted work is repeated.",
             ),
             Control(
                 "archive-away",
-                "The archive is away, full, or refuses.",
-                "Results wait and are tried again; what is refused for good becomes a dead letter that is counted.",
+                "The archive is not reachable, is full, or refuses.",
+                "Results wait and are sent again; results that are refused permanently become dead letters, which are "
+                "counted.",
             ),
             Control(
                 "disk-full",
                 "The disk is full.",
-                "The sender is told by a status, and no partial file is left.",
+                "The sender gets a status that says so, and no partial file is left.",
             ),
             Control(
                 "bad-file",
-                "One bad file among many stops a run, or is passed over.",
-                "Each input ends in exactly one line or row, with a code; what is left out is named.",
+                "One bad file among many stops a run, or is skipped without notice.",
+                "Each input gives exactly one line or row, with a code; files that are left out are named.",
             ),
         ),
-        "A scan that never reaches the node is not known to it: compare its counts with the scanner's.",
+        "The node cannot know of a scan that never reaches it: compare its counts with the scanner's.",
     ),
     Hazard(
         "Stale model",
@@ -156,12 +157,12 @@ HAZARDS = (
             Control(
                 "earlier-results",
                 "Results of an earlier model stay after a change.",
-                "What another model or setting decided is decided again, and is no part of a cohort's table.",
+                "Scans are processed again after a change of model or settings; a cohort's table leaves old rows out.",
             ),
             Control(
                 "foreign-plan",
                 "A plan of TensorRT belongs to other weights, another driver or another GPU.",
-                "A plan is kept with all that it depends on, and is compared with ONNX Runtime before use.",
+                "A plan is kept with a record of all that it depends on, and is compared with ONNX Runtime before use.",
             ),
         ),
         "Results that were sent to an archive stay there when a model is withdrawn.",
@@ -178,16 +179,16 @@ HAZARDS = (
             Control(
                 "plan-changed",
                 "A plan on the disk is changed.",
-                "Plans and their records are hashed and private.",
+                "Plans and their records are hashed, and only their user can write them.",
             ),
             Control(
                 "computes-wrongly",
-                "A processor or an engine computes something else.",
-                "References are compared in every row and scan; an engine that is off is refused and never replaced in "
-                "silence.",
+                "A processor or an engine computes other numbers.",
+                "References are compared in every row and scan; an engine that misses the tolerance is refused, and "
+                "never replaced without notice.",
             ),
         ),
-        "Hashes tell damage and exchange; whoever can write the manifest can write a whole other model.",
+        "Hashes detect damage and mix-ups; they do not stop someone who can write the manifest too.",
     ),
     Hazard(
         "Over-trust of the inferred view",
@@ -196,8 +197,8 @@ HAZARDS = (
             Control(
                 "inferred-as-measured",
                 "An inferred number looks like a measured one.",
-                "It is called inferred wherever it is shown, with what the side view is worth on people that the model "
-                "has not seen; viewers get no measurement of it.",
+                "It is labelled as inferred wherever it is shown, with the accuracy of the side view on unseen people; "
+                "viewers get no measurement of it.",
             ),
             Control(
                 "last-digit",
@@ -212,7 +213,7 @@ HAZARDS = (
             Control(
                 "no-spine",
                 "The image shows no spine that can be measured.",
-                "Curves that no adult has, or that follow nothing bright, are refused; doubts are flags in words.",
+                "Curves that no adult has, or that follow nothing bright, are refused; doubtful results are flagged.",
             ),
         ),
         "A notice can be cropped from a picture, and the model's accuracy on patients is unknown.",
