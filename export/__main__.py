@@ -28,13 +28,7 @@ _log = logging.getLogger("export")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command.
-
-    Returns
-    -------
-    int
-        0 when the bundle is written, 1 when it is refused (the gate, damaged weights), 2 on wrong usage.
-    """
+    """Run the command; return 0, 1 where the bundle is refused (the gate, damaged weights), 2 on wrong usage."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="export: %(message)s")
     _log.setLevel(logging.INFO)

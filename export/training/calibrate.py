@@ -304,13 +304,7 @@ def _people(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Calibrate from the command line.
-
-    Returns
-    -------
-    int
-        0 when the bundle has its bands, 1 where it cannot be loaded or written, 2 on wrong usage.
-    """
+    """Calibrate from the command line; return 0, 1 where the bundle cannot be loaded or written, 2 on wrong usage."""
     options = _parser().parse_args(argv)
     try:
         _run(options)

@@ -315,13 +315,7 @@ def _run(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Evaluate from the command line.
-
-    Returns
-    -------
-    int
-        0 when the figures are printed, 1 where the bundle cannot be used, 2 on wrong usage.
-    """
+    """Evaluate from the command line; return 0, 1 where the bundle cannot be used, 2 on wrong usage."""
     options = _parser().parse_args(argv)
     try:
         text, report = _run(options)

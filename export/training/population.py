@@ -97,13 +97,7 @@ def population_range(count: int) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Add the range from the command line.
-
-    Returns
-    -------
-    int
-        0 on success, 1 if the bundle cannot be loaded or written, 2 on wrong usage.
-    """
+    """Add the range from the command line; return 0, 1 if the bundle cannot be loaded or written, 2 on wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m export.training.population", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, metavar="BUNDLE", help="bundle folder to add it to")
     parser.add_argument("--count", type=int, default=4000, help="subjects (default 4000)")
