@@ -53,7 +53,14 @@ _MARGIN_ROWS, _ENDS = 6, 8
 
 
 def find_disturbances(prepared: Prepared, curves: Curves) -> dict[str, Rows]:
-    """Find disturbances of a picture, in the network's input and the curves that were found in it.
+    """Find disturbances of a picture by the names of their flags, each with the rows that it concerns.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The network's input and its place in the scan.
+    curves : Curves
+        The curves that were found in it.
 
     Returns
     -------
