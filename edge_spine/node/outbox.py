@@ -92,11 +92,11 @@ class Outbox:
                 write_durably(folder / f"{name}.dcm", content)
             write_durably(folder / _RECORD, _to_json(Record(made=time.time(), problem=problem)))
 
-    def due(self, now: float | None = None) -> Iterator[Parcel]:
+    def due(self) -> Iterator[Parcel]:
         """Yield the parcels that are due, oldest first."""
-        moment = time.time() if now is None else now
+        now = time.time()
         for parcel in sorted(self._parcels(), key=lambda parcel: parcel.record.made):
-            wait = parcel.record.not_before - moment
+            wait = parcel.record.not_before - now
             # A clock that was set back must not delay a delivery.
             if wait <= 0 or wait > self._backoff.cap_s:
                 yield parcel
