@@ -15,8 +15,9 @@ import pytest
 from edge_spine import SpineEstimator, __version__, read_scan
 from edge_spine.cohort import SpineBatch, batch
 from edge_spine.cohort.manifest import Scan
-from edge_spine.cohort.rows import NAMES, ROWS_OF_209, schema
+from edge_spine.cohort.rows import NAMES, schema
 from edge_spine.errors import EdgeSpineError, UsageError
+from edge_spine.quantities import ROWS_OF_209
 from tests.edge_spine.cohort.conftest import BUNDLED
 
 

@@ -14,10 +14,11 @@ from edge_spine.cohort import SpineBatch
 from edge_spine.cohort import pool as pool_module
 from edge_spine.cohort.manifest import Scan, read_manifest
 from edge_spine.cohort.pool import ProcessPool
-from edge_spine.cohort.rows import ROWS_OF_209, Row, row_of
+from edge_spine.cohort.rows import Row, row_of
 from edge_spine.cohort.run import work_through
 from edge_spine.cohort.shards import Shards
 from edge_spine.errors import EngineLost
+from edge_spine.quantities import ROWS_OF_209
 from edge_spine.runner import Report
 from tests.edge_spine.cohort.conftest import BUNDLED, LITE_NOTE, NOTE, check_whole, make_cohort
 from tests.edge_spine.engines import fake_gpu

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from edge_spine.cohort.rows import NAMES, NUMBERS, ROWS_OF_209, TEXTS, lost_row, row_of, schema
+from edge_spine.cohort.rows import NAMES, NUMBERS, TEXTS, lost_row, row_of, schema
+from edge_spine.quantities import ROWS_OF_209
 from edge_spine.runner import Report
 from edge_spine.version import __version__
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result
