@@ -226,6 +226,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", metavar="NAME,...", help="with --people: bone from these packs (default: all)")
     parser.add_argument("--without", metavar="NAME,...", help="with --people: and from none of these")
     parser.add_argument(
+        "--patchwork", type=float, default=0.0, help="with --people: share of people made of vertebrae of many packs"
+    )
+    parser.add_argument(
         "--variants", type=float, default=0.0, help="share of unusual numbers of ribs, and of transitional vertebrae"
     )
     parser.add_argument("--workers", type=int, default=usable_cores())
@@ -237,7 +240,14 @@ def main(argv: list[str] | None = None) -> int:
             names = choose_packs(options.people, options.only, options.without)
         except UsageError as error:
             parser.error(str(error))
-        make = partial(make_person, options.people, names, device=options.device, variants=options.variants)
+        make = partial(
+            make_person,
+            options.people,
+            names,
+            device=options.device,
+            variants=options.variants,
+            patchwork=options.patchwork,
+        )
     render(options.out, options.count, options.seed, options.workers, make)
     return 0
 

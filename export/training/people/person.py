@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_spine.errors import UsageError
 from edge_spine.vertebrae import LEVELS as TRUNK
-from export.training.people.pose import PROXIMAL_MM, Bone, Target, project, read_bone, without_ribs
+from export.training.people.pose import PROXIMAL_MM, Bone, Target, draw_arches, project, read_bone, without_ribs
 from export.training.phantoms.absorptiometry import bone_density, soft_tissue
 from export.training.phantoms.anatomy import draw_person, skeleton
 from export.training.phantoms.extras import carried
@@ -26,6 +26,7 @@ from export.training.phantoms.variants import draw_variant, vary_discs
 Array = NDArray[np.float64]
 
 # Levels at which two packs may be joined.
+_PATCHWORK, _ARCHES = 8101, 8102
 _JOINT_FIRST, _JOINT_LAST = TRUNK.index("T9"), TRUNK.index("L1")
 
 
@@ -49,6 +50,33 @@ class Piece:
     name: str | None
     first: int
     last: int
+
+
+def draw_patchwork(rng: np.random.Generator, owned: dict[str, tuple[int, ...]]) -> list[Piece]:
+    """Cover T1 to L5 with runs of two to five vertebrae, each run from another pack than the one before it.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Random generator.
+    owned : dict
+        Levels of each pack, by name.
+    """
+    pieces: list[Piece] = []
+    level = 0
+    while level < len(TRUNK):
+        have = [name for name, levels in owned.items() if level in levels]
+        others = [name for name in have if not pieces or name != pieces[-1].name]
+        if not have:
+            later = min((k for levels in owned.values() for k in levels if k > level), default=len(TRUNK))
+            pieces.append(Piece(None, level, later - 1))
+            level = later
+            continue
+        name = str(rng.choice(others or have))
+        last = min(level + int(rng.integers(2, 6)) - 1, owned[name][-1])
+        pieces.append(Piece(name, level, last))
+        level = last + 1
+    return pieces
 
 
 def draw_pieces(rng: np.random.Generator, owned: dict[str, tuple[int, ...]]) -> list[Piece]:
@@ -95,6 +123,7 @@ def make_person(
     scanner: Scanner | None = None,
     device: str = "cpu",
     variants: float = 0.0,
+    patchwork: float = 0.0,
 ) -> PersonScan:
     """Pose the bone of the named packs on a drawn curve, and scan it.
 
@@ -114,6 +143,9 @@ def make_person(
         Device that integrates the generated bones.
     variants : float
         Share of unusual numbers of ribs, and of transitional last vertebrae (`draw_variant`).
+    patchwork : float
+        Share of people whose vertebrae come from many packs (`draw_patchwork`), and whose arches are moved along the
+        spine and made lighter or heavier than those of their packs (`draw_arches`).
 
     Raises
     ------
@@ -127,7 +159,10 @@ def make_person(
     bones = {name: read_bone(folder, name) for name in names}
     if person.variant.ribs == 11:
         bones = {name: without_ribs(bone, "T12") for name, bone in bones.items()}
-    pieces = draw_pieces(rng, {name: bone.levels for name, bone in bones.items()})
+    mixed = bool(np.random.default_rng([seed, _PATCHWORK]).random() < patchwork)
+    draw = draw_patchwork if mixed else draw_pieces
+    pieces = draw(rng, {name: bone.levels for name, bone in bones.items()})
+    arches = draw_arches(np.random.default_rng([seed, _ARCHES]), len(TRUNK)) if mixed else None
     length = person.extent_mm * 0.258 * float(rng.normal(1.0, 0.02))
     stretch = (float(rng.normal(1.0, 0.03)), float(rng.normal(1.0, 0.04)))
     build = _build(rng, person, pieces, bones, length, stretch)
@@ -142,7 +177,8 @@ def make_person(
         if piece.name is None:
             continue
         bone = bones[piece.name]
-        posed = project(bone, _target(bone, piece, shape, stretch), framing, gamma)
+        own = None if arches is None else arches.of(bone.levels)
+        posed = project(bone, _target(bone, piece, shape, stretch), framing, gamma, own)
         density += np.float32(person.bone * np.exp(rng.normal(0, 0.08))) * posed
     density = cv2.GaussianBlur(density, (0, 0), chosen.blur_px)
     phantom_levels = [FIRST_THORACIC + k for p in pieces if p.name is None for k in range(p.first, p.last + 1)]

@@ -59,6 +59,8 @@ class Bone:
         Weight of the motion of the thorax.
     place : tuple of (N,) arrays
         Position along the levels: -0.5 is half a pitch above the first centre, 0 the first centre.
+    behind : tuple of (N,) arrays
+        Distance behind the posterior wall of the bodies, mm; 0 within and in front of them.
     mass : tuple of (N,) arrays
         Bone mineral, g.
     """
@@ -69,6 +71,7 @@ class Bone:
     lower: tuple[NDArray[np.float32], ...]
     free: tuple[NDArray[np.float32], ...]
     place: tuple[NDArray[np.float32], ...]
+    behind: tuple[NDArray[np.float32], ...]
     mass: tuple[NDArray[np.float32], ...]
 
 
@@ -124,11 +127,15 @@ def cut(pack: Pack, frames: Frames) -> Bone:
     mass = (mineral * fade * volume_cm3 * areal).astype(np.float32)
     free = _ease(lateral, _NECK_MM, _FREE_MM)
     moved = _ease(share, *_PASS)
+    behind = np.maximum(along - deep, 0).astype(np.float32)
     rows = [np.flatnonzero(kept & (part == k)) for k in range(count + 1)]
     return Bone(
         frames,
         pack.levels,
-        *(tuple(np.ascontiguousarray(values[r]) for r in rows) for values in (points, moved, free, place, mass)),
+        *(
+            tuple(np.ascontiguousarray(values[r]) for r in rows)
+            for values in (points, moved, free, place, behind, mass)
+        ),
     )
 
 
@@ -143,7 +150,7 @@ def without_ribs(bone: Bone, level: str) -> Bone:
         axis = order - 0.1 + _RIB_FALL * (lateral - _RIB_HEAD_MM)
         own = (np.abs(place - axis) < _RIB_HALF) | (place == order)
         kept.append(~(own & (lateral > _STUMP_MM)))
-    fields = {name: getattr(bone, name) for name in ("parts", "lower", "free", "place", "mass")}
+    fields = {name: getattr(bone, name) for name in ("parts", "lower", "free", "place", "behind", "mass")}
     parts = {name: tuple(v[k] for v, k in zip(values, kept, strict=True)) for name, values in fields.items()}
     return replace(bone, **parts)
 
@@ -174,6 +181,37 @@ class Target:
     last: int
 
 
+@dataclass(frozen=True, eq=False)
+class Arches:
+    """Change of the vertebral arches of a person, one value a level.
+
+    Attributes
+    ----------
+    slope : (L,) array
+        Tangent of the angle by which everything behind a body is turned down along the spine.
+    mineral : (L,) array
+        Factor on its bone mineral.
+    """
+
+    slope: Array
+    mineral: Array
+
+    def of(self, levels: tuple[int, ...]) -> Arches:
+        """Return those of some levels."""
+        return Arches(self.slope[list(levels)], self.mineral[list(levels)])
+
+
+def draw_arches(rng: np.random.Generator, count: int) -> Arches:
+    """Draw arches that differ from those of their pack: a constant of the person, a trend, and each vertebra's own.
+
+    The spreads are guesses: 3 and 2 degrees, a fifth and a twelfth of the mineral.
+    """
+    along = np.linspace(-1, 1, count)
+    angle = rng.normal(0, 3.0) + rng.normal(0, 3.0) * along + rng.normal(0, 2.0, count)
+    mineral = np.exp(rng.normal(0, 0.2) + rng.normal(0, 0.08, count))
+    return Arches(np.tan(np.radians(angle)), mineral)
+
+
 def motions(frames: Frames, target: Target) -> tuple[Array, Array]:
     """Return the affine motions (L, 3, 4) of a pack's vertebrae, and of the thorax at each of them."""
     linear = np.einsum("lki,k,lkj->lij", target.axes, np.array(target.size), frames.axes)
@@ -182,7 +220,7 @@ def motions(frames: Frames, target: Target) -> tuple[Array, Array]:
     return rigid, ndimage.gaussian_filter1d(rigid, _THORAX_LEVELS, axis=0, mode="nearest")
 
 
-def project(bone: Bone, target: Target, framing: Framing, gamma: float = 1.0) -> Image:
+def project(bone: Bone, target: Target, framing: Framing, gamma: float = 1.0, arches: Arches | None = None) -> Image:
     """Return the areal density (g/cm2) of a pack's bone in the pose of another spine, on a scan's pixels.
 
     Parameters
@@ -191,6 +229,8 @@ def project(bone: Bone, target: Target, framing: Framing, gamma: float = 1.0) ->
         Bone, target pose, and image geometry.
     gamma : float
         Above 1 increases the wall of the bone relative to the marrow, at equal mass.
+    arches : Arches, optional
+        Change of the arches, one value for each of the pack's vertebrae.
     """
     rigid, thorax = motions(bone.frames, target)
     rows, columns = framing.shape[0] * _FINE, framing.shape[1] * _FINE
@@ -205,15 +245,23 @@ def project(bone: Bone, target: Target, framing: Framing, gamma: float = 1.0) ->
         if not used.any():
             continue
         everything = bool(used.all())
-        point, low, free, mass = (
-            values if everything else values[used] for values in (points, bone.lower[k], bone.free[k], bone.mass[k])
+        point, low, free, place, behind, mass = (
+            values if everything else values[used]
+            for values in (points, bone.lower[k], bone.free[k], bone.place[k], bone.behind[k], bone.mass[k])
         )
         # Only x and z are visible.
-        seen = np.concatenate([m[[0, 2]] for m in (rigid[upper], rigid[lower], thorax[upper], thorax[lower])])
-        moved = point @ seen[:, :3].T.astype(np.float32) + seen[:, 3].astype(np.float32)
+        visible = np.concatenate([m[[0, 2]] for m in (rigid[upper], rigid[lower], thorax[upper], thorax[lower])])
+        moved = point @ visible[:, :3].T.astype(np.float32) + visible[:, 3].astype(np.float32)
         near = moved[:, 0:2] + low[:, None] * (moved[:, 2:4] - moved[:, 0:2])
         far = moved[:, 4:6] + low[:, None] * (moved[:, 6:8] - moved[:, 4:6])
-        places.append(near + free[:, None] * (far - near))
+        seen = near + free[:, None] * (far - near)
+        if arches is not None:
+            order = np.clip(place, 0, last)
+            levels = np.arange(last + 1)
+            seen[:, 1] -= (np.interp(order, levels, arches.slope) * behind * target.size[1]).astype(np.float32)
+            changed = np.interp(order, levels, arches.mineral).astype(np.float32)
+            mass = mass * (1 + (changed - 1) * np.minimum(behind / 5, 1))
+        places.append(seen)
         masses.append(mass)
     image = np.zeros((rows, columns), dtype=np.float32)
     if not places:

@@ -1,4 +1,5 @@
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ from edge_spine.errors import UsageError
 from edge_spine.vertebrae import LEVELS
 from export.training.dataset import choose_packs, load_shards, make_sample, render
 from export.training.people import make_person
-from export.training.people.person import draw_pieces
-from export.training.people.pose import Target, motions, project, read_bone, without_ribs
+from export.training.people.person import draw_patchwork, draw_pieces
+from export.training.people.pose import Arches, Target, draw_arches, motions, project, read_bone, without_ribs
 from export.training.phantoms.scanner import IDXA, Framing
 from tests.export.training.people.made_packs import write_ct, write_meshes
 
@@ -98,6 +99,48 @@ def test_spines_join_at_matching_levels_and_gaps_become_a_phantoms() -> None:
     assert [(p.name, p.first, p.last) for p in alone] == [(None, 0, 11), ("lumbar", 12, 16)]
     top = draw_pieces(rng, {"chest": tuple(range(5))})
     assert [(p.name, p.first, p.last) for p in top] == [("chest", 0, 4), (None, 5, 16)]
+
+
+def test_patchwork_covers_each_level_once_with_short_runs_of_changing_packs() -> None:
+    rng = np.random.default_rng(0)
+    owned = {"whole": tuple(range(17)), "chest": tuple(range(12)), "lumbar": tuple(range(9, 17))}
+    for _ in range(60):
+        pieces = draw_patchwork(rng, owned)
+        assert [k for p in pieces for k in range(p.first, p.last + 1)] == list(range(17))
+        assert all(p.first in owned[str(p.name)] and p.last in owned[str(p.name)] for p in pieces)
+        assert all(p.last - p.first < 5 for p in pieces) and len(pieces) >= 4
+        assert all(one.name != two.name for one, two in pairwise(pieces))
+    gap = draw_patchwork(rng, {"neck": (0, 1, 2), "lumbar": tuple(range(12, 17))})
+    assert (None, 3, 11) in [(p.name, p.first, p.last) for p in gap]
+
+
+def test_arches_move_along_the_spine_and_bodies_stay(folder: Path) -> None:
+    bone = read_bone(folder, "made")
+    framing = Framing((270, 90), (2.0, 2.0), (520.0, -30.0))
+    steady = Arches(np.zeros(17), np.ones(17))
+    whole, same = project(bone, still(folder), framing), project(bone, still(folder), framing, arches=steady)
+    np.testing.assert_array_equal(whole, same)
+    moved = project(bone, still(folder), framing, arches=Arches(np.full(17, 0.1), np.ones(17)))
+    rows = framing.top_left_mm[0] - 2.0 * np.arange(270)
+    fallen = ((whole - moved).sum(axis=1) * rows).sum() / whole.sum()
+    behind, mass = (np.concatenate(values) for values in (bone.behind, bone.mass))
+    assert fallen == pytest.approx(0.1 * float((behind * mass).sum() / mass.sum()), rel=0.02)
+    assert 0 < (behind > 0).mean() < 0.7
+    # without arches nothing moves
+    bodies = read_bone(folder, "bodies")
+    plain, turned = (
+        project(bodies, still(folder), framing, arches=arches)
+        for arches in (None, draw_arches(np.random.default_rng(1), 17))
+    )
+    assert np.abs(plain - turned).sum() < 0.02 * plain.sum()
+
+
+def test_people_of_many_packs_are_drawn_on_request_alone(folder: Path) -> None:
+    names = ["chest", "lumbar", "made"]
+    plain, mixed = (make_person(folder, names, 8, IDXA, patchwork=share) for share in (0.0, 1.0))
+    assert len(mixed.packs) == 3
+    np.testing.assert_array_equal(plain.bone, make_person(folder, names, 8, IDXA).bone)
+    assert mixed.bone.shape != plain.bone.shape or np.any(mixed.bone != plain.bone)
 
 
 @pytest.mark.slow
