@@ -92,7 +92,7 @@ mkdir -p "$1"
 work=$(cd "$1" && pwd)
 apt-get update -q > /dev/null
 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
-    debootstrap debian-archive-keyring qemu-user-static dcmtk python3-venv > "$work/apt.log"
+    mmdebstrap debian-archive-keyring qemu-user-static dcmtk python3-venv > "$work/apt.log"
 if [ ! -e $binfmt/qemu-aarch64 ]; then
     cat /usr/lib/binfmt.d/qemu-aarch64.conf > $binfmt/register || cannot "binfmt_misc takes no interpreter"
     trap 'echo -1 > $binfmt/qemu-aarch64' EXIT
@@ -111,7 +111,10 @@ done
 make_root() { # ARCH MACHINE
     local started=$SECONDS root=$work/$1 uv=("$work/tools/bin/uv" pip install --quiet --target "$work/$1.part/packages")
     if [ ! -d "$root" ]; then
-        debootstrap --arch="$1" --variant=minbase --include=python3 bookworm "$root.part" > "$work/$1.log"
+        # packages are extracted, not configured, which takes minutes under emulation
+        mmdebstrap --mode=root --architectures="$1" --variant=extract --include=base-passwd,bash,coreutils,libc-bin,python3 \
+            --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr bookworm "$root.part" 2> "$work/$1.log"
+        cp "$root.part/usr/share/base-passwd/passwd.master" "$root.part/etc/passwd"
         "${uv[@]}" --python-platform "$2-manylinux_2_35" --python-version 3.11 --only-binary :all: --require-hashes \
             "${constraints[@]}"
         "${uv[@]}" --no-deps "$work"/wheel/*.whl
