@@ -1,4 +1,4 @@
-"""benchmarks/gpu.sh: what its plan promises, and which steps it begins, with a FAKE Python that only notes its arguments."""
+"""benchmarks/gpu.sh: its plan, and which steps it begins, with a FAKE Python that only notes its arguments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def bash(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """A folder as it is when all pieces were taken in, with a FAKE Python that fails where FAILS is in its arguments."""
+    """A folder in which all pieces were taken in, with a FAKE Python that fails where FAILS is in its arguments."""
     python = tmp_path / "work/python/bin/python3"
     python.parent.mkdir(parents=True)
     python.write_text(
