@@ -112,8 +112,8 @@ make_root() { # ARCH MACHINE
     local started=$SECONDS root=$work/$1 uv=("$work/tools/bin/uv" pip install --quiet --target "$work/$1.part/packages")
     if [ ! -d "$root" ]; then
         # packages are extracted, not configured, which takes minutes under emulation
-        mmdebstrap --mode=root --architectures="$1" --variant=extract --include=base-passwd,bash,coreutils,libc-bin,libstdc++6,python3 \
-            --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr bookworm "$root.part" 2> "$work/$1.log"
+        mmdebstrap --mode=root --architectures="$1" --variant=extract \
+            --include=base-passwd,bash,coreutils,libc-bin,libstdc++6,python3 --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr bookworm "$root.part" 2> "$work/$1.log"
         cp "$root.part/usr/share/base-passwd/passwd.master" "$root.part/etc/passwd"
         "${uv[@]}" --python-platform "$2-manylinux_2_35" --python-version 3.11 --only-binary :all: --require-hashes \
             "${constraints[@]}"
