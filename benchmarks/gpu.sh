@@ -3,6 +3,7 @@
 #
 #   benchmarks/gpu.sh --pack EXTRA PIECES [PYTHON_VERSION]   here: fetch packages, cut everything into pieces
 #   benchmarks/gpu.sh WORK OUT [SECONDS] [PIECES]            there: take pieces in, measure; again to go on
+#   benchmarks/gpu.sh --plan [SECONDS]                       anywhere: which steps fit into that time, and how long each takes
 #
 # EXTRA holds what PyPI has no wheels of, for the machine and PYTHON_VERSION (default 3.10), and reaches WORK as it is:
 #   *.whl         PyCUDA, built against that Python, see edge_spine/engines/README.md; a TensorRT
@@ -13,9 +14,9 @@
 #   environment   lines NAME=VALUE, set for every step
 #   prepare       a program that is run once there, with WORK
 # PIECES may be carried over in several calls, in any order and number. WORK keeps pieces, packages, plans and results
-# between calls; a step that has ended is not run again. OUT gets summary.txt and results.tar.gz after every step.
-# RUNS and RUN_SECONDS shorten the latency steps.
-# Exit status 0: every step has ended well. 1: all have ended, some badly. 75: call again.
+# between calls; a step that has ended is not run again, and one that does not fit into the time left gives way to those that
+# do. OUT gets summary.txt and results.tar.gz after every step. RUNS and RUN_SECONDS shorten the latency steps.
+# Exit status 0: every step has ended well. 1: all have ended, some badly. 75: call again, steps or pieces are missing.
 set -euo pipefail
 
 # What edge_spine, its tests and the peers need at run time; pip adds what these need.
@@ -24,7 +25,7 @@ packages=(
     onnx onnxruntime filelock platformdirs nvidia-ml-py pytest jsonschema
     pytools mako siphash24 # of PyCUDA
 )
-piece_mib=${PIECE_MIB:-40}
+piece_mib=${PIECE_MIB:-60}
 here=$(cd "$(dirname "$0")/.." && pwd)
 
 pack() {
@@ -82,16 +83,20 @@ tarfile.open(fileobj=sys.stdin.buffer, mode="r|xz").extractall(sys.argv[1])' "$w
 }
 
 # Run a step once, in the time that is left; its output goes to a log of its own.
-#   step NAME LEAST MOST COMMAND...    with fewer than LEAST seconds left it is not begun, after MOST it is stopped
+#   step NAME EXPECTED MOST COMMAND...    with fewer than EXPECTED seconds left it is not begun, after MOST it is stopped
 step() {
-    local name=$1 least=$2 most=$3 status=0 left limit started
+    local name=$1 expected=$2 most=$3 status=0 left limit started
     shift 3
+    if [ -n "$planning" ]; then
+        plan "$name" "$expected"
+        return
+    fi
     [ -e "$work/ended/$name" ] && return
     left=$((deadline - $(date +%s)))
-    if [ "$left" -lt "$least" ]; then
-        echo "$name: $left s left, it needs $least; call again"
-        save
-        exit 75
+    if [ "$left" -lt "$expected" ]; then
+        echo "$name: $left s left, it needs $expected; call again"
+        waiting=1
+        return
     fi
     limit=$((left < most ? left : most))
     started=$(date +%s)
@@ -99,12 +104,22 @@ step() {
     # stopped by the end of this call, not by its own limit: it is tried again in the next call, once
     if [ "$status" -eq 124 ] && [ "$limit" -lt "$most" ] && [ ! -e "$work/ended/$name.again" ]; then
         touch "$work/ended/$name.again"
+        waiting=1
     else
         echo "$status" > "$work/ended/$name"
     fi
     echo "$name: status $status after $(($(date +%s) - started)) s; $(tail -n 1 "$results/$name.log" | cut -c 1-160)" |
         tee -a "$results/summary.txt"
     save
+}
+
+plan() {
+    if [ "$2" -gt "$remaining" ]; then
+        printf '%-15s %4d s, does not fit\n' "$1" "$2"
+        return
+    fi
+    remaining=$((remaining - $2)) planned+=" $1 "
+    printf '%-15s %4d s, ends after %4d s\n' "$1" "$2" $((seconds - remaining))
 }
 
 save() {
@@ -116,6 +131,57 @@ save() {
 if [ "${1:-}" = --pack ]; then
     [ $# -ge 3 ] || { echo "usage: benchmarks/gpu.sh --pack EXTRA PIECES [PYTHON_VERSION]" >&2; exit 2; }
     pack "${@:2}"
+    exit
+fi
+planning="" planned="" waiting=""
+model=()
+
+latency() {
+    local name=$1
+    shift
+    step "$name" 40 150 python benchmarks/latency.py --engine tensorrt "${model[@]}" --runs "${RUNS:-100}" \
+        --seconds "${RUN_SECONDS:-4}" --json "$results/$name.json" "$@"
+}
+
+# Whether a step has ended well: without a plan the next steps would build it again.
+well() {
+    if [ -n "$planning" ]; then [[ $planned == *" $1 "* ]]; else [ "$(cat "$work/ended/$1" 2> /dev/null)" = 0 ]; fi
+}
+
+# Build a plan, whose verdict compares it with PyTorch and ONNX Runtime, and time it.
+form() {
+    step "build-$1" "$2" "$3" python -m edge_spine build -v --precision "$1" --json "${model[@]}"
+    if well "build-$1"; then latency "latency-$1" --precision "$1"; fi
+}
+
+# The most valuable first. On an H100 with TensorRT 8.6 the INT8 plan took 211 s, and a float16 plan more than 72 s; the other
+# times are estimates.
+all_steps() {
+    step doctor 15 60 python -m edge_spine doctor --json "${model[@]}"
+    form int8 215 420
+    # they take the packaged model, whose plan is there unless another was measured
+    if well build-int8 && [ ! -d "$work/bundle" ]; then
+        step tests 45 180 python -m pytest -m gpu -q -p no:cacheprovider tests/edge_spine/engines/tensorrt
+    fi
+    form fp16 180 420
+    # one plan for single scans and blocks of 8, kept if it gains; then the throughput with it
+    if well build-int8; then
+        step build-blocks 300 570 python -m edge_spine build -v --precision int8 --blocks 8 --json "${model[@]}"
+    fi
+    if well build-blocks; then latency latency-blocks --precision int8; fi
+    local peers=(--runs "${RUNS:-100}" --json "$results/peers.json") each
+    [ -d "$work/bundle" ] && peers+=(--weights "$here/export/weights/spine.safetensors")
+    # a peer without a plan would build one
+    for each in int8 fp16; do
+        if well "build-$each"; then peers+=(--only "tensorrt $each"); fi
+    done
+    for each in onnx PyTorch ONNX OpenVINO floor; do peers+=(--only "$each"); done
+    step peers 100 300 python benchmarks/peers.py "${model[@]}" "${peers[@]}"
+    form fp32 150 300
+}
+if [ "${1:-}" = --plan ]; then
+    planning=1 seconds=${2:-570} remaining=${2:-570} work=/nonexistent results=/nonexistent
+    all_steps
     exit
 fi
 [ $# -ge 2 ] || { echo "usage: benchmarks/gpu.sh WORK OUT [SECONDS] [PIECES]" >&2; exit 2; }
@@ -141,41 +207,10 @@ libraries=$(find "$work/packages" -name '*.so*' \( -path '*/nvidia/*' -o -path '
 export LD_LIBRARY_PATH="$libraries:$work/python/lib:$work/stubs:${LD_LIBRARY_PATH:-}"
 export PYTHONPATH="$here:$work/packages" EDGE_SPINE_CACHE="$work/plans" PATH="$work/bin:$PATH" HOME="$work/home"
 export PYTHONUNBUFFERED=1
-model=()
 [ -d "$work/bundle" ] && model=(--model "$work/bundle")
 cd "$here"
 nvidia-smi > "$results/nvidia-smi.txt" 2>&1 || true
 
-# The most valuable first. On an H100 with TensorRT 8.6 the INT8 plan took 211 s, and a float16 plan more than 72 s.
-latency() {
-    local name=$1 least=$2 most=$3
-    shift 3
-    step "$name" "$least" "$most" python benchmarks/latency.py --engine tensorrt "${model[@]}" --runs "${RUNS:-100}" \
-        --seconds "${RUN_SECONDS:-4}" --json "$results/$name.json" "$@"
-}
-# Without a plan the next steps would build it again.
-well() {
-    [ "$(cat "$work/ended/$1" 2> /dev/null)" = 0 ]
-}
-form() {
-    local form=$1 least=$2 most=$3
-    step "build-$form" "$least" "$most" python -m edge_spine build -v --precision "$form" --json "${model[@]}"
-    well "build-$form" || return 0
-    latency "latency-$form" 40 150 --precision "$form"
-    step "verify-$form" 15 90 python -m edge_spine verify --engine tensorrt --precision "$form" --json "${model[@]}"
-}
-step doctor 10 60 python -m edge_spine doctor --json "${model[@]}"
-form int8 230 420
-form fp16 180 420
-form fp32 120 300
-step tests 40 180 python -m pytest -m gpu -q -p no:cacheprovider tests/edge_spine/engines/tensorrt
-weights=()
-[ -d "$work/bundle" ] && weights=(--weights "$here/export/weights/spine.safetensors")
-step peers 100 300 python benchmarks/peers.py "${model[@]}" "${weights[@]}" --runs "${RUNS:-100}" \
-    --json "$results/peers.json"
-# one plan for single scans and blocks of 8, kept if it gains; then the throughput with it
-step build-blocks 300 570 python -m edge_spine build -v --precision int8 --blocks 8 --json "${model[@]}"
-if well build-blocks; then latency latency-blocks 40 150 --precision int8; fi
-step energy 25 90 python benchmarks/latency.py --engine tensorrt --precision int8 --runs 20 --seconds 15 "${model[@]}" \
-    --json "$results/energy.json"
+all_steps
+[ -z "$waiting" ] || exit 75
 [ -z "$(cat "$work"/ended/* | grep -v '^0$')" ]

@@ -76,6 +76,12 @@ class EngineUnavailable(EdgeSpineError):
     """An engine that was named and cannot run on this machine."""
 
 
+class GpuMemoryShort(EngineUnavailable):
+    """An engine for whose plan or network the GPU has too little free memory; the message names the code."""
+
+    code = "gpu-memory"
+
+
 class EngineLost(EngineUnavailable):
     """An engine that failed while it ran, as after an error of a GPU, and works again only in a new process.
 

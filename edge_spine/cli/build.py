@@ -38,15 +38,18 @@ def _sizes(text: str) -> list[int]:
 def run(arguments: argparse.Namespace) -> int:
     """Build the TensorRT plan."""
     from edge_spine.bundle import load_bundle
+    from edge_spine.engines.base import EngineName
     from edge_spine.engines.forms import tensorrt_form
+    from edge_spine.engines.select import in_one_line
     from edge_spine.engines.tensorrt.engine import fastest_block, ready_plan
     from edge_spine.engines.tensorrt.verdict import in_words
 
     form = tensorrt_form(arguments.precision)
     bundle = load_bundle(arguments.model)
     started = time.perf_counter()
-    blocks = fastest_block(bundle, form, arguments.blocks, fresh=arguments.force) if arguments.blocks else None
-    plan, verdict = ready_plan(bundle, form, fresh=arguments.force and blocks is None)
+    with in_one_line(EngineName.TENSORRT):
+        blocks = fastest_block(bundle, form, arguments.blocks, fresh=arguments.force) if arguments.blocks else None
+        plan, verdict = ready_plan(bundle, form, fresh=arguments.force and blocks is None)
     took = time.perf_counter() - started
     report = {"form": form, "bytes": len(plan), "seconds": round(took, 1), "verdict": verdict, "blocks": blocks}
     text = f"{form}: a plan of {len(plan) / 1e6:.1f} MB after {took:.1f} s, which {in_words(verdict)}"

@@ -21,10 +21,10 @@ _MANAGEMENT = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"
 _POWER_MODE = Path("/var/lib/nvpmodel/status")
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 # numbers of cuda.h's CUdevice_attribute
-_CAPABILITY_MAJOR, _CAPABILITY_MINOR, _INTEGRATED = 75, 76, 18
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR, _INTEGRATED, _MULTIPROCESSORS = 75, 76, 18, 16
 _NAME_LENGTH = 256
-# oldest drivers of NVIDIA's release notes
-_DRIVERS = {12: "525", 13: "580"}
+# oldest drivers of NVIDIA's release notes, by CUDA
+_DRIVERS = {"12": "525", "12.2": "535 (on Windows 537)", "13": "580"}
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -38,6 +38,7 @@ class Gpu:
     driver: str
     # whether it shares the memory of the processor, as on a Jetson
     integrated: bool
+    multiprocessors: int
 
 
 class NoGpu(Exception):
@@ -80,13 +81,14 @@ def find_gpu() -> Gpu:
     name = ctypes.create_string_buffer(_NAME_LENGTH)
     _ask(driver, "cuDeviceGetName", name, _NAME_LENGTH, device)
     version = _number(driver, "cuDriverGetVersion")
-    attributes = (_CAPABILITY_MAJOR, _CAPABILITY_MINOR, _INTEGRATED)
-    major, minor, integrated = (_number(driver, "cuDeviceGetAttribute", which, device) for which in attributes)
+    attributes = (_CAPABILITY_MAJOR, _CAPABILITY_MINOR, _INTEGRATED, _MULTIPROCESSORS)
+    major, minor, integrated, count = (_number(driver, "cuDeviceGetAttribute", which, device) for which in attributes)
     return Gpu(
         name=name.value.decode("utf-8", "replace"),
         compute_capability=f"{major}.{minor}",
         driver=f"{version // 1000}.{version % 1000 // 10}",
         integrated=bool(integrated),
+        multiprocessors=count,
     )
 
 
@@ -128,14 +130,18 @@ def driver_state() -> dict[str, str]:
     return state
 
 
-def require_cuda(engine: str, gpu: Gpu, package: str, major: int, instead: str) -> None:
-    """Raise EngineUnavailable where the driver supports an older CUDA than the one that a package is built for."""
-    if int(gpu.driver.partition(".")[0]) < major:
+def require_cuda(engine: str, gpu: Gpu, package: str, cuda: str, instead: str) -> None:
+    """Raise EngineUnavailable where the driver supports an older CUDA than a package needs: "12", "12.2" or "13"."""
+    if _numbers(gpu.driver) < _numbers(cuda):
         version = driver_state()["driver"]
         raise EngineUnavailable(
-            f"{engine}: {package} needs a driver for CUDA {major}, {_DRIVERS[major]} or newer; found is driver "
+            f"{engine}: {package} needs a driver for CUDA {cuda}, {_DRIVERS[cuda]} or newer; found is driver "
             f"{version} for CUDA {gpu.driver}; update the driver or {instead}"
         )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 def _number(driver: Any, function: str, *arguments: Any) -> int:
@@ -150,4 +156,9 @@ def _ask(driver: Any, function: str, *arguments: Any) -> None:
     except AttributeError:
         raise NoGpu(f"the NVIDIA driver is too old: it has no {function}") from None
     if status != 0:
-        raise NoGpu(f"the NVIDIA driver does not work: {function} returned {status}")
+        said = ctypes.c_char_p()
+        with suppress(AttributeError):
+            driver.cuGetErrorString(status, ctypes.byref(said))
+        words = f" ({said.value.decode('utf-8', 'replace')})" if said.value else ""
+        seen = f"; {_VISIBLE} is {os.environ[_VISIBLE]!r}" if _VISIBLE in os.environ else ""
+        raise NoGpu(f"the NVIDIA driver does not work: {function} returned {status}{words}{seen}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_spine.engines.base import Engine, EngineName, check_ends, first_line, importing, losing
 from edge_spine.engines.driver import require_cuda, require_gpu
+from edge_spine.engines.memory import ran_out
 from edge_spine.engines.quiet_import import import_onnxruntime
 from edge_spine.errors import BundleError, EngineUnavailable, UsageError
 from edge_spine.network import INPUT_NAME, OUTPUT_NAME
@@ -74,7 +75,8 @@ class OnnxEngine(Engine):
         try:
             session = runtime.InferenceSession(model, sess_options=options, providers=[PROVIDERS[provider]])
         except Exception as error:  # ONNX Runtime raises types of its own that share no base class
-            raise BundleError(f"{provider}: the model cannot be loaded: {first_line(error)}") from None
+            damaged = BundleError(f"{provider}: the model cannot be loaded: {first_line(error)}")
+            raise ran_out(self.name, error) or damaged from None
         # ONNX Runtime silently falls back to the processor where CUDA's libraries are missing
         if session.get_providers()[0] != PROVIDERS[provider]:
             raise EngineUnavailable(
@@ -118,5 +120,5 @@ def runtime_with(name: EngineName) -> Any:
         if built_for in ("12", "13"):
             package = f"onnxruntime-gpu {runtime.__version__}"
             # 1.21 is built for CUDA 12
-            require_cuda(name, gpu, package, int(built_for), "pip install 'onnxruntime-gpu[cuda,cudnn]==1.21.*'")
+            require_cuda(name, gpu, package, built_for, "pip install 'onnxruntime-gpu[cuda,cudnn]==1.21.*'")
     return runtime

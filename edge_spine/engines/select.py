@@ -12,7 +12,8 @@ import numpy as np
 from edge_spine.bundle.load import Bundle
 from edge_spine.engines.base import Engine, EngineName, first_line
 from edge_spine.engines.forms import FP16, INT8, form_graph, tensorrt_form
-from edge_spine.errors import BundleError, EdgeSpineError, EngineUnavailable, UsageError
+from edge_spine.engines.memory import ran_out
+from edge_spine.errors import BundleError, EdgeSpineError, EngineUnavailable, GpuMemoryShort, UsageError
 from edge_spine.network import INPUT_SHAPE
 
 ENGINES = tuple(name.value for name in EngineName)
@@ -88,7 +89,7 @@ def open_engine(bundle: Bundle, engine: str = "auto", *, threads: int | None = N
 def engine_problem(name: EngineName) -> str | None:
     """Return why an engine cannot run here, in one line, or None where it can."""
     try:
-        with _in_one_line(name):
+        with in_one_line(name):
             _require(name)
     except EdgeSpineError as error:
         return str(error)
@@ -96,20 +97,22 @@ def engine_problem(name: EngineName) -> str | None:
 
 
 @contextmanager
-def _in_one_line(name: EngineName) -> Iterator[None]:
-    """Turn whatever a library raises into EngineUnavailable; PyCUDA's MemoryError, say, is not Python's."""
+def in_one_line(name: EngineName) -> Iterator[None]:
+    """Turn whatever an engine's library raises into EngineUnavailable; PyCUDA's MemoryError, say, is not Python's."""
     try:
         yield
     except EdgeSpineError:
         raise
     except Exception as error:
+        if (short := ran_out(name, error)) is not None:
+            raise short from None
         kind, said = type(error).__name__, first_line(error)
         raise EngineUnavailable(f"{name}: it fails to start: {kind if said == kind else f'{kind}: {said}'}") from None
 
 
 def _started(bundle: Bundle, name: EngineName, threads: int | None, precision: str) -> Engine:
     """Open an engine and run it once."""
-    with _in_one_line(name):
+    with in_one_line(name):
         opened = _open(bundle, name, threads, precision)
         try:
             if not np.isfinite(opened.infer(np.zeros(INPUT_SHAPE, np.float32))).all():
@@ -186,14 +189,22 @@ def _on_tensorrt(bundle: Bundle, precision: str) -> Engine:
 
     form = tensorrt_form(precision)
     try:
-        plan, _ = ready_plan(bundle, form)
+        plan, verdict = ready_plan(bundle, form)
     except (PlanRefused, BundleError) as error:
         if precision != "auto":
             raise
         _log.warning("%s; trying %s", error, FP16)
         form = FP16
-        plan, _ = ready_plan(bundle, form)
-    return TensorRTEngine(plan, precision=form.removesuffix("-trt"))
+        plan, verdict = ready_plan(bundle, form)
+    shown = form.removesuffix("-trt")
+    try:
+        return TensorRTEngine(plan, precision=shown)
+    except GpuMemoryShort as error:
+        if verdict["block"] == 1:
+            raise
+        _log.warning("%s; trying single scans", error)
+        plan, _ = ready_plan(bundle, form, block=1)
+        return TensorRTEngine(plan, precision=shown)
 
 
 def _may_saturate() -> bool:

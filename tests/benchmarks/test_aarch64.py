@@ -42,7 +42,7 @@ def put(folder: Path, text: str) -> None:
 
 def as_run(work: Path) -> None:
     """Write what a run leaves where all steps passed."""
-    put(work / "steps", "doctor\ndemo\nverify\nverify-openvino\n")
+    put(work / "steps", "doctor\ndemo\nverify\nopenvino-alone\nverify-openvino\n")
     for arch in ("amd64", "arm64"):
         engines = {
             "onnx-cpu": None,
@@ -59,6 +59,8 @@ def as_run(work: Path) -> None:
         )
         put(work / arch / "ended/verify-openvino", f"8 {int(arch == 'amd64')}")
         put(work / arch / "ended/verify", "7 0")
+        put(work / arch / "log/openvino-alone", "the network is compiled\n")
+        put(work / arch / "ended/openvino-alone", "9 0")
         curves = {"z": [1.0, 2.0], "band_90": None, "coronal": {"left": [3.0, 4.0005 if arch == "arm64" else 4.0]}}
         put(work / arch / "out/demo/scan/result.json", json.dumps({"curves": curves}))
         put(work / arch / "out/demo/scan/spine.ply", "ply")
@@ -69,13 +71,28 @@ def test_the_table_of_a_run_that_passed(tmp_path: Path) -> None:
     as_run(tmp_path)
     ended = bash(SCRIPT, "--table", tmp_path)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines()[2:6] == [
+    assert ended.stdout.splitlines()[2:7] == [
         "| doctor | 5 | 5 | yes |  |",
         "| demo | 6 | 6 | yes | 0.0005 |",
         "| verify | 7 | 7 | yes |  |",
+        "| openvino-alone | 9 | 9 | yes |  |",
         "| verify-openvino | 8 | 8 | yes |  |",
     ]
     assert "doctor, arm64: openvino: it crashes its process (SIGSEGV)" in ended.stdout
+
+
+@pytest.mark.parametrize(("status", "words"), [(139, "SIGSEGV"), (137, "stopped at its limit")])
+def test_openvino_that_fails_alone_under_emulation_is_no_failure(tmp_path: Path, status: int, words: str) -> None:
+    as_run(tmp_path)
+    put(tmp_path / "arm64/ended/openvino-alone", f"9 {status}")
+    ended = bash(SCRIPT, "--table", tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[5:7] == [
+        "| openvino-alone | 9 | | cannot run under emulation | |",
+        "| verify-openvino | 8 | | cannot run under emulation | |",
+    ]
+    observed = f"openvino-alone, arm64: {words} after 9 s; the last that it printed is: the network is compiled"
+    assert observed in ended.stdout
 
 
 def other_curves(work: Path) -> None:
@@ -98,6 +115,9 @@ def other_curves(work: Path) -> None:
         ),
         ("verify", lambda work: put(work / "arm64/ended/verify", "7 1")),
         ("verify-openvino", lambda work: put(work / "arm64/ended/verify-openvino", "8 1")),
+        ("verify-openvino", lambda work: put(work / "arm64/ended/verify-openvino", "8 139")),
+        ("openvino-alone", lambda work: put(work / "arm64/ended/openvino-alone", "9 1")),
+        ("openvino-alone", lambda work: put(work / "amd64/ended/openvino-alone", "9 139")),
     ],
 )
 def test_a_step_that_failed_or_differs_is_shown(tmp_path: Path, step: str, harm: Callable[[Path], object]) -> None:

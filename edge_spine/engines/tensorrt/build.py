@@ -20,6 +20,10 @@ from edge_spine.network import INPUT_NAME, INPUT_SHAPE
 from edge_spine.streams import say
 
 WORKSPACE_BYTES = 1 << 30
+# of the processor's memory, for TensorRT's kernels: it is the GPU's too where both share one
+_KERNELS_BYTES = 1450 << 20
+# of NVIDIA's support matrices; the second is what TensorRT 11 asks for
+_RTX_CAPABILITIES, _TURING = ("7.5", "8.6", "8.9", "12.0", "12.1"), (7, 5)
 # cuDNN and cuBLAS take hundreds of megabytes at run time and no layer of this network uses them
 _LIBRARY_TACTICS = ("CUDNN", "CUBLAS", "CUBLAS_LT")
 _log = logging.getLogger(__name__)
@@ -43,23 +47,39 @@ def import_tensorrt() -> ModuleType:
         raise told
 
 
+def require_capability(trt: Any, found: str) -> None:
+    """Raise EngineUnavailable where TensorRT has no code for a compute capability: its errors do not say so."""
+    if trt.__name__ == "tensorrt_rtx":
+        if found not in _RTX_CAPABILITIES:
+            supported = ", ".join(_RTX_CAPABILITIES)
+            raise EngineUnavailable(
+                f"tensorrt: TensorRT-RTX runs on compute capability {supported}, and this GPU has {found}; "
+                "install tensorrt"
+            )
+    elif not hasattr(trt.BuilderFlag, "FP16") and tuple(map(int, found.split("."))) < _TURING:
+        raise EngineUnavailable(
+            f"tensorrt: TensorRT {trt.__version__} needs compute capability 7.5 or newer, and this GPU has {found}; "
+            "use onnx-cpu"
+        )
+
+
 def strongly_typed(trt: Any) -> bool:
     """Return whether precisions come from the types in the graph, as from TensorRT 10.12 on.
 
-    10.3 has the flag but is incomplete; complete versions also have `SAME_COMPUTE_CAPABILITY`.
+    Earlier versions have the flag but are incomplete; `DISTRIBUTIVE_INDEPENDENCE` came with 10.12.
     """
-    if not hasattr(trt.BuilderFlag, "FP16"):
-        return True
-    compatibility = getattr(trt, "HardwareCompatibilityLevel", None)
-    return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED") and hasattr(
-        compatibility, "SAME_COMPUTE_CAPABILITY"
-    )
+    return hasattr(trt.BuilderFlag, "DISTRIBUTIVE_INDEPENDENCE")
 
 
 def options_text(trt: Any, form: str) -> str:
     """Return the builder's options in one line, for a plan's sidecar."""
     typing = "strongly typed" if strongly_typed(trt) else f"flags {' '.join(_precision_flags(form)) or 'none'}"
     return f"{typing}, workspace {WORKSPACE_BYTES >> 20} MiB, no cuDNN, no cuBLAS, detailed"
+
+
+def building_needs(model: bytes, integrated: bool) -> int:
+    """Return the bytes that a build takes of the GPU: workspace, and the weights as they are read and in the plan."""
+    return WORKSPACE_BYTES + 2 * len(model) + (_KERNELS_BYTES if integrated else 0)
 
 
 def build_plan(

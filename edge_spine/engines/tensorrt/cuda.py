@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edge_spine.engines.base import TENSORRT_EXTRAS, importing
 from edge_spine.engines.driver import load_driver
+from edge_spine.engines.memory import shared_memory
 from edge_spine.errors import UsageError
 from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME, OUTPUT_SHAPE
 
@@ -61,6 +62,14 @@ def primary_context(driver: Any) -> PrimaryContext:
         if _retained is None:
             _retained = PrimaryContext(driver)
         return _retained
+
+
+def free_memory(integrated: bool) -> int:
+    """Return the free bytes of the GPU; for an integrated one, of the memory that it shares with the processor."""
+    driver = import_pycuda()
+    with primary_context(driver).current():
+        free = int(driver.mem_get_info()[0])
+    return shared_memory(free) if integrated else free
 
 
 class CudaSession:

@@ -22,23 +22,28 @@ from edge_spine.bundle.load import Bundle
 from edge_spine.engines.base import Engine, EngineName, first_line, losing
 from edge_spine.engines.driver import Gpu, require_cuda, require_gpu
 from edge_spine.engines.forms import INT8_TENSORRT, form_graph
+from edge_spine.engines.memory import memory_short, naming_shortage, require_memory
 from edge_spine.engines.tensorrt.build import (
     PlanRefused,
     build_plan,
+    building_needs,
     import_tensorrt,
     make_logger,
     options_text,
+    require_capability,
     terminal_progress,
 )
-from edge_spine.engines.tensorrt.cuda import CudaSession, import_pycuda
+from edge_spine.engines.tensorrt.cuda import CudaSession, free_memory, import_pycuda
 from edge_spine.engines.tensorrt.plan_cache import PlanCache
 from edge_spine.engines.tensorrt.verdict import SCHEMA, in_words, judge
-from edge_spine.errors import BundleError, EngineUnavailable
+from edge_spine.errors import BundleError, EngineUnavailable, GpuMemoryShort
 from edge_spine.network import INPUT_NAME, INPUT_SHAPE, OUTPUT_NAME
 
 NAME = EngineName.TENSORRT.value
 # distributions that are built for a major version of CUDA
 _PACKAGES = ("tensorrt-cu{}", "tensorrt-cu{}-bindings", "tensorrt-rtx-cu{}")
+# releases of TensorRT for CUDA 12 from this one on need a driver for CUDA 12.2
+_NEWER_DRIVERS = 11
 # place of the plan among the parts that have to be given back in order: logger, runtime, plan, contexts
 _ENGINE = 2
 # images a second in blocks over those one by one from which blocks are kept
@@ -57,20 +62,26 @@ def require_tensorrt() -> None:
 def _module_and_gpu() -> tuple[Any, Gpu]:
     # a driver that is missing or too old may end the process when TensorRT is imported
     gpu = require_gpu(NAME)
-    built_for = [major for major in (12, 13) if any(_installed(name.format(major)) for name in _PACKAGES)]
+    built_for = [
+        (major, version) for major in ("12", "13") for name in _PACKAGES if (version := _installed(name.format(major)))
+    ]
     if built_for:
-        least = built_for[0]
-        instead = "pip install '.[tensorrt-cu12]' in its place" if least == 13 else "use onnx-cpu"
-        require_cuda(NAME, gpu, f"TensorRT for CUDA {least}", least, instead)
-    return import_tensorrt(), gpu
+        major, version = built_for[0]
+        least, instead = major, "pip install '.[tensorrt-cu12]' in its place" if major == "13" else "use onnx-cpu"
+        if major == "12" and int(version.partition(".")[0]) >= _NEWER_DRIVERS:
+            least, instead = "12.2", "pip install 'tensorrt-cu12<11' in its place"
+        require_cuda(NAME, gpu, f"TensorRT {version} for CUDA {major}", least, instead)
+    trt = import_tensorrt()
+    require_capability(trt, gpu.compute_capability)
+    return trt, gpu
 
 
-def _installed(package: str) -> bool:
+def _installed(package: str) -> str | None:
+    """Return the version of a distribution, or None where it is not installed."""
     try:
-        metadata.version(package)
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 def ready_plan(
@@ -91,7 +102,7 @@ def ready_plan(
     ------
     EngineUnavailable
         There is no usable GPU, a package is missing, the build fails, or the plan did not pass: see
-        `edge_spine.engines.tensorrt.verdict.judge`.
+        `edge_spine.engines.tensorrt.verdict.judge`. GpuMemoryShort where the GPU has too little free memory for it.
     BundleError
         See `edge_spine.engines.forms.form_graph` and `build_plan`.
     """
@@ -101,7 +112,7 @@ def ready_plan(
         block = cache.block(plan_name(bundle, form, gpu))
         try:
             return ready_plan(bundle, form, fresh=fresh, block=block)
-        except PlanRefused as error:
+        except (PlanRefused, GpuMemoryShort) as error:
             if block == 1:
                 raise
             _log.warning("%s; trying single scans", error)
@@ -110,6 +121,9 @@ def ready_plan(
     name, identity = plan_name(bundle, form, gpu, block), plan_identity(trt, model, form, gpu, block)
 
     def build() -> bytes:
+        # a plan that is built with too little memory lacks fast tactics, and would be kept
+        free = free_memory(gpu.integrated)
+        require_memory(NAME, "building the plan", building_needs(model, gpu.integrated), free)
         timings = f"timing-{re.sub(r'[^A-Za-z0-9.-]+', '-', identity['tensorrt'])}-sm{gpu.compute_capability}.cache"
         timing = cache.private_bytes(timings)
         plan, timing = build_plan(trt, model, form, block=block, timing_cache=timing, progress=terminal_progress)
@@ -157,6 +171,8 @@ def plan_identity(trt: Any, model: bytes, form: str, gpu: Gpu, block: int = 1) -
         "tensorrt": f"{trt.__name__} {trt.__version__}",
         "gpu": gpu.name,
         "compute capability": gpu.compute_capability,
+        # all modules of Orin have one name, and a power mode may switch some off
+        "multiprocessors": str(gpu.multiprocessors),
         "driver": gpu.driver,
         "system": f"{platform.system()} {platform.machine()}",
         "graph": hashlib.sha256(model).hexdigest(),
@@ -193,7 +209,7 @@ def fastest_block(bundle: Bundle, form: str, sizes: Sequence[int], *, fresh: boo
     for size in sizes:
         try:
             singly, together = rates(size)
-        except (PlanRefused, BundleError) as error:
+        except (PlanRefused, GpuMemoryShort, BundleError) as error:
             _log.warning("tensorrt: no blocks of %s: %s", size, error)
             measured[str(size)] = {"problem": str(error)}
             continue
@@ -226,32 +242,41 @@ class TensorRTEngine(Engine):
     Raises
     ------
     EngineUnavailable
-        There is no usable GPU, a package is missing, or TensorRT cannot load the plan.
+        There is no usable GPU, a package is missing, or TensorRT cannot load the plan. GpuMemoryShort where the GPU has
+        too little free memory for the plan and its contexts.
     """
 
     name = NAME
 
     def __init__(self, plan: bytes, *, precision: str = "int8") -> None:
         self.precision = precision
-        self._trt = trt = _module_and_gpu()[0]
+        trt, gpu = _module_and_gpu()
+        self._trt, self._integrated = trt, gpu.integrated
         # one for each number of images, each with an execution context of its own
-        self._sessions = [CudaSession(1)]
+        with naming_shortage(NAME):
+            # older than the finalizer below, so that the context of the process outlives it
+            self._sessions = [CudaSession(1)]
         self._parts: list[Any] = []
         # runs once: at close, garbage collection or the end of the process
         self._finalizer = weakref.finalize(self, _shut_down, self._sessions, self._parts)
         try:
-            with self._sessions[0].current():
-                self._load(trt, plan)
-            for number, session in enumerate(self._sessions):
-                # the network must have run once before it can be recorded
-                session.run(self.enqueuing(number))
+            with naming_shortage(NAME):
+                with self._sessions[0].current():
+                    self._load(trt, plan)
+                for number, session in enumerate(self._sessions):
+                    # the network must have run once before it can be recorded
+                    session.run(self.enqueuing(number))
             recorded = [session.record(self.enqueuing(number)) for number, session in enumerate(self._sessions)]
             self.graph = all(recorded)
         except BaseException:
             self.close()
             raise
 
+    def _require_memory(self, what: str, needed: int) -> None:
+        require_memory(NAME, what, needed, free_memory(self._integrated))
+
     def _load(self, trt: Any, plan: bytes) -> None:
+        self._require_memory("loading the plan", len(plan))
         # local names would keep the objects alive in a traceback, after their context
         parts = self._parts
         parts.append(make_logger(trt))
@@ -269,10 +294,11 @@ class TensorRTEngine(Engine):
             _, _, largest = parts[_ENGINE].get_tensor_profile_shape(INPUT_NAME, 1)
             self.block = int(largest[0])
             self._sessions.append(CudaSession(self.block))
+        self._require_memory("running the plan", len(self._sessions) * _context_needs(parts[_ENGINE]))
         for number, session in enumerate(self._sessions):
             parts.append(parts[_ENGINE].create_execution_context())
             if parts[-1] is None:
-                raise EngineUnavailable(f"{NAME}: the GPU has not enough free memory for this network")
+                raise memory_short(NAME, "TensorRT finds too little of the GPU's memory to run the plan")
             if profiles > 1 and not (
                 parts[-1].set_optimization_profile_async(number, session.stream.handle)
                 and parts[-1].set_input_shape(INPUT_NAME, session.host[INPUT_NAME].shape)
@@ -302,6 +328,12 @@ class TensorRTEngine(Engine):
     def close(self) -> None:
         """Release the plan, its buffers and the context."""
         self._finalizer()
+
+
+def _context_needs(engine: Any) -> int:
+    """Return the bytes that each execution context takes of the GPU; 0 where the version does not tell."""
+    # versions before 10 have the old name only, 11 has the new name only
+    return int(getattr(engine, "device_memory_size_v2", None) or getattr(engine, "device_memory_size", None) or 0)
 
 
 def _inspected(trt: Any, engine: Any) -> list[Any]:

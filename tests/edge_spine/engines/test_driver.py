@@ -24,10 +24,12 @@ class FakeDriver:
         def call(*arguments: Any) -> int:
             if self.status.get(name, 0):
                 return self.status[name]
+            if name == "cuGetErrorString":
+                arguments[1]._obj.value = b"FAKE reason" if arguments[0] == 100 else None
             if name == "cuDeviceGetName":
                 arguments[0].value = b"Orin"
             elif name == "cuDeviceGetAttribute":
-                arguments[0]._obj.value = {75: 8, 76: 7, 18: 1}[arguments[1]]
+                arguments[0]._obj.value = {75: 8, 76: 7, 18: 1, 16: 8}[arguments[1]]
             elif name in numbers:
                 arguments[0]._obj.value = numbers[name]
             return 0
@@ -37,21 +39,23 @@ class FakeDriver:
 
 def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver.ctypes, "CDLL", lambda _: FakeDriver())
-    assert find_gpu() == Gpu(name="Orin", compute_capability="8.7", driver="12.6", integrated=True)
+    orin = Gpu(name="Orin", compute_capability="8.7", driver="12.6", integrated=True, multiprocessors=8)
+    assert find_gpu() == orin
     assert require_gpu("tensorrt") == find_gpu()
 
 
 @pytest.mark.parametrize(
     ("fake", "message"),
     [
-        (FakeDriver(cuInit=100), "cuInit returned 100"),
-        (FakeDriver(cuDeviceGetCount=3), "cuDeviceGetCount returned 3"),
+        (FakeDriver(cuInit=100), "cuInit returned 100 (FAKE reason); CUDA_VISIBLE_DEVICES is ''"),
+        (FakeDriver(cuDeviceGetCount=3), "cuDeviceGetCount returned 3; CUDA_VISIBLE_DEVICES is ''"),
         (FakeDriver(cuDeviceGetAttribute=1), "cuDeviceGetAttribute returned 1"),
         (object(), "too old: it has no cuInit"),
     ],
 )
 def test_a_driver_that_does_not_work_is_said(monkeypatch: pytest.MonkeyPatch, fake: Any, message: str) -> None:
     monkeypatch.setattr(driver.ctypes, "CDLL", lambda _: fake)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(EngineUnavailable, match=r"^onnx-cuda: ") as caught:
         require_gpu("onnx-cuda")
     assert message in str(caught.value)
@@ -122,10 +126,10 @@ def test_one_gpu_is_chosen_for_every_library(
 
 def test_a_driver_that_is_too_old_is_named_with_the_one_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "driver_state", lambda: {"driver": "550.54.15", "power": "unknown"})
-    gpu = Gpu(name="FAKE", compute_capability="8.9", driver="12.4", integrated=False)
-    require_cuda("tensorrt", gpu, "TensorRT for CUDA 12", 12, "use onnx-cpu")
+    gpu = Gpu(name="FAKE", compute_capability="8.9", driver="12.4", integrated=False, multiprocessors=128)
+    require_cuda("tensorrt", gpu, "TensorRT for CUDA 12", "12.2", "use onnx-cpu")
     with pytest.raises(EngineUnavailable) as caught:
-        require_cuda("tensorrt", gpu, "TensorRT for CUDA 13", 13, "pip install another")
+        require_cuda("tensorrt", gpu, "TensorRT for CUDA 13", "13", "pip install another")
     assert str(caught.value) == (
         "tensorrt: TensorRT for CUDA 13 needs a driver for CUDA 13, 580 or newer; found is driver 550.54.15 for CUDA "
         "12.4; update the driver or pip install another"

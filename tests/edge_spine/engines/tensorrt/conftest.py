@@ -16,7 +16,7 @@ from tests.edge_spine.engines.tensorrt.fakes import GPU, VERSIONS, FakeCuda, fak
 def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A FAKE GPU, beside TensorRT 10.3 as a Jetson has it: no package of pip."""
     monkeypatch.setattr(tensorrt, "require_gpu", lambda name: GPU)
-    monkeypatch.setattr(tensorrt, "_installed", lambda package: False)
+    monkeypatch.setattr(tensorrt, "_installed", lambda package: None)
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: VERSIONS["10.3"])
 
 

@@ -29,7 +29,7 @@ int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
 int cuDeviceGetCount(int *count) { *count = 1; return 0; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
 int cuDeviceGetName(char *name, int length, int device) { strncpy(name, "FAKE GPU", length); return 0; }
-int cuDeviceGetAttribute(int *value, int attribute, int device) { *value = 8; return 0; }
+int cuDeviceGetAttribute(int *value, int attribute, int device) { *value = attribute == 18 ? 0 : 8; return 0; }
 int cuGetErrorName(int status, const char **name) { *name = "FAKE_ERROR"; return 0; }
 int cuGetErrorString(int status, const char **text) { *text = status == 2 ? "out of memory" : "fake error"; return 0; }
 
@@ -52,6 +52,13 @@ int cuCtxPopCurrent_v2(void **context)
 }
 int cuCtxGetCurrent(void **context) { *context = depth ? stack[depth - 1] : NULL; return 0; }
 
+int cuMemGetInfo_v2(size_t *available, size_t *total)
+{
+    if (!depth) return 201;
+    *available = getenv("FAKE_FREE") ? strtoull(getenv("FAKE_FREE"), NULL, 10) : 1ull << 33;
+    *total = 1ull << 33;
+    return 0;
+}
 int cuMemAlloc_v2(uint64_t *address, size_t size)
 {
     if (!depth) return 201;

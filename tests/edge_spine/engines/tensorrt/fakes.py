@@ -11,7 +11,7 @@ import numpy as np
 from edge_spine.engines.driver import Gpu
 
 MISSING = -1
-GPU = Gpu(name="FAKE GPU", compute_capability="8.7", driver="12.6", integrated=True)
+GPU = Gpu(name="FAKE GPU", compute_capability="8.7", driver="12.6", integrated=False, multiprocessors=16)
 
 
 class FakeTrt:
@@ -19,21 +19,18 @@ class FakeTrt:
 
     __name__, __version__ = "tensorrt", "10.3.0"
 
-    def __init__(self, *, flags: tuple[str, ...], network: tuple[str, ...], levels: tuple[str, ...]) -> None:
+    def __init__(self, *, flags: tuple[str, ...], network: tuple[str, ...]) -> None:
         self.BuilderFlag = SimpleNamespace(**dict.fromkeys(flags, 1))
         self.NetworkDefinitionCreationFlag = SimpleNamespace(**{name: n for n, name in enumerate(network)})
-        self.HardwareCompatibilityLevel = SimpleNamespace(**dict.fromkeys(levels, 1))
 
 
+# as a scan of the real bindings shows them
 VERSIONS = {
-    "8.6": FakeTrt(flags=("FP16", "INT8"), network=("EXPLICIT_BATCH",), levels=("NONE", "AMPERE_PLUS")),
-    "10.3": FakeTrt(flags=("FP16", "INT8"), network=("EXPLICIT_BATCH", "STRONGLY_TYPED"), levels=("NONE",)),
-    "10.13": FakeTrt(
-        flags=("FP16", "INT8"),
-        network=("EXPLICIT_BATCH", "STRONGLY_TYPED"),
-        levels=("NONE", "SAME_COMPUTE_CAPABILITY"),
-    ),
-    "11.4": FakeTrt(flags=("TF32",), network=("STRONGLY_TYPED",), levels=("SAME_COMPUTE_CAPABILITY",)),
+    "8.6": FakeTrt(flags=("FP16", "INT8"), network=("EXPLICIT_BATCH",)),
+    "10.3": FakeTrt(flags=("FP16", "INT8"), network=("EXPLICIT_BATCH", "STRONGLY_TYPED")),
+    "10.11": FakeTrt(flags=("FP16", "INT8", "EDITABLE_TIMING_CACHE"), network=("EXPLICIT_BATCH", "STRONGLY_TYPED")),
+    "10.13": FakeTrt(flags=("FP16", "INT8", "DISTRIBUTIVE_INDEPENDENCE"), network=("EXPLICIT_BATCH", "STRONGLY_TYPED")),
+    "11.4": FakeTrt(flags=("TF32", "DISTRIBUTIVE_INDEPENDENCE"), network=("STRONGLY_TYPED",)),
 }
 
 
@@ -46,6 +43,7 @@ class FakeCuda(ModuleType):
         self.stacks = threading.local()
         self.live: set[int] = set()
         self.refs = 0
+        self.free = 8 << 30
         self.fails: dict[str, Exception] = {}
         self.Context = SimpleNamespace(pop=lambda: self._pop())
         self.Stream = lambda flags: self._made(
@@ -63,6 +61,10 @@ class FakeCuda(ModuleType):
         self.refs += 1
         # PyCUDA's `detach` is wrong for such a context, so there is none here
         return SimpleNamespace(push=self._push)
+
+    def mem_get_info(self) -> tuple[int, int]:
+        assert self.depth > 0
+        return self.free, 8 << 30
 
     def pagelocked_zeros(self, shape: tuple[int, ...], dtype: Any, mem_flags: int = 0) -> Any:
         self._need("host")
@@ -143,8 +145,13 @@ class FakeBuffer:
         self.cuda.live.discard(self.number)
 
 
-def fake_tensorrt(cuda: FakeCuda, *, loads: bool = True, starts: bool = True, block: int = 1) -> Any:
-    """FAKE TensorRT: an engine that starts nothing, with a second profile where `block` is not 1."""
+def fake_tensorrt(
+    cuda: FakeCuda, *, loads: bool = True, starts: bool = True, block: int = 1, **needs: int | None
+) -> Any:
+    """FAKE TensorRT: an engine that starts nothing, with a second profile where `block` is not 1.
+
+    `needs` is what a version says of the memory of a context.
+    """
 
     class Part:
         def __init__(self, name: str, **more: Any) -> None:
@@ -177,6 +184,7 @@ def fake_tensorrt(cuda: FakeCuda, *, loads: bool = True, starts: bool = True, bl
         return Part(
             "engine",
             create_execution_context=context,
+            **needs,
             get_tensor_dtype=lambda name: "float32",
             num_optimization_profiles=1 if block == 1 else 2,
             get_tensor_profile_shape=lambda name, profile: [((1, block)[profile], 3, 224, 224)] * 3,
@@ -186,6 +194,9 @@ def fake_tensorrt(cuda: FakeCuda, *, loads: bool = True, starts: bool = True, bl
         Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2)
 
     return SimpleNamespace(
+        __name__="tensorrt",
+        __version__="10.3.0",
+        BuilderFlag=SimpleNamespace(FP16=1),
         ILogger=Logger,
         DataType=SimpleNamespace(FLOAT="float32"),
         Runtime=lambda logger: Part("runtime", deserialize_cuda_engine=engine),

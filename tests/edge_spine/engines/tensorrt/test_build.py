@@ -18,13 +18,36 @@ from tests.edge_spine.engines.tensorrt.fakes import VERSIONS
 
 
 @pytest.mark.parametrize(
-    ("version", "typed", "flags"), [("8.6", False, 1), ("10.3", False, 1), ("10.13", True, 2), ("11.4", True, 1)]
+    ("version", "typed", "flags"),
+    [("8.6", False, 1), ("10.3", False, 1), ("10.11", False, 1), ("10.13", True, 2), ("11.4", True, 1)],
 )
 def test_what_a_version_can_do_is_asked_of_its_attributes(version: str, typed: bool, flags: int) -> None:
     trt = VERSIONS[version]
     assert build_plan.strongly_typed(trt) is typed
     assert build_plan._network_flags(trt) == flags
     assert ("strongly typed" in build_plan.options_text(trt, "int8-trt")) is typed
+
+
+@pytest.mark.parametrize(
+    ("version", "capability", "words"),
+    [
+        ("rtx", "8.7", "TensorRT-RTX runs on compute capability 7.5, 8.6, 8.9, 12.0, 12.1, and this GPU has 8.7"),
+        ("rtx", "9.0", "install tensorrt"),
+        ("rtx", "12.0", ""),
+        ("11.4", "7.0", "needs compute capability 7.5 or newer, and this GPU has 7.0; use onnx-cpu"),
+        ("11.4", "11.0", ""),
+        ("11.4", "7.5", ""),
+        ("8.6", "6.1", ""),
+    ],
+)
+def test_a_gpu_that_a_version_has_no_code_for_is_named(version: str, capability: str, words: str) -> None:
+    """NVIDIA's support matrices: TensorRT-RTX knows neither Hopper nor Jetsons, TensorRT 11 starts with Turing."""
+    trt = SimpleNamespace(__name__="tensorrt_rtx") if version == "rtx" else VERSIONS[version]
+    if not words:
+        build_plan.require_capability(trt, capability)
+        return
+    with pytest.raises(EngineUnavailable, match=words):
+        build_plan.require_capability(trt, capability)
 
 
 @pytest.mark.slow
@@ -203,12 +226,13 @@ def test_the_runtime_has_every_name_that_is_used(rtx) -> None:
     """Nothing can be run without a GPU, but the real bindings have to know what the engine asks of them."""
     used = {
         rtx.Runtime: ["deserialize_cuda_engine"],
+        rtx.BuilderFlag: ["DISTRIBUTIVE_INDEPENDENCE"],
         rtx.ICudaEngine: ["create_execution_context", "get_tensor_dtype", "num_optimization_profiles", "num_layers"],
         rtx.IExecutionContext: ["set_tensor_address", "execute_async_v3", "set_input_shape"],
         rtx.EngineInspector: ["get_layer_information"],
         rtx.LayerInformationFormat: ["JSON"],
     }
-    used[rtx.ICudaEngine] += ["get_tensor_profile_shape", "create_engine_inspector"]
+    used[rtx.ICudaEngine] += ["get_tensor_profile_shape", "create_engine_inspector", "device_memory_size_v2"]
     used[rtx.IExecutionContext] += ["set_optimization_profile_async"]
     missing = [
         f"{owner.__name__}.{name}" for owner, names in used.items() for name in names if not hasattr(owner, name)

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_spine.engines import memory
 from edge_spine.engines.tensorrt import cuda as cuda_module
 from edge_spine.engines.tensorrt import engine as tensorrt
-from edge_spine.errors import EngineLost
-from tests.edge_spine.engines.tensorrt.fakes import MISSING, FakeCuda
+from edge_spine.errors import EngineLost, GpuMemoryShort
+from tests.edge_spine.engines.tensorrt.fakes import MISSING, FakeCuda, fake_tensorrt
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -72,10 +73,55 @@ def test_one_reference_serves_every_engine_of_the_process(cuda: FakeCuda) -> Non
 
 @pytest.mark.parametrize("where", ["stream 1", "host", "alloc", "to device", "synchronize"])
 def test_a_constructor_that_fails_leaves_nothing(cuda: FakeCuda, where: str) -> None:
-    cuda.fails[where] = RuntimeError("out of memory")
-    with pytest.raises(RuntimeError, match="out of memory"):
+    cuda.fails[where] = RuntimeError("FAKE failure")
+    with pytest.raises(RuntimeError, match="FAKE failure"):
         tensorrt.TensorRTEngine(b"FAKE plan")
     assert cuda.refs == 1 and cuda.depth == 0 and cuda.live == set()
+
+
+@pytest.mark.parametrize("needs", [{"device_memory_size_v2": 9 << 20}, {"device_memory_size": 9 << 20}])
+@pytest.mark.parametrize("block", [1, 4])
+def test_the_contexts_of_a_plan_must_fit(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, needs: dict[str, int], block: int
+) -> None:
+    """TensorRT 8 tells the size of a context under one name, 10 under both and 11 under the other."""
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: fake_tensorrt(cuda, block=block, **needs))
+    needed = 9 * (1 if block == 1 else 2)
+    cuda.free = (needed << 20) - 1
+    words = (
+        f"^tensorrt: gpu-memory: running the plan needs about {needed} MiB of the GPU's memory, of which {needed - 1} "
+    )
+    with pytest.raises(GpuMemoryShort, match=words):
+        tensorrt.TensorRTEngine(b"FAKE plan")
+    assert cuda.depth == 0 and cuda.live == set()
+    cuda.free += 1
+    tensorrt.TensorRTEngine(b"FAKE plan").close()
+    cuda.free = 8
+    with pytest.raises(GpuMemoryShort, match="loading the plan needs about 1 MiB"):
+        tensorrt.TensorRTEngine(b"FAKE plan")
+
+
+@pytest.mark.parametrize("where", ["host", "alloc", "to device"])
+def test_memory_that_runs_out_all_the_same_has_the_same_code(cuda: FakeCuda, where: str) -> None:
+    """FAKE of PyCUDA's own error, as where another process takes the memory meanwhile."""
+    cuda.fails[where] = type("MemoryError", (Exception,), {})("cuMemAlloc failed: out of memory")
+    with pytest.raises(
+        GpuMemoryShort, match=r"gpu-memory: the GPU ran out of memory \(cuMemAlloc failed: out of memory\)"
+    ):
+        tensorrt.TensorRTEngine(b"FAKE plan")
+    assert cuda.depth == 0 and cuda.live == set()
+
+
+def test_an_integrated_gpu_has_what_the_system_gives_back(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cuda.free = 100 << 20
+    monkeypatch.setattr(memory, "_SYSTEM", tmp_path / "meminfo")
+    assert cuda_module.free_memory(True) == cuda_module.free_memory(False) == 100 << 20
+    (tmp_path / "meminfo").write_text("MemTotal:  8000000 kB\nMemAvailable:  4096 kB\n")
+    assert cuda_module.free_memory(True) == 100 << 20
+    (tmp_path / "meminfo").write_text("MemAvailable:  4194304 kB\n")
+    assert (cuda_module.free_memory(True), cuda_module.free_memory(False)) == (4 << 30, 100 << 20)
 
 
 @pytest.mark.parametrize("graph", [True, False])
@@ -100,7 +146,7 @@ import numpy as np
 from types import SimpleNamespace
 from edge_spine.engines.driver import load_driver
 from edge_spine.engines.tensorrt import engine as tensorrt
-from edge_spine.errors import EngineLost
+from edge_spine.errors import EngineLost, EngineUnavailable
 
 class Logger:
     Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2)
@@ -111,7 +157,9 @@ context.set_optimization_profile_async = yes
 plan = SimpleNamespace(create_execution_context=lambda: context, get_tensor_dtype=lambda name: 1)
 plan.num_optimization_profiles, plan.get_tensor_profile_shape = 2, lambda *_: [(4, 3, 224, 224)] * 3
 runtime = SimpleNamespace(deserialize_cuda_engine=lambda _: plan)
+plan.device_memory_size_v2 = 100 << 20
 fake = SimpleNamespace(ILogger=Logger, DataType=SimpleNamespace(FLOAT=1), Runtime=lambda _: runtime)
+fake.__name__, fake.BuilderFlag = "tensorrt", SimpleNamespace(FP16=1)
 tensorrt.import_tensorrt = lambda: fake
 IMAGE = np.zeros((1, 3, 224, 224), np.float32)
 
@@ -148,6 +196,18 @@ except Exception as error:
     assert "out of memory" in str(error)
 else:
     raise SystemExit("it did not fail")
+""",
+    "too little memory": """
+import os
+os.environ["FAKE_FREE"] = str(199 << 20)
+try:
+    tensorrt.TensorRTEngine(b"FAKE plan")
+except EngineUnavailable as error:
+    assert "running the plan needs about 200 MiB of the GPU's memory, of which 199 MiB are free" in str(error)
+else:
+    raise SystemExit("it did not fail")
+os.environ["FAKE_FREE"] = str(200 << 20)
+opened()
 """,
     "beside another user": """
 driver = load_driver()

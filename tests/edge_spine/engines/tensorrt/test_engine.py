@@ -3,6 +3,7 @@ tests marked `gpu` run the real ones where a GPU is."""
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import re
 import subprocess
@@ -17,11 +18,13 @@ import numpy as np
 import pytest
 
 from edge_spine.bundle import load_bundle
+from edge_spine.bundle.load import Bundle
 from edge_spine.cli import main as cli
-from edge_spine.engines import open_engine
+from edge_spine.engines import memory, open_engine
 from edge_spine.engines.tensorrt import engine as tensorrt
+from edge_spine.engines.tensorrt.plan_cache import PlanCache
 from edge_spine.engines.verification import read_references, verify
-from edge_spine.errors import EngineUnavailable, UsageError
+from edge_spine.errors import EngineUnavailable, GpuMemoryShort, UsageError
 from tests.edge_spine.engines.gpus import needs_gpu, no_gpu
 from tests.edge_spine.engines.tensorrt.fakes import GPU, MISSING, VERSIONS, FakeCuda, fake_tensorrt
 
@@ -117,6 +120,83 @@ def test_a_plan_that_fails_leaves_nothing_behind(cuda: FakeCuda, monkeypatch: py
     assert cuda.said[-1] == "free" and cuda.live == set() and cuda.depth == 0
 
 
+def kept_plan(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[int]:
+    """FAKE builder and verdict around the real cache; returns the block sizes that are built."""
+    pytest.importorskip("filelock")
+    built: list[int] = []
+
+    def build(trt: Any, model: bytes, form: str, *, block: int, **_: Any) -> tuple[bytes, bytes]:
+        built.append(block)
+        return b"FAKE plan", b""
+
+    def judge(bundle: Any, form: str, model: bytes, engine: Any, layers: Any) -> dict[str, Any]:
+        return {"schema": tensorrt.SCHEMA, "passed": True, "block": engine.block}
+
+    monkeypatch.setenv("EDGE_SPINE_CACHE", str(folder / "plans"))
+    monkeypatch.setattr(tensorrt, "build_plan", build)
+    monkeypatch.setattr(tensorrt, "judge", judge)
+    monkeypatch.setattr(tensorrt, "form_graph", lambda *_: b"FAKE graph")
+    monkeypatch.setattr(tensorrt.TensorRTEngine, "layers", lambda self: [])
+    return built
+
+
+@pytest.mark.parametrize(("integrated", "least"), [(False, 1 << 30), (True, (1 << 30) + (1450 << 20))])
+def test_a_plan_is_built_only_with_enough_memory(
+    cuda: FakeCuda,
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    integrated: bool,
+    least: int,
+) -> None:
+    """The workspace that the builder is given, and the weights; TensorRT's own kernels where memory is shared."""
+    built = kept_plan(monkeypatch, tmp_path)
+    monkeypatch.setattr(tensorrt, "require_gpu", lambda name: dataclasses.replace(GPU, integrated=integrated))
+    monkeypatch.setattr(memory, "_SYSTEM", tmp_path / "none")
+    least += 2 * len(b"FAKE graph")
+    cuda.free = least - 1
+    with pytest.raises(GpuMemoryShort) as caught:
+        open_engine(bundle, "tensorrt")
+    said = str(caught.value)
+    assert said.startswith("tensorrt: gpu-memory: building the plan needs about ") and "--model lite" in said
+    with caplog.at_level("WARNING"), open_engine(bundle) as engine:
+        assert engine.name in ("openvino", "onnx-cpu")
+    assert said in caplog.messages and built == []
+    cuda.free = least
+    with open_engine(bundle) as engine:
+        assert engine.name == "tensorrt"
+    assert built == [1] and cuda.depth == 0
+
+
+def test_blocks_that_do_not_fit_give_way_to_single_scans(
+    cuda: FakeCuda, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    built = kept_plan(monkeypatch, tmp_path)
+    needs = {"device_memory_size_v2": 300 << 20}
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: fake_tensorrt(cuda, block=4, **needs))
+    assert tensorrt.ready_plan(bundle, block=4)[1]["block"] == 4
+    PlanCache().keep_block(tensorrt.plan_name(bundle, "int8-trt", GPU), 4)
+    real, opened = tensorrt.TensorRTEngine, []
+
+    def open_one(plan: bytes, **more: Any) -> Any:
+        # the FAKE plan has no size in it
+        block = 4 if not opened else 1
+        opened.append(block)
+        monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: fake_tensorrt(cuda, block=block, **needs))
+        cuda.free = 500 << 20
+        try:
+            return real(plan, **more)
+        finally:
+            cuda.free = 8 << 30
+
+    monkeypatch.setattr(tensorrt, "TensorRTEngine", open_one)
+    with open_engine(bundle, "tensorrt") as engine:
+        assert engine.block == 1
+    assert opened == [4, 1, 1] and built == [4, 1]
+    assert any("needs about 600 MiB" in said and said.endswith("; trying single scans") for said in caplog.messages)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("fake_gpu")
 def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -131,6 +211,7 @@ def test_a_plan_is_kept_for_the_next_process(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("EDGE_SPINE_CACHE", str(tmp_path / "plans"))
     monkeypatch.setattr(tensorrt, "build_plan", fake_build)
     monkeypatch.setattr(tensorrt, "TensorRTEngine", MagicMock())
+    monkeypatch.setattr(tensorrt, "free_memory", lambda integrated: 8 << 30)
     monkeypatch.setattr(tensorrt, "judge", lambda *_: {"schema": tensorrt.SCHEMA, "passed": True, "block": 1})
     bundle = load_bundle()
     first = tensorrt.ready_plan(bundle)
@@ -186,6 +267,7 @@ def test_a_plans_identity_names_all_it_depends_on() -> None:
         "driver",
         "gpu",
         "graph",
+        "multiprocessors",
         "options",
         "system",
         "tensorrt",
@@ -197,23 +279,38 @@ def test_a_plans_identity_names_all_it_depends_on() -> None:
 @pytest.mark.parametrize(
     ("installed", "fits"),
     [
-        (("tensorrt-cu13",), False),
-        (("tensorrt-rtx-cu13",), False),
-        (("tensorrt-cu12",), True),
-        (("tensorrt-cu12-bindings", "tensorrt-cu13"), True),
-        ((), True),
+        ({"tensorrt-cu13": "10.13.3"}, False),
+        ({"tensorrt-rtx-cu13": "1.7.1"}, False),
+        ({"tensorrt-cu12": "11.4.0"}, True),
+        ({"tensorrt-cu12-bindings": "10.3.0", "tensorrt-cu13": "11.4.0"}, True),
+        ({}, True),
     ],
 )
 @pytest.mark.usefixtures("fake_gpu")
 def test_the_packages_cuda_is_compared_with_the_drivers(
-    monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...], fits: bool
+    monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], fits: bool
 ) -> None:
     """The FAKE GPU's driver is for CUDA 12.6; a Jetson's TensorRT is no package of pip."""
-    monkeypatch.setattr(tensorrt, "_installed", lambda package: package in installed)
+    monkeypatch.setattr(tensorrt, "_installed", installed.get)
     if fits:
         assert tensorrt._module_and_gpu() == (VERSIONS["10.3"], GPU)
         return
     with pytest.raises(EngineUnavailable, match=r"needs a driver for CUDA 13, 580 or newer.*tensorrt-cu12"):
+        tensorrt._module_and_gpu()
+
+
+@pytest.mark.parametrize(("version", "fits"), [("10.16.1", True), ("11.4.0", False)])
+@pytest.mark.usefixtures("fake_gpu")
+def test_tensorrt_11_needs_a_newer_driver_also_for_cuda_12(
+    monkeypatch: pytest.MonkeyPatch, version: str, fits: bool
+) -> None:
+    """Its release notes: 535 on Linux, which is CUDA 12.2; a driver of the branch 525 is for CUDA 12.0."""
+    monkeypatch.setattr(tensorrt, "_installed", {"tensorrt-cu12": version}.get)
+    monkeypatch.setattr(tensorrt, "require_gpu", lambda name: dataclasses.replace(GPU, driver="12.0"))
+    if fits:
+        assert tensorrt._module_and_gpu()[0] is VERSIONS["10.3"]
+        return
+    with pytest.raises(EngineUnavailable, match=r"CUDA 12.2, 535 .* or newer.*pip install 'tensorrt-cu12<11'"):
         tensorrt._module_and_gpu()
 
 

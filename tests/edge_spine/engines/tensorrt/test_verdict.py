@@ -97,6 +97,7 @@ def built(monkeypatch, tmp_path, fake_gpu) -> dict[str, Any]:
 
     monkeypatch.setenv("EDGE_SPINE_CACHE", str(tmp_path / "plans"))
     monkeypatch.setattr(tensorrt, "import_pycuda", lambda: None)
+    monkeypatch.setattr(tensorrt, "free_memory", lambda integrated: 8 << 30)
     monkeypatch.setattr(tensorrt, "build_plan", build)
     monkeypatch.setattr(tensorrt, "TensorRTEngine", GraphEngine)
     monkeypatch.setattr(verdict, "OnnxEngine", Remembering)

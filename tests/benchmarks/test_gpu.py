@@ -1,0 +1,100 @@
+"""benchmarks/gpu.sh: its plan, and which steps it begins, with a FAKE Python that only notes its arguments."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks/gpu.sh"
+BASH = shutil.which("bash") if os.name == "posix" else None
+pytestmark = pytest.mark.skipif(BASH is None, reason="needs bash")
+STEPS = ["doctor", "build-int8", "latency-int8", "tests", "build-fp16", "latency-fp16"]
+LATER = ["build-blocks", "latency-blocks", "peers", "build-fp32", "latency-fp32"]
+
+
+def bash(*arguments: object, **more: str) -> subprocess.CompletedProcess[str]:
+    command = [str(BASH), str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **more})
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A folder in which all pieces were taken in, with a FAKE Python that fails where FAILS is in its arguments."""
+    python = tmp_path / "work/python/bin/python3"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        f'#!/bin/sh\necho "$@" | tee -a "{tmp_path}/called"\n'
+        'case "$* " in *"$SLOW"*) sleep 40 ;; *"$FAILS"*) exit 1 ;; esac\n'
+    )
+    python.chmod(0o755)
+    for folder in ("packages", "plans"):
+        (tmp_path / "work" / folder).mkdir()
+    (tmp_path / "work/unpacked").touch()
+    return tmp_path / "work"
+
+
+def run(work: Path, seconds: int = 2000, **more: str) -> tuple[int, dict[str, str]]:
+    """Return the exit status, and the status of each step that has ended."""
+    ended = bash(work, work.parent / "out", seconds, **{"FAILS": "-none-", "SLOW": "-none-", **more})
+    assert ended.stderr == ""
+    return ended.returncode, {
+        path.name: path.read_text().strip() for path in sorted((work / "ended").iterdir(), key=os.path.getmtime)
+    }
+
+
+def test_the_plan_fits_and_leaves_out_what_does_not() -> None:
+    everything = bash("--plan", 3000).stdout.splitlines()
+    assert [line.split()[0] for line in everything] == [*STEPS, *LATER]
+    ended = bash("--plan")
+    fits = [line.split()[0] for line in ended.stdout.splitlines() if "ends after" in line]
+    assert ended.returncode == 0 and fits == STEPS, "one call of ten minutes"
+    last = [line for line in ended.stdout.splitlines() if "ends after" in line][-1]
+    assert int(last.split()[-2]) <= 570
+    assert "peers            100 s, does not fit" in ended.stdout
+
+
+def test_every_step_is_run_once_the_most_valuable_first(work: Path) -> None:
+    status, ended = run(work)
+    assert status == 0 and list(ended) == [*STEPS, *LATER] and set(ended.values()) == {"0"}
+    called = (work.parent / "called").read_text().splitlines()
+    assert run(work)[0] == 0 and (work.parent / "called").read_text().splitlines() == called
+    assert (work.parent / "out/results.tar.gz").is_file()
+    (peers,) = (line for line in called if "peers.py" in line)
+    assert "--only tensorrt int8 --only tensorrt fp16 --only onnx" in peers
+
+
+def test_a_plan_that_is_not_built_costs_no_other_step_a_build(work: Path) -> None:
+    status, ended = run(work, FAILS="--precision fp16")
+    assert status == 1 and ended["build-fp16"] == "1" and "latency-fp16" not in ended and ended["latency-fp32"] == "0"
+    assert "tensorrt fp16" not in (work.parent / "called").read_text()
+    for path in (work / "ended").iterdir():
+        path.unlink()
+    status, ended = run(work, FAILS="--precision int8")
+    assert status == 1 and not {"latency-int8", "tests", "build-blocks"} & set(ended)
+
+
+def test_with_a_bundle_of_its_own_the_tests_of_the_packaged_model_are_left_out(work: Path) -> None:
+    (work / "bundle").mkdir()
+    status, ended = run(work)
+    assert status == 0 and "tests" not in ended and "peers" in ended
+
+
+def test_steps_that_fit_are_not_held_up_by_one_that_does_not(work: Path) -> None:
+    (work / "ended").mkdir()
+    for name in ("build-int8", "latency-int8"):
+        (work / "ended" / name).write_text("0\n")
+    status, ended = run(work, 130)
+    assert status == 75 and list(ended)[2:] == ["doctor", "tests", "peers"]
+    assert run(work)[0] == 0
+
+
+@pytest.mark.slow
+def test_a_step_that_the_call_ends_is_tried_once_more(work: Path) -> None:
+    status, ended = run(work, 16, SLOW="doctor")
+    assert status == 75 and list(ended) == ["doctor.again"]
+    status, ended = run(work, 16, SLOW="doctor")
+    assert status == 75 and ended["doctor"] == "124"
