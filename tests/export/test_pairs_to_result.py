@@ -21,7 +21,7 @@ from tests.export.training.alignment.made_pairs import COARSE, lying, write_list
 pytestmark = pytest.mark.slow
 
 ROOT = Path(edge_spine.__file__).parents[1]
-WEIGHTS, LITE_WEIGHTS = (ROOT / f"export/weights/{name}.safetensors" for name in ("spine", "spine-lite"))
+WEIGHTS = ROOT / "export/weights/spine-lite.safetensors"
 DEMO_SCAN = files("edge_spine") / "data" / "synthetic_whole_body.dcm"
 PHANTOMS, PAIRS = 4, 12
 
@@ -41,8 +41,8 @@ def test_pairs_become_a_model_that_the_command_runs(tmp_path: Path, capsys: pyte
     aligned, run, bundle = tmp_path / "pairs", tmp_path / "run", tmp_path / "bundle"
     said = called("export.training.alignment.align", "--list", tmp_path / "list.csv", "--out", aligned, "--workers", 1)
     assert f"{PAIRS} of {PAIRS} pairs" in said
-    training = ("--minutes", 0.02, "--device", "cpu", "--freeze-norm")
-    called("export.training.train", "--pairs", aligned, "--start", WEIGHTS, "--out", run, *training)
+    training = ("--minutes", 0.02, "--batch", 4, "--device", "cpu", "--freeze-norm")
+    called("export.training.train", "--lite", "--pairs", aligned, "--start", WEIGHTS, "--out", run, *training)
     # few crops, because only the path is tested; a bundle for use takes the defaults
     short = ("--calibration-count", 4, "--reference-count", 2, "--forms", "int8")
     called("export.__main__", run / "weights.safetensors", "--out", bundle, *short)
@@ -51,7 +51,7 @@ def test_pairs_become_a_model_that_the_command_runs(tmp_path: Path, capsys: pyte
     found = json.loads(result.read_text(encoding="utf-8"))
     assert found["model"]["name"] == "weights" and len(found["curves"]["z"]) == 209
     training = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["training"]
-    assert "pairs of a DXA scan" in training and "spine.safetensors" in training
+    assert "pairs of a DXA scan" in training and "spine-lite.safetensors" in training
     measuring = ("--pairs", aligned, "--model", bundle, "--json", tmp_path / "evaluation.json")
     assert "measured 0 times before" in called("export.training.evaluate", *measuring)
     assert json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))["count"] >= 1
@@ -60,7 +60,7 @@ def test_pairs_become_a_model_that_the_command_runs(tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize("share", [0.01, 0.1])
 def test_weights_that_moved_are_exported(share: float) -> None:
     """A last layer of low rank no longer has it when each of its weights moved; the small network has one too."""
-    regressor, _ = load_regressor(LITE_WEIGHTS)
+    regressor, _ = load_regressor(WEIGHTS)
     noise = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in regressor.parameters():
