@@ -1,4 +1,4 @@
-"""The forms beside the INT8 file, on the smaller packaged network: how they are gated, and what stays in higher precision."""
+"""The forms beside the INT8 file, on spine-lite: how they are gated, and what stays in higher precision."""
 
 from __future__ import annotations
 

@@ -11,37 +11,42 @@ import pytest
 import torch
 
 import edge_spine
+from edge_spine.bundle import load_bundle
 from export.checkpoint import load_regressor
 from export.onnx_graph import export_graph
 from export.training.alignment.pairs import split_of
 from export.training.phantoms.phantom import make_phantom
 from export.training.phantoms.scanner import IDXA
-from tests.export.training.alignment.made_pairs import COARSE, lying, write_list, write_pairs
+from tests.export.training.alignment.made_pairs import COARSE, lying, write_list, write_pair
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(edge_spine.__file__).parents[1]
 WEIGHTS = ROOT / "export/weights/spine-lite.safetensors"
 DEMO_SCAN = files("edge_spine") / "data" / "synthetic_whole_body.dcm"
-PHANTOMS, PAIRS = 4, 12
+PAIRS = ("s0", "s1", "s2", "s3")
 
 
 @pytest.mark.usefixtures("few_shapes")
-def test_pairs_become_a_model_that_the_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pairs_become_a_model_that_the_command_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def called(module: str, *arguments: object) -> str:
         assert importlib.import_module(module).main([str(argument) for argument in arguments]) == 0, capsys.readouterr()
         return capsys.readouterr().out
 
+    # the only one that the packaged model leaves out: the table of all takes minutes
+    monkeypatch.setattr("export.forms.quantised_readers", lambda _: load_bundle("lite").exact_readers)
     pairs = []
-    for k in range(PHANTOMS):
+    for k, name in enumerate(PAIRS):
         phantom = make_phantom(60_000_099 + k, scanner=IDXA)
-        pairs += write_pairs(tmp_path, [f"s{k}", f"s{k + 4}", f"s{k + 8}"], phantom, lying(phantom, 7.0 - k), COARSE)
+        pairs.append(write_pair(tmp_path, name, phantom, lying(phantom, 7.0 - k), COARSE))
     assert {split_of(pair.id) for pair in pairs} == {"train", "validation", "test"}
     write_list(tmp_path / "list.csv", pairs)
     aligned, run, bundle = tmp_path / "pairs", tmp_path / "run", tmp_path / "bundle"
     said = called("export.training.alignment.align", "--list", tmp_path / "list.csv", "--out", aligned, "--workers", 1)
-    assert f"{PAIRS} of {PAIRS} pairs" in said
-    training = ("--minutes", 0.02, "--batch", 4, "--device", "cpu", "--freeze-norm")
+    assert "4 of 4 pairs" in said
+    training = ("--minutes", 0.02, "--batch", 4, "--rate", 1e-6, "--device", "cpu", "--freeze-norm")
     called("export.training.train", "--lite", "--pairs", aligned, "--start", WEIGHTS, "--out", run, *training)
     # few crops, because only the path is tested; a bundle for use takes the defaults
     short = ("--calibration-count", 4, "--reference-count", 2, "--forms", "int8")

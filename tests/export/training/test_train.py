@@ -21,7 +21,7 @@ from export.training.run import FROM_SCRATCH, FROM_WEIGHTS, Plan, Run
 from export.training.samples import Samples, held_out
 from export.training.train import _check, main, named, parse, plan_of, record
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_shapes")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_shapes", "narrow")]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_stages_cover_the_whole_budget_and_end_at_the_published_size(plan: Plan)
 
 def test_a_run_from_weights_starts_with_what_they_know(cache: Path, tmp_path: Path) -> None:
     taught = SpineRegressor().init_().eval()
-    head = ShapeHead(Samples(cache, seed=1).batch(400, 32)[1])
+    head = ShapeHead(Samples(cache, seed=1).batch(400, 32)[1], taught.linear.in_features)
     nn.init.normal_(head.weights.weight, std=0.05)
     taught.linear = head.folded()
     write_weights(taught, tmp_path / "start.safetensors")
