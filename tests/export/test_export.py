@@ -27,8 +27,6 @@ from export.onnx_graph import GraphError, check_graph
 from export.package import _write, build_bundle, find_card, read_card
 from export.quantize import Recipe
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_SCAN = files("edge_spine") / "data" / "synthetic_whole_body.dcm"
 
@@ -39,6 +37,7 @@ def bundle(exported):
     return load_bundle(exported.folder)
 
 
+@pytest.mark.slow
 def test_the_bundle_says_what_it_is(bundle, released):
     manifest = bundle.manifest
     assert (bundle.name, bundle.version) == ("test-spine", "0.0.1")
@@ -63,6 +62,7 @@ def test_the_bundle_says_what_it_is(bundle, released):
     assert [path.name for path in bundle.folder.parent.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_the_graph_is_int8_where_it_should_be(bundle):
     graph = onnx.load_model_from_string(bundle.read("model.int8.onnx"))
     assert [(opset.version) for opset in graph.opset_import if opset.domain in ("", "ai.onnx")] == [17]
@@ -83,6 +83,7 @@ def test_the_graph_is_int8_where_it_should_be(bundle):
     assert not any(tensor.external_data for tensor in graph.graph.initializer)
 
 
+@pytest.mark.slow
 def test_int8_follows_the_network(bundle, released, crops):
     """Each crop moves the INT8 output as it moves PyTorch's: a constant would pass a loose tolerance.
 
@@ -101,6 +102,7 @@ def test_int8_follows_the_network(bundle, released, crops):
     assert result.deviations[-1].mean_px == pytest.approx(np.abs(found - expected).mean() * 224, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_released_checkpoint_becomes_a_bundle_that_runs(bundle, exported):
     said = exported.said.splitlines()
     assert said[0].startswith(
@@ -114,6 +116,7 @@ def test_a_released_checkpoint_becomes_a_bundle_that_runs(bundle, exported):
     assert np.isfinite(result.curves.coronal).all() and result.band_90 is None
 
 
+@pytest.mark.slow
 def test_the_gate_refuses_a_network_that_strays(bundle, crops):
     model = bundle.read("model.int8.onnx")
     expected = read_references(bundle)[1]
@@ -123,6 +126,7 @@ def test_the_gate_refuses_a_network_that_strays(bundle, crops):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_refused_bundle_leaves_the_old_one(exported, weights_file, card_file, monkeypatch, crops, tmp_path):
     old = tmp_path / "bundle"
     shutil.copytree(exported.folder, old)
@@ -150,6 +154,7 @@ def test_a_refused_bundle_leaves_the_old_one(exported, weights_file, card_file, 
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
+@pytest.mark.slow
 def test_writing_replaces_a_bundle_as_a_whole(exported, tmp_path):
     target = tmp_path / "bundle"
     shutil.copytree(exported.folder, target)
@@ -165,6 +170,7 @@ def test_writing_replaces_a_bundle_as_a_whole(exported, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
+@pytest.mark.slow
 def test_the_exported_graph_is_compared_with_the_network(exported, regressor):
     graph = exported.graph
     assert check_graph(graph, regressor) < 1e-5
@@ -177,6 +183,7 @@ def test_the_exported_graph_is_compared_with_the_network(exported, regressor):
         check_graph(graph, regressor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extra", "status", "message"),
     [
@@ -202,6 +209,7 @@ def test_steps_are_announced_on_stderr(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("export: reading wrong.pt\n")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_none_exits_1(exported, card_file, tmp_path, capsys):
     wrong = tmp_path / "wrong.pt"
     torch.save({"fc.weight": torch.zeros(2)}, wrong)
@@ -215,6 +223,7 @@ def test_the_files_that_go_with_the_network_can_be_chosen(tmp_path):
     assert _companion("localiser", tmp_path / "finder.onnx") == (tmp_path / "finder.onnx").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_folder_with_other_things_is_never_replaced(exported, weights_file, card_file, tmp_path, capsys):
     (tmp_path / "thesis.docx").write_text("precious")
     arguments = [str(weights_file), "--out", str(tmp_path), "--card", str(card_file)]
@@ -223,6 +232,7 @@ def test_a_folder_with_other_things_is_never_replaced(exported, weights_file, ca
     assert (tmp_path / "thesis.docx").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_shared_crops_are_refused(weights_file, card_file, crops, tmp_path):
     regressor, source = load_regressor(weights_file)
     with pytest.raises(UsageError, match="1 reference crops are in the calibration set too"):
@@ -245,6 +255,7 @@ def test_only_the_card_beside_them_speaks_for_weights(card_file, tmp_path):
     assert find_card(weights) == read_card(card_file)
 
 
+@pytest.mark.slow
 def test_bands_belong_to_one_engine_and_a_fresh_bundle_has_none(bundle, capsys):
     assert "bands" not in bundle.manifest and bundle.bands is None
     with pytest.raises(SystemExit):
@@ -252,6 +263,7 @@ def test_bands_belong_to_one_engine_and_a_fresh_bundle_has_none(bundle, capsys):
     assert "a fresh bundle has none" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "message"), [("released", "a safetensors file"), ("own", "a PyTorch file")])
 def test_the_layout_that_was_asked_for_is_demanded(released, weights_file, exported, tmp_path, capsys, layout, message):
     given = weights_file if layout == "released" else released.path
