@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import edge_spine
-from edge_spine.bundle import load_bundle
 from export.checkpoint import load_regressor
 from export.onnx_graph import export_graph
 from export.training.alignment.pairs import split_of
@@ -22,21 +21,17 @@ from tests.export.training.alignment.made_pairs import COARSE, lying, write_list
 pytestmark = pytest.mark.slow
 
 ROOT = Path(edge_spine.__file__).parents[1]
-WEIGHTS = ROOT / "export/weights/spine-lite.safetensors"
+WEIGHTS, LITE_WEIGHTS = (ROOT / f"export/weights/{name}.safetensors" for name in ("spine", "spine-lite"))
 DEMO_SCAN = files("edge_spine") / "data" / "synthetic_whole_body.dcm"
 PAIRS = ("s0", "s1", "s2", "s3")
 
 
 @pytest.mark.usefixtures("few_shapes")
-def test_pairs_become_a_model_that_the_command_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pairs_become_a_model_that_the_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def called(module: str, *arguments: object) -> str:
         assert importlib.import_module(module).main([str(argument) for argument in arguments]) == 0, capsys.readouterr()
         return capsys.readouterr().out
 
-    # the only one that the packaged model leaves out: the table of all takes minutes
-    monkeypatch.setattr("export.forms.quantised_readers", lambda _: load_bundle("lite").exact_readers)
     pairs = []
     for k, name in enumerate(PAIRS):
         phantom = make_phantom(60_000_099 + k, scanner=IDXA)
@@ -46,8 +41,8 @@ def test_pairs_become_a_model_that_the_command_runs(
     aligned, run, bundle = tmp_path / "pairs", tmp_path / "run", tmp_path / "bundle"
     said = called("export.training.alignment.align", "--list", tmp_path / "list.csv", "--out", aligned, "--workers", 1)
     assert "4 of 4 pairs" in said
-    training = ("--minutes", 0.02, "--batch", 4, "--rate", 1e-6, "--device", "cpu", "--freeze-norm")
-    called("export.training.train", "--lite", "--pairs", aligned, "--start", WEIGHTS, "--out", run, *training)
+    training = ("--minutes", 0.02, "--batch", 4, "--device", "cpu", "--freeze-norm")
+    called("export.training.train", "--pairs", aligned, "--start", WEIGHTS, "--out", run, *training)
     # few crops, because only the path is tested; a bundle for use takes the defaults
     short = ("--calibration-count", 4, "--reference-count", 2, "--forms", "int8")
     called("export.__main__", run / "weights.safetensors", "--out", bundle, *short)
@@ -56,7 +51,7 @@ def test_pairs_become_a_model_that_the_command_runs(
     found = json.loads(result.read_text(encoding="utf-8"))
     assert found["model"]["name"] == "weights" and len(found["curves"]["z"]) == 209
     training = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["training"]
-    assert "pairs of a DXA scan" in training and "spine-lite.safetensors" in training
+    assert "pairs of a DXA scan" in training and "spine.safetensors" in training
     measuring = ("--pairs", aligned, "--model", bundle, "--json", tmp_path / "evaluation.json")
     assert "measured 0 times before" in called("export.training.evaluate", *measuring)
     assert json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))["count"] >= 1
@@ -65,7 +60,7 @@ def test_pairs_become_a_model_that_the_command_runs(
 @pytest.mark.parametrize("share", [0.01, 0.1])
 def test_weights_that_moved_are_exported(share: float) -> None:
     """A last layer of low rank no longer has it when each of its weights moved; the small network has one too."""
-    regressor, _ = load_regressor(WEIGHTS)
+    regressor, _ = load_regressor(LITE_WEIGHTS)
     noise = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in regressor.parameters():

@@ -373,17 +373,12 @@ def test_kills_at_any_moment_lose_nothing(folders: tuple[Path, Path], fake_model
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="a console event is needed there")
-def test_an_interruption_is_130(folders: tuple[Path, Path], fake_model: Path) -> None:
+def test_a_second_watcher_is_refused_and_an_interruption_is_130(folders: tuple[Path, Path], fake_model: Path) -> None:
     with watching(*folders, fake_model) as process:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 130
-
-
-@pytest.mark.slow
-def test_two_watchers_of_one_folder(folders: tuple[Path, Path], fake_model: Path) -> None:
-    with watching(*folders, fake_model):
         second = watched_once(*folders, fake_model)
+        if os.name != "nt":
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 130
     assert second.returncode == 1
     assert "another process works on this folder" in second.stderr and "Traceback" not in second.stderr
 

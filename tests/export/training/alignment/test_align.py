@@ -44,8 +44,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, P
 
 
 @pytest.mark.slow
-def test_known_transforms_are_recovered_from_faulty_masks() -> None:
+def test_known_transforms_are_recovered_from_faulty_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     cv2.setNumThreads(1)
+    monkeypatch.setattr("export.studies.align_check._PHANTOMS", 6)
     errors = self_test(20)
     assert within_limits(errors) >= 0.95, summary(errors)
     assert np.percentile(errors[:, 2], 95) < 0.2 and np.percentile(errors[:, 3], 95) < 1.3, summary(errors)
