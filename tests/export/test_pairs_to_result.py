@@ -16,14 +16,14 @@ from export.onnx_graph import export_graph
 from export.training.alignment.pairs import split_of
 from export.training.phantoms.phantom import make_phantom
 from export.training.phantoms.scanner import IDXA
-from tests.export.training.alignment.made_pairs import COARSE, lying, write_list, write_pair
+from tests.export.training.alignment.made_pairs import COARSE, lying, write_list, write_pairs
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(edge_spine.__file__).parents[1]
 WEIGHTS, LITE_WEIGHTS = (ROOT / f"export/weights/{name}.safetensors" for name in ("spine", "spine-lite"))
 DEMO_SCAN = files("edge_spine") / "data" / "synthetic_whole_body.dcm"
-PAIRS = ("s0", "s1", "s2", "s3")
+PHANTOMS, PAIRS = 4, 12
 
 
 @pytest.mark.usefixtures("few_shapes")
@@ -33,15 +33,15 @@ def test_pairs_become_a_model_that_the_command_runs(tmp_path: Path, capsys: pyte
         return capsys.readouterr().out
 
     pairs = []
-    for k, name in enumerate(PAIRS):
+    for k in range(PHANTOMS):
         phantom = make_phantom(60_000_099 + k, scanner=IDXA)
-        pairs.append(write_pair(tmp_path, name, phantom, lying(phantom, 7.0 - k), COARSE))
+        pairs += write_pairs(tmp_path, [f"s{k}", f"s{k + 4}", f"s{k + 8}"], phantom, lying(phantom, 7.0 - k), COARSE)
     assert {split_of(pair.id) for pair in pairs} == {"train", "validation", "test"}
     write_list(tmp_path / "list.csv", pairs)
     aligned, run, bundle = tmp_path / "pairs", tmp_path / "run", tmp_path / "bundle"
     said = called("export.training.alignment.align", "--list", tmp_path / "list.csv", "--out", aligned, "--workers", 1)
-    assert "4 of 4 pairs" in said
-    training = ("--minutes", 0.02, "--batch", 4, "--device", "cpu", "--freeze-norm")
+    assert f"{PAIRS} of {PAIRS} pairs" in said
+    training = ("--minutes", 0.02, "--device", "cpu", "--freeze-norm")
     called("export.training.train", "--pairs", aligned, "--start", WEIGHTS, "--out", run, *training)
     # few crops, because only the path is tested; a bundle for use takes the defaults
     short = ("--calibration-count", 4, "--reference-count", 2, "--forms", "int8")
