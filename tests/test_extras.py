@@ -1,4 +1,4 @@
-"""pip can resolve the GPU extras, except for TensorRT's libraries, which are not on PyPI."""
+"""The GPU extras can be resolved, except for TensorRT's libraries, which are not on PyPI."""
 
 from __future__ import annotations
 
@@ -32,15 +32,21 @@ def test_the_extras_of_gpus_exist_and_do_not_overwrite_each_other() -> None:
 
 
 @pytest.mark.slow
-def test_pip_resolves_the_extras_of_gpus() -> None:
-    """The extras for GPUs resolve together, which implies that each resolves alone.
+def test_the_extras_of_gpus_resolve_together() -> None:
+    """That they resolve together implies that each resolves alone. uv asks for metadata where pip fetches the wheels.
 
     TensorRT's bindings stand for the whole, whose libraries are fetched from NVIDIA's index while it builds.
     """
+    pytest.importorskip("uv", reason="pip install '.[test]'")
     extras = ("cuda", "tensorrt-cu12", "tensorrt-cu13")
     requirements = {name.replace(f"{extra}>", f"{extra}-bindings>") for extra in extras for name in EXTRAS[extra]}
-    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", *sorted(requirements)]
-    ended = subprocess.run(pip, capture_output=True, text=True, timeout=600, check=False)
-    if "Could not find a version" in ended.stderr and "from versions: none" in ended.stderr:
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--python", sys.executable, "--no-annotate", "-"]
+    ended = subprocess.run(
+        command, input="\n".join(sorted(requirements)), capture_output=True, text=True, timeout=600, check=False
+    )
+    if "Failed to fetch" in ended.stderr:
         pytest.skip("no package index can be reached")
     assert ended.returncode == 0, ended.stderr
+    assert {"onnxruntime-gpu", "tensorrt-cu12-bindings", "tensorrt-cu13-bindings"} <= {
+        line.partition("==")[0] for line in ended.stdout.splitlines()
+    }

@@ -257,8 +257,9 @@ def test_the_commands_of_the_readme_run(clone: Path) -> None:
     assert {path.name for path in (clone / "out" / scan).iterdir()} == {"result.json", "spine.ply", "preview.png"}
     run_block(more, clone)
     assert len(list((clone / "results" / scan).iterdir())) == 10
-    for name in ("results-lite", "change", "cohort"):
+    for name in ("results-lite", "change"):
         assert any((clone / name).iterdir()), name
+    assert list((clone / "cohort" / "shards").glob("part-*.parquet"))
 
 
 @pytest.mark.slow
@@ -273,11 +274,11 @@ def test_the_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_shell
 @pytest.mark.slow
-def test_the_commands_of_cohorts_and_of_the_watch_folder_run(clone: Path) -> None:
-    for package in ("onnxruntime", "pyarrow", "filelock"):
-        pytest.importorskip(package, reason="install '.[cpu,batch,node]'")
-    run_block(blocks(ROOT / "edge_spine" / "cohort" / "README.md", "sh")[0], clone)
-    assert list((clone / "cohort" / "shards").glob("part-*.parquet"))
+def test_the_command_of_cohorts_is_the_readmes_and_that_of_the_watch_folder_runs(clone: Path) -> None:
+    for package in ("onnxruntime", "filelock"):
+        pytest.importorskip(package, reason="install '.[cpu,node]'")
+    *_, batch = simple_commands(blocks(ROOT / "edge_spine" / "cohort" / "README.md", "sh")[0])
+    assert "edge-spine batch" in batch and batch in simple_commands(blocks(ROOT / "README.md", "sh")[1])
     shown = run_block(blocks(ROOT / "edge_spine" / "node" / "README.md", "sh")[1], clone)
     assert "synthetic_whole_body" in shown and (clone / "incoming" / "done").is_dir()
 

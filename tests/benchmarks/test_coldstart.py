@@ -18,7 +18,7 @@ SCAN = ROOT / "edge_spine/data/synthetic_whole_body.dcm"
 
 
 def test_every_figure_is_there_and_they_fit_together(tmp_path: Path) -> None:
-    _, printed, report = run_script("coldstart", tmp_path, "--runs", "2")
+    _, printed, report = run_script("coldstart", tmp_path, "--runs", "1")
     marks = [values["median"] for values in report["marks_s"].values()]
     assert marks == sorted(marks) and marks[0] > 0 and marks[-1] < 60
     for part in ("command", "marks_s", "alone_ms"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,10 +14,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import export.package
 from export.__main__ import main
 from export.gate import reference_outputs
-from export.regressor import SpineRegressor
+from export.onnx_graph import export_graph
+from export.regressor import CHANNELS, ResidualBlock, SpineRegressor
 from export.training.dataset import render
+from tests.edge_spine.fake_bundle import fake_output
+from tests.export.test_regressor import PublishedComposition
 
 
 def soft_crops(count: int, seed: int) -> np.ndarray:
@@ -29,6 +35,20 @@ def soft_crops(count: int, seed: int) -> np.ndarray:
 def few_shapes(monkeypatch):
     """Training starts from the principal shapes of a few samples, which takes a second instead of seven."""
     monkeypatch.setattr("export.training.run.SHAPE_SAMPLES", 200)
+
+
+class NarrowBlock(ResidualBlock):
+    """A residual block of an eighth of the channels, after a stem of all of them."""
+
+    def __init__(self, channels_in: int, width: int, stride: int) -> None:
+        super().__init__(channels_in if channels_in == 64 else channels_in // 8, width // 8, stride)
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """The published network with an eighth of its channels, where only what is done with a network is under test."""
+    monkeypatch.setattr("export.regressor.ResidualBlock", NarrowBlock)
+    monkeypatch.setattr("export.regressor.CHANNELS", CHANNELS // 8)
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +68,11 @@ def crops():
 def regressor():
     """Random weights whose signal is stronger than INT8's noise, as in a trained network.
 
-    Averaging (positive) kernels on the way down, weak residual branches, and batch norms measured once.
+    Averaging (positive) kernels on the way down, weak residual branches, and batch norms measured once. It answers a
+    spine, which each image moves a little, neighbouring rows alike.
     """
     torch.manual_seed(3)
-    model = SpineRegressor().init_(torch.linspace(0.3, 0.7, 1254))
+    model = SpineRegressor().init_(torch.from_numpy(fake_output()))
     norms = [part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)]
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -62,7 +83,9 @@ def regressor():
         for norm in norms:
             norm.momentum = 1.0
         images = torch.from_numpy(soft_crops(4, 3)).float().div(255)[:, None].expand(-1, 3, -1, -1)
-        model.linear.weight *= 0.3
+        rows = model.linear.weight.view(209, 6, -1)
+        rows[1:-1] += 0.45 * (rows[2:] + rows[:-2])
+        rows *= 0.11
         model.train()(images)
         for norm in norms:
             norm.running_var += norm.running_mean**2
@@ -99,15 +122,27 @@ def card_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def exported(weights_file, card_file, crops, tmp_path_factory):
-    """`python -m export` once, from a checkpoint file to a bundle folder."""
+def released(regressor, tmp_path_factory):
+    """A checkpoint as the published training script saves it, and its network composed with the authors' library."""
+    network = PublishedComposition()
+    network.load_state_dict(regressor.state_dict(), strict=True)
+    path = tmp_path_factory.mktemp("released") / "released.pt"
+    torch.save({"epoch": 12, "model_state_dict": network.state_dict()}, path)
+    return SimpleNamespace(path=path, network=network.eval())
+
+
+@pytest.fixture(scope="session")
+def exported(released, card_file, crops, tmp_path_factory):
+    """`python -m export` once, from a released checkpoint to a bundle folder."""
     folder = tmp_path_factory.mktemp("export")
     archive = folder / "crops.npz"
     np.savez(archive, crops=np.concatenate([crops.calibration, crops.references]))
-    localiser = folder / "finder.onnx"
-    localiser.write_bytes(b"stands for the localiser: the export does not read it")
-    out = folder / "bundle"
-    arguments = [str(weights_file), "--out", str(out), "--card", str(card_file)]
+    graphs = []
+    arguments = ["--layout", "released", "--out", str(folder / "bundle"), "--card", str(card_file)]
     arguments += ["--calibration-crops", str(archive), "--reference-count", str(len(crops.references))]
-    status = main([*arguments, "--localiser", str(localiser)])
-    return SimpleNamespace(status=status, folder=out, archive=archive)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
+        patch.setattr(export.package, "export_graph", lambda network: graphs.append(export_graph(network)) or graphs[0])
+        status = main([str(released.path), *arguments])
+    return SimpleNamespace(
+        status=status, folder=folder / "bundle", archive=archive, said=said.getvalue(), graph=graphs[0]
+    )

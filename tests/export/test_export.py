@@ -1,13 +1,11 @@
 """From weights to a bundle: one full-size export, its contents, and what must be refused."""
 
 import json
+import logging
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from importlib.resources import files
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -19,17 +17,13 @@ from edge_spine.bundle import load_bundle
 from edge_spine.engines import open_engine
 from edge_spine.engines.verification import crop_tensor, read_references, verify
 from edge_spine.errors import BundleError, UsageError
-from export.__main__ import main
+from export.__main__ import _companion, main
 from export.bias_correction import correct_biases, rounded
 from export.checkpoint import load_regressor
 from export.gate import GateError, pass_gate, reference_outputs
-from export.onnx_graph import GraphError, check_graph, export_graph
+from export.onnx_graph import GraphError, check_graph
 from export.package import _write, build_bundle, find_card, read_card
 from export.quantize import Recipe
-from tests.edge_spine.fake_bundle import fake_output
-from tests.export.test_regressor import PublishedComposition
-
-pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_SCAN = files("edge_spine") / "data" / "synthetic_whole_body.dcm"
@@ -41,7 +35,8 @@ def bundle(exported):
     return load_bundle(exported.folder)
 
 
-def test_the_bundle_says_what_it_is(bundle, weights_file):
+@pytest.mark.slow
+def test_the_bundle_says_what_it_is(bundle, released):
     manifest = bundle.manifest
     assert (bundle.name, bundle.version) == ("test-spine", "0.0.1")
     assert bundle.read("card.md").decode("utf-8").startswith("# Model card: test-spine 0.0.1\n")
@@ -55,7 +50,7 @@ def test_the_bundle_says_what_it_is(bundle, weights_file):
         "refinement.npz",
     ]
     assert manifest["training"] == "Random weights; nothing was trained."
-    assert manifest["checkpoint"]["file"] == weights_file.name
+    assert (manifest["checkpoint"]["file"], manifest["checkpoint"]["epoch"]) == (released.path.name, 12)
     assert manifest["calibration"]["crops"] == 4
     assert manifest["accuracy"]["passed"] is True
     assert sorted(manifest["forms"]) == ["fp16", "fp32", "int8-trt"]
@@ -65,6 +60,7 @@ def test_the_bundle_says_what_it_is(bundle, weights_file):
     assert [path.name for path in bundle.folder.parent.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_the_graph_is_int8_where_it_should_be(bundle):
     graph = onnx.load_model_from_string(bundle.read("model.int8.onnx"))
     assert [(opset.version) for opset in graph.opset_import if opset.domain in ("", "ai.onnx")] == [17]
@@ -85,12 +81,16 @@ def test_the_graph_is_int8_where_it_should_be(bundle):
     assert not any(tensor.external_data for tensor in graph.graph.initializer)
 
 
-def test_int8_follows_the_network(bundle, weights_file, crops):
-    """Each crop moves the INT8 output as it moves PyTorch's: a constant would pass a loose tolerance."""
-    expected = reference_outputs(load_regressor(weights_file)[0], crops.references)
+@pytest.mark.slow
+def test_int8_follows_the_network(bundle, released, crops):
+    """Each crop moves the INT8 output as it moves PyTorch's: a constant would pass a loose tolerance.
+
+    Judged by the published composition's own answers: nothing here can say whether curves are right.
+    """
+    expected = reference_outputs(released.network, crops.references)
     stored, outputs = read_references(bundle)
     assert np.array_equal(stored, crops.references)
-    assert np.abs(outputs - expected).max() < 1e-5
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
     with open_engine(bundle, "onnx-cpu") as engine:
         found = np.concatenate([engine.infer(crop_tensor(crop)) for crop in crops.references])
         result = verify(bundle, engine)
@@ -100,15 +100,31 @@ def test_int8_follows_the_network(bundle, weights_file, crops):
     assert result.deviations[-1].mean_px == pytest.approx(np.abs(found - expected).mean() * 224, rel=1e-3)
 
 
-def test_the_gate_refuses_a_network_that_strays(bundle, regressor, crops):
+@pytest.mark.slow
+def test_a_released_checkpoint_becomes_a_bundle_that_runs(bundle, exported):
+    said = exported.said.splitlines()
+    assert said[0].startswith(
+        "released.pt: released layout (PyTorch, a state dict under 'model_state_dict'), epoch 12, 380 tensors, "
+    )
+    assert "parameters, float32" in said[0]
+    bundled = load_bundle()
+    assert bundle.read("localiser.onnx") == bundled.read(bundled.file_with_role("localiser"))
+    with SpineEstimator("onnx-cpu", bundle.folder) as estimator:
+        result = estimator(read_scan(DEMO_SCAN))
+    assert np.isfinite(result.curves.coronal).all() and result.band_90 is None
+
+
+@pytest.mark.slow
+def test_the_gate_refuses_a_network_that_strays(bundle, crops):
     model = bundle.read("model.int8.onnx")
-    expected = reference_outputs(regressor, crops.references)
+    expected = read_references(bundle)[1]
     for shift in (np.float32(0.3 / 224), np.float32(np.nan)):
         with pytest.raises(GateError, match=r"^no bundle written: int8 differs") as caught:
             pass_gate(model, crops.references, expected + shift, precision="int8", model_pixel_mm=2.2)
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_refused_bundle_leaves_the_old_one(exported, weights_file, card_file, monkeypatch, crops, tmp_path):
     old = tmp_path / "bundle"
     shutil.copytree(exported.folder, old)
@@ -136,6 +152,7 @@ def test_a_refused_bundle_leaves_the_old_one(exported, weights_file, card_file, 
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
+@pytest.mark.slow
 def test_writing_replaces_a_bundle_as_a_whole(exported, tmp_path):
     target = tmp_path / "bundle"
     shutil.copytree(exported.folder, target)
@@ -151,8 +168,9 @@ def test_writing_replaces_a_bundle_as_a_whole(exported, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_the_exported_graph_is_compared_with_the_network(regressor):
-    graph = export_graph(regressor)
+@pytest.mark.slow
+def test_the_exported_graph_is_compared_with_the_network(exported, regressor):
+    graph = exported.graph
     assert check_graph(graph, regressor) < 1e-5
     assert not [node for node in graph.graph.node if node.domain not in ("", "ai.onnx")]
     bias = next(tensor for tensor in graph.graph.initializer if tensor.name == "linear.bias")
@@ -163,6 +181,7 @@ def test_the_exported_graph_is_compared_with_the_network(regressor):
         check_graph(graph, regressor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extra", "status", "message"),
     [
@@ -181,13 +200,14 @@ def test_wrong_usage_is_one_line(exported, weights_file, card_file, tmp_path, ca
     assert not (tmp_path / "out").exists()
 
 
-def test_steps_are_announced_on_stderr(tmp_path):
+def test_steps_are_announced_on_stderr(tmp_path, monkeypatch, capsys):
     (tmp_path / "wrong.pt").write_bytes(b"")
-    command = [sys.executable, "-m", "export", str(tmp_path / "wrong.pt"), "--out", str(tmp_path / "out")]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert ended.returncode == 1 and ended.stderr.startswith("export: reading wrong.pt\n"), ended.stderr
+    monkeypatch.setattr(logging.root, "handlers", [])
+    assert main([str(tmp_path / "wrong.pt"), "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.startswith("export: reading wrong.pt\n")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_none_exits_1(exported, card_file, tmp_path, capsys):
     wrong = tmp_path / "wrong.pt"
     torch.save({"fc.weight": torch.zeros(2)}, wrong)
@@ -196,6 +216,12 @@ def test_a_checkpoint_that_is_none_exits_1(exported, card_file, tmp_path, capsys
     assert "does not hold the weights" in capsys.readouterr().err
 
 
+def test_the_files_that_go_with_the_network_can_be_chosen(tmp_path):
+    (tmp_path / "finder.onnx").write_bytes(b"stands for the localiser: the export does not read it")
+    assert _companion("localiser", tmp_path / "finder.onnx") == (tmp_path / "finder.onnx").read_bytes()
+
+
+@pytest.mark.slow
 def test_a_folder_with_other_things_is_never_replaced(exported, weights_file, card_file, tmp_path, capsys):
     (tmp_path / "thesis.docx").write_text("precious")
     arguments = [str(weights_file), "--out", str(tmp_path), "--card", str(card_file)]
@@ -204,6 +230,7 @@ def test_a_folder_with_other_things_is_never_replaced(exported, weights_file, ca
     assert (tmp_path / "thesis.docx").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_shared_crops_are_refused(weights_file, card_file, crops, tmp_path):
     regressor, source = load_regressor(weights_file)
     with pytest.raises(UsageError, match="1 reference crops are in the calibration set too"):
@@ -226,6 +253,7 @@ def test_only_the_card_beside_them_speaks_for_weights(card_file, tmp_path):
     assert find_card(weights) == read_card(card_file)
 
 
+@pytest.mark.slow
 def test_bands_belong_to_one_engine_and_a_fresh_bundle_has_none(bundle, capsys):
     assert "bands" not in bundle.manifest and bundle.bands is None
     with pytest.raises(SystemExit):
@@ -233,47 +261,7 @@ def test_bands_belong_to_one_engine_and_a_fresh_bundle_has_none(bundle, capsys):
     assert "a fresh bundle has none" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.fixture(scope="module")
-def released(tmp_path_factory):
-    """A checkpoint as the published training script saves it: random weights, composed with the authors' library.
-
-    Only the last bias is chosen, so that the answers look like spines.
-    """
-    torch.manual_seed(5)
-    network = PublishedComposition()
-    with torch.no_grad():
-        network.linear.bias.copy_(torch.from_numpy(fake_output()))
-    path = tmp_path_factory.mktemp("released") / "released.pt"
-    torch.save({"epoch": 12, "model_state_dict": network.state_dict()}, path)
-    return SimpleNamespace(path=path, network=network.eval())
-
-
-def test_a_released_checkpoint_becomes_a_bundle_that_runs(released, exported, crops, tmp_path, capsys):
-    """Judged by the published composition's own answers: nothing here can say whether curves are right."""
-    out = tmp_path / "bundle"
-    arguments = [str(released.path), "--layout", "released", "--out", str(out), "--forms", "int8"]
-    arguments += ["--calibration-crops", str(exported.archive), "--reference-count", str(len(crops.references))]
-    assert main(arguments) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith(
-        "released.pt: released layout (PyTorch, a state dict under 'model_state_dict'), epoch 12, 380 tensors, "
-    )
-    assert "parameters, float32" in said[0]
-    built = load_bundle(out)
-    assert built.manifest["checkpoint"]["epoch"] == 12 and built.manifest["training"].startswith("Unknown")
-    bundled = load_bundle()
-    assert built.read("localiser.onnx") == bundled.read(bundled.file_with_role("localiser"))
-    with torch.inference_mode():
-        images = torch.from_numpy(np.concatenate([crop_tensor(crop) for crop in crops.references]))
-        expected = released.network(images).numpy()
-    np.testing.assert_allclose(read_references(built)[1], expected, atol=1e-5)
-    with open_engine(built, "onnx-cpu") as engine:
-        assert verify(built, engine).passed
-    with SpineEstimator("onnx-cpu", out) as estimator:
-        result = estimator(read_scan(DEMO_SCAN))
-    assert np.isfinite(result.curves.coronal).all() and result.band_90 is None
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "message"), [("released", "a safetensors file"), ("own", "a PyTorch file")])
 def test_the_layout_that_was_asked_for_is_demanded(released, weights_file, exported, tmp_path, capsys, layout, message):
     given = weights_file if layout == "released" else released.path

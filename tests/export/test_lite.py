@@ -97,6 +97,7 @@ def test_the_teachers_answers_make_up_most_of_the_targets(phantom_cache: Path) -
     assert len(asked) == 1
 
 
+@pytest.mark.usefixtures("few_shapes")
 def test_a_run_starts_from_the_large_network_and_learns(
     large: SpineRegressor, phantom_cache: Path, tmp_path: Path
 ) -> None:

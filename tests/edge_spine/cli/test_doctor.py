@@ -55,6 +55,7 @@ def test_doctor_tells_what_is_missing(fake_model: Path, monkeypatch: pytest.Monk
     assert "NOT READY" in as_text(found)
 
 
+@pytest.mark.slow
 def test_all_missing_extras_are_named_in_one_command(fake_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     required = ["numpy>=1.26", 'onnxruntime>=1.20; extra == "cpu"', 'absent-one>=1; extra == "report"']
     required += ['edge-spine[dicom]; extra == "node"', "absent-two[x]>=2; extra == 'node'"]

@@ -28,8 +28,6 @@ from edge_spine.runner import Report
 from tests.edge_spine.cli.running import Ended
 from tests.edge_spine.cohort.conftest import BUNDLED, NOTE, ROOT, Here, check_whole, command, run
 
-pytestmark = pytest.mark.slow
-
 # the run waits after its first shard, so that it is ended before it is complete, also on a busy machine; not again if
 # the interruption comes within that write, which is then repeated
 WAITING = (
@@ -38,6 +36,7 @@ WAITING = (
 )
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_a_row_for_each_scan_and_the_same_again_does_nothing(
     manifest: Path, tmp_path: Path, run_here: Callable[..., Ended]
 ) -> None:
@@ -62,6 +61,7 @@ def test_a_run_ends_with_a_row_for_each_scan_and_the_same_again_does_nothing(
     assert again.stdout.count("\n") == 1 and str(tmp_path) not in again.stdout + again.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.hazard("killed")
 def test_a_run_that_is_killed_goes_on_where_it_was(
     manifest: Path, tmp_path: Path, run_here: Callable[..., Ended]
@@ -102,6 +102,7 @@ def processes_of(out: Path) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C goes to every process of a console there")
 def test_an_interruption_keeps_what_is_finished(manifest: Path, tmp_path: Path, run_here: Callable[..., Ended]) -> None:
     out = tmp_path / "out"
@@ -182,6 +183,7 @@ def rows_by_id(out: Path) -> dict[str, dict[str, object]]:
     return {row["id"]: row for row in read_cohort(out).to_pylist()}
 
 
+@pytest.mark.slow
 def test_what_was_away_is_failed_and_tried_again(tmp_path: Path, run_here: Callable[..., Ended]) -> None:
     """A manifest is written before its files are there, as of a share that is not mounted yet."""
     (tmp_path / "list.csv").write_text("path,id\nmnt/a.dcm,A\nmnt/b.zip,B\n", encoding="utf-8")
@@ -206,6 +208,7 @@ def test_what_was_away_is_failed_and_tried_again(tmp_path: Path, run_here: Calla
     assert "measurements.csv cannot be written" in ended.stderr and "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.hazard("earlier-results")
 def test_what_options_decide_is_decided_again_when_they_change(tmp_path: Path, run_here: Callable[..., Ended]) -> None:
     """Spacing that comes later, files that are wanted later or were deleted, another model: each in one more run."""

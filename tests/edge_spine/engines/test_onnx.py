@@ -37,6 +37,7 @@ def test_a_session_does_not_keep_the_bytes_of_its_model(bundle) -> None:
         assert sys.getrefcount(content) == before
 
 
+@pytest.mark.slow
 def test_exact_sums_give_the_packaged_models_answers(packaged) -> None:
     """The real session with the real model: where VNNI is, both ways agree to rounding."""
     crops, _ = read_references(packaged)

@@ -29,8 +29,6 @@ from tests.edge_spine.cli.running import Ended, called
 from tests.edge_spine.fake_result import phantom_pixels
 from tests.edge_spine.node.running import scan_file, wait_for
 
-pytestmark = pytest.mark.slow
-
 MakeDicom = Callable[..., bytes]
 
 
@@ -79,6 +77,7 @@ def names(folder: Path) -> set[str]:
 RECORDS = {"records/audit.jsonl", "records/ledger.txt"}
 
 
+@pytest.mark.slow
 def test_a_scan_that_appears_is_processed(
     folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom, tmp_path: Path
 ) -> None:
@@ -112,6 +111,7 @@ def test_the_same_content_is_processed_once(
     assert names(folder) == {"done/scan-1.dcm", "done/scan-1-2.dcm", *RECORDS}
 
 
+@pytest.mark.slow
 @pytest.mark.hazard("earlier-results")
 def test_what_decides_about_a_result_decides_again(
     folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom
@@ -188,6 +188,7 @@ def test_a_refused_scan_lies_beside_its_reason(folders: tuple[Path, Path], fake_
     assert results(out) == [] and list(out.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_zip_gives_a_result_for_each_scan(
     folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom, tmp_path: Path
 ) -> None:
@@ -202,6 +203,7 @@ def test_a_zip_gives_a_result_for_each_scan(
     assert "done/1_20158_2_0.zip" in names(folder)
 
 
+@pytest.mark.slow
 def test_a_slow_copy_is_waited_for(
     folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom, tmp_path: Path
 ) -> None:
@@ -316,6 +318,7 @@ def test_what_is_left_alone_is_named_once(
     assert caplog.records[-1].message.endswith(": 1 no image (notes.txt)")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="its signals are needed")
 def test_a_reader_that_goes_and_a_hang_up_end_nothing(
     folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom
@@ -351,6 +354,7 @@ def test_a_kill_between_result_and_ledger_repeats_harmlessly(
     assert names(folder) == {"done/scan-1.dcm", *RECORDS}
 
 
+@pytest.mark.slow
 @pytest.mark.hazard("killed")
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 def test_kills_at_any_moment_lose_nothing(folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom) -> None:
@@ -368,16 +372,13 @@ def test_kills_at_any_moment_lose_nothing(folders: tuple[Path, Path], fake_model
     assert {path.name for path in out.iterdir()} == set(results(out)), "something half written is left"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a console event is needed there")
-def test_an_interruption_is_130(folders: tuple[Path, Path], fake_model: Path) -> None:
+@pytest.mark.slow
+def test_a_second_watcher_is_refused_and_an_interruption_is_130(folders: tuple[Path, Path], fake_model: Path) -> None:
     with watching(*folders, fake_model) as process:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 130
-
-
-def test_two_watchers_of_one_folder(folders: tuple[Path, Path], fake_model: Path) -> None:
-    with watching(*folders, fake_model):
         second = watched_once(*folders, fake_model)
+        if os.name != "nt":
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 130
     assert second.returncode == 1
     assert "another process works on this folder" in second.stderr and "Traceback" not in second.stderr
 

@@ -44,6 +44,7 @@ def frame_and_options() -> tuple[bytes, dict[str, Any], NDArray[np.uint8]]:
     return frame, decoder_options(JPEGLSLossless, "pyjpegls", 64, 48), pixels
 
 
+@pytest.mark.slow
 def test_a_decoder_that_is_killed_costs_no_frame(fresh: DecoderProcess) -> None:
     """As by a system without memory: that is no verdict on the frame."""
     frame, options, pixels = frame_and_options()
@@ -115,6 +116,7 @@ def test_waiting_for_the_processor_is_no_verdict_on_a_frame(
     assert fresh.pid == child
 
 
+@pytest.mark.slow
 def test_a_frame_of_another_size_is_not_taken(fresh: DecoderProcess) -> None:
     frame, options, pixels = frame_and_options()
     with pytest.raises(UndecodableFrame, match="another number of pixels"):

@@ -115,6 +115,7 @@ def test_what_could_block_is_not_opened(make_dicom: MakeDicom, tmp_path: Path, m
     assert kind_of_file(tmp_path / "pipe.dcm") is kind_of_file(tmp_path / "gone") is None
 
 
+@pytest.mark.slow
 def test_own_results_are_known_by_content_wherever_they_lie(make_dicom: MakeDicom, tmp_path: Path) -> None:
     pytest.importorskip("highdicom", reason="pip install '.[dicom]'")
     from edge_spine.outputs import preview_png, secondary_capture, structured_report

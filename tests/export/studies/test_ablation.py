@@ -15,7 +15,7 @@ from export.training.run import FROM_SCRATCH
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("few_shapes")
+@pytest.mark.usefixtures("few_shapes", "narrow")
 def test_both_networks_are_trained_and_compared(
     phantom_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

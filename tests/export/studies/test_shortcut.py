@@ -15,7 +15,7 @@ from export.training.dataset import MARGIN, load_shards
 from export.training.head import write_weights
 from export.training.run import FROM_WEIGHTS
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_shapes")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_shapes", "narrow")]
 
 
 def test_the_mask_hides_the_spine_and_only_it(phantom_cache: Path) -> None:

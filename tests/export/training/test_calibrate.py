@@ -29,6 +29,7 @@ from export.training.phantoms.phantom import Phantom, make_phantom
 from tests.edge_spine.fake_bundle import fake_bundle, fake_calibration
 
 CHECKPOINT = {"file": "fake", "sha256": "c" * 64, "epoch": None}
+phantom_of = cache(make_phantom)
 
 
 def drawn(seed: int, count: int, severity: tuple[float, float] = (30.0, 60.0)) -> Errors:
@@ -113,7 +114,7 @@ def test_a_bundle_gets_bands_of_its_own_and_nothing_else_changes(
     model: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The FAKE networks always answer the same: their errors are whatever phantoms differ by."""
-    monkeypatch.setattr("export.training.calibrate.make_phantom", cache(make_phantom))
+    monkeypatch.setattr("export.training.calibrate.make_phantom", phantom_of)
     before = {path.name: path.read_bytes() for path in model.iterdir()}
     arguments = ["--model", str(model), "--count", "30", "--engine", "onnx-cpu", "--workers", "1"]
     assert main(arguments) == 0
@@ -236,9 +237,10 @@ def people(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, tuple[str, ...],
 
     def make_person(folder: Path, names: tuple[str, ...], seed: int) -> Phantom:
         asked.append((folder, names, seed))
-        return make_phantom(seed)
+        return phantom_of(seed)
 
     monkeypatch.setattr("export.training.calibrate.make_person", make_person)
+    monkeypatch.setattr("export.training.calibrate.make_phantom", phantom_of)
     return asked
 
 

@@ -21,7 +21,7 @@ from export.training.run import FROM_SCRATCH, FROM_WEIGHTS, Plan, Run
 from export.training.samples import Samples, held_out
 from export.training.train import _check, main, named, parse, plan_of, record
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_shapes")]
+pytestmark = pytest.mark.usefixtures("few_shapes", "narrow")
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,10 @@ def test_stages_cover_the_whole_budget_and_end_at_the_published_size(plan: Plan)
     assert all(size % 32 == 0 for _, size, _ in plan.stages)
 
 
+@pytest.mark.slow
 def test_a_run_from_weights_starts_with_what_they_know(cache: Path, tmp_path: Path) -> None:
     taught = SpineRegressor().init_().eval()
-    head = ShapeHead(Samples(cache, seed=1).batch(400, 32)[1])
+    head = ShapeHead(Samples(cache, seed=1).batch(400, 32)[1], taught.linear.in_features)
     nn.init.normal_(head.weights.weight, std=0.05)
     taught.linear = head.folded()
     write_weights(taught, tmp_path / "start.safetensors")
@@ -51,6 +52,7 @@ def test_a_run_from_weights_starts_with_what_they_know(cache: Path, tmp_path: Pa
     assert float((said - expected).abs().mean()) < 0.1 * float((expected - expected.mean()).abs().mean())
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_kept_and_patience_ends_training(cache: Path, tmp_path: Path) -> None:
     run = Run(Samples(cache, seed=2), tmp_path, 1.0, "cpu", replace(FROM_SCRATCH, patience=2))
     weights = tmp_path / "weights.safetensors"
@@ -63,6 +65,7 @@ def test_the_best_weights_are_kept_and_patience_ends_training(cache: Path, tmp_p
     assert run.judge(1.0) and weights.read_bytes() != best
 
 
+@pytest.mark.slow
 def test_batches_hold_drawn_phantoms(cache: Path) -> None:
     samples = Samples(cache, seed=1)
     images, targets = samples.batch(5, 64)
@@ -71,6 +74,7 @@ def test_batches_hold_drawn_phantoms(cache: Path) -> None:
     assert 0 < images.mean() < 200 and 0.3 < targets.mean() < 0.7
 
 
+@pytest.mark.slow
 def test_held_out_targets_are_the_rows_between(cache: Path) -> None:
     crops, targets = held_out(cache, 2)
     assert crops.shape == (2, 224, 224) and targets.shape == (2, 209, 6)
@@ -79,6 +83,7 @@ def test_held_out_targets_are_the_rows_between(cache: Path) -> None:
     assert row[column - 5 : column + 6].mean() > row.mean() + 20
 
 
+@pytest.mark.slow
 def test_a_short_run_writes_weights_and_goes_on_where_it_stopped(cache: Path, tmp_path: Path) -> None:
     arguments = ["--cache", str(cache), "--out", str(tmp_path), "--device", "cpu", "--every", "1000"]
     assert main([*arguments, "--minutes", "0.005"]) == 0
@@ -100,6 +105,7 @@ def test_no_shards_is_one_line(tmp_path: Path) -> None:
         main(["--cache", str(tmp_path), "--out", str(tmp_path / "out")])
 
 
+@pytest.mark.slow
 def test_frozen_parts_keep_weights_and_statistics(cache: Path, tmp_path: Path) -> None:
     start = SpineRegressor().init_()
     for block in (module for module in start.modules() if isinstance(module, ResidualBlock)):
@@ -144,6 +150,7 @@ def test_folded_norms_compute_the_same() -> None:
         assert list(network.state_dict()) == list(state)
 
 
+@pytest.mark.slow
 def test_frozen_parts_need_weights_and_exist(cache: Path, tmp_path: Path) -> None:
     for plan in (replace(FROM_SCRATCH, freeze_norms=True), replace(FROM_SCRATCH, freeze=0)):
         with pytest.raises(SystemExit, match="--start"):
@@ -152,6 +159,7 @@ def test_frozen_parts_need_weights_and_exist(cache: Path, tmp_path: Path) -> Non
         frozen_part(SpineRegressor(transformer=False), 5)
 
 
+@pytest.mark.slow
 def test_the_last_validation_folder_decides(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(Samples(cache, seed=2), tmp_path, 1.0, "cpu", FROM_SCRATCH)
     losses = iter([0.1, 3.0, 0.05, 4.0, 9.0, 2.0])
@@ -166,6 +174,7 @@ def test_the_last_validation_folder_decides(cache: Path, tmp_path: Path, monkeyp
     assert bests == [(3.0, 0), (3.0, 1), (2.0, 0)]
 
 
+@pytest.mark.slow
 def test_every_option_is_recorded(cache: Path, tmp_path: Path) -> None:
     write_weights(SpineLite().init_(), tmp_path / "start.safetensors")
     options = parse(
@@ -181,6 +190,7 @@ def test_every_option_is_recorded(cache: Path, tmp_path: Path) -> None:
     json.dumps(kept)
 
 
+@pytest.mark.slow
 def test_names_of_folders_that_are_alike_stay_apart(cache: Path, tmp_path: Path) -> None:
     other = tmp_path / "phantoms" / cache.name
     render(other, 1, 700, workers=1)

@@ -77,6 +77,7 @@ def test_another_graph_is_refused_in_one_line(fake_model: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_weight_pairs_restore_the_same_integers(symmetric) -> None:
     before, after = (onnx.load_model_from_string(model) for model in (symmetric, with_weight_pairs(symmetric)))
     onnx.checker.check_model(after)
@@ -91,6 +92,7 @@ def test_weight_pairs_restore_the_same_integers(symmetric) -> None:
         assert new[name].dtype == np.float32 and np.array_equal(integers, old[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["symmetric", "half"])
 def test_a_graph_with_a_free_number_of_images_answers_each_as_alone(packaged, request, form: str) -> None:
     model = request.getfixturevalue(form)
