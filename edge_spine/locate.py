@@ -46,8 +46,6 @@ POINTS = len(LEVELS) + 2
 T1_TOP, L5_BOTTOM = len(LEVELS), len(LEVELS) + 1
 ENTRY_TAPS = 7
 DILATIONS = (1, 2, 4, 8, 16, 8, 4, 2, 1)
-# (112, 7) rows of the padded strip that the entry sees
-_ENTRY = STRIDE * np.arange(CELLS)[:, np.newaxis] + np.arange(ENTRY_TAPS)
 # beyond these a miscount is likely; `export.training.levels` prints how often
 LEAST_MARGIN, MOST_IRREGULAR = 1.0, 0.115
 
@@ -103,12 +101,15 @@ class LevelNetwork:
         # hidden cells between zeros, as many as the farthest tap reaches
         reach, width = max(DILATIONS), self.entry_bias.size
         wide = np.zeros((CELLS + 2 * reach, width), np.float32)
-        hidden, seen = wide[reach : reach + CELLS], np.empty((CELLS, 3, width), np.float32)
-        np.maximum(padded[_ENTRY].reshape(CELLS, -1) @ self.entry_weight + self.entry_bias, 0, out=hidden)
-        for dilation, weight, bias in zip(DILATIONS, self.middle_weight, self.middle_bias, strict=True):
-            for tap in range(3):
-                seen[:, tap] = wide[reach + (tap - 1) * dilation :][:CELLS]
-            more = seen.reshape(CELLS, -1) @ weight
+        hidden, (more, tap) = wide[reach : reach + CELLS], np.empty((2, CELLS, width), np.float32)
+        entry = sliding_window_view(padded.ravel(), ENTRY_TAPS * CHANNELS)[:: STRIDE * CHANNELS]
+        np.maximum(entry @ self.entry_weight + self.entry_bias, 0, out=hidden)
+        # three products of rows where they lie take less time than one product of their copies
+        weights = self.middle_weight.reshape(-1, 3, width, width)
+        for dilation, weight, bias in zip(DILATIONS, weights, self.middle_bias, strict=True):
+            np.matmul(hidden, weight[1], out=more)
+            more += np.matmul(wide[reach - dilation :][:CELLS], weight[0], out=tap)
+            more += np.matmul(wide[reach + dilation :][:CELLS], weight[2], out=tap)
             more += bias
             hidden += np.maximum(more, 0, out=more)
         logits = (hidden @ self.exit_weight + self.exit_bias).astype(np.float64)
