@@ -361,10 +361,9 @@ def _plane_of_maximal_curvature(slope: NDArray[np.float64]) -> float:
     for azimuths in (np.arange(0.0, 180.0), np.arange(-1.0, 1.0, 0.02)):
         candidates = best + azimuths
         angle = np.radians(candidates)
-        # the extreme slopes have the extreme angles, so only these need an arctangent, one of their difference
+        # the extreme slopes have the extreme angles, so only these need an arctangent
         seen = np.stack([np.cos(angle), np.sin(angle)], axis=1) @ slope.T
-        most, least = seen.max(axis=1), seen.min(axis=1)
-        spread = np.arctan2(most - least, 1 + most * least)
+        spread = np.arctan(seen.max(axis=1)) - np.arctan(seen.min(axis=1))
         best = float(candidates[np.argmax(spread)])
     # rounded first, or -0.0000001 would become 180
     return round(best, 2) % 180.0
