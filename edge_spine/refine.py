@@ -264,9 +264,9 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
     return np.clip(above, *_CLIP, out=above), seen.astype(np.float64)
 
 
-def along(values: NDArray[np.floating[Any]], deviation: float) -> Profile:
+def along(values: NDArray[np.floating[Any]], deviation: float) -> NDArray[Any]:
     """Average (105,) or (105, K) values along the curve with a Gaussian of `deviation` samples."""
-    smooth: Profile = _gaussian(deviation) @ values.astype(np.float32, copy=False)
+    smooth: NDArray[Any] = _gaussian(deviation) @ values.astype(np.float32, copy=False)
     return smooth
 
 

@@ -37,7 +37,9 @@ def test_the_command_leaves_decoders_and_downloaders_to_those_who_use_them(tmp_p
         )
         return ended.stdout.count("imported")
 
-    assert imported("-m", "edge_spine", "demo", "--out", str(tmp_path / "out"), "--write", "json", "--model", "lite") == 0
+    assert (
+        imported("-m", "edge_spine", "demo", "--out", str(tmp_path / "out"), "--write", "json", "--model", "lite") == 0
+    )
     alone = "from edge_spine.cli.run import import_pydicom_alone; import_pydicom_alone()"
     assert imported("-c", f"{alone}; import pydicom, requests, gdcm") == 2
 
