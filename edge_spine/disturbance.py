@@ -116,8 +116,11 @@ def _opened(bright: Rows, rows: int, columns: int) -> NDArray[np.uint8]:
 def _metal(straight: Image, white: Rows, cell_mm2: float) -> Rows:
     """Return the rows of white areas with sharp edges; bone that is as bright fades out."""
     # narrow enough for a rod
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(_opened(white, 5, 2))
+    opened = _opened(white, 5, 2)
     metal = np.zeros(white.shape, dtype=np.bool_)
+    if cv2.countNonZero(opened) * cell_mm2 < _METAL_MM2:
+        return metal[:, 0]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened)
     for number in range(1, count):
         size = int(stats[number, cv2.CC_STAT_AREA])
         if size * cell_mm2 < _LEAST_METAL_MM2:
@@ -154,8 +157,8 @@ def _across(straight: Image) -> Rows:
     for half, limit in _BRIGHTER.items():
         mean, gap = cv2.blur(some, (1, 2 * half - 1)), 2 * half + 2
         brighter = mean[gap:-gap] - np.maximum(mean[: -2 * gap], mean[2 * gap :])
-        least = np.partition(brighter, brighter.shape[1] // 4, axis=1)[:, brighter.shape[1] // 4]
-        seen = np.flatnonzero(least > limit) + gap
+        share = np.count_nonzero(brighter > limit, axis=1)
+        seen = np.flatnonzero(share >= brighter.shape[1] - brighter.shape[1] // 4) + gap
         for row in seen[(seen >= _ENDS) & (seen < ROWS - 3 * _ENDS)]:
             rows[row - half : row + half + 1] = True
     return rows

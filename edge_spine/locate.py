@@ -46,8 +46,6 @@ POINTS = len(LEVELS) + 2
 T1_TOP, L5_BOTTOM = len(LEVELS), len(LEVELS) + 1
 ENTRY_TAPS = 7
 DILATIONS = (1, 2, 4, 8, 16, 8, 4, 2, 1)
-# (112, 7) rows of the padded strip that the entry sees
-_ENTRY = STRIDE * np.arange(CELLS)[:, np.newaxis] + np.arange(ENTRY_TAPS)
 # beyond these a miscount is likely; `export.training.levels` prints how often
 LEAST_MARGIN, MOST_IRREGULAR = 1.0, 0.115
 
@@ -66,8 +64,9 @@ _LEAST_DEVIATION = 1e-3
 _HALF_BODY = (0.25, 0.45)
 # slopes of the centreline are averaged over so many rows
 _SLOPE_ROWS = 31
-_OFFSETS = np.arange(-REACH_PX, REACH_PX + 1)
+_OFFSETS = np.arange(-REACH_PX, REACH_PX + 1, dtype=np.float32)
 _CROP_ROWS = np.arange(float(CROP_SIZE))
+_CROP_ROWS_32 = _CROP_ROWS.astype(np.float32)
 _ROW_PLACES = np.linspace(-1, 1, CROP_SIZE, dtype=np.float32)[:, np.newaxis]
 _END_ROWS = 24
 
@@ -103,12 +102,16 @@ class LevelNetwork:
         # hidden cells between zeros, as many as the farthest tap reaches
         reach, width = max(DILATIONS), self.entry_bias.size
         wide = np.zeros((CELLS + 2 * reach, width), np.float32)
-        hidden, seen = wide[reach : reach + CELLS], np.empty((CELLS, 3, width), np.float32)
-        np.maximum(padded[_ENTRY].reshape(CELLS, -1) @ self.entry_weight + self.entry_bias, 0, out=hidden)
-        for dilation, weight, bias in zip(DILATIONS, self.middle_weight, self.middle_bias, strict=True):
-            for tap in range(3):
-                seen[:, tap] = wide[reach + (tap - 1) * dilation :][:CELLS]
-            more = seen.reshape(CELLS, -1) @ weight
+        hidden, (more, tap) = wide[reach : reach + CELLS], np.empty((2, CELLS, width), np.float32)
+        steps = padded.reshape(-1, STRIDE * CHANNELS)
+        entry = np.concatenate([steps[step:][:CELLS] for step in range(-(-ENTRY_TAPS // STRIDE))], axis=1)
+        np.maximum(entry[:, : ENTRY_TAPS * CHANNELS] @ self.entry_weight + self.entry_bias, 0, out=hidden)
+        # three products of rows where they lie take less time than one product of their copies
+        weights = self.middle_weight.reshape(-1, 3, width, width)
+        for dilation, weight, bias in zip(DILATIONS, weights, self.middle_bias, strict=True):
+            np.matmul(hidden, weight[1], out=more)
+            more += np.matmul(wide[reach - dilation :][:CELLS], weight[0], out=tap)
+            more += np.matmul(wide[reach + dilation :][:CELLS], weight[2], out=tap)
             more += bias
             hidden += np.maximum(more, 0, out=more)
         logits = (hidden @ self.exit_weight + self.exit_bias).astype(np.float64)
@@ -241,10 +244,10 @@ def strip(crop: NDArray[np.float32], line: Array) -> Grey:
     # OpenCV takes long to import, and loading a bundle needs this module
     import cv2
 
-    slope = slopes(line)[:, np.newaxis]
+    slope = slopes(line)[:, np.newaxis].astype(np.float32)
     along = _OFFSETS / np.sqrt(1 + slope * slope)
-    columns = (line[:, np.newaxis] + along).astype(np.float32)
-    rows = (_CROP_ROWS[:, np.newaxis] - slope * along).astype(np.float32)
+    columns = line[:, np.newaxis].astype(np.float32) + along
+    rows = _CROP_ROWS_32[:, np.newaxis] - slope * along
     grey = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) @ _bins()
     grey -= grey.mean()
     grey /= max(math.sqrt(np.vdot(grey, grey) / grey.size), _LEAST_DEVIATION)
@@ -295,9 +298,10 @@ def read_places(logarithms: Array, error_px: NDArray[np.floating[Any]]) -> Found
     least, most = (share * (rows[last] - rows[last - 1]) for share in _HALF_BODY)
     rows[L5_BOTTOM] = rows[last] + min(max(rows[L5_BOTTOM] - rows[last], least), most)
     expected = float(error_px[0]) + float(error_px[1]) * STRIDE * spread
-    distances = np.diff(rows[: len(LEVELS)]) / _PITCH
-    # the two in the middle of sixteen
-    irregularity = float(distances.std() / np.sort(distances)[7:9].mean())
+    # sixteen numbers, for which calls of NumPy take longer than Python
+    distances = sorted((np.diff(rows[: len(LEVELS)]) / _PITCH).tolist())
+    mean, median = sum(distances) / len(distances), (distances[7] + distances[8]) / 2
+    irregularity = math.dist(distances, [mean] * len(distances)) / math.sqrt(len(distances)) / median
     return Found(rows * STRIDE, expected, _margin(logarithms, np.array(chain)), irregularity)
 
 
@@ -307,8 +311,8 @@ def best_chain(logarithms: Array) -> list[int]:
     totals = np.full((len(LEVELS), _LONGEST + CELLS), -np.inf)
     totals[:, _LONGEST:] = logarithms.T
     before = sliding_window_view(totals, CELLS, axis=1)[:, :_LONGEST]
-    for level, cost in enumerate(_STEP_COSTS, start=1):
-        totals[level, _LONGEST:] += (before[level - 1] + cost[:, np.newaxis]).max(axis=0)
+    for level, cost in enumerate(_STEP_COSTS[:, :, np.newaxis], start=1):
+        totals[level, _LONGEST:] += np.maximum.reduce(before[level - 1] + cost)
     chain = [int(totals[-1].argmax()) - _LONGEST]
     for total, cost in zip(totals[-2::-1], _STEP_COSTS[::-1], strict=True):
         # of equal ones the nearest

@@ -61,7 +61,8 @@ _ALONG_PROFILE, _ALONG_CONTRAST, _ALONG_WIDTH = 2.0, 7.5, 6.0
 _INSIDE, _OUTSIDE = 0.8, 1.3
 # places of a profile across the column, half-widths, and the (49, 2) weights of its means inside and outside
 _OFFSETS: Array = np.arange(-TAPS, TAPS + 1) / 10
-_SAMPLED_ROWS: Array = CURVE_ROWS[SAMPLED, np.newaxis]
+_OFFSETS_32: Profile = _OFFSETS.astype(np.float32)
+_SAMPLED_ROWS: Profile = CURVE_ROWS[SAMPLED, np.newaxis].astype(np.float32)
 _CHOSEN = np.stack([np.abs(_OFFSETS) < _INSIDE - 1e-9, np.abs(_OFFSETS) > _OUTSIDE + 1e-9], axis=1).astype(np.float64)
 _MEAN_WEIGHTS: Profile = (_CHOSEN / _CHOSEN.sum(axis=0)).astype(np.float32)
 # contrast in grey values of 0 to 1: the least that profiles are divided by, and the one that gets half weight
@@ -220,7 +221,9 @@ def _rectified(values: Profile, bias: Profile) -> Profile:
 
 
 def _limited(values: Array, most: float) -> Array:
-    smaller: Array = values / (1 + (values / most) ** 4) ** 0.25
+    # roots and squares take a tenth of the time of powers
+    squared = (values / most) ** 2
+    smaller: Array = values / np.sqrt(np.sqrt(1 + squared * squared))
     return smaller
 
 
@@ -247,9 +250,9 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
 
     slope = gradient(centre, float(SAMPLED[1]))
     # the horizontal width is wider than that along the normal
-    across = np.multiply.outer(half_width / (1 + slope * slope), _OFFSETS)
-    columns = (centre[:, np.newaxis] + across).astype(np.float32)
-    rows = (_SAMPLED_ROWS - slope[:, np.newaxis] * across).astype(np.float32)
+    across = np.multiply.outer((half_width / (1 + slope * slope)).astype(np.float32), _OFFSETS_32)
+    columns = centre.astype(np.float32)[:, np.newaxis] + across
+    rows = _SAMPLED_ROWS - slope.astype(np.float32)[:, np.newaxis] * across
     grey = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     means = along(grey @ _MEAN_WEIGHTS, _ALONG_CONTRAST)
     above = grey - means[:, 1:]
@@ -263,7 +266,7 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
 
 def along(values: NDArray[np.floating[Any]], deviation: float) -> NDArray[Any]:
     """Average (105,) or (105, K) values along the curve with a Gaussian of `deviation` samples."""
-    smooth: NDArray[Any] = _gaussian(deviation) @ values
+    smooth: NDArray[Any] = _gaussian(deviation) @ values.astype(np.float32, copy=False)
     return smooth
 
 
@@ -285,6 +288,8 @@ def _gaussian(deviation: float) -> Profile:
     """Return the (105, 105) matrix that averages along the samples; at the ends over fewer samples."""
     samples = np.arange(SAMPLED.size)
     weights = np.exp(-(((samples[:, np.newaxis] - samples) / deviation) ** 2) / 2)
+    # numbers below float32's normal ones take ten times as long to multiply
+    weights[weights < 1e-20] = 0
     matrix: Profile = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     return matrix
 

@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        arguments = _parser().parse_args(argv)
+        # what is imported for the command alone does not matter to others
+        arguments = _parser().parse_args(argv, argparse.Namespace(own_process=argv is None))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else USAGE
     except OSError:  # help that cannot be printed

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
+from types import ModuleType
 
 from edge_spine.cli.common import DONE, PARTLY, Verbs, add_spacing, load_estimator, print_report
 from edge_spine.errors import UsageError
@@ -17,6 +19,8 @@ from edge_spine.reading.left_out import LeftOut
 from edge_spine.runner import process
 
 _log = logging.getLogger("edge_spine.cli")
+# pydicom's decoders, which run in a process of their own here, and what its downloader of examples needs
+_BESIDE_PYDICOM = ("PIL", "gdcm", "jpeg_ls", "libjpeg", "openjpeg", "pylibjpeg", "requests", "rle", "tqdm")
 
 
 def add_to(verbs: Verbs) -> None:
@@ -56,6 +60,9 @@ def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile], *, show_
     if arguments.out.exists() and not arguments.out.is_dir():
         raise UsageError(f"--out {arguments.out.name}: this is a file, a folder is expected")
     started = time.perf_counter()
+    # scans without a given spacing are DICOM files
+    if arguments.own_process and arguments.pixel_spacing is None:
+        import_pydicom_alone()
     all_done = True
     with load_estimator(arguments) as estimator:
         _log.info("model loaded in %.0f ms", (time.perf_counter() - started) * 1000)
@@ -82,3 +89,15 @@ def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile], *, show_
             print_report(arguments, report)
         progress.summarise()
     return DONE if all_done else PARTLY
+
+
+def import_pydicom_alone() -> None:
+    """Import pydicom without the optional packages that it imports where they are installed, which take longer."""
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    hidden = [name for name in _BESIDE_PYDICOM if name not in modules]
+    modules.update(dict.fromkeys(hidden))
+    try:
+        import pydicom  # noqa: F401
+    finally:
+        for name in hidden:
+            del modules[name]

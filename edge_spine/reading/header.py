@@ -72,13 +72,12 @@ def read_header(stream: DicomStream) -> Dataset:
     type of exception.
     """
     header = pydicom.dcmread(stream, stop_before_pixels=True)
-    # iterating over the elements would interpret them
-    for tag in list(header.keys()):
-        element = header.get_item(tag)
+    # these are as read: iterating over the header itself would interpret them
+    for element in header.values():
         if isinstance(element, RawDataElement) and element.length > _MAX_LIST_BYTES and _is_list(element):
             raise Refusal(
                 "unreadable",
-                f"attribute {tag} takes {element.length} bytes; at most {_MAX_LIST_BYTES} are accepted",
+                f"attribute {element.tag} takes {element.length} bytes; at most {_MAX_LIST_BYTES} are accepted",
             )
     return header
 

@@ -157,10 +157,7 @@ def decode(
         raise Refusal("unreadable", "the DICOM file holds no pixel data, or is cut short")
     compressed = syntax in COMPRESSED
     stored = _decompressed(syntax, element, found) if compressed else _uncompressed(header, element, found)
-    values, flags = _values(header, stored, found)
-    if not np.isfinite(values).all():
-        raise Refusal("unreadable", "the rescaled pixels are not finite numbers")
-    return values, flags
+    return _values(header, stored, found)
 
 
 def _values(header: Dataset, stored: NDArray[Any], found: PixelFormat) -> tuple[NDArray[np.float32], tuple[str, ...]]:
@@ -179,6 +176,8 @@ def _values(header: Dataset, stored: NDArray[Any], found: PixelFormat) -> tuple[
     else:
         with np.errstate(over="ignore"):
             grey = np.take(table.astype(np.float32), held.patterns(stored))
+        if not np.isfinite(grey).all():
+            raise Refusal("unreadable", "the rescaled pixels are not finite numbers")
     padding = padding_table(header, held)
     return (grey if padding is None else _without_padding(grey, np.take(padding, held.patterns(stored)))), flags
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,24 @@ def test_an_unknown_output_names_the_known_ones(scan_file: Path, capsys: pytest.
     shown = capsys.readouterr().err
     assert "'docx'" in shown
     assert "json, ply, png" in shown
+
+
+def test_the_command_leaves_decoders_and_downloaders_to_those_who_use_them(tmp_path: Path) -> None:
+    for name in ("requests", "gdcm"):
+        (tmp_path / f"{name}.py").write_text("print('imported')", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(PACKAGE.parent)])}
+
+    def imported(*arguments: str) -> int:
+        ended = subprocess.run(
+            [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=True, timeout=120
+        )
+        return ended.stdout.count("imported")
+
+    assert (
+        imported("-m", "edge_spine", "demo", "--out", str(tmp_path / "out"), "--write", "json", "--model", "lite") == 0
+    )
+    alone = "from edge_spine.cli.run import import_pydicom_alone; import_pydicom_alone()"
+    assert imported("-c", f"{alone}; import pydicom, requests, gdcm") == 2
 
 
 def test_a_folder_without_scans_is_nothing_to_do(tmp_path: Path) -> None:
