@@ -200,3 +200,18 @@ def test_appending_keeps_what_is_there(tmp_path: Path) -> None:
     for line in ("a", "b"):
         append_durably(path, line)
     assert path.read_bytes() == b"a\nb\n"
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".dcm", "\u00e4" * 125 + ".dcm", "a" * 224])
+def test_a_name_without_room_for_a_reason_is_shortened_in_the_end_and_told(tmp_path: Path, name: str) -> None:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
+        for number in range(2):
+            laid(tmp_path, name, b"%d" % number)
+            spool.reject(claimed(spool, tmp_path / name), "refused", "not-dxa", "no")
+        spool.finish(claimed(spool, laid(tmp_path, name, b"good")))
+        spool.finish(claimed(spool, laid(tmp_path, name[:-5] + "b.dcm", b"other")))
+    reasons = sorted((tmp_path / "failed").glob("*.reason.json"))
+    assert [json.loads(reason.read_bytes())["name"] for reason in reasons] == [name, name]
+    scans = [reason.with_name(reason.name.removesuffix(".reason.json")) for reason in reasons]
+    assert {scan.read_bytes() for scan in scans} == {b"0", b"1"}
+    assert {path.read_bytes() for path in files_in(tmp_path / "done")} == {b"good", b"other"}
