@@ -140,7 +140,7 @@ class SpineBatch:
 
         read = partial(file.read, scan.pixel_spacing_mm, self.imager_spacing)
         report = process(file.source, estimator, read, keep, path=file.whole_path)
-        return row_of(scan.id, scan.path, _entry(scan, file), report, done[0] if done else None)
+        return row_of(scan.id, scan.path, entry_of(scan, file), report, done[0] if done else None)
 
 
 def said(error: BaseException) -> str:
@@ -148,7 +148,7 @@ def said(error: BaseException) -> str:
     return str(error) if isinstance(error, EdgeSpineError) else type(error).__name__
 
 
-def _entry(scan: Scan, file: ScanFile) -> str | None:
+def entry_of(scan: Scan, file: ScanFile) -> str | None:
     """Return the name of a scan within the zip or the folder that a path names."""
     if str(file.path) == scan.path:
         return file.entry
@@ -158,7 +158,7 @@ def _entry(scan: Scan, file: ScanFile) -> str | None:
 
 def folder_name(scan: Scan, file: ScanFile) -> str:
     """Return a unique folder name: the file's name and a hash of its path."""
-    whole = f"{scan.path}\n{_entry(scan, file)}"
+    whole = f"{scan.path}\n{entry_of(scan, file)}"
     return f"{file.name}-{hashlib.sha256(storable(whole).encode()).hexdigest()[:8]}"
 
 
