@@ -157,9 +157,9 @@ def left_to_do(
 ) -> tuple[list[Scan], Outcome]:
     """Return the scans that have no valid row in `shards`, and the counts of those that have one.
 
-    A row is valid where it was made by the model and options of `batch`, the files of a scan that is done exist, and its
-    own file was not modified since; for a folder, where it holds the same scans. `retry_failed` returns failed scans
-    too; nothing else repeats them.
+    A row is valid where it was made by the model and options of `batch`, the files of a scan that is done exist, and
+    its own file was not modified since; for a folder, where it holds the same scans. `retry_failed` returns failed
+    scans too; nothing else repeats them.
     """
     ended = shards.ended()
     left = []
