@@ -231,7 +231,7 @@ class WatchFolder:
         self._worker = Worker(self._spool, Audit(records / "audit.jsonl"), self._handle, on_report)
 
     def run(self, *, poll_s: float, once: bool = False) -> None:
-        """Process scans until `end` is called or, with `once`, until only incomplete ones are left, and report these."""
+        """Process scans until `end` is called or, with `once`, until only incomplete ones are left: reported."""
 
         def waiting() -> Iterator[Path]:
             while True:
