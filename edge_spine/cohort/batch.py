@@ -20,6 +20,7 @@ from edge_spine.engines.sharing import Shared
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.reading.checks import storable
 from edge_spine.reading.files import find_scans
+from edge_spine.reading.left_out import LeftOut
 from edge_spine.runner import Report, process
 from edge_spine.version import __version__
 
@@ -118,12 +119,16 @@ class SpineBatch:
     def _rows_of(self, scan: Scan, estimator: SpineEstimator) -> list[Row]:
         problem = scan.problem
         if problem is None:
+            left_out = LeftOut()
             try:
-                files = find_scans([scan.path])
+                files = find_scans([scan.path], left_out)
             except (EdgeSpineError, OSError) as error:
                 problem = said(error)
             else:
-                return [self._row(scan, file, estimator) for file in files]
+                rows = [self._row(scan, file, estimator) for file in files]
+                if left_out:
+                    rows[0]["message"] += f"; beside it left out: {left_out}"
+                return rows
         return [row_of(scan.id, scan.path, None, Report(scan.path, message=problem), None)]
 
     def _row(self, scan: Scan, file: ScanFile, estimator: SpineEstimator) -> Row:

@@ -28,6 +28,8 @@ _ENDS = ("done", "failed", "quarantine")
 _REASON = ".reason.json"
 # most bytes of a name, of the 255 that file systems allow: a number, `_REASON` and what `beside` adds need the others
 _NAME_BYTES = 210
+# 2020: an earlier time is that of a clock that was not set yet
+_CLOCK_IS_SET_S = 1_577_836_800
 
 
 @dataclass(frozen=True)
@@ -130,12 +132,18 @@ class Spool:
         self._put(claim, "failed", {"status": status, "code": code, "message": message})
 
     def purge(self, days: float) -> int:
-        """Delete files that ended more than `days` ago; return their number."""
+        """Delete files that ended more than `days` ago; return their number.
+
+        Files that ended before the clock was set, as on a device without a battery, count from now.
+        """
         oldest, gone = time.time() - days * 86_400, 0
         for folder in _ENDS:
             for path in files_in(self.root / folder):
                 with suppress(OSError):
-                    if path.stat().st_mtime < oldest:
+                    ended = path.stat().st_mtime
+                    if ended < _CLOCK_IS_SET_S:
+                        os.utime(path)
+                    elif ended < oldest:
                         path.unlink()
                         gone += 1
         return gone

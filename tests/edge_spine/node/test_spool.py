@@ -163,6 +163,17 @@ def test_old_ends_are_purged(tmp_path: Path) -> None:
     assert everything(tmp_path) == {"failed/new.dcm", "failed/new.dcm.reason.json"}
 
 
+def test_what_ended_before_the_clock_was_set_counts_from_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
+        spool.reject(claimed(spool, laid(tmp_path)), "refused", "not-dxa", "no")
+        for path in (tmp_path / "failed").iterdir():
+            os.utime(path, (60, 60))
+        assert spool.purge(30) == 0
+        later = time.time() + 31 * 86_400
+        monkeypatch.setattr(time, "time", lambda: later)
+        assert spool.purge(30) == 2
+
+
 def test_an_old_file_that_is_ended_now_counts_from_now(tmp_path: Path) -> None:
     path = laid(tmp_path)
     os.utime(path, (1, 1))
