@@ -213,10 +213,13 @@ def same_person(before: Dataset | None, after: Dataset | None) -> Person:
         return "unknown"
     person: Person = "unknown"
     # An empty value proves nothing, and names have too many spellings.
-    for keyword in ("PatientID", "PatientBirthDate", "PatientSex"):
+    for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "IssuerOfPatientID"):
         pair = [str(header.get(keyword) or "").strip().upper() for header in (before, after)]
         if not all(pair):
             continue
+        if keyword == "IssuerOfPatientID":
+            # one number of two hospitals says nothing
+            return person if pair[0] == pair[1] else "unknown"
         if pair[0] != pair[1]:
             return "different"
         if keyword == "PatientID":

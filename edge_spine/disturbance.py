@@ -8,7 +8,7 @@ it prints hits and false alarms.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import cv2
@@ -52,8 +52,24 @@ _COARSE_MM = 7.0
 _MARGIN_ROWS, _ENDS = 6, 8
 
 
-def find_disturbances(prepared: Prepared, curves: Curves) -> dict[str, Rows]:
-    """Find disturbances of a picture by the names of their flags, each with the rows that it concerns.
+@dataclass(frozen=True, eq=False)
+class Disturbances:
+    """What disturbs a picture.
+
+    Attributes
+    ----------
+    rows : mapping of str to (209,) array
+        By any of `FLAGS`, True for the rows of the curves that are disturbed.
+    metal_mm : (209,) array
+        Width of the metal in each row, mm; 0 where there is none.
+    """
+
+    rows: Mapping[str, Rows]
+    metal_mm: NDArray[np.float64]
+
+
+def find_disturbances(prepared: Prepared, curves: Curves) -> Disturbances:
+    """Find disturbances of a picture, with the rows that each concerns.
 
     Parameters
     ----------
@@ -61,11 +77,6 @@ def find_disturbances(prepared: Prepared, curves: Curves) -> dict[str, Rows]:
         The network's input and its place in the scan.
     curves : Curves
         The curves that were found in it.
-
-    Returns
-    -------
-    dict
-        By any of `FLAGS` a (209,) array, True for the rows of the curves that are disturbed.
     """
     row_px = prepared.rows_px(curves.z)
     half_mm = ((curves.coronal[:, 2] - curves.coronal[:, 0]) / 2)[:, np.newaxis]
@@ -78,9 +89,10 @@ def find_disturbances(prepared: Prepared, curves: Curves) -> dict[str, Rows]:
     white, spine = straight >= _WHITE, np.abs(_ACROSS_MM) < _WITHIN * half_mm
     if np.count_nonzero(white & spine) > _CLIPPED * np.count_nonzero(spine):
         # nothing brighter than the spine can be seen in it
-        return {**found, SATURATED: everywhere}
+        return Disturbances({**found, SATURATED: everywhere}, np.zeros(ROWS))
+    metal = _metal(straight, white & (np.abs(_ACROSS_MM) < _METAL_REACH_MM), cell_mm2)
     objects = {
-        METAL: _metal(straight, white & (np.abs(_ACROSS_MM) < _METAL_REACH_MM), cell_mm2),
+        METAL: np.asarray(metal.any(axis=1)),
         CONTRAST: _contrast(straight, spine, half_mm, cell_mm2),
         ACROSS: _across(straight),
     }
@@ -89,15 +101,20 @@ def find_disturbances(prepared: Prepared, curves: Curves) -> dict[str, Rows]:
     # the edge of an object looks like a step
     if step is not None and not any(rows[step] for rows in found.values()):
         found[MOTION] = _grown(np.arange(ROWS) == step)
-    return {flag: found[flag] for flag in FLAGS if flag in found}
+    rows_of = {flag: found[flag] for flag in FLAGS if flag in found}
+    return Disturbances(rows_of, np.count_nonzero(metal, axis=1) * _STEP_MM)
 
 
-def widened(bands: Bands, disturbed: Mapping[str, Rows]) -> Bands:
-    """Return bands that are wider by the largest `WIDENING` of the disturbances of each row."""
+def widened(bands: Bands, disturbed: Disturbances) -> Bands:
+    """Return bands that are wider by the largest `WIDENING` of the disturbances of each row.
+
+    Behind metal the spine can lie anywhere: there the coronal half-width is at least the width of the metal.
+    """
     factor = np.ones(ROWS)
-    for flag, rows in disturbed.items():
+    for flag, rows in disturbed.rows.items():
         factor[rows] = np.maximum(factor[rows], WIDENING[flag])
-    return replace(bands, coronal=bands.coronal * factor, sagittal=bands.sagittal * factor)
+    coronal = np.maximum(bands.coronal * factor, disturbed.metal_mm)
+    return replace(bands, coronal=coronal, sagittal=bands.sagittal * factor)
 
 
 def _straightened(prepared: Prepared, curves: Curves, row_px: NDArray[np.float64]) -> Image:
@@ -114,7 +131,7 @@ def _opened(bright: Rows, rows: int, columns: int) -> NDArray[np.uint8]:
 
 
 def _metal(straight: Image, white: Rows, cell_mm2: float) -> Rows:
-    """Return the rows of white areas with sharp edges; bone that is as bright fades out."""
+    """Return white areas with sharp edges, (209, 73); bone that is as bright fades out."""
     # narrow enough for a rod
     opened = _opened(white, 5, 2)
     metal = np.zeros(white.shape, dtype=np.bool_)
@@ -131,7 +148,7 @@ def _metal(straight: Image, white: Rows, cell_mm2: float) -> Rows:
         bright = np.count_nonzero(around & (straight >= _BRIGHT)) / size
         if any(mean < darker and bright < least for darker, least in _METAL_EDGES):
             metal |= area
-    return np.asarray(metal.any(axis=1) & (np.count_nonzero(metal) * cell_mm2 >= _METAL_MM2))
+    return np.asarray(metal & (np.count_nonzero(metal) * cell_mm2 >= _METAL_MM2))
 
 
 def _dilated(area: Rows, width: int) -> Rows:

@@ -122,7 +122,7 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
         levels = levels or levels_of(spine)
         measurements = measure(spine, levels, self._angle_errors)
         disturbed = find_disturbances(prepared, curves)
-        quality = judge(scan, prepared, curves, spine, measurements, levels, self._population, tuple(disturbed))
+        quality = judge(scan, prepared, curves, spine, measurements, levels, self._population, tuple(disturbed.rows))
         bands = None if self._bands is None else self._bands.at(prepared.model_pixel_mm, measurements.max_cobb_deg)
         times.append(time.perf_counter())
         result = SpineResult(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
-from edge_spine.cli.common import DONE, PARTLY, Verbs, add_spacing, complain, count, formats_option, need
+from edge_spine.cli.common import DONE, PARTLY, Verbs, add_spacing, complain, count, formats_option, need, place
 from edge_spine.cli.progress import Progress
 from edge_spine.outputs.registry import FORMATS, parse_formats
 from edge_spine.runner import Report
@@ -23,12 +22,12 @@ def add_to(verbs: Verbs) -> None:
         verbs.engine,
     )
     verb.add_argument(
-        "manifest", metavar="MANIFEST", type=Path, help="a CSV file with a column path, one path a line, or a folder"
+        "manifest", metavar="MANIFEST", type=place, help="a CSV file with a column path, one path a line, or a folder"
     )
     verb.add_argument(
         "--out",
         metavar="DIR",
-        type=Path,
+        type=place,
         required=True,
         help="folder for the results; an unfinished run there is continued",
     )

@@ -42,6 +42,7 @@ class Verbs:
         self.model.add_argument(
             "--model",
             metavar="MODEL",
+            type=given,
             help="spine (default), lite (smaller and faster, slightly less accurate), or the folder of a model bundle",
         )
         self.precision = argparse.ArgumentParser(add_help=False, parents=[self.model])
@@ -70,7 +71,7 @@ class Verbs:
             help="processor threads (default: all; in batch 1 for each of several workers)",
         )
         self.writing = argparse.ArgumentParser(add_help=False)
-        self.writing.add_argument("--out", metavar="DIR", type=Path, required=True, help="results go to DIR/<name>/")
+        self.writing.add_argument("--out", metavar="DIR", type=place, required=True, help="results go to DIR/<name>/")
         self.writing.add_argument("--write", **formats_option())
 
     def add(
@@ -117,6 +118,18 @@ def add_spacing(verb: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use ImagerPixelSpacing, that of the detector, where there is no other; lengths come out too large",
     )
+
+
+def given(text: str) -> str:
+    """Parse a name that is not empty: a variable of a script that is not set would mean the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty name found, a file or a folder expected")
+    return text
+
+
+def place(text: str) -> Path:
+    """Parse the path of a file or a folder."""
+    return Path(given(text))
 
 
 def count(text: str, least: int = 1) -> int:

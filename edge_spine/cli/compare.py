@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from pathlib import Path
 
-from edge_spine.cli.common import DONE, Verbs, add_spacing, load_estimator, tell
+from edge_spine.cli.common import DONE, Verbs, add_spacing, given, load_estimator, place, tell
 from edge_spine.errors import EdgeSpineError, reason_of
 
 _log = logging.getLogger("edge_spine.cli")
@@ -22,9 +21,9 @@ def add_to(verbs: Verbs) -> None:
         "edge-spine compare 2023.dcm 2024.dcm --out change",
         verbs.engine,
     )
-    verb.add_argument("before", metavar="A", help="the earlier scan: DICOM, PNG or NPY")
-    verb.add_argument("after", metavar="B", help="the later scan, of the same person")
-    verb.add_argument("--out", metavar="DIR", type=Path, help="write comparison.json and comparison.png there")
+    verb.add_argument("before", metavar="A", type=given, help="the earlier scan: DICOM, PNG or NPY")
+    verb.add_argument("after", metavar="B", type=given, help="the later scan, of the same person")
+    verb.add_argument("--out", metavar="DIR", type=place, help="write comparison.json and comparison.png there")
     add_spacing(verb)
     verb.add_argument(
         "--different-persons", action="store_true", help="compare although the files name different patients"
@@ -46,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
                 "the two files name different patients; give two scans of one person, or --different-persons"
             )
         _log.warning("the two scans are of different patients; the differences are not changes over time")
+    if before.sha256 == after.sha256 or (before.sop_instance_uid or "a") == (after.sop_instance_uid or "b"):
+        _log.warning("both files hold the same scan; changes are between two scans of one person")
     with load_estimator(arguments) as estimator:
         comparison = compare(estimator(before), estimator(after))
     if comparison.interval_days is not None and comparison.interval_days < 0:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from pathlib import Path
 
-from edge_spine.cli.common import DONE, PARTLY, Verbs, tell
+from edge_spine.cli.common import DONE, PARTLY, Verbs, place, tell
 from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT
 from edge_spine.errors import reason_of
 
@@ -21,7 +20,7 @@ def add_to(verbs: Verbs) -> None:
         "edge-spine export-graph --form int8-trt spine.onnx",
         verbs.model,
     )
-    verb.add_argument("file", metavar="FILE", type=Path, help="the ONNX file to write")
+    verb.add_argument("file", metavar="FILE", type=place, help="the ONNX file to write")
     verb.add_argument(
         "--form", choices=(INT8_TENSORRT, FP16, FP32), default=INT8_TENSORRT, help="precision (default: %(default)s)"
     )

@@ -6,9 +6,8 @@ import argparse
 from contextlib import closing
 from functools import partial
 from importlib import resources
-from pathlib import Path
 
-from edge_spine.cli.common import DONE, INTERRUPTED, Verbs, complain, need, print_report
+from edge_spine.cli.common import DONE, INTERRUPTED, Verbs, complain, need, place, print_report
 
 
 def add_to(verbs: Verbs) -> None:
@@ -22,7 +21,7 @@ def add_to(verbs: Verbs) -> None:
     )
     page = resources.files("edge_spine") / "node/README.md"
     verb.add_argument(
-        "--config", metavar="FILE", type=Path, required=True, help=f"settings of the node, as described in {page}"
+        "--config", metavar="FILE", type=place, required=True, help=f"settings of the node, as described in {page}"
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from types import ModuleType
 
-from edge_spine.cli.common import DONE, PARTLY, Verbs, add_spacing, load_estimator, print_report
+from edge_spine.cli.common import DONE, PARTLY, Verbs, add_spacing, given, load_estimator, print_report
 from edge_spine.errors import UsageError
 from edge_spine.outputs.folders import write_in_own_folder
 from edge_spine.outputs.registry import parse_formats
@@ -36,6 +36,7 @@ def add_to(verbs: Verbs) -> None:
     verb.add_argument(
         "inputs",
         metavar="INPUT",
+        type=given,
         nargs="+",
         help="a DICOM, PNG or NPY file, a folder, or a UK Biobank field-20158 zip",
     )

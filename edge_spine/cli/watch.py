@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 from edge_spine.cli.common import (
     DONE,
@@ -16,6 +15,7 @@ from edge_spine.cli.common import (
     formats_option,
     load_estimator,
     need,
+    place,
     print_report,
     seconds,
 )
@@ -31,8 +31,8 @@ def add_to(verbs: Verbs) -> None:
         "edge-spine watch incoming results",
         verbs.engine,
     )
-    verb.add_argument("folder", metavar="IN", type=Path, help="folder to watch; processed scans are moved to IN/done")
-    verb.add_argument("out", metavar="OUT", type=Path, help="results are written to OUT/<name>-<hash>/")
+    verb.add_argument("folder", metavar="IN", type=place, help="folder to watch; processed scans are moved to IN/done")
+    verb.add_argument("out", metavar="OUT", type=place, help="results are written to OUT/<name>-<hash>/")
     verb.add_argument("--write", **formats_option())
     add_spacing(verb)
     verb.add_argument(

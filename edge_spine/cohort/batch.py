@@ -20,6 +20,7 @@ from edge_spine.engines.sharing import Shared
 from edge_spine.errors import EdgeSpineError, UsageError
 from edge_spine.reading.checks import storable
 from edge_spine.reading.files import find_scans
+from edge_spine.reading.left_out import LeftOut
 from edge_spine.runner import Report, process
 from edge_spine.version import __version__
 
@@ -118,12 +119,16 @@ class SpineBatch:
     def _rows_of(self, scan: Scan, estimator: SpineEstimator) -> list[Row]:
         problem = scan.problem
         if problem is None:
+            left_out = LeftOut()
             try:
-                files = find_scans([scan.path])
+                files = find_scans([scan.path], left_out)
             except (EdgeSpineError, OSError) as error:
                 problem = said(error)
             else:
-                return [self._row(scan, file, estimator) for file in files]
+                rows = [self._row(scan, file, estimator) for file in files]
+                if left_out:
+                    rows[0]["message"] += f"; beside it left out: {left_out}"
+                return rows
         return [row_of(scan.id, scan.path, None, Report(scan.path, message=problem), None)]
 
     def _row(self, scan: Scan, file: ScanFile, estimator: SpineEstimator) -> Row:
@@ -140,7 +145,7 @@ class SpineBatch:
 
         read = partial(file.read, scan.pixel_spacing_mm, self.imager_spacing)
         report = process(file.source, estimator, read, keep, path=file.whole_path)
-        return row_of(scan.id, scan.path, _entry(scan, file), report, done[0] if done else None)
+        return row_of(scan.id, scan.path, entry_of(scan, file), report, done[0] if done else None)
 
 
 def said(error: BaseException) -> str:
@@ -148,7 +153,7 @@ def said(error: BaseException) -> str:
     return str(error) if isinstance(error, EdgeSpineError) else type(error).__name__
 
 
-def _entry(scan: Scan, file: ScanFile) -> str | None:
+def entry_of(scan: Scan, file: ScanFile) -> str | None:
     """Return the name of a scan within the zip or the folder that a path names."""
     if str(file.path) == scan.path:
         return file.entry
@@ -158,7 +163,7 @@ def _entry(scan: Scan, file: ScanFile) -> str | None:
 
 def folder_name(scan: Scan, file: ScanFile) -> str:
     """Return a unique folder name: the file's name and a hash of its path."""
-    whole = f"{scan.path}\n{_entry(scan, file)}"
+    whole = f"{scan.path}\n{entry_of(scan, file)}"
     return f"{file.name}-{hashlib.sha256(storable(whole).encode()).hexdigest()[:8]}"
 
 

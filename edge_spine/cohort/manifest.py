@@ -165,7 +165,14 @@ def _table(
     for name in filter(None, names):
         if names.count(name) > 1:
             raise UsageError(f"{manifest.name}: {names.count(name)} columns are named {name!r}; one is expected")
+    if unused := [name for name in names if "spacing" in name.lower() and name not in COLUMNS]:
+        _log.warning(
+            "%s: %s not used; the spacing of a scan is read from %s and %s",
+            *(manifest.name, " and ".join(map(repr, unused)), ROW_SPACING, COLUMN_SPACING),
+        )
     base = manifest.absolute().parent
+    # a cell as long as the manifest may be; 131,072 characters otherwise
+    csv.field_size_limit(_LIMIT)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         next(reader)

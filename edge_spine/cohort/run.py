@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -11,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from edge_spine.bundle import load_bundle
-from edge_spine.cohort.batch import SpineBatch
+from edge_spine.cohort.batch import SpineBatch, entry_of
 from edge_spine.cohort.manifest import Scan, read_manifest
 from edge_spine.cohort.pool import ProcessPool
 from edge_spine.cohort.rows import End, Row, end_of, lost_row
 from edge_spine.cohort.shards import Shards
 from edge_spine.cohort.tables import participants, remove_tables, write_tables
 from edge_spine.cohort.workers import Finished, Workers
-from edge_spine.errors import reason_of
+from edge_spine.errors import EdgeSpineError, reason_of
 from edge_spine.outputs.registry import FORMATS
 from edge_spine.processors import usable_cores
 from edge_spine.reading.checks import storable
+from edge_spine.reading.files import find_scans
 
 SCANS_A_CHUNK = 8
 # Enough that no worker is idle, few enough that a crash repeats little work.
@@ -154,15 +157,16 @@ def left_to_do(
 ) -> tuple[list[Scan], Outcome]:
     """Return the scans that have no valid row in `shards`, and the counts of those that have one.
 
-    A row is valid where it was made by the model and options of `batch`, and the files of a scan that is done exist.
-    `retry_failed` returns failed scans too; a refused scan is repeated only with another model or other options.
+    A row is valid where it was made by the model and options of `batch`, the files of a scan that is done exist, and
+    its own file was not modified since; for a folder, where it holds the same scans. `retry_failed` returns failed
+    scans too; nothing else repeats them.
     """
     ended = shards.ended()
     left = []
     ends: Counter[End] = Counter()
     for scan in scans:
         found = ended.get((storable(scan.id), storable(scan.path)), [])
-        valid = bool(found) and all(_is_valid(row, scan, batch) for row in found)
+        valid = bool(found) and all(_is_valid(row, scan, batch) for row in found) and not _has_changed(scan, found)
         if not valid or (retry_failed and any(row["status"] == "failed" for row in found)):
             left.append(scan)
         else:
@@ -179,6 +183,25 @@ def _is_valid(row: Row, scan: Scan, batch: SpineBatch) -> bool:
     return bool(row["folder"]) and all(
         Path(batch.folder, row["folder"], FORMATS[name].filename).is_file() for name in batch.formats
     )
+
+
+def _has_changed(scan: Scan, found: list[Row]) -> bool:
+    """Return whether files were modified, or came to a folder or went from it, since their rows were written."""
+    if any(row["status"] == "failed" for row in found):
+        return False
+    # without those from clocks that are fast, which would be done again each time
+    span = min(row["written"] for row in found), time.time()
+    try:
+        files = [Path(scan.path)]
+        if os.path.isdir(scan.path):  # noqa: PTH112  # False where it cannot be looked at
+            listed = find_scans(files)
+            if {storable(entry_of(scan, file) or "") for file in listed} != {row["entry"] or "" for row in found}:
+                return True
+            files = [file.path for file in listed]
+        return any(span[0] < path.stat().st_mtime <= span[1] for path in files)
+    except (EdgeSpineError, OSError):
+        # what is away now does not make its results wrong
+        return False
 
 
 def work_through(

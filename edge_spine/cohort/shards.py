@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 _NOTE, _LOCK, _SHARDS = "cohort.json", ".lock", "shards"
-_ENDED = ("id", "path", "status", "code", "decided_by", "folder")
+_ENDED = ("id", "path", "entry", "status", "code", "decided_by", "folder")
 _NAME = re.compile(r"part-(\d{8})\.parquet")
 ROWS_A_SHARD = 1000
 # The most work that a crash can lose.
@@ -52,13 +52,18 @@ class Shards:
         self._due = 0.0
 
     def ended(self) -> dict[tuple[str, str], list[Row]]:
-        """Return the columns `_ENDED` of all scans with rows, by (id, path); a zip has several."""
+        """Return the columns `_ENDED` of all scans with rows, by (id, path); a zip has several.
+
+        "written" is added: when the row was, in seconds since 1970.
+        """
         found: dict[tuple[str, str], list[Row]] = {}
-        for table in _tables(self.folder.parent, [*_ENDED]):
+        files = shard_files(self.folder.parent)
+        for path, table in zip(files, _tables(self.folder.parent, [*_ENDED]), strict=True):
+            written = {"written": path.stat().st_mtime}
             # A later shard holds a later attempt.
             latest: dict[tuple[str, str], list[Row]] = {}
             for row in table.to_pylist():
-                latest.setdefault((row["id"], row["path"]), []).append(dict.fromkeys(_ENDED) | row)
+                latest.setdefault((row["id"], row["path"]), []).append(dict.fromkeys(_ENDED) | row | written)
             found |= latest
         return found
 

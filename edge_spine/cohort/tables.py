@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -34,11 +35,13 @@ _FILES = (
 )
 _TAKEN = {*COLUMNS, *_OF_PARTICIPANTS} - {_PARTICIPANT}
 Key = tuple[str, str]
+_log = logging.getLogger(__name__)
 
 
 def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> None:
-    """Write measurements.csv and its data dictionary, measurements.json, of the results of a cohort.
+    """Write measurements.csv and its data dictionary, measurements.json, of the scans of a cohort.
 
+    Results of scans that the manifest no longer names, or under another id, are left out and counted in the log.
     The manifest's own columns are copied; as ``manifest_NAME`` where the name is taken. With `bids`, also write bids/
     with participants.tsv, its data dictionary and dataset_description.json. Raise the errors of `participants`, and
     OSError where a file cannot be written.
@@ -46,10 +49,15 @@ def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> 
     labels = participants(scans) if bids else {}
     others = {_key(scan.id, scan.path): dict(scan.others) for scan in scans}
     carried = _carried(list(dict.fromkeys(name for columns in others.values() for name in columns)))
-    rows = []
+    rows, left_out = [], 0
     for row in read_cohort(folder, [*COLUMNS]).to_pylist():
-        own = others.get(_key(row["id"], row["path"]), {})
+        own = others.get(_key(row["id"], row["path"]))
+        if own is None:
+            left_out += 1
+            continue
         rows.append({name: row.get(name) for name in COLUMNS} | {carried[name]: own[name] for name in own})
+    if left_out:
+        _log.warning("measurements.csv: %d rows of scans that the manifest does not name are left out", left_out)
     described = {name: _described(text, name) for name, text in COLUMNS.items()}
     of_manifest = {name: {"Description": "Column of the manifest", "Text": RULE} for name in carried.values()}
     write_durably(folder / "measurements.csv", table([*described, *of_manifest], rows))

@@ -76,6 +76,10 @@ class Courier:
             except OSError as error:
                 busy, self.problem = False, f"storage: {reason_of(error)}"
                 _log.error("%s", self.problem)
+            except Exception as error:
+                # such as no memory or thread for an association: the next round may have it
+                busy, self.problem = False, f"delivery: {type(error).__name__}"
+                _log.error("%s", self.problem)
             if not busy:
                 self._wake.wait(_IDLE_S)
 

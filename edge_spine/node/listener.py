@@ -101,13 +101,20 @@ class Listener:
         return any(_within(address, peer.network) for peer in self._config.peers)
 
     def _requested(self, event: Event) -> None:
-        """Reject an AE title from an address that is not its own; pynetdicom checks only the title."""
+        """Reject an AE title from an address that is not its own, and record who is rejected, here or by pynetdicom.
+
+        pynetdicom checks only the titles.
+        """
         request: Any = event.assoc.requestor.primitive
         title, address = str(request.calling_ae_title).strip(), event.assoc.requestor.address
+        reason = "wrong-called-title" if str(request.called_ae_title).strip() != self._config.ae_title else ""
         if not any(peer.ae_title == title and _within(address, peer.network) for peer in self._config.peers):
-            self._monitor.turned_away.labels("unknown-peer").inc()
+            reason = "unknown-peer"
             event.assoc.acse.send_reject(_REJECTED_PERMANENT, _BY_USER, _CALLING_TITLE_UNKNOWN)
             event.assoc.kill()
+        if reason:
+            self._monitor.turned_away.labels(reason).inc()
+            self._audit.note("rejected", sender=title, reason=reason)
 
     def _aborted(self, event: Event) -> None:
         """Count and record an association that either side ended without a release."""

@@ -29,7 +29,7 @@ class Backoff:
     first_s, cap_s : float
         Wait after the first failure, in s; doubled after each failure up to the cap.
     give_up_after_s : float
-        Age in s at which results become a dead letter.
+        Time in s for which delivery was tried before results become a dead letter.
     refusals : int
         Number of permanent rejections by the archive after which results become a dead letter.
     """
@@ -42,9 +42,11 @@ class Backoff:
 
 @dataclass(frozen=True)
 class Record:
-    """State of a delivery: Unix times in s, counts, and the last problem."""
+    """State of a delivery: Unix times in s, counts, seconds waited between attempts, and the last problem."""
 
     made: float
+    tried: float = 0.0
+    waited: float = 0.0
     attempts: int = 0
     refusals: int = 0
     not_before: float = 0.0
@@ -117,15 +119,19 @@ class Outbox:
         one line without patient data, `refused` whether the archive rejected an object permanently.
         """
         before, now = parcel.record, time.time()
+        # a clock that is set right meanwhile, as from 1970 on a device without a battery, must not age the results
+        since_last = min(max(now - (before.tried or before.made), 0.0), 2 * self._backoff.cap_s)
         record = Record(
             made=before.made,
+            tried=now,
+            waited=before.waited + since_last,
             attempts=before.attempts + 1,
             refusals=before.refusals + refused,
             not_before=now + min(self._backoff.first_s * 2.0 ** min(before.attempts, 30), self._backoff.cap_s),
             problem=problem,
         )
         write_durably(parcel.folder / _RECORD, _to_json(record))
-        if record.refusals < self._backoff.refusals and now - record.made < self._backoff.give_up_after_s:
+        if record.refusals < self._backoff.refusals and record.waited < self._backoff.give_up_after_s:
             return True
         place = self._dead / parcel.key
         if place.exists():
@@ -161,7 +167,7 @@ class Outbox:
 
 def _check(record: Record) -> None:
     """Raise TypeError where a record holds text for a number."""
-    for name in ("made", "attempts", "refusals", "not_before"):
+    for name in ("made", "tried", "waited", "attempts", "refusals", "not_before"):
         if not isinstance(getattr(record, name), int | float):
             raise TypeError(name)
 

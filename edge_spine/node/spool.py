@@ -7,6 +7,7 @@ wait in ``queue/`` for the node, and in the spool itself for the watch folder.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -19,11 +20,16 @@ from filelock import FileLock, Timeout
 
 from edge_spine.errors import EdgeSpineError, reason_of
 from edge_spine.files import move_durably, sync_folder, write_durably
+from edge_spine.reading.checks import storable
 
 MAX_ATTEMPTS = 3
 _ATTEMPTS = tuple(f"work/{number}" for number in range(MAX_ATTEMPTS + 1))
 _ENDS = ("done", "failed", "quarantine")
 _REASON = ".reason.json"
+# most bytes of a name, of the 255 that file systems allow: a number, `_REASON` and what `beside` adds need the others
+_NAME_BYTES = 210
+# 2020: an earlier time is that of a clock that was not set yet
+_CLOCK_IS_SET_S = 1_577_836_800
 
 
 @dataclass(frozen=True)
@@ -104,12 +110,18 @@ class Spool:
         self._put(claim, "failed", {"status": status, "code": code, "message": message})
 
     def purge(self, days: float) -> int:
-        """Delete files that ended more than `days` ago; return their number."""
+        """Delete files that ended more than `days` ago; return their number.
+
+        Files that ended before the clock was set, as on a device without a battery, count from now.
+        """
         oldest, gone = time.time() - days * 86_400, 0
         for folder in _ENDS:
             for path in files_in(self.root / folder):
                 with suppress(OSError):
-                    if path.stat().st_mtime < oldest:
+                    ended = path.stat().st_mtime
+                    if ended < _CLOCK_IS_SET_S:
+                        os.utime(path)
+                    elif ended < oldest:
                         path.unlink()
                         gone += 1
         return gone
@@ -134,9 +146,10 @@ class Spool:
         return Claim(place, name, attempt)
 
     def _put(self, claim: Claim, folder: str, reason: dict[str, str | None] | None = None) -> None:
-        place = _free(self.root / folder / claim.name)
+        place = _free(self.root / folder / _short(claim.name))
         if reason is not None:
-            text = json.dumps({**reason, "attempt": claim.attempt}, ensure_ascii=False, indent=1)
+            known = {"name": storable(claim.name)} if _short(claim.name) != claim.name else {}
+            text = json.dumps({**known, **reason, "attempt": claim.attempt}, ensure_ascii=False, indent=1)
             write_durably(place.with_name(place.name + _REASON), text.encode())
         # `purge` counts the age from now.
         with suppress(OSError):
@@ -156,6 +169,16 @@ def files_in(folder: Path) -> list[Path]:
                 if entry.is_file(follow_symlinks=False):
                     found.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
     return [folder / name for _, name in sorted(found)]
+
+
+def _short(name: str) -> str:
+    """Return a name that leaves room for `_REASON`, with a hash where it is shortened."""
+    if len(os.fsencode(name)) <= _NAME_BYTES:
+        return name
+    end = f"-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}{Path(name).suffix[:8]}"
+    while len(os.fsencode(name + end)) > _NAME_BYTES:
+        name = name[:-1]
+    return name + end
 
 
 def _free(place: Path) -> Path:

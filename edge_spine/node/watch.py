@@ -114,6 +114,11 @@ class Arrivals:
         """Whether a file may still become ready."""
         return any(known.polls < 2 for known in self._seen.values())
 
+    @property
+    def incomplete(self) -> list[Path]:
+        """The files that the last `poll` left, without those of `on_unavailable`."""
+        return [self._folder / name for name, known in self._seen.items() if not known.unavailable]
+
     def read(self, scan_file: ScanFile) -> tuple[Scan, float]:
         """Return a scan, and the time that reading it took (ms); what `poll` has read is not read again."""
         return self._kept.pop((_identity(scan_file.path), scan_file.entry), None) or self._timed(scan_file)
@@ -211,11 +216,12 @@ class WatchFolder:
             message = f"{path.name}: the file cannot be read now ({why}); it is tried again"
             on_report(Report(printable(path.name), message=printable(message)))
 
+        self._on_report = on_report
         self._arrivals = Arrivals(folder, read, unavailable)
         self._worker = Worker(self._spool, Audit(records / "audit.jsonl"), self._handle, on_report)
 
     def run(self, *, poll_s: float, once: bool = False) -> None:
-        """Process scans until `end` is called or, with `once`, until no complete scan is left."""
+        """Process scans until `end` is called or, with `once`, until only incomplete ones are left: reported."""
 
         def waiting() -> Iterator[Path]:
             while True:
@@ -227,6 +233,11 @@ class WatchFolder:
                     return
 
         self._worker.run(waiting, idle_s=poll_s, once=once)
+        if once and not self._worker.stop.is_set():
+            for path in self._arrivals.incomplete:
+                name = printable(path.name)
+                message = f"{name}: the file is incomplete or damaged; it stays where it is"
+                self._on_report(Report(name, message=message, path=storable(str(path))))
 
     def end(self) -> None:
         """Stop after the current scan."""

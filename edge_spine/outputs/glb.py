@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_spine.outputs.drawing.shading import largest_curve_tint
+from edge_spine.outputs.wording import about
 from edge_spine.reconstruct import RING_POINTS
 from edge_spine.result import NOTICE, SpineResult
 from edge_spine.vertebrae import LEVELS
@@ -41,7 +42,7 @@ def render(result: SpineResult) -> bytes:
     )
 
     extras = {
-        "notice": NOTICE,
+        **about(result),
         "unit": "metre",
         "axes": "+X to the patient's left, +Y to the head, +Z to anterior",
         "source_frame": "DICOM LPS, mm: x = X * 1000, y = -Z * 1000, z = Y * 1000, with x, y, z as in result.json",

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from edge_spine.measure import MIN_CURVE_DEG
 from edge_spine.quantities import CURVE_QUANTITIES, QUANTITIES
-from edge_spine.result import SpineResult
+from edge_spine.reading.checks import printable
+from edge_spine.result import NOTICE, SpineResult
 from edge_spine.version import __version__
 
 TITLE = "edge-spine"
@@ -133,3 +136,28 @@ def origin(result: SpineResult) -> str:
         f"{TITLE} {__version__}, model {model['name']} {model['version']}, {model['engine']} {model['precision']}, "
         f"{model['sha256'][:12]}"
     )
+
+
+def widest_bands(result: SpineResult) -> tuple[int, int] | None:
+    """Return the largest half-widths of the 90 % bands of x and y over all rows, mm, rounded up; None without bands."""
+    bands = result.band_90
+    return None if bands is None else (int(np.ceil(bands.coronal.max())), int(np.ceil(bands.sagittal.max())))
+
+
+def about(result: SpineResult) -> dict[str, str]:
+    """Return what a file without its folder must say of the result: by name, ASCII texts of one line without names.
+
+    The same scan gives the same texts whatever its file is called.
+    """
+    bands = widest_bands(result)
+    width = "not calibrated" if bands is None else f"up to {bands[0]} mm in x, {bands[1]} mm in y to either side"
+    texts = {
+        "notice": NOTICE,
+        "flags": " ".join(result.quality.flags) or "none",
+        "band_90": width,
+        "side_view": "y is inferred, not seen",
+        "made_by": origin(result),
+        "scan_sha256": str(result.scan.sha256),
+    }
+    # the name of a model of the user's own can hold anything
+    return {name: printable(text).encode("ascii", "backslashreplace").decode() for name, text in texts.items()}

@@ -141,6 +141,8 @@ def test_the_error_of_a_change_is_that_of_both_intervals() -> None:
         ({"PatientBirthDate": "19600101"}, {"PatientBirthDate": "19600102"}, "different"),
         ({"PatientID": "1"}, {}, "unknown"),
         ({"PatientName": "A"}, {"PatientName": "B"}, "unknown"),
+        ({"PatientID": "A", "IssuerOfPatientID": "X"}, {"PatientID": "A", "IssuerOfPatientID": "Y"}, "unknown"),
+        ({"PatientID": "A", "IssuerOfPatientID": "X"}, {"PatientID": "A"}, "same"),
     ],
 )
 def test_whose_the_scans_are(first: dict[str, str], second: dict[str, str], person: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +23,7 @@ from edge_spine.disturbance import (
     MOTION,
     SATURATED,
     WIDENING,
+    Disturbances,
     find_disturbances,
     widened,
 )
@@ -51,12 +52,16 @@ def _picture() -> Picture:
     return np.asarray(cv2.GaussianBlur(picture, (3, 3), 0), np.float32)
 
 
-def _found(picture: Picture, row_mm: float = 2.4) -> dict[str, NDArray[np.bool_]]:
+def _disturbances(picture: Picture, row_mm: float = 2.4) -> Disturbances:
     tensor = np.broadcast_to(picture, (1, 3, *picture.shape)).astype(np.float32)
     prepared = Prepared(PIXEL, (100.0, 20.0), (row_mm, 2.4), tensor, (), 0.95, no_body())
     x = np.repeat(prepared.x_mm(np.array([104.0, 112.0, 120.0]))[np.newaxis], 209, axis=0)
     y = np.repeat(np.array([[-15.0, 0.0, 15.0]]), 209, axis=0)
-    found = find_disturbances(prepared, Curves(z=prepared.z_mm(CURVE_ROWS), coronal=x, sagittal=y))
+    return find_disturbances(prepared, Curves(z=prepared.z_mm(CURVE_ROWS), coronal=x, sagittal=y))
+
+
+def _found(picture: Picture, row_mm: float = 2.4) -> Mapping[str, NDArray[np.bool_]]:
+    found = _disturbances(picture, row_mm).rows
     assert all(rows.shape == (209,) and rows.dtype == np.bool_ and rows.any() for rows in found.values())
     return found
 
@@ -141,12 +146,24 @@ def test_a_spine_of_which_half_is_white_is_not_called_saturated() -> None:
 def test_disturbed_rows_widen_the_band_and_no_others() -> None:
     bands = Bands(np.full(209, 1.5), np.full(209, 4.0), sagittal_gain=0.3)
     rows = np.arange(209) < 50
-    wider = widened(bands, {METAL: rows, COARSE: np.ones(209, bool)})
+    wider = widened(bands, Disturbances({METAL: rows, COARSE: np.ones(209, bool)}, np.zeros(209)))
     np.testing.assert_allclose(wider.coronal, np.where(rows, 1.5 * WIDENING[METAL], 1.5 * WIDENING[COARSE]))
     np.testing.assert_allclose(wider.sagittal / wider.coronal, 4.0 / 1.5)
     assert wider.sagittal_gain == 0.3
-    np.testing.assert_array_equal(widened(bands, {}).coronal, bands.coronal)
+    np.testing.assert_array_equal(widened(bands, Disturbances({}, np.zeros(209))).coronal, bands.coronal)
     assert set(WIDENING) == set(FLAGS)
+
+
+def test_behind_metal_the_band_is_at_least_as_wide_as_the_metal() -> None:
+    picture = _picture()
+    picture[80:120, 104:122] = 1.0
+    found, bands = _disturbances(picture), Bands(np.full(209, 1.5), np.full(209, 4.0))
+    wider = widened(bands, found)
+    np.testing.assert_allclose(wider.coronal[80:105], 18 * PIXEL, atol=3)
+    np.testing.assert_allclose(wider.sagittal[80:105], 4.0 * WIDENING[METAL])
+    beside = found.rows[METAL] & (found.metal_mm == 0)
+    np.testing.assert_allclose(wider.coronal[beside], 1.5 * WIDENING[METAL])
+    np.testing.assert_array_equal(wider.coronal[:60], bands.coronal[:60])
 
 
 @pytest.fixture(scope="module", params=["bundled", "real"])

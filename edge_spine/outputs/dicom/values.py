@@ -14,6 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from pydicom import config
+from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -109,7 +110,7 @@ class Copied:
         value.
     dropped, irregular : tuple of str
         Keywords of the attributes whose value could not be copied, and of those whose value was copied although it
-        is not legal.
+        is not legal, or has letters of a character set that the header does not name.
     """
 
     attributes: Dataset
@@ -122,11 +123,14 @@ def copied_attributes(header: Dataset) -> Copied:
     copied = Dataset()
     dropped: list[str] = []
     irregular: list[str] = []
+    guessed = not _names_character_set(header)
     for keyword in (*REQUIRED, *OPTIONAL):
         value = legal_value(header, keyword)
         if not value and _is_filled(header, keyword):
             value = _as_it_came(header, keyword)
             (irregular if value else dropped).append(keyword)
+        elif guessed and not "".join(value).isascii():
+            irregular.append(keyword)
         if value or keyword in REQUIRED:
             _add(copied, keyword, value)
     for keyword, (needed, also) in _SEQUENCES.items():
@@ -169,6 +173,13 @@ def text_value(dataset: Dataset, keyword: str) -> str:
 
 def _as_it_came(dataset: Dataset, keyword: str) -> str:
     return text_value(dataset, keyword) if keyword in _AS_THEY_CAME else ""
+
+
+def _names_character_set(header: Dataset) -> bool:
+    """Return whether a header says which letters its bytes beyond ASCII are, by a term that pydicom knows."""
+    terms = header.get("SpecificCharacterSet") or ""
+    terms = terms if isinstance(terms, MultiValue) else [terms]
+    return any(terms) and all(str(term) in python_encoding for term in terms)
 
 
 def _add(dataset: Dataset, keyword: str, value: str | list[str]) -> None:

@@ -35,7 +35,7 @@ def test_two_persons_are_compared_only_where_it_is_said(
     bundled = dcmread(Path(cli.__file__).parents[1] / "data" / "synthetic_whole_body.dcm")
     paths = [tmp_path / "one.dcm", tmp_path / "other.dcm"]
     for number, path in enumerate(paths):
-        bundled.PatientID = f"SECRET-{number}"
+        bundled.PatientID, bundled.SOPInstanceUID = f"SECRET-{number}", f"2.25.{number}"
         bundled.save_as(path)
     loaded = []
     monkeypatch.setattr(
@@ -49,12 +49,28 @@ def test_two_persons_are_compared_only_where_it_is_said(
     assert out.exists() is bool(loaded) is anyway
 
 
+@pytest.mark.parametrize("copied", [True, False])
+def test_one_scan_twice_is_said(
+    copied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its changes are all within the error, whatever the person's are."""
+    bundled = dcmread(Path(cli.__file__).parents[1] / "data" / "synthetic_whole_body.dcm")
+    bundled.save_as(tmp_path / "a.dcm")
+    # exported again, with another header
+    bundled.StationName = "" if copied else "PACS"
+    bundled.save_as(tmp_path / "b.dcm")
+    monkeypatch.setattr(verb, "load_estimator", lambda _: nullcontext(lambda scan: with_header(scan)))
+    first, second = str(tmp_path / "a.dcm"), str(tmp_path / ("a.dcm" if copied else "b.dcm"))
+    assert cli.main(["compare", first, second]) == 0
+    assert "both files hold the same scan" in capsys.readouterr().err
+
+
 def test_the_later_scan_first_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundled = dcmread(Path(cli.__file__).parents[1] / "data" / "synthetic_whole_body.dcm")
     for year in (2023, 2024):
-        bundled.StudyDate = f"{year}0101"
+        bundled.StudyDate, bundled.SOPInstanceUID = f"{year}0101", f"2.25.{year}"
         bundled.save_as(tmp_path / f"{year}.dcm")
     monkeypatch.setattr(verb, "load_estimator", lambda _: nullcontext(lambda scan: with_header(scan)))
     earlier, later = (str(tmp_path / f"{year}.dcm") for year in (2023, 2024))

@@ -12,7 +12,7 @@ import pytest
 
 from edge_spine import __version__
 from edge_spine.cli import main as cli
-from tests.edge_spine.cli.running import PACKAGE, VERBS
+from tests.edge_spine.cli.running import PACKAGE, VERBS, called
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -160,3 +160,28 @@ def test_the_device_is_set_before_the_verb_runs(monkeypatch: pytest.MonkeyPatch)
     assert cli.main(["build", "--device", "1", "--model", "missing"]) == 1
     assert cli.main(["build", "--device", "-1"]) == 2
     assert chosen == [1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "", "--out", "x"),
+        ("run", "scan.dcm", "--out", ""),
+        ("compare", "a.dcm", " "),
+        ("batch", "", "--out", "x"),
+        ("watch", "", "x"),
+        ("watch", "x", ""),
+        ("node", "--config", ""),
+        ("demo", "--out", ""),
+        ("demo", "--out", "x", "--model", ""),
+    ],
+)
+def test_an_empty_name_is_wrong_usage_and_never_the_current_folder(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a script passes it whose variable is not set."""
+    monkeypatch.chdir(tmp_path)
+    ended = called(*words)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "an empty name found" in ended.stderr
+    assert not any(tmp_path.iterdir())

@@ -77,6 +77,15 @@ def test_a_zip_gives_a_row_for_each_scan_in_it(spine_batch: SpineBatch, tmp_path
     assert found["status"] == ["done", "done"] and found["entry"] == ["a.dcm", "b.dcm"]
 
 
+@pytest.mark.hazard("bad-file")
+def test_what_a_zip_holds_beside_scans_is_named_in_its_row(spine_batch: SpineBatch, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(BUNDLED, "11.dcm")
+        archive.writestr("more.zip", b"PK\x03\x04")
+    (message,) = spine_batch({"path": [str(tmp_path / "a.zip")]})["message"]
+    assert message.endswith("; beside it left out: 1 a zip in a zip (more.zip)")
+
+
 def test_a_line_that_cannot_be_used_is_a_failed_row(spine_batch: SpineBatch) -> None:
     rows = spine_batch.rows([Scan("A", "/a.dcm", None, "line 4 has more cells"), Scan("B", str(BUNDLED))])
     assert [(row["id"], row["status"], row["code"]) for row in rows] == [("A", "failed", "failed"), ("B", "done", None)]

@@ -155,3 +155,18 @@ def test_fifty_thousand_lines_are_read_in_seconds_and_nothing_is_opened(tmp_path
     started = time.perf_counter()
     assert len(read_manifest(written(tmp_path, "id,path\n" + lines))) == 50_000
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.hazard("spacing-missing")
+def test_a_spacing_under_another_name_is_said_to_be_of_no_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Otherwise the spacing that a DICOM file states would be taken for the user's."""
+    found = read_manifest(written(tmp_path, "path,row_spacing,col_spacing\na.dcm,2.4,2.4\n"))
+    assert found[0].pixel_spacing_mm is None
+    assert "'row_spacing' and 'col_spacing' not used" in caplog.text
+
+
+def test_a_long_cell_does_not_lose_the_manifest(tmp_path: Path) -> None:
+    text = f"path,report\na.dcm,{'x' * 200_000}\nb.dcm,y\n"
+    assert [scan.path for scan in read_manifest(written(tmp_path, text))] == [
+        str(tmp_path / n) for n in ("a.dcm", "b.dcm")
+    ]

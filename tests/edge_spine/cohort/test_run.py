@@ -235,3 +235,32 @@ def test_what_options_decide_is_decided_again_when_they_change(tmp_path: Path, r
     before = rows_by_id(out)["A"]["model_name"]
     other = run_here(tmp_path / "list.csv", "--out", out, *spacing, "--model", "spine")
     assert other.stdout == "1 scans: 1 done\n" and rows_by_id(out)["A"]["model_name"] != before
+
+
+def test_scans_that_have_changed_since_are_done_again(tmp_path: Path) -> None:
+    """Under the same name: a corrected export, a folder that gets and loses scans."""
+    (tmp_path / "in").mkdir()
+    for name in ("a.dcm", "in/b.dcm", "in/c.dcm", "d.dcm"):
+        (tmp_path / name).write_bytes(b"\0" * 128 + b"DICM")
+    paths = [str(tmp_path / name) for name in ("a.dcm", "in", "d.dcm", "gone.dcm")]
+    scans = [Scan(Path(path).name, path) for path in paths]
+    with closing(Shards(tmp_path, NOTE)) as shards:
+        for scan in scans:
+            entries = ("b.dcm", "c.dcm") if scan.id == "in" else (None,)
+            shards.add([row_of(scan.id, scan.path, entry, Report("", "refused", "x"), None) for entry in entries])
+
+    def left() -> list[str]:
+        with closing(Shards(tmp_path, NOTE)) as shards:
+            return [scan.id for scan in left_to_do(scans, shards, SpineBatch(), retry_failed=False)[0]]
+
+    written = shard_files(tmp_path)[0].stat().st_mtime
+    for path in (tmp_path / "a.dcm", *(tmp_path / "in").iterdir(), tmp_path / "d.dcm"):
+        os.utime(path, (written - 60, written - 60))
+    assert left() == []
+    os.utime(shard_files(tmp_path)[0], (written - 30, written - 30))
+    os.utime(tmp_path / "a.dcm", (written - 20, written - 20))
+    # a clock that is fast
+    os.utime(tmp_path / "d.dcm", (written + 1e6, written + 1e6))
+    assert left() == ["a.dcm"]
+    (tmp_path / "in" / "c.dcm").rename(tmp_path / "in" / "e.dcm")
+    assert left() == ["a.dcm", "in"]

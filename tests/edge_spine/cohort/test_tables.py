@@ -9,6 +9,7 @@ import pickle
 import shutil
 import subprocess
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -176,3 +177,13 @@ def test_the_validator_of_bids_finds_no_fault(tmp_path: Path) -> None:
     table = data / "participants.tsv"
     table.write_text(table.read_text(encoding="utf-8").replace("sub-02", "2"), encoding="utf-8")
     assert "PARTICIPANT_ID_PATTERN" in errors()
+
+
+def test_scans_that_the_manifest_names_no_more_are_in_no_table(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of people who have withdrawn, or under an id that was mended."""
+    scans = tables(tmp_path)
+    write_tables(tmp_path, [replace(scans[0], id="A9"), scans[2]])
+    assert [row["id"] for row in read(tmp_path / "measurements.csv")] == ["B"]
+    assert "3 rows of scans that the manifest does not name are left out" in caplog.text

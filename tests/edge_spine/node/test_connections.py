@@ -154,6 +154,11 @@ def test_strangers_are_turned_away(node: RunningNode) -> None:
         answer = node.echo(title=title, called=called)
         assert answer.returncode != 0
         assert "Rejected" in answer.stderr + answer.stdout
+    # whoever looks for the missing scans of a scanner with a wrong setting finds it
+    rejected = [(entry["sender"], entry["reason"]) for entry in node.audit() if entry["event"] == "rejected"]
+    assert {("STRANGER", "unknown-peer"), ("SCANNER", "wrong-called-title")} <= set(rejected)
+    counted = node.get("/metrics")[1]
+    assert all(f'turned_away_total{{reason="{reason}"}}' in counted for _, reason in rejected)
 
 
 @pytest.mark.slow

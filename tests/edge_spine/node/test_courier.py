@@ -14,6 +14,7 @@ pytest.importorskip("pynetdicom", reason="pip install '.[node]'")
 pytest.importorskip("highdicom", reason="pip install '.[node]'")
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom.association import Association
 
 from edge_spine.node.config import RESULTS, Destination, NodeConfig
 from edge_spine.node.courier import Courier
@@ -179,3 +180,20 @@ def test_an_archive_that_does_not_answer_is_named(outbox: Outbox, tmp_path: Path
     with delivering(outbox, tmp_path, free_port()) as courier:
         wait_for(lambda: courier.problem, "a problem")
         assert courier.problem == "unreachable" and outbox.counts() == (2, 0)
+
+
+@pytest.mark.hazard("archive-away")
+def test_an_error_of_any_kind_ends_no_delivery(outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the system has no thread or no memory for an association at the moment."""
+    connect, refused = Courier._connect, [RuntimeError("can't start new thread"), MemoryError()]
+
+    def connecting(courier: Courier) -> Association:
+        if refused:
+            raise refused.pop()
+        return connect(courier)
+
+    monkeypatch.setattr(Courier, "_connect", connecting)
+    with archive() as pacs, delivering(outbox, tmp_path, pacs.port) as courier:
+        wait_for(lambda: courier.problem == "delivery: MemoryError", "the problem's name")
+        wait_for(lambda: outbox.counts() == (0, 0), "an empty outbox")
+        assert courier.alive and courier.problem == ""

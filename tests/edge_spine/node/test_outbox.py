@@ -72,6 +72,20 @@ def test_an_old_parcel_becomes_a_dead_letter(tmp_path: Path) -> None:
 
 
 @pytest.mark.hazard("archive-away")
+def test_a_clock_that_is_set_right_makes_no_dead_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device without a battery for its clock starts in 1970, and learns the time from the network later."""
+    outbox = Outbox(tmp_path, Backoff(first_s=10, cap_s=60, give_up_after_s=200))
+    monkeypatch.setattr(time, "time", lambda: 100.0)
+    outbox.put(KEY, {"0-sr": b"sr"})
+    kept = []
+    for now in (1.8e9, 1.8e9 + 60, 1.8e9 + 120):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        kept.append(outbox.postpone(only(outbox), "unreachable", refused=False))
+    # 120 s, the most that counts, and twice 60
+    assert kept == [True, True, False]
+
+
+@pytest.mark.hazard("archive-away")
 def test_a_parcel_that_is_refused_becomes_a_dead_letter(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path, Backoff(refusals=2, first_s=0.001))
     outbox.put(KEY, {"0-sr": b"sr"})

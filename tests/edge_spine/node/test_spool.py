@@ -163,6 +163,17 @@ def test_old_ends_are_purged(tmp_path: Path) -> None:
     assert everything(tmp_path) == {"failed/new.dcm", "failed/new.dcm.reason.json"}
 
 
+def test_what_ended_before_the_clock_was_set_counts_from_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
+        spool.reject(claimed(spool, laid(tmp_path)), "refused", "not-dxa", "no")
+        for path in (tmp_path / "failed").iterdir():
+            os.utime(path, (60, 60))
+        assert spool.purge(30) == 0
+        later = time.time() + 31 * 86_400
+        monkeypatch.setattr(time, "time", lambda: later)
+        assert spool.purge(30) == 2
+
+
 def test_an_old_file_that_is_ended_now_counts_from_now(tmp_path: Path) -> None:
     path = laid(tmp_path)
     os.utime(path, (1, 1))
@@ -200,3 +211,18 @@ def test_appending_keeps_what_is_there(tmp_path: Path) -> None:
     for line in ("a", "b"):
         append_durably(path, line)
     assert path.read_bytes() == b"a\nb\n"
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".dcm", "\u00e4" * 125 + ".dcm", "a" * 224])
+def test_a_name_without_room_for_a_reason_is_shortened_in_the_end_and_told(tmp_path: Path, name: str) -> None:
+    with closing(Spool(tmp_path, keep_done=True)) as spool:
+        for number in range(2):
+            laid(tmp_path, name, b"%d" % number)
+            spool.reject(claimed(spool, tmp_path / name), "refused", "not-dxa", "no")
+        spool.finish(claimed(spool, laid(tmp_path, name, b"good")))
+        spool.finish(claimed(spool, laid(tmp_path, name[:-5] + "b.dcm", b"other")))
+    reasons = sorted((tmp_path / "failed").glob("*.reason.json"))
+    assert [json.loads(reason.read_bytes())["name"] for reason in reasons] == [name, name]
+    scans = [reason.with_name(reason.name.removesuffix(".reason.json")) for reason in reasons]
+    assert {scan.read_bytes() for scan in scans} == {b"0", b"1"}
+    assert {path.read_bytes() for path in files_in(tmp_path / "done")} == {b"good", b"other"}

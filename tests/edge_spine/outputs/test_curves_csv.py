@@ -31,6 +31,7 @@ def test_it_holds_the_curves_of_every_row() -> None:
         "coronal_band_90_mm",
         "sagittal_band_90_mm",
         "vertebral_level",
+        *("flags", "notice", "made_by", "scan_sha256"),
     ]
     assert len(rows) == 209
     values = np.array([row[:9] for row in rows], float)

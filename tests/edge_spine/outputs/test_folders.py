@@ -12,6 +12,7 @@ import pytest
 from edge_spine.errors import OutputError
 from edge_spine.outputs import folders
 from edge_spine.outputs.folders import OWNER, write_in_own_folder
+from edge_spine.outputs.registry import FORMATS
 from edge_spine.version import __version__
 from tests.edge_spine.fake_result import fake_result
 
@@ -42,8 +43,30 @@ def test_the_folder_says_whose_it_is_also_without_a_result_json(tmp_path: Path) 
     owner = json.loads((tmp_path / "12" / OWNER).read_text(encoding="utf-8"))
     assert owner == {
         "software": {"name": "edge-spine", "version": __version__},
-        "scan": {"path": "ü/12.dcm", "sha256": "f" * 64},
+        "scan": {"path": "ü/12.dcm", "sha256": "f" * 64, "pixel_spacing_mm": [2.427, 2.419]},
+        "model": dict(fake_result().model),
     }
+
+
+@pytest.mark.hazard("results-exchanged")
+@pytest.mark.parametrize("first", [("json", "ply", "stl"), ("ply", "stl")])
+@pytest.mark.parametrize("second", [("json",), ("csv",)])
+def test_files_of_other_options_never_lie_beside_the_new_ones(
+    first: tuple[str, ...], second: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def names() -> set[str]:
+        return {path.name for path in (tmp_path / "11").iterdir()} - {OWNER}
+
+    before = {FORMATS[name].filename for name in first}
+    new = {FORMATS[name].filename for name in second}
+    written(tmp_path, "a/11.dcm", *first)
+    (tmp_path / "11" / "notes.txt").write_text("mine")
+    written(tmp_path, "a/11.dcm", *second)
+    assert names() == before | new | {"notes.txt"} and not caplog.text
+    write_in_own_folder(fake_result(path="a/11.dcm", pixel_spacing_mm=(2.5, 2.5)), tmp_path, "11", second)
+    assert names() == new | {"notes.txt"} and "spine.ply" in caplog.text
+    written(tmp_path, "a/11.dcm", "png")
+    assert names() == {"preview.png", "notes.txt"}
 
 
 @pytest.mark.hazard("names-collide")
@@ -63,7 +86,7 @@ def test_a_folder_with_other_files_is_free(tmp_path: Path) -> None:
 
 def test_a_killed_run_leaves_the_folder_to_its_scan(tmp_path: Path) -> None:
     (tmp_path / "11").mkdir()
-    assert folders._claim(tmp_path / "11", {"path": "a/11.dcm", "sha256": "f" * 64})
+    assert folders._claim(tmp_path / "11", {"scan": {"path": "a/11.dcm", "sha256": "f" * 64}})
     assert written(tmp_path, "b/11.dcm", "json").startswith("11-")
     assert written(tmp_path, "a/11.dcm", "json") == "11"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from edge_spine.measure import scoliosis_curves
 from edge_spine.outputs.registry import FORMATS
+from edge_spine.quality import Quality
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result
 from tests.edge_spine.outputs.mesh_files import READERS, RIGHT_CONVEX, volume_ml
 
@@ -48,6 +50,42 @@ def test_a_curve_to_the_right_stays_one_for_whoever_looks_at_the_front(name: str
     heights = np.unique(vertices[:, 2].round(3))[::-1]
     x = [vertices[np.abs(vertices[:, 2] - z) < 2e-3, 0].mean() for z in heights]
     assert scoliosis_curves(x, heights)[0].side == "right"
+
+
+@pytest.mark.hazard("taken-for-diagnosis")
+@pytest.mark.parametrize("name", ["stl", "ply", "glb", "csv"])
+def test_a_file_taken_out_of_its_folder_tells_flags_bands_and_research_use(name: str, trimesh: Any) -> None:
+    named = fake_result().model | {"name": "\u00f6\nend_header", "version": "=1"}
+    flags = Quality(True, ("metal", "levels-uncertain"))
+    data = FORMATS[name].render(fake_result(band_90=fake_bands(), quality=flags, model=named))
+    said = _said(name, data, trimesh)
+    if name == "stl":
+        assert said == "edge-spine mm SPACE=LPS research only, not diagnostic 2 flags 90% x+-3 y+-7"
+        return
+    expected = ("metal levels-uncertain", "Research use only. Not for diagnosis.", "\\xf6?end_header =1", "f" * 64)
+    assert all(text in said for text in expected)
+    assert "up to 3 mm in x, 7 mm in y" in said or name == "csv"
+
+
+def _said(name: str, data: bytes, trimesh: Any) -> str:
+    """Return what a file says beside the shape, read by a reader that is not ours where one shows it."""
+    if name == "csv":
+        rows = list(csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True))
+        assert len(rows) == 209 and all(None not in row.values() for row in rows)
+        ((*said,),) = {tuple(list(row.values())[10:]) for row in rows}
+        return "\n".join(said)
+    loaded = trimesh.load(io.BytesIO(data), file_type=name)
+    if name == "glb":
+        return "\n".join(map(str, loaded.graph.transforms.edge_data["world", "spine"]["metadata"].values()))
+    assert len(loaded.faces) > 1000
+    return str(loaded.metadata["header"]) if name == "stl" else data.partition(b"\nend_header\n")[0].decode("ascii")
+
+
+def test_the_header_of_an_stl_has_room_for_every_number_of_flags_and_width() -> None:
+    bands = fake_bands(coronal_mm=60.0, sagittal_mm=90.0)
+    flagged = Quality(True, tuple(map(str, range(26))))
+    header = FORMATS["stl"].render(fake_result(band_90=bands, quality=flagged))[:80]
+    assert header.decode().endswith("26 flags 90% x+-108 y+-162")
 
 
 @pytest.mark.parametrize("name", ["stl", "ply", "glb", "csv"])

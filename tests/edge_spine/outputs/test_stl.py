@@ -21,7 +21,7 @@ def test_the_stl_is_the_surface_in_mm() -> None:
     data = FORMATS["stl"].render(result)
     head = data[:80].decode("ascii")
     assert not head.startswith("solid")
-    for word in ("mm", "LPS", "Not for Diagnostic Use, for research use only."):
+    for word in ("mm", "LPS", "research only, not diagnostic"):
         assert word in head
     vertices, faces = result.spine.mesh()
     assert int.from_bytes(data[80:84], "little") == len(faces)

@@ -35,7 +35,9 @@ def test_coarse_rows_average() -> None:
 def test_the_table_counts() -> None:
     found = [Outcome("phantoms", "", (), 0.0) for _ in range(3)] + [Outcome("phantoms", "", ("motion",), 0.0)]
     found += [Outcome("phantoms", "step", ("motion",), 9.0), Outcome("phantoms", "step", (), 8.0)]
+    found += [Outcome("phantoms", "plate", ("metal",), 6.0, (1.0, 9.0, 10.0), (0.1, 0.9, 1.2))]
     found += [Outcome("phantoms", "step", (), 1.0), Outcome("phantoms", "step", (), 0.0, code="no-spine")]
     text = table(found)
     assert "| `motion` | 25.0 % (1 of 4) |" in text and "| `metal` | 0.0 % (0 of 4) |" in text
-    assert "| step | 1 of 4 | 2 | 50 % (1 of 2) | 0 % (0 of 1) | - |" in text
+    assert "| step | 1 of 4 | 2 | 50 % (1 of 2) | 0 % (0 of 1) | - | - |" in text
+    assert "| plate | 0 of 1 | 1 | 100 % (1 of 1) | - | 9.8 | 67 % |" in text

@@ -213,3 +213,12 @@ def test_what_archives_match_by_is_carried_as_it_came_in_an_item_too() -> None:
     with_raw(source.RequestAttributesSequence[0], {"AccessionNumber": "20240105-0905-000017"})
     (found,) = copied_attributes(source).attributes.RequestAttributesSequence
     assert found.AccessionNumber == "20240105-0905-000017"
+
+
+@pytest.mark.hazard("patient-lost")
+@pytest.mark.parametrize(("named", "irregular"), [(None, True), ("ISO_IR 999", True), ("ISO_IR 144", False)])
+def test_letters_of_no_known_character_set_are_called_a_guess(named: str | None, irregular: bool) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        copied = copied_attributes(with_raw(header(SpecificCharacterSet=named), {"PatientName": "\xbc\xee"}))
+    assert copied.attributes.PatientName != "" and copied.irregular == ("PatientName",) * irregular
