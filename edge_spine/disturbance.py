@@ -136,7 +136,7 @@ def _metal(straight: Image, white: Rows, cell_mm2: float) -> Rows:
     opened = _opened(white, 5, 2)
     metal = np.zeros(white.shape, dtype=np.bool_)
     if cv2.countNonZero(opened) * cell_mm2 < _METAL_MM2:
-        return metal[:, 0]
+        return metal
     count, labels, stats, _ = cv2.connectedComponentsWithStats(opened)
     for number in range(1, count):
         size = int(stats[number, cv2.CC_STAT_AREA])
