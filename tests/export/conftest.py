@@ -21,7 +21,6 @@ from export.onnx_graph import export_graph
 from export.regressor import CHANNELS, ResidualBlock, SpineRegressor
 from export.training.dataset import render
 from tests.edge_spine.fake_bundle import fake_output
-from tests.export.test_regressor import PublishedComposition
 
 
 def soft_crops(count: int, seed: int) -> np.ndarray:
@@ -124,6 +123,8 @@ def card_file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def released(regressor, tmp_path_factory):
     """A checkpoint as the published training script saves it, and its network composed with the authors' library."""
+    from tests.export.test_regressor import PublishedComposition
+
     network = PublishedComposition()
     network.load_state_dict(regressor.state_dict(), strict=True)
     path = tmp_path_factory.mktemp("released") / "released.pt"

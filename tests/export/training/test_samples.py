@@ -83,6 +83,7 @@ def test_what_fails_while_drawing_ends_training(sources: list[Path]) -> None:
         next(prefetch(Samples(sources, seed=0, change=change), lambda: (64, 2)))
 
 
+@pytest.mark.slow
 def test_processes_draw_like_the_thread_and_not_alike(sources: list[Path]) -> None:
     samples = Samples(sources, seed=0, shares=[1, 0])
     drawn = prefetch(samples, lambda: (64, 8), workers=2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -197,11 +196,11 @@ def test_blocks_are_judged_too_and_kept_where_they_are_faster(lite, built, monke
 
 
 def test_blocks_are_timed_against_single_images(monkeypatch) -> None:
-    """A FAKE engine that takes as long for a block as for an image."""
-    monkeypatch.setattr(tensorrt, "_ROUND_S", 0.02)
-    engine = SimpleNamespace(block=8, infer=lambda images: time.sleep(0.002))
-    singly, together = tensorrt._images_per_second(engine)
-    assert singly < 500 and together > 3 * singly
+    """A FAKE engine that takes as long for a block as for an image, by a FAKE clock."""
+    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+    monkeypatch.setattr(tensorrt, "time", clock)
+    engine = SimpleNamespace(block=8, infer=lambda images: vars(clock).update(now=clock.now + 0.002))
+    assert tensorrt._images_per_second(engine) == pytest.approx((500, 4000))
 
 
 @pytest.mark.hazard("computes-wrongly")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,20 +31,10 @@ def scan_spine_mask(phantom: Phantom) -> NDArray[np.uint8]:
     return np.where(inside, 255, 0).astype(np.uint8)
 
 
-def write_pairs(folder: Path, names: list[str], phantom: Phantom, placement: Placement, grid: Grid) -> list[PairFiles]:
-    """Write pairs of one phantom whose MRI lies 15 mm further to the left and to the head in each."""
-    volume, mask = make_mri(phantom, placement, np.random.default_rng(1), grid)
-    pairs = []
-    for k, name in enumerate(names):
-        x, y, z = grid.first_mm
-        moved = replace(grid, first_mm=(x + 15 * k, y, z + 15 * k))
-        pairs.append(write_files(folder, name, phantom, scan_spine_mask(phantom), volume, mask, moved))
-    return pairs
-
-
 def write_pair(folder: Path, name: str, phantom: Phantom, placement: Placement, grid: Grid = DIXON) -> PairFiles:
     """Write the four files of a pair."""
-    return write_pairs(folder, [name], phantom, placement, grid)[0]
+    volume, mask = make_mri(phantom, placement, np.random.default_rng(1), grid)
+    return write_files(folder, name, phantom, scan_spine_mask(phantom), volume, mask, grid)
 
 
 def write_list(path: Path, pairs: list[PairFiles]) -> None:
