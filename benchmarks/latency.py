@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import sys
 import tempfile
 import time
@@ -21,6 +22,9 @@ from contextlib import ExitStack, closing
 from math import exp, lgamma, log
 from pathlib import Path
 from typing import Any
+
+# Set before NumPy is imported, as the command does: OpenBLAS's threads wait for each other on small matrices.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 from device import device_times, energy
