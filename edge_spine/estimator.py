@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +29,51 @@ from edge_spine.reconstruct import curves_from_output, reconstruct
 from edge_spine.refine import refined
 from edge_spine.result import STAGES, SpineResult
 from edge_spine.scan import Scan
+
+# the most that the end of the process waits for a call
+_LONGEST_CALL_S = 10.0
+
+
+class _DaemonCalls:
+    """Calls of daemon threads. The interpreter's end would stop these within native code, which aborts the process."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the calls of other threads, which a forked process does not have."""
+        self._changed, self._running, self._ending = threading.Condition(), 0, False
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count a call of a daemon thread; when the process ends, end the thread before or after the call."""
+        if not threading.current_thread().daemon:
+            yield
+            return
+        with self._changed:
+            if self._ending:
+                raise SystemExit
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+        if self._ending:
+            raise SystemExit
+
+    def end(self) -> None:
+        """Wait for the running calls, and let no further one begin."""
+        with self._changed:
+            self._ending = True
+            self._changed.wait_for(lambda: not self._running, _LONGEST_CALL_S)
+
+
+_daemon_calls = _DaemonCalls()
+atexit.register(_daemon_calls.end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_daemon_calls.forget)
 
 
 class SpineEstimator(AbstractContextManager["SpineEstimator"]):
@@ -102,7 +150,7 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
         Refusal
             The scan shows no spine that can be estimated; its code says why.
         """
-        with named_refusals(scan.source):
+        with _daemon_calls.counted(), named_refusals(scan.source):
             return self._estimate(scan)
 
     def _estimate(self, scan: Scan) -> SpineResult:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -261,3 +263,25 @@ def test_no_result_can_change_another_one(fake_model: Path, phantom: Scan) -> No
         first = estimator(phantom)
         first.model["engine"] = "changed"  # type: ignore[index]
         assert estimator(phantom).model["engine"] == estimator.model["engine"] != "changed"
+
+
+ENDING = """
+import threading, time
+from edge_spine import SpineEstimator, read_scan
+scan, estimator = read_scan({scan!r}), SpineEstimator("onnx-cpu", "lite", 2)
+for _ in range(2):
+    threading.Thread(target=lambda: [estimator(scan) for _ in range(1000)], daemon=True).start()
+time.sleep(0.3)
+print("done")
+"""
+
+
+@pytest.mark.slow
+def test_daemon_threads_do_not_abort_the_end_of_the_process() -> None:
+    """As those of a server or a window; the interpreter stopped them within native code, with SIGABRT."""
+    pytest.importorskip("onnxruntime", reason="pip install '.[cpu]'")
+    code = ENDING.format(scan=str(BUNDLED))
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=BUNDLED.parents[2], timeout=120, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")

@@ -150,15 +150,11 @@ def test_an_endless_message_is_cut_off(node: RunningNode) -> None:
 
 
 def test_strangers_are_turned_away(node: RunningNode) -> None:
-    for title, called in (("STRANGER", "EDGE_SPINE"), ("SCANNER", "SOMEBODY")):
-        answer = node.echo(title=title, called=called)
-        assert answer.returncode != 0
-        assert "Rejected" in answer.stderr + answer.stdout
-    # whoever looks for the missing scans of a scanner with a wrong setting finds it
-    rejected = [(entry["sender"], entry["reason"]) for entry in node.audit() if entry["event"] == "rejected"]
-    assert {("STRANGER", "unknown-peer"), ("SCANNER", "wrong-called-title")} <= set(rejected)
-    counted = node.get("/metrics")[1]
-    assert all(f'turned_away_total{{reason="{reason}"}}' in counted for _, reason in rejected)
+    wrong = ("STRANGER", "EDGE_SPINE", "unknown-peer"), ("SCANNER", "SOMEBODY", "wrong-called-title")
+    for title, called, reason in wrong:
+        assert "Rejected" in str(node.echo(title=title, called=called))
+        assert any((entry.get("sender"), entry.get("reason")) == (title, reason) for entry in node.audit())
+        assert f'turned_away_total{{reason="{reason}"}}' in node.get("/metrics")[1]
 
 
 @pytest.mark.slow

@@ -231,23 +231,6 @@ def test_a_copy_that_stalls_is_refused_in_the_end(
     assert list(arrivals.poll()) == [path]
 
 
-def test_what_is_left_incomplete_once_is_reported(
-    folders: tuple[Path, Path], fake_model: Path, make_dicom: MakeDicom, tmp_path: Path
-) -> None:
-    """A job that runs again and again with --once is never there long enough to refuse it."""
-    folder, out = folders
-    content = scan_file(tmp_path, make_dicom).read_bytes()
-    (folder / "cut.dcm").write_bytes(content[:5000])
-    (folder / "empty.dcm").touch()
-    (folder / "good.dcm").write_bytes(content)
-    ended = watched_once(folder, out, fake_model)
-    assert ended.returncode == 1 and len(results(out)) == 1
-    assert [line.split(";")[0] for line in ended.stdout.splitlines()[1:]] == [
-        f"failed: {name}.dcm: the file is incomplete or damaged" for name in ("cut", "empty")
-    ]
-    assert {"cut.dcm", "empty.dcm"} <= names(folder)
-
-
 def test_a_file_is_ready_after_two_unchanged_polls(tmp_path: Path, make_dicom: MakeDicom) -> None:
     path = scan_file(tmp_path, make_dicom)
     arrivals = Arrivals(tmp_path)
