@@ -148,6 +148,11 @@ well() {
     if [ -n "$planning" ]; then [[ $planned == *" $1 "* ]]; else [ "$(cat "$work/ended/$1" 2> /dev/null)" = 0 ]; fi
 }
 
+# Whether blocks gain: otherwise their latency is that of single scans again.
+blocks_are_kept() {
+    [ -n "$planning" ] || grep -q '"blocks": {"block": \([2-9]\|1[0-9]\)' "$results/build-blocks.log"
+}
+
 # Build a plan, whose verdict compares it with PyTorch and ONNX Runtime, and time it.
 form() {
     step "build-$1" "$2" "$3" python -m edge_spine build -v --precision "$1" --json "${model[@]}"
@@ -168,7 +173,7 @@ all_steps() {
     if well build-int8; then
         step build-blocks 300 570 python -m edge_spine build -v --precision int8 --blocks 8 --json "${model[@]}"
     fi
-    if well build-blocks; then latency latency-blocks --precision int8; fi
+    if well build-blocks && blocks_are_kept; then latency latency-blocks --precision int8; fi
     local peers=(--runs "${RUNS:-100}" --json "$results/peers.json") each
     [ -d "$work/bundle" ] && peers+=(--weights "$here/export/weights/spine.safetensors")
     # a peer without a plan would build one

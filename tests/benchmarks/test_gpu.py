@@ -27,7 +27,7 @@ def work(tmp_path: Path) -> Path:
     python = tmp_path / "work/python/bin/python3"
     python.parent.mkdir(parents=True)
     python.write_text(
-        f'#!/bin/sh\necho "$@" | tee -a "{tmp_path}/called"\n'
+        f'#!/bin/sh\necho "$@" | tee -a "{tmp_path}/called"\necho "\\"blocks\\": {{\\"block\\": ${{BLOCK:-8}}"\n'
         'case "$* " in *"$SLOW"*) sleep 40 ;; *"$FAILS"*) exit 1 ;; esac\n'
     )
     python.chmod(0o755)
@@ -75,6 +75,11 @@ def test_a_plan_that_is_not_built_costs_no_other_step_a_build(work: Path) -> Non
         path.unlink()
     status, ended = run(work, FAILS="--precision int8")
     assert status == 1 and not {"latency-int8", "tests", "build-blocks"} & set(ended)
+
+
+def test_blocks_that_gain_nothing_are_not_timed_again(work: Path) -> None:
+    status, ended = run(work, BLOCK="1")
+    assert status == 0 and "build-blocks" in ended and "latency-blocks" not in ended
 
 
 def test_with_a_bundle_of_its_own_the_tests_of_the_packaged_model_are_left_out(work: Path) -> None:
