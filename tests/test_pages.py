@@ -387,6 +387,21 @@ def test_the_figures_of_the_readme_are_those_of_the_reports(row: str, report: st
     assert f"| {row} | {' | '.join(cells)} |" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_sentence_stands_in_a_page_twice(page: Path) -> None:
+    # not rows and headings of tables
+    lines = [line for line in _FENCE.sub("", text_of(page)).splitlines() if len(line) > 60 and line[0] + line[-1] != "||"]
+    lines = [line for line in lines if not line.endswith(":")]
+    assert [line for line in set(lines) if lines.count(line) > 1] == []
+
+
+def test_the_changelog_is_lists_of_whole_sentences() -> None:
+    _, *sections = re.split(r"^### .*\n\n", text_of(ROOT / "CHANGELOG.md"), flags=re.MULTILINE)
+    for section in sections:
+        entries = re.split(r"^## ", section, flags=re.MULTILINE)[0].rstrip().removeprefix("- ").split("\n- ")
+        assert [entry for entry in entries if not entry.endswith(".") or re.search(r"\n(?!  \S)", entry)] == []
+
+
 def test_private_names_on_pages_are_in_the_code() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "edge_spine").rglob("*.py"))
     pages = [page for page in PAGES if page.name != "CHANGELOG.md"]

@@ -83,7 +83,7 @@ def test_what_a_zip_holds_beside_scans_is_named_in_its_row(spine_batch: SpineBat
         archive.write(BUNDLED, "11.dcm")
         archive.writestr("more.zip", b"PK\x03\x04")
     (message,) = spine_batch({"path": [str(tmp_path / "a.zip")]})["message"]
-    assert message.endswith("; beside it left out: 1 a zip in a zip (more.zip)")
+    assert message.endswith("; beside it left out: 1 zip in a zip (more.zip)")
 
 
 def test_a_line_that_cannot_be_used_is_a_failed_row(spine_batch: SpineBatch) -> None:
