@@ -157,7 +157,8 @@ HAZARDS = (
             Control(
                 "earlier-results",
                 "Results of an earlier model stay after a change.",
-                "Scans are processed again after a change of model or settings; a cohort's table leaves old rows out.",
+                "Scans are processed again after a change of model or settings; files of the earlier result are "
+                "deleted, and a cohort's table leaves old rows out.",
             ),
             Control(
                 "foreign-plan",
@@ -208,7 +209,7 @@ HAZARDS = (
             Control(
                 "taken-for-diagnosis",
                 "A research result is taken for a diagnosis.",
-                "Reports are unverified and preliminary; they, the pictures and spine.glb carry the notice.",
+                "Reports are unverified and preliminary; every output file says that it is for research only.",
             ),
             Control(
                 "no-spine",

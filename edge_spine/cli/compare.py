@@ -45,8 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
                 "the two files name different patients; give two scans of one person, or --different-persons"
             )
         _log.warning("the two scans are of different patients; the differences are not changes over time")
-    if before.sha256 == after.sha256 or (before.sop_instance_uid or "a") == (after.sop_instance_uid or "b"):
-        _log.warning("both files hold the same scan; changes are between two scans of one person")
+    same_uid = before.sop_instance_uid is not None and before.sop_instance_uid == after.sop_instance_uid
+    if same_uid or before.sha256 == after.sha256:
+        _log.warning("both files hold the same scan, so the table shows no change; give two scans of one person")
     with load_estimator(arguments) as estimator:
         comparison = compare(estimator(before), estimator(after))
     if comparison.interval_days is not None and comparison.interval_days < 0:

@@ -25,8 +25,9 @@ from export.training.phantoms.variants import draw_variant, vary_discs
 
 Array = NDArray[np.float64]
 
-# Levels at which two packs may be joined.
+# Parts of seeds: for whether a person is a patchwork, and for its arches.
 _PATCHWORK, _ARCHES = 8101, 8102
+# Levels at which two packs may be joined.
 _JOINT_FIRST, _JOINT_LAST = TRUNK.index("T9"), TRUNK.index("L1")
 
 

@@ -153,7 +153,7 @@ def test_strangers_are_turned_away(node: RunningNode) -> None:
     wrong = ("STRANGER", "EDGE_SPINE", "unknown-peer"), ("SCANNER", "SOMEBODY", "wrong-called-title")
     for title, called, reason in wrong:
         assert "Rejected" in str(node.echo(title=title, called=called))
-        assert any((entry.get("sender"), entry.get("reason")) == (title, reason) for entry in node.audit())
+        wait_for(lambda: (title, reason) in [(e.get("sender"), e.get("reason")) for e in node.audit()], "an entry")
         assert f'turned_away_total{{reason="{reason}"}}' in node.get("/metrics")[1]
 
 

@@ -48,7 +48,7 @@ def test_the_folder_says_whose_it_is_also_without_a_result_json(tmp_path: Path) 
     }
 
 
-@pytest.mark.hazard("results-exchanged")
+@pytest.mark.hazard("earlier-results")
 @pytest.mark.parametrize("first", [("json", "ply", "stl"), ("ply", "stl")])
 @pytest.mark.parametrize("second", [("json",), ("csv",)])
 def test_files_of_other_options_never_lie_beside_the_new_ones(
