@@ -172,7 +172,7 @@ def _table(
         )
     base = manifest.absolute().parent
     # a cell as long as the manifest may be; 131,072 characters otherwise
-    csv.field_size_limit(_LIMIT)
+    usual = csv.field_size_limit(_LIMIT)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         next(reader)
@@ -191,6 +191,9 @@ def _table(
             yield Scan(cells.get(ID) or path or f"line {number}", place, own or spacing, problem, others)
     except csv.Error as error:
         raise UsageError(f"{manifest.name}: not readable as CSV (line {before + reader.line_num}: {error})") from None
+    finally:
+        # the limit is that of the whole process
+        csv.field_size_limit(usual)
 
 
 def _spacing(row: str, column: str) -> tuple[tuple[float, float] | None, str | None]:

@@ -157,7 +157,7 @@ def about(result: SpineResult) -> dict[str, str]:
         "band_90": width,
         "side_view": "y is inferred, not seen",
         "made_by": origin(result),
-        "scan_sha256": str(result.scan.sha256),
+        "scan_sha256": result.scan.sha256 or "unknown",
     }
     # the name of a model of the user's own can hold anything
     return {name: printable(text).encode("ascii", "backslashreplace").decode() for name, text in texts.items()}

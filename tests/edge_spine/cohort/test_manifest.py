@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import time
 from pathlib import Path
@@ -170,3 +171,5 @@ def test_a_long_cell_does_not_lose_the_manifest(tmp_path: Path) -> None:
     assert [scan.path for scan in read_manifest(written(tmp_path, text))] == [
         str(tmp_path / n) for n in ("a.dcm", "b.dcm")
     ]
+    with pytest.raises(csv.Error, match="field larger than"):
+        list(csv.reader(["x" * 200_000]))

@@ -13,7 +13,17 @@ import edge_spine
 from edge_spine import errors
 from edge_spine.measure import AngleErrors, measure
 from edge_spine.outputs import preview_png, report_html
-from edge_spine.outputs.wording import FLAGS, headline, in_words, remark, scan_name, sections, side_view_worth, verdict
+from edge_spine.outputs.wording import (
+    FLAGS,
+    about,
+    headline,
+    in_words,
+    remark,
+    scan_name,
+    sections,
+    side_view_worth,
+    verdict,
+)
 from edge_spine.quality import Quality
 from tests.edge_spine.fake_result import fake_bands, fake_curves, fake_result
 
@@ -142,3 +152,9 @@ def test_the_date_is_shown_where_it_is_asked_for() -> None:
     assert "FAKE.dcm, 2023-02-28" in [text for text, _ in preview_png.draw(dated).texts]
     assert "2023-02-28" in report_html.render(dated).decode()
     assert "2023" not in " ".join(text for text, _ in preview_png.draw(dated, about_this_run=False).texts)
+
+
+def test_a_scan_without_a_file_has_no_hash_of_it() -> None:
+    result = fake_result()
+    result.scan.sha256 = None  # type: ignore[misc]
+    assert about(result)["scan_sha256"] == "unknown"
