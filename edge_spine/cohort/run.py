@@ -159,7 +159,7 @@ def left_to_do(
 
     A row is valid where it was made by the model and options of `batch`, the files of a scan that is done exist, and
     its own file was not modified since; for a folder, where it holds the same scans. `retry_failed` returns failed
-    scans too; nothing else repeats them.
+    scans too; a scan whose rows all failed is returned by nothing else.
     """
     ended = shards.ended()
     left = []
@@ -187,7 +187,7 @@ def _is_valid(row: Row, scan: Scan, batch: SpineBatch) -> bool:
 
 def _has_changed(scan: Scan, found: list[Row]) -> bool:
     """Return whether files were modified, or came to a folder or went from it, since their rows were written."""
-    if any(row["status"] == "failed" for row in found):
+    if all(row["status"] == "failed" for row in found):
         return False
     # without those from clocks that are fast, which would be done again each time
     span = min(row["written"] for row in found), time.time()

@@ -247,7 +247,10 @@ def test_scans_that_have_changed_since_are_done_again(tmp_path: Path) -> None:
     with closing(Shards(tmp_path, NOTE)) as shards:
         for scan in scans:
             entries = ("b.dcm", "c.dcm") if scan.id == "in" else (None,)
-            shards.add([row_of(scan.id, scan.path, entry, Report("", "refused", "x"), None) for entry in entries])
+            # one that failed in a folder hides none that came later
+            ends = {"c.dcm": "failed"}
+            reports = [(entry, Report("", ends.get(str(entry), "refused"), "x")) for entry in entries]
+            shards.add([row_of(scan.id, scan.path, entry, report, None) for entry, report in reports])
 
     def left() -> list[str]:
         with closing(Shards(tmp_path, NOTE)) as shards:
