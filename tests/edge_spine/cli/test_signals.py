@@ -66,7 +66,7 @@ def test_every_verb_runs_with_these_handlers(monkeypatch: pytest.MonkeyPatch) ->
         found.extend(signal.getsignal(number) for number in HANDLED)
         return 0
 
-    parser = Namespace(parse_args=lambda _: Namespace(verb=verb, verbosity=0))
+    parser = Namespace(parse_args=lambda *_: Namespace(verb=verb, verbosity=0))
     monkeypatch.setattr(cli, "_parser", lambda: parser)
     assert cli.main([]) == 0
     assert callable(found[0]) and found[1] is signal.SIG_IGN
