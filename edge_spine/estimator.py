@@ -63,6 +63,11 @@ class _DaemonCalls:
         if self._ending:
             raise SystemExit
 
+    def wait_first(self) -> None:
+        """Let the end of the process wait for calls before it runs what was registered until now."""
+        atexit.unregister(self.end)
+        atexit.register(self.end)
+
     def end(self) -> None:
         """Wait for the running calls, and let no further one begin."""
         with self._changed:
@@ -71,7 +76,6 @@ class _DaemonCalls:
 
 
 _daemon_calls = _DaemonCalls()
-atexit.register(_daemon_calls.end)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_daemon_calls.forget)
 
@@ -126,6 +130,8 @@ class SpineEstimator(AbstractContextManager["SpineEstimator"]):
         }
         # the first inference allocates memory and is slow; the engine has had its own
         self._localiser(np.zeros(LOCALISER_SHAPE, np.float32), (LOCALISER_PIXEL_MM, LOCALISER_PIXEL_MM))
+        # finalizers of an engine on a GPU close it
+        _daemon_calls.wait_first()
 
     @property
     def model(self) -> Mapping[str, str]:

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         _log.warning("the two scans are of different patients; the differences are not changes over time")
     same_uid = before.sop_instance_uid is not None and before.sop_instance_uid == after.sop_instance_uid
     if same_uid or before.sha256 == after.sha256:
-        _log.warning("both files hold the same scan, so the table shows no change; give two scans of one person")
+        _log.warning("both files hold the same scan; to see a change give two scans of one person")
     with load_estimator(arguments) as estimator:
         comparison = compare(estimator(before), estimator(after))
     if comparison.interval_days is not None and comparison.interval_days < 0:

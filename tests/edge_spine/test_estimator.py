@@ -265,6 +265,30 @@ def test_no_result_can_change_another_one(fake_model: Path, phantom: Scan) -> No
         assert estimator(phantom).model["engine"] == estimator.model["engine"] != "changed"
 
 
+CLOSING = """
+import threading, time, weakref
+from edge_spine import SpineEstimator, read_scan
+from edge_spine.bundle import load_bundle
+from edge_spine.engines import Engine, open_engine
+
+class Closed(Engine):
+    name, precision = "onnx-cpu", "int8"
+    def __init__(self):
+        self.real, self.ends = open_engine(load_bundle("lite"), "onnx-cpu"), []
+        self.finalizer = weakref.finalize(self, self.ends.append, "closed")
+    def _infer_block(self, images):
+        began.set()
+        time.sleep(1)
+        print(*self.ends, "answered", flush=True)
+        return self.real.infer(images)
+    def close(self):
+        self.finalizer()
+
+began = threading.Event()
+scan, estimator = read_scan({scan!r}), SpineEstimator(Closed(), "lite")
+threading.Thread(target=lambda: estimator(scan), daemon=True).start()
+began.wait()
+"""
 ENDING = """
 import threading, time
 from edge_spine import SpineEstimator, read_scan
@@ -277,11 +301,15 @@ print("done")
 
 
 @pytest.mark.slow
-def test_daemon_threads_do_not_abort_the_end_of_the_process() -> None:
-    """As those of a server or a window; the interpreter stopped them within native code, with SIGABRT."""
+@pytest.mark.parametrize(("code", "said"), [(ENDING, "done"), (CLOSING, "answered")])
+def test_daemon_threads_do_not_abort_the_end_of_the_process(code: str, said: str) -> None:
+    """As those of a server or a window; the interpreter stopped them within native code, with SIGABRT.
+
+    Nor is their engine closed before they have their answer, as one on a GPU by its finalizer.
+    """
     pytest.importorskip("onnxruntime", reason="pip install '.[cpu]'")
-    code = ENDING.format(scan=str(BUNDLED))
+    code = code.format(scan=str(BUNDLED))
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=BUNDLED.parents[2], timeout=120, check=False
     )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{said}\n", "")

@@ -66,7 +66,7 @@ def test_every_verb_runs_with_these_handlers(monkeypatch: pytest.MonkeyPatch) ->
         found.extend(signal.getsignal(number) for number in HANDLED)
         return 0
 
-    parser = Namespace(parse_args=lambda _: Namespace(verb=verb, verbosity=0))
+    parser = Namespace(parse_args=lambda *_: Namespace(verb=verb, verbosity=0))
     monkeypatch.setattr(cli, "_parser", lambda: parser)
     assert cli.main([]) == 0
     assert callable(found[0]) and found[1] is signal.SIG_IGN
@@ -118,7 +118,7 @@ def test_process_1_of_a_container_obeys_sigterm(tmp_path: Path) -> None:
     code = (
         "import os, time; from argparse import Namespace; from edge_spine.cli import main\n"
         "def verb(_):\n    print(os.getpid(), flush=True)\n    time.sleep(60)\n"
-        "main._parser = lambda: Namespace(parse_args=lambda _: Namespace(verb=verb, verbosity=0))\n"
+        "main._parser = lambda: Namespace(parse_args=lambda *_: Namespace(verb=verb, verbosity=0))\n"
         "raise SystemExit(main.main([]))\n"
     )
     outer = subprocess.Popen([*unshare, sys.executable, "-c", code], cwd=PACKAGE.parent, stdout=subprocess.PIPE)
