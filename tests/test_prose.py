@@ -20,6 +20,7 @@ def test_no_sentence_stands_in_a_page_twice(page: Path) -> None:
 
 def test_the_changelog_is_lists_of_whole_sentences() -> None:
     _, *sections = re.split(r"^### .*\n\n", text_of(ROOT / "CHANGELOG.md"), flags=re.MULTILINE)
+    assert len(sections) > 3
     for section in sections:
         entries = re.split(r"^## ", section, flags=re.MULTILINE)[0].rstrip().removeprefix("- ").split("\n- ")
         assert [entry for entry in entries if not entry.endswith(".") or re.search(r"\n(?!  \S)", entry)] == []
