@@ -39,7 +39,7 @@ OTHERS = {"apt", "awk", "bash", "cat", "cd", "cp", "do", "done", "export", "git"
 OTHERS |= {"podman-compose", "sleep", "sudo", "tar"}
 # programs of an environment that are not ours either
 TOOLS = {"echoscu", "mypy", "pre-commit", "ruff"}
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _HEREDOC = re.compile(r"<<'(\w+)'\n.*?^\1$", re.MULTILINE | re.DOTALL)
 
 
@@ -64,7 +64,7 @@ def text_of(page: Path) -> str:
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    return [content for kind, content in _FENCE.findall(text_of(page)) if kind == language]
+    return [content for kind, content in FENCE.findall(text_of(page)) if kind == language]
 
 
 def simple_commands(block: str) -> Iterator[str]:
@@ -85,7 +85,7 @@ def commands(page: Path) -> Iterator[Command]:
     for block in blocks(page, "sh"):
         for command in simple_commands(block):
             yield Command(name_of(page), tuple(shlex.split(command)), whole=True)
-    for code in re.findall(r"`([^`]+)`", _FENCE.sub("", text_of(page))):
+    for code in re.findall(r"`([^`]+)`", FENCE.sub("", text_of(page))):
         words = code.split()
         if len(words) > 1 and re.fullmatch(r"(\.venv/bin/)?(edge-spine|python|pip)", words[0]):
             yield Command(name_of(page), tuple(shlex.split(code)), whole=False)
@@ -301,14 +301,14 @@ def slug(heading: str) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_leads_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", text_of(page))):
+    for link in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", text_of(page))):
         if re.match(r"\w+:", link):
             continue
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         if anchor:
-            headings = re.findall(r"^#+ (.*)$", _FENCE.sub("", text_of(target)), re.MULTILINE)
+            headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text_of(target)), re.MULTILINE)
             assert anchor in map(slug, headings), link
 
 
@@ -385,21 +385,6 @@ def test_the_figures_of_the_readme_are_those_of_the_reports(row: str, report: st
     cobb = [found.get(f"endplate_cobb_{what}_deg") for what in ("mae", "bias")]
     cells.append("" if None in cobb else "{:.1f} ({:.1f})".format(*cobb))
     assert f"| {row} | {' | '.join(cells)} |" in (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_no_sentence_stands_in_a_page_twice(page: Path) -> None:
-    lines = [line for line in _FENCE.sub("", text_of(page)).splitlines() if len(line) > 60]
-    # not rows and headings of tables
-    lines = [line for line in lines if not line.startswith("|") and not line.endswith(":")]
-    assert [line for line in set(lines) if lines.count(line) > 1] == []
-
-
-def test_the_changelog_is_lists_of_whole_sentences() -> None:
-    _, *sections = re.split(r"^### .*\n\n", text_of(ROOT / "CHANGELOG.md"), flags=re.MULTILINE)
-    for section in sections:
-        entries = re.split(r"^## ", section, flags=re.MULTILINE)[0].rstrip().removeprefix("- ").split("\n- ")
-        assert [entry for entry in entries if not entry.endswith(".") or re.search(r"\n(?!  \S)", entry)] == []
 
 
 def test_private_names_on_pages_are_in_the_code() -> None:
