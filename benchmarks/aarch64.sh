@@ -36,7 +36,7 @@ def read(arch, step):
         engines = json.loads(printed)["engines"]
         status = int(engines["onnx-cpu"] is not None)
         notes.append(f"doctor, {arch}: {engines['openvino'] or 'openvino runs'}")
-    refused = "INT8 gives wrong results on this processor"  # x86 without VNNI
+    refused = "INT8 gives wrong results on this processor"  # x86 without VNNI, and ARM
     if step == "verify-openvino" and refused in (root / "log/verify-openvino.errors").read_text():
         status, printed = 0, refused
     if step.startswith("verify"):

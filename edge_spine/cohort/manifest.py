@@ -171,28 +171,33 @@ def _table(
             *(manifest.name, " and ".join(map(repr, unused)), ROW_SPACING, COLUMN_SPACING),
         )
     base = manifest.absolute().parent
-    # a cell as long as the manifest may be; 131,072 characters otherwise
+    rows = _rows(manifest, text, before, delimiter)
+    next(rows)
+    for number, row in rows:
+        cells = dict(zip(names, map(str.strip, row), strict=False))
+        if not any(map(str.strip, row)):
+            continue
+        path = cells.get(PATH, "")
+        own, problem = _spacing(cells.get(ROW_SPACING, ""), cells.get(COLUMN_SPACING, ""))
+        if any(row[len(names) :]):
+            problem = f"line {number} has more cells than the header; quote what holds a delimiter"
+        elif not path or "\n" in path or "\r" in path:
+            problem = f"line {number} names no file in its column 'path'"
+        place = str(base / path) if path and "\n" not in path else f"{manifest.absolute()}, line {number}"
+        others = tuple((name, cells.get(name, "")) for name in names if name and name not in COLUMNS)
+        yield Scan(cells.get(ID) or path or f"line {number}", place, own or spacing, problem, others)
+
+
+def _rows(manifest: Path, text: str, before: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Return the cells of each row with the number of its last line."""
+    # a cell as long as the manifest may be; the limit is one of the whole process, so that all rows are read at once
     usual = csv.field_size_limit(_LIMIT)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
-        next(reader)
-        for row in reader:
-            cells = dict(zip(names, map(str.strip, row), strict=False))
-            if not any(map(str.strip, row)):
-                continue
-            path, number = cells.get(PATH, ""), before + reader.line_num
-            own, problem = _spacing(cells.get(ROW_SPACING, ""), cells.get(COLUMN_SPACING, ""))
-            if any(row[len(names) :]):
-                problem = f"line {number} has more cells than the header; quote what holds a delimiter"
-            elif not path or "\n" in path or "\r" in path:
-                problem = f"line {number} names no file in its column 'path'"
-            place = str(base / path) if path and "\n" not in path else f"{manifest.absolute()}, line {number}"
-            others = tuple((name, cells.get(name, "")) for name in names if name and name not in COLUMNS)
-            yield Scan(cells.get(ID) or path or f"line {number}", place, own or spacing, problem, others)
+        return iter([(before + reader.line_num, row) for row in reader])
     except csv.Error as error:
         raise UsageError(f"{manifest.name}: not readable as CSV (line {before + reader.line_num}: {error})") from None
     finally:
-        # the limit is that of the whole process
         csv.field_size_limit(usual)
 
 
