@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from export.training.phantoms.shape import FIRST_THORACIC, Build, SpineShape, dr
 from export.training.phantoms.variants import draw_variant, vary_discs
 
 Array = NDArray[np.float64]
+Packs = dict[str, tuple[int, ...]]
 
 # Parts of seeds: for whether a person is a patchwork, and for its arches.
 _PATCHWORK, _ARCHES = 8101, 8102
@@ -53,7 +54,7 @@ class Piece:
     last: int
 
 
-def draw_patchwork(rng: np.random.Generator, owned: dict[str, tuple[int, ...]]) -> list[Piece]:
+def draw_patchwork(rng: np.random.Generator, owned: Packs) -> list[Piece]:
     """Cover T1 to L5 with runs of two to five vertebrae, each run from another pack than the one before it.
 
     Parameters
@@ -63,25 +64,17 @@ def draw_patchwork(rng: np.random.Generator, owned: dict[str, tuple[int, ...]]) 
     owned : dict
         Levels of each pack, by name.
     """
-    pieces: list[Piece] = []
-    level = 0
-    while level < len(TRUNK):
-        have = [name for name, levels in owned.items() if level in levels]
+
+    def choose(level: int, have: list[str], pieces: list[Piece]) -> tuple[str, int]:
         others = [name for name in have if not pieces or name != pieces[-1].name]
-        if not have:
-            later = min((k for levels in owned.values() for k in levels if k > level), default=len(TRUNK))
-            pieces.append(Piece(None, level, later - 1))
-            level = later
-            continue
         name = str(rng.choice(others or have))
-        last = min(level + int(rng.integers(2, 6)) - 1, owned[name][-1])
-        pieces.append(Piece(name, level, last))
-        level = last + 1
-    return pieces
+        return name, min(level + int(rng.integers(2, 6)) - 1, owned[name][-1])
+
+    return _cover(lambda _: owned, choose)
 
 
-def draw_pieces(rng: np.random.Generator, owned: dict[str, tuple[int, ...]]) -> list[Piece]:
-    """Cover T1 to L5 with packs.
+def draw_pieces(rng: np.random.Generator, owned: Packs) -> list[Piece]:
+    """Cover T1 to L5 with packs, each of which is used for one contiguous range.
 
     Parameters
     ----------
@@ -90,18 +83,12 @@ def draw_pieces(rng: np.random.Generator, owned: dict[str, tuple[int, ...]]) -> 
     owned : dict
         Levels of each pack, by name.
     """
-    pieces: list[Piece] = []
-    level = 0
-    while level < len(TRUNK):
-        # Each pack is used for one contiguous range.
+
+    def unused(pieces: list[Piece]) -> Packs:
         before = {piece.name for piece in pieces}
-        have = [name for name, levels in owned.items() if level in levels and name not in before]
-        if not have:
-            unused = (levels[0] for name, levels in owned.items() if name not in before)
-            later = min((first for first in unused if first > level), default=len(TRUNK))
-            pieces.append(Piece(None, level, later - 1))
-            level = later
-            continue
+        return {name: levels for name, levels in owned.items() if name not in before}
+
+    def choose(level: int, have: list[str], _: list[Piece]) -> tuple[str, int]:
         name = str(rng.choice(have))
         last = owned[name][-1]
         others = [levels for other, levels in owned.items() if other != name]
@@ -110,10 +97,31 @@ def draw_pieces(rng: np.random.Generator, owned: dict[str, tuple[int, ...]]) -> 
             for end in range(max(level + 3, _JOINT_FIRST), min(last, _JOINT_LAST) + 1)
             if any(end + 1 in levels and levels[-1] > last for levels in others)
         ]
-        if ends:
-            last = int(rng.choice(ends))
-        pieces.append(Piece(name, level, last))
-        level = last + 1
+        return name, int(rng.choice(ends)) if ends else last
+
+    return _cover(unused, choose)
+
+
+def _cover(
+    available: Callable[[list[Piece]], Packs], choose: Callable[[int, list[str], list[Piece]], tuple[str, int]]
+) -> list[Piece]:
+    """Cover T1 to L5 from the head down, with generated vertebrae where no pack is available.
+
+    `available` returns the packs that may follow the pieces so far; `choose` returns the pack of the next piece, among
+    those that have its first level, and its last level.
+    """
+    pieces: list[Piece] = []
+    level = 0
+    while level < len(TRUNK):
+        packs = available(pieces)
+        have = [name for name, levels in packs.items() if level in levels]
+        if have:
+            name, last = choose(level, have, pieces)
+            pieces.append(Piece(name, level, last))
+        else:
+            later = (k for levels in packs.values() for k in levels if k > level)
+            pieces.append(Piece(None, level, min(later, default=len(TRUNK)) - 1))
+        level = pieces[-1].last + 1
     return pieces
 
 
