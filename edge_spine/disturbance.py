@@ -54,7 +54,7 @@ _MARGIN_ROWS, _ENDS = 6, 8
 
 @dataclass(frozen=True, eq=False)
 class Disturbances:
-    """What disturbs a picture.
+    """Disturbances of a picture, by row of the curves.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ def find_disturbances(prepared: Prepared, curves: Curves) -> Disturbances:
 
 
 def widened(bands: Bands, disturbed: Disturbances) -> Bands:
-    """Return bands that are wider by the largest `WIDENING` of the disturbances of each row.
+    """Return the bands, each row multiplied by the largest `WIDENING` of its disturbances.
 
     Behind metal the spine can lie anywhere: there the coronal half-width is at least the width of the metal.
     """

@@ -35,7 +35,7 @@ _LONGEST_CALL_S = 10.0
 
 
 class _DaemonCalls:
-    """Calls of daemon threads. The interpreter's end would stop these within native code, which aborts the process."""
+    """Running calls of daemon threads, for which the end of the process waits: it must not cut off native code."""
 
     def __init__(self) -> None:
         self.forget()

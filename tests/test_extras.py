@@ -33,7 +33,7 @@ def test_the_extras_of_gpus_exist_and_do_not_overwrite_each_other() -> None:
 
 @pytest.mark.slow
 def test_the_extras_of_gpus_resolve_together() -> None:
-    """That they resolve together implies that each resolves alone. uv asks for metadata where pip fetches the wheels.
+    """All are resolved together, which implies each alone, by uv: it reads metadata where pip downloads the wheels.
 
     TensorRT's bindings stand for the whole, whose libraries are fetched from NVIDIA's index while it builds.
     """

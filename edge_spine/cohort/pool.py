@@ -27,7 +27,7 @@ _MOST_ON_WINDOWS = 61
 
 
 class ProcessPool(Workers):
-    """Worker processes on this machine, `count` of them, by default as many as it has processors.
+    """`count` worker processes on this machine, by default one for each of its processors.
 
     Where the engine runs on a GPU, one more process holds it, and the workers read, prepare and write scans for it;
     EngineUnavailable where it cannot run here.

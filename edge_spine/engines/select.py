@@ -98,7 +98,7 @@ def engine_problem(name: EngineName) -> str | None:
 
 @contextmanager
 def in_one_line(name: EngineName) -> Iterator[None]:
-    """Turn whatever an engine's library raises into EngineUnavailable; PyCUDA's MemoryError, say, is not Python's."""
+    """Raise EngineUnavailable in place of any other exception; GpuMemoryShort where it says that memory ran out."""
     try:
         yield
     except EdgeSpineError:

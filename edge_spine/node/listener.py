@@ -101,7 +101,7 @@ class Listener:
         return any(_within(address, peer.network) for peer in self._config.peers)
 
     def _requested(self, event: Event) -> None:
-        """Reject an AE title from an address that is not its own, and record who is rejected, here or by pynetdicom.
+        """Reject a sender whose address is not the one set for its AE title; record all rejections, pynetdicom's too.
 
         pynetdicom checks only the titles.
         """

@@ -42,7 +42,11 @@ class Backoff:
 
 @dataclass(frozen=True)
 class Record:
-    """State of a delivery: Unix times in s, counts, seconds waited between attempts, and the last problem."""
+    """State of a delivery.
+
+    `made`, `tried` and `not_before` are Unix times in s, `waited` is the time between attempts so far in s, `attempts`
+    and `refusals` are counts, and `problem` is that of the last attempt.
+    """
 
     made: float
     tried: float = 0.0

@@ -25,7 +25,7 @@ _ACCEPTED_NPY = "a two-dimensional array of finite numbers is accepted"
 
 
 def scan_from_png(file: ImageFile) -> Scan:
-    """Read a PNG image, without its alpha channel; refuse one that is damaged, of another kind, or has no spacing."""
+    """Read a PNG image, ignoring its alpha channel; refuse a damaged one, other kinds, and one without spacing."""
     import cv2
 
     header, essential = _essential_png(file.data)

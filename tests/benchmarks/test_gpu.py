@@ -38,7 +38,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def run(work: Path, seconds: int = 2000, **more: str) -> tuple[int, dict[str, str]]:
-    """Return the exit status, and the status of each step that has ended."""
+    """Run the script; return its exit status, and what each ended step recorded."""
     ended = bash(work, work.parent / "out", seconds, **{"FAILS": "-none-", "SLOW": "-none-", **more})
     assert ended.stderr == ""
     return ended.returncode, {

@@ -37,7 +37,7 @@ def few_shapes(monkeypatch):
 
 
 class NarrowBlock(ResidualBlock):
-    """A residual block of an eighth of the channels, after a stem of all of them."""
+    """A residual block with an eighth of the usual channels; the stem before it keeps all 64."""
 
     def __init__(self, channels_in: int, width: int, stride: int) -> None:
         super().__init__(channels_in if channels_in == 64 else channels_in // 8, width // 8, stride)

@@ -69,7 +69,7 @@ def lite() -> bytes:
 
 @pytest.fixture(scope="module")
 def lite_in_pairs(lite: bytes) -> bytes:
-    """The graph of spine-lite with its weights in pairs as for version 8."""
+    """The graph of spine-lite with its INT8 weights stored as TensorRT 8 needs them."""
     return with_weight_pairs(lite)
 
 
