@@ -90,8 +90,8 @@ binfmt=/proc/sys/fs/binfmt_misc
 here=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p "$1"
 work=$(cd "$1" && pwd)
-apt-get update -q > /dev/null
-DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+apt-get -o DPkg::Lock::Timeout=300 update -q > /dev/null
+DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends \
     mmdebstrap debian-archive-keyring qemu-user-static dcmtk python3-venv > "$work/apt.log"
 if [ ! -e $binfmt/qemu-aarch64 ]; then
     cat /usr/lib/binfmt.d/qemu-aarch64.conf > $binfmt/register || cannot "binfmt_misc takes no interpreter"

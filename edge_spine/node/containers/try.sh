@@ -20,8 +20,8 @@ ended() { echo "$1: passed, $((SECONDS - started)) s" >&3; started=$SECONDS; }
 failed() { echo "$1: FAILED" >&3; exit 1; }
 exec >> "$work/log" 2>&1
 
-apt-get update -q
-DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+apt-get -o DPkg::Lock::Timeout=300 update -q
+DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends \
     podman podman-compose runc netavark aardvark-dns iptables debootstrap dcmtk || cannot "apt-get cannot install Podman"
 # A store of its own; limits that need no right to raise any; crun takes no control groups of version 1.
 runtime=crun
