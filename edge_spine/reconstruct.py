@@ -70,10 +70,7 @@ class Spine:
     half_depth : (N,) array
         Half-axis along y, mm.
 
-    Raises
-    ------
-    ValueError
-        If shapes disagree, there are fewer than two rows, or z does not decrease.
+    ValueError where shapes disagree, there are fewer than two rows, or z does not decrease.
     """
 
     centreline: NDArray[np.float64]

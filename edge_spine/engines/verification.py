@@ -140,10 +140,7 @@ def _plain(value: Any) -> Any:
 
 
 def verify(bundle: Bundle, engine: Engine, count: int | None = None) -> Verification:
-    """Run a bundle's references through an engine and compare the outputs.
-
-    `count` is the number of references to run, by default all; raises as `read_references`.
-    """
+    """Run a bundle's references, `count` or all, through an engine and compare the outputs; see `read_references`."""
     crops, expected = read_references(bundle)
     found = outputs_of(engine, crops[:count])
     pixel = bundle.nominal_model_pixel_mm

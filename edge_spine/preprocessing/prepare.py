@@ -137,8 +137,7 @@ def _check_landmarks(scan: Scan, body: Body, found: Landmarks) -> None:
 
 def _not_whole_body(found: str) -> Refusal:
     return Refusal(
-        "not-whole-body",
-        f"this is no whole body ({found}); give the DXA bone image of one whole person, head up",
+        "not-whole-body", f"this is no whole body ({found}); give the DXA bone image of one whole person, head up"
     )
 
 

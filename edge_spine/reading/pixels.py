@@ -36,18 +36,9 @@ _RLE_HEADER_BYTES = 64
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """Checked storage format of the pixels of a file.
+    """Checked storage format of the pixels of a file, before its image is turned.
 
-    Attributes
-    ----------
-    rows, columns : int
-        As stored.
-    photometric : str
-        PhotometricInterpretation.
-    samples, allocated, stored : int
-        Samples per pixel, BitsAllocated and BitsStored.
-    signed : bool
-        Whether PixelRepresentation is 1.
+    PhotometricInterpretation, SamplesPerPixel, BitsAllocated and BitsStored, and whether PixelRepresentation is 1.
     """
 
     rows: int
@@ -77,10 +68,7 @@ class PixelFormat:
 def whole_number(header: Dataset, keyword: str, default: int | None = None) -> int:
     """Return an integer attribute, or `default` where it is absent.
 
-    Raises
-    ------
-    Refusal
-        'unreadable' where it is absent without a default, or not one whole number.
+    Refuse as 'unreadable' one that is absent without a default, or not one whole number.
     """
     value: Any = header.get(keyword)
     if value is None and default is not None:
@@ -94,10 +82,7 @@ def whole_number(header: Dataset, keyword: str, default: int | None = None) -> i
 def pixel_format(header: Dataset) -> PixelFormat:
     """Read and check the storage format of the pixels, before they are allocated.
 
-    Raises
-    ------
-    Refusal
-        'not-dxa' for several frames, 'unsupported-syntax' for an encoding that is not accepted, 'too-large'.
+    Refuse several frames as 'not-dxa', an encoding that is not accepted as 'unsupported-syntax', and 'too-large'.
     """
     frames = whole_number(header, "NumberOfFrames", default=1)
     # some writers count the further frames
@@ -108,8 +93,7 @@ def pixel_format(header: Dataset) -> PixelFormat:
     if photometric not in {1: _ONE_SAMPLE, 3: _COLOUR}.get(samples, frozenset()):
         shown = photometric if photometric.replace("_", "").replace(" ", "").isalnum() else "unknown"
         raise Refusal(
-            "unsupported-syntax",
-            f"photometric interpretation {shown[:16]} with {samples} samples a pixel; {_ACCEPTED}",
+            "unsupported-syntax", f"photometric interpretation {shown[:16]} with {samples} samples a pixel; {_ACCEPTED}"
         )
     allocated = whole_number(header, "BitsAllocated")
     stored = whole_number(header, "BitsStored", default=allocated)
@@ -125,8 +109,7 @@ def pixel_format(header: Dataset) -> PixelFormat:
     found = PixelFormat(rows, columns, photometric, samples, allocated, stored, signed == 1)
     if found.byte_count > MAX_PIXEL_BYTES:
         raise Refusal(
-            "too-large",
-            f"{found.byte_count >> 20} MiB of pixels; at most {MAX_PIXEL_BYTES >> 20} MiB are accepted",
+            "too-large", f"{found.byte_count >> 20} MiB of pixels; at most {MAX_PIXEL_BYTES >> 20} MiB are accepted"
         )
     return found
 
@@ -204,8 +187,7 @@ def _uncompressed(header: Dataset, element: RawDataElement, found: PixelFormat) 
     content, expected = element.value or b"", found.byte_count
     if len(content) < expected or element.length == _UNDEFINED_LENGTH:
         raise Refusal(
-            "unreadable",
-            f"the pixel data are cut short or damaged ({len(content)} bytes, {expected} expected)",
+            "unreadable", f"the pixel data are cut short or damaged ({len(content)} bytes, {expected} expected)"
         )
     little = bool(header.original_encoding[1])
     kind = found.dtype if little else found.dtype.newbyteorder(">")
