@@ -168,7 +168,7 @@ class Found:
 
 
 def read_level_network(content: bytes) -> LevelNetwork:
-    """Read the weights from an .npz file; see `edge_spine.npz.read_arrays` and `check_weights` for the errors."""
+    """Read the weights from an .npz file; BundleError as from `read_arrays` and `check_weights` of `edge_spine.npz`."""
     names = [field.name for field in fields(LevelNetwork)]
     arrays = dict(zip(names, read_arrays(content, "the level network", *names), strict=True))
     width, layers = arrays["entry_bias"].size, len(DILATIONS)

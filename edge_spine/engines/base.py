@@ -44,8 +44,12 @@ class Engine(AbstractContextManager["Engine"]):
     def infer(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map images, float32 (N, 3, 224, 224) in [0, 1], to curves, float32 (N, 1254) in crop pixels / 224.
 
-        UsageError where the tensor has another type or shape, or the engine is closed; EngineLost where a GPU failed,
-        so that engines in this process do not work any more.
+        Raises
+        ------
+        UsageError
+            The tensor has another type or shape, or the engine is closed.
+        EngineLost
+            A GPU failed; engines in this process do not work any more.
         """
         if not isinstance(tensor, np.ndarray) or tensor.dtype != np.float32:
             found = tensor.dtype if isinstance(tensor, np.ndarray) else type(tensor).__name__

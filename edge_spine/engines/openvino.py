@@ -18,7 +18,7 @@ _DEVICE = "CPU"
 
 
 class OpenVinoEngine(Engine):
-    """Run a network in OpenVINO; parameters and errors are those of `edge_spine.engines.onnx.OnnxEngine`."""
+    """Run a network in OpenVINO; see `edge_spine.engines.onnx.OnnxEngine` for the parameters and the errors."""
 
     name = EngineName.OPENVINO.value
 

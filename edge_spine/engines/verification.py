@@ -34,7 +34,6 @@ class Tolerance:
     cobb_deg: float | None = None
 
     def __str__(self) -> str:
-        """Return the limits as text."""
         names = ("mean", "largest", "worst row", "worst scan", "p99", "Cobb")
         limits = [(name, limit) for name, limit in zip(names, astuple(self), strict=True) if limit is not None]
         return ", ".join(f"{name} {limit} {'degrees' if name == 'Cobb' else 'mm'}" for name, limit in limits)

@@ -50,9 +50,9 @@ class Body:
 
 
 def find_body(pixels: NDArray[np.float32]) -> Body:
-    """Invert a scan (rows, columns) whose background is bright, and find its largest part that is not background.
+    """Invert a scan whose background is bright, and find its largest connected part that is not background.
 
-    Refuse it as 'no-spine' where the image is empty or has no body.
+    `pixels` (rows, columns) show bone bright or dark. Refuse them as 'no-spine' where they are empty or show no body.
     """
     pixels = np.ascontiguousarray(pixels, dtype=np.float32)
     frame = np.concatenate([pixels[:2].ravel(), pixels[:, :2].ravel(), pixels[:, -2:].ravel()])

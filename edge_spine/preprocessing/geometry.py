@@ -83,8 +83,8 @@ class Geometry:
 def check_geometry(scan: Scan, prepared: Prepared) -> dict[str, str]:
     """Return flags and their figures where a scan's spacing and the body in it disagree.
 
-    The flags are "scale-doubtful" and "aspect-doubtful", each with a sentence. Refuse the scan as
-    'implausible-geometry' where they disagree grossly.
+    The flags are "scale-doubtful" and "aspect-doubtful", each with a sentence that holds the figures. Refuse the scan
+    as 'implausible-geometry' where they disagree grossly. A recorded height is used where there is one.
     """
     found = measure_geometry(prepared, scan.pixels.shape)
     if found.scale is None or found.aspect is None:
@@ -157,7 +157,7 @@ def compare(lengths_mm: Array) -> tuple[float | None, float | None]:
 
 @lru_cache(maxsize=16)
 def _estimators(seen: tuple[bool, ...]) -> Array:
-    """Return (3, K) least-squares weights of the lengths seen: of one factor for both axes, the rows', the columns'."""
+    """Return (3, K) weights of generalised least squares: of a factor for both axes, of the rows', of the columns'."""
     weight = np.linalg.inv(COVARIANCE[np.ix_(seen, seen)])
     columns = _ALONG_COLUMNS[np.array(seen)]
     factors = [

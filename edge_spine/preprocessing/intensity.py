@@ -42,9 +42,9 @@ def whole_greys(pixels: NDArray[np.float32], lowest: float, highest: float) -> G
 
 
 def value_counts(greys: GreyValues, mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """Count the pixels of each value of an image (rows, columns): (256,) for uint8, (65536,) for uint16.
+    """Count the pixels of each value of an image (rows, columns), within `mask` where it is given.
 
-    Only those within `mask` are counted where it is given.
+    The counts are (256,) int64 for an image of uint8, (65536,) for one of uint16.
     """
     size = int(np.iinfo(greys.dtype).max) + 1
     total = np.zeros(size, np.int64)
@@ -93,9 +93,9 @@ def mapped(
     greys: GreyValues | None,
     curve: Callable[[NDArray[np.float64]], NDArray[np.float64]],
 ) -> NDArray[np.float32]:
-    """Apply an element-wise curve, computed in float64, to every pixel (rows, columns) of a float32 image.
+    """Apply an element-wise curve, computed in float64, to every pixel of a float32 image (rows, columns).
 
-    `greys` are the pixels from `whole_greys`.
+    `greys` are its pixels from `whole_greys`.
     """
     if greys is None or (greys.dtype != np.uint8 and greys.size < _MOST):
         shown = np.empty(pixels.shape, np.float32)
@@ -117,8 +117,14 @@ def normalise(
 ) -> NDArray[np.float32]:
     """Normalise intensities to [0, 1] as published, with the 99.9th percentile in place of the maximum.
 
-    Arrays are (rows, columns): `pixels`, larger is denser; `mask`, the body; `greys`, the pixels from `whole_greys`
-    where they are known.
+    Parameters
+    ----------
+    pixels : (rows, columns) array
+        Larger is denser.
+    mask : (rows, columns) bool array
+        The body.
+    greys : (rows, columns) array, optional
+        The pixels from `whole_greys`, where they are known.
     """
     pixels = np.asarray(pixels, dtype=np.float32)
     if greys is None:

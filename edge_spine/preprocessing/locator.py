@@ -55,7 +55,7 @@ class Localiser:
         self._networks = Lender(read, usable_cores(), read())
 
     def __call__(self, shown: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Landmarks:
-        """Find the spine in a normalised scan (rows, columns), float32 in [0, 1], with this (row, column) spacing."""
+        """Find the spine in a normalised scan (rows, columns), float32 in [0, 1], of a pixel spacing (row, column)."""
         small, origin, step = thumbnail(shown, spacing_mm)
         with self._networks.lent() as network:
             network.setInput(small[None, None])
@@ -97,7 +97,7 @@ def thumbnail(
 def read_heat_maps(logits: NDArray[np.float32]) -> tuple[list[tuple[float, float]], float]:
     """Read points from heat maps (points, 72, 28), the network's output, by their local centre of mass.
 
-    Returned are their (row, column), thumbnail pixels, and the confidence: the least share of weight near a point.
+    Return the (row, column) of each, thumbnail pixels, and the confidence: the least share of weight near a point.
     """
     points = []
     confidence = 1.0

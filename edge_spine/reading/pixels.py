@@ -36,9 +36,10 @@ _RLE_HEADER_BYTES = 64
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """Checked storage format of the pixels of a file, before its image is turned.
+    """Checked storage format of the pixels of a file.
 
-    PhotometricInterpretation, SamplesPerPixel, BitsAllocated and BitsStored, and whether PixelRepresentation is 1.
+    Rows and columns as stored, PhotometricInterpretation, SamplesPerPixel, BitsAllocated, BitsStored, and whether
+    PixelRepresentation is 1.
     """
 
     rows: int
@@ -82,7 +83,8 @@ def whole_number(header: Dataset, keyword: str, default: int | None = None) -> i
 def pixel_format(header: Dataset) -> PixelFormat:
     """Read and check the storage format of the pixels, before they are allocated.
 
-    Refuse several frames as 'not-dxa', an encoding that is not accepted as 'unsupported-syntax', and 'too-large'.
+    Refuse several frames as 'not-dxa', encodings that are not accepted as 'unsupported-syntax', and too many bytes as
+    'too-large'.
     """
     frames = whole_number(header, "NumberOfFrames", default=1)
     # some writers count the further frames

@@ -20,10 +20,10 @@ _ALIKE, _GROSS = 0.02, 0.10
 
 @dataclass(frozen=True)
 class Spacing:
-    """The spacing of a stored image: `mm` between rows and between columns, and what is to be said about it.
+    """The spacing of a stored image: `mm` between rows and between columns.
 
-    `flags` are "pixel-spacing-given", "imager-pixel-spacing", "spacing-conflict"; `notes` holds a sentence with the
-    figures for each disagreement.
+    `flags` may hold "pixel-spacing-given", "imager-pixel-spacing", "spacing-conflict"; `notes` holds a sentence with
+    the figures for each disagreement.
     """
 
     mm: tuple[float, float]

@@ -122,8 +122,6 @@ def parsed_graph(model: bytes) -> tuple[Any, Any]:
 
 
 class _Rewriter:
-    """Rewrite one graph in place."""
-
     def __init__(self, graph: Any, onnx: Any, exact: Collection[str]) -> None:
         self.graph, self.onnx, self.exact = graph, onnx, exact
         self.constants: dict[str, Any] = {tensor.name: tensor for tensor in graph.initializer}
