@@ -140,8 +140,7 @@ def decode(
     """
     if element is None or element.value is None:
         raise Refusal("unreadable", "the DICOM file holds no pixel data, or is cut short")
-    compressed = syntax in COMPRESSED
-    stored = _decompressed(syntax, element, found) if compressed else _uncompressed(header, element, found)
+    stored = _decompressed(syntax, element, found) if syntax in COMPRESSED else _uncompressed(header, element, found)
     return _values(header, stored, found)
 
 
