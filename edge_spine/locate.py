@@ -150,10 +150,7 @@ class Found:
     def levels(self, place: CropPlacement) -> Levels:
         """Return the heights of the vertebrae in the scan, mm.
 
-        Raises
-        ------
-        Refusal
-            `implausible-curves` where two vertebrae that follow each other lie at one height, or exchanged.
+        Refuse as `implausible-curves` where two vertebrae that follow each other lie at one height, or exchanged.
         """
         z, count = place.z_mm(self.rows), len(LEVELS)
         if not (np.diff(z[[T1_TOP, *range(count), L5_BOTTOM]]) < 0).all():
@@ -171,13 +168,7 @@ class Found:
 
 
 def read_level_network(content: bytes) -> LevelNetwork:
-    """Read the weights from an .npz file.
-
-    Raises
-    ------
-    BundleError
-        It is no such file, an array is missing, has another shape or type, or holds values that are not finite.
-    """
+    """Read the weights from an .npz file; BundleError as from `read_arrays` and `check_weights` of `edge_spine.npz`."""
     names = [field.name for field in fields(LevelNetwork)]
     arrays = dict(zip(names, read_arrays(content, "the level network", *names), strict=True))
     width, layers = arrays["entry_bias"].size, len(DILATIONS)
@@ -267,15 +258,7 @@ def _bins() -> Grey:
 
 
 def read_places(logarithms: Array, error_px: NDArray[np.floating[Any]]) -> Found:
-    """Read the chain of vertebrae from the logarithms of probabilities (112, 19).
-
-    Parameters
-    ----------
-    logarithms : (112, 19) array
-        See `LevelNetwork.log_probabilities`.
-    error_px : (2,) array
-        See `LevelNetwork`.
-    """
+    """Read the chain of vertebrae from `LevelNetwork.log_probabilities`, (112, 19), and its `error_px`, (2,)."""
     count, probabilities = len(LEVELS), np.exp(logarithms)
     # of the body centre of any level
     near_any = probabilities[:, :count].sum(axis=1, keepdims=True) + _LEAST_PLACE

@@ -181,11 +181,6 @@ def measure(spine: Spine, levels: Levels | None = None, errors: AngleErrors | No
     errors : AngleErrors, optional
         Calibration of the model that the spine is from.
 
-    Returns
-    -------
-    Measurements
-        Degrees, mm and ml.
-
     Raises
     ------
     ValueError

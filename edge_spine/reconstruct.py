@@ -61,6 +61,8 @@ class Curves:
 class Spine:
     """A spine as a stack of horizontal ellipses, in the patient frame (DICOM LPS, mm).
 
+    ValueError where shapes disagree, there are fewer than two rows, or z does not decrease.
+
     Attributes
     ----------
     centreline : (N, 3) array
@@ -69,11 +71,6 @@ class Spine:
         Half-axis along x, mm.
     half_depth : (N,) array
         Half-axis along y, mm.
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree, there are fewer than two rows, or z does not decrease.
     """
 
     centreline: NDArray[np.float64]

@@ -112,13 +112,7 @@ class Refinement:
 
 
 def read_refinement(content: bytes) -> Refinement:
-    """Read the weights from an .npz file.
-
-    Raises
-    ------
-    BundleError
-        It is no such file, an array is missing, has another shape or type, or holds values that are not finite.
-    """
+    """Read the weights from an .npz file; BundleError as from `read_arrays` and `check_weights` of `edge_spine.npz`."""
     names = [field.name for field in fields(Refinement)]
     arrays = dict(zip(names, read_arrays(content, "the refinement", *names), strict=True))
     sizes = [INPUTS, arrays["bias0"].size, arrays["bias1"].size, 2]

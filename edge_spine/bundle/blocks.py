@@ -72,14 +72,13 @@ BLOCKS: Mapping[str, Mapping[str, Rules]] = {
 
 def block_problem(key: str, block: object) -> str | None:
     """Return what is wrong with the block of a manifest that has this key, or None."""
-    problem = versioned_problem(block, BLOCKS[key])
-    if problem is None and key == "population" and isinstance(block, dict):
-        ordered = all(low < high for low, high in zip(block["low"], block["high"], strict=True))
-        problem = None if ordered else "'low' must be below 'high' in every row"
-    if problem is None and key == "angles" and isinstance(block, dict):
-        same = len(block["cobb_from_deg"]) == len(block["cobb_deg"])
-        problem = None if same else "'cobb_from_deg' and 'cobb_deg' must have the same length"
-    return problem
+    if (problem := versioned_problem(block, BLOCKS[key])) or not isinstance(block, dict):
+        return problem
+    if key == "population" and any(low >= high for low, high in zip(block["low"], block["high"], strict=True)):
+        return "'low' must be below 'high' in every row"
+    if key == "angles" and len(block["cobb_from_deg"]) != len(block["cobb_deg"]):
+        return "'cobb_from_deg' and 'cobb_deg' must have the same length"
+    return None
 
 
 def parsed_angles(block: Mapping[str, Any]) -> AngleErrors:

@@ -59,16 +59,9 @@ _FILE_RULES = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model bundle whose files have been checked against its manifest.
+    """A model bundle whose files have been checked against its parsed manifest.
 
-    Attributes
-    ----------
-    folder : Path
-        The bundle's folder.
-    manifest : Mapping
-        The parsed manifest.
-    sha256 : str
-        SHA-256 of manifest.json, which identifies the whole bundle.
+    `sha256`, that of manifest.json, identifies the whole bundle.
     """
 
     folder: Path
@@ -110,16 +103,12 @@ class Bundle:
     @property
     def level_network(self) -> LevelNetwork | None:
         """Weights of the network that finds the vertebrae, or None where the bundle has none."""
-        if not self.has_role("levels"):
-            return None
-        return read_level_network(self.read(self.file_with_role("levels")))
+        return read_level_network(self.read(self.file_with_role("levels"))) if self.has_role("levels") else None
 
     @property
     def refinement(self) -> Refinement | None:
         """Weights of the coronal refinement, or None where the bundle has none."""
-        if not self.has_role("refinement"):
-            return None
-        return read_refinement(self.read(self.file_with_role("refinement")))
+        return read_refinement(self.read(self.file_with_role("refinement"))) if self.has_role("refinement") else None
 
     @property
     def exact_readers(self) -> tuple[str, ...]:
@@ -169,18 +158,13 @@ class Bundle:
 
 
 def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
-    """Open a model bundle and check every file of it.
+    """Open a model bundle and check the size and the hash of every file of it.
 
     Parameters
     ----------
     folder : str or path, optional
         The bundle, or the name of one that comes with the package (`MODELS`); "spine" where it is not given. A folder
         of such a name is given by its path, such as "./lite".
-
-    Returns
-    -------
-    Bundle
-        With all hashes checked.
 
     Raises
     ------

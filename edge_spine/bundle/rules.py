@@ -7,16 +7,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 
 class Rule(NamedTuple):
-    """What a value must be.
+    """What a value must be, and whether its key may be absent.
 
-    Attributes
-    ----------
-    holds : callable
-        Takes any JSON value and returns whether it is accepted.
-    wanted : str
-        The end of a message that begins with the key and "must be".
-    optional : bool
-        Whether the key may be absent.
+    `holds` takes any JSON value and returns whether it is accepted; `wanted` ends a message that begins with the key
+    and "must be".
     """
 
     holds: Callable[[Any], bool]
@@ -69,14 +63,9 @@ def broken_rule(values: Mapping[str, Any], rules: Rules) -> str | None:
 
 
 def versioned_problem(block: object, versions: Mapping[str, Rules]) -> str | None:
-    """Return what is wrong with a block that names its schema, or None.
+    """Return what is wrong with a block, any JSON value, that names its schema, or None.
 
-    Parameters
-    ----------
-    block : object
-        Any JSON value.
-    versions : mapping of str to mapping of str to Rule
-        The rules of all keys but "schema", by the schemas that are accepted; no other key is allowed.
+    `versions` holds the rules of all keys but "schema", by the schemas that are accepted; no other key is allowed.
     """
     if not isinstance(block, dict):
         return "an object is expected"

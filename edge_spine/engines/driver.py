@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,8 @@ def choose_gpu(number: int) -> None:
     Called before any use of CUDA. Builder, runtime and every other library then have it as their first. UsageError
     where CUDA_VISIBLE_DEVICES leaves fewer GPUs.
     """
-    visible = os.environ.get(_VISIBLE)
     chosen = str(number)
-    if visible is not None:
+    if (visible := os.environ.get(_VISIBLE)) is not None:
         names = [name.strip() for name in visible.split(",") if name.strip()]
         if number >= len(names):
             raise UsageError(f"device {number} is asked for, but {_VISIBLE} leaves {len(names)} GPUs")
@@ -105,13 +104,11 @@ def driver_state() -> dict[str, str]:
     state = {"driver": "unknown", "power": "unknown"}
     with suppress(OSError, ValueError):
         state["power"] = _POWER_MODE.read_text(encoding="utf-8").strip()[:100]
-    try:
+    with suppress(OSError, AttributeError), ExitStack() as stack:
         management: Any = ctypes.CDLL(_MANAGEMENT)
         if management.nvmlInit_v2() != 0:
             return state
-    except (OSError, AttributeError):
-        return state
-    try:
+        stack.callback(management.nvmlShutdown)
         first = os.environ.get(_VISIBLE, "").split(",")[0]
         text, device = ctypes.create_string_buffer(_NAME_LENGTH), ctypes.c_void_p()
         if management.nvmlSystemGetDriverVersion(text, _NAME_LENGTH) == 0:
@@ -123,10 +120,6 @@ def driver_state() -> dict[str, str]:
             and management.nvmlDeviceGetEnforcedPowerLimit(device, ctypes.byref(milliwatts)) == 0
         ):
             state["power"] = f"P{level.value}, limit {milliwatts.value / 1000:.0f} W"
-    except AttributeError:
-        pass
-    finally:
-        management.nvmlShutdown()
     return state
 
 

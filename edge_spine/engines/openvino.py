@@ -18,20 +18,7 @@ _DEVICE = "CPU"
 
 
 class OpenVinoEngine(Engine):
-    """Run a network in OpenVINO.
-
-    Parameters
-    ----------
-    model, precision, threads
-        As for `edge_spine.engines.onnx.OnnxEngine`.
-
-    Raises
-    ------
-    EngineUnavailable
-        OpenVINO is not installed or has no processor to run on.
-    BundleError
-        OpenVINO cannot read the model, or it has other inputs or outputs.
-    """
+    """Run a network in OpenVINO; see `edge_spine.engines.onnx.OnnxEngine` for the parameters and the errors."""
 
     name = EngineName.OPENVINO.value
 

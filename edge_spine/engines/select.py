@@ -111,7 +111,6 @@ def in_one_line(name: EngineName) -> Iterator[None]:
 
 
 def _started(bundle: Bundle, name: EngineName, threads: int | None, precision: str) -> Engine:
-    """Open an engine and run it once."""
     with in_one_line(name):
         opened = _open(bundle, name, threads, precision)
         try:

@@ -139,15 +139,8 @@ class Gathered:
 class GpuProcess:
     """A process that holds the GPU for others; the new process calls `initialise` first.
 
-    Attributes
-    ----------
-    shared : Shared or None
-        For the other processes; None where "auto" chose an engine on the processor, which each opens for itself.
-
-    Raises
-    ------
-    EngineUnavailable
-        The engine cannot run here.
+    `shared`, for the other processes, is None where "auto" chose an engine on the processor, which each opens for
+    itself. EngineUnavailable where the engine cannot run here.
     """
 
     def __init__(

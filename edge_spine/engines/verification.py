@@ -34,7 +34,6 @@ class Tolerance:
     cobb_deg: float | None = None
 
     def __str__(self) -> str:
-        """Return the limits as text."""
         names = ("mean", "largest", "worst row", "worst scan", "p99", "Cobb")
         limits = [(name, limit) for name, limit in zip(names, astuple(self), strict=True) if limit is not None]
         return ", ".join(f"{name} {limit} {'degrees' if name == 'Cobb' else 'mm'}" for name, limit in limits)
@@ -140,10 +139,7 @@ def _plain(value: Any) -> Any:
 
 
 def verify(bundle: Bundle, engine: Engine, count: int | None = None) -> Verification:
-    """Run a bundle's references through an engine and compare the outputs.
-
-    `count` is the number of references to run, by default all; raises as `read_references`.
-    """
+    """Run a bundle's references, `count` or all, through an engine and compare the outputs; see `read_references`."""
     crops, expected = read_references(bundle)
     found = outputs_of(engine, crops[:count])
     pixel = bundle.nominal_model_pixel_mm

@@ -52,15 +52,7 @@ class Body:
 def find_body(pixels: NDArray[np.float32]) -> Body:
     """Invert a scan whose background is bright, and find its largest connected part that is not background.
 
-    Parameters
-    ----------
-    pixels : (rows, columns) array
-        A scan, bone bright or dark.
-
-    Raises
-    ------
-    Refusal
-        "no-spine" where the image is empty or has no body.
+    `pixels` (rows, columns) show bone bright or dark. Refuse them as 'no-spine' where they are empty or show no body.
     """
     pixels = np.ascontiguousarray(pixels, dtype=np.float32)
     frame = np.concatenate([pixels[:2].ravel(), pixels[:, :2].ravel(), pixels[:, -2:].ravel()])

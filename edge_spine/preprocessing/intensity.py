@@ -29,12 +29,7 @@ _PIXELS_AT_ONCE = 2**16
 def whole_greys(pixels: NDArray[np.float32], lowest: float, highest: float) -> GreyValues | None:
     """Return an image as integers of 8 or 16 bits, or None where a pixel is not a whole number of that range.
 
-    Parameters
-    ----------
-    pixels : (rows, columns) float32 array
-        An image.
-    lowest, highest : float
-        Its least and its largest value.
+    `lowest` and `highest` are the least and the largest of `pixels`, (rows, columns) float32.
     """
     if not (lowest >= 0 and highest <= _MOST):
         return None
@@ -47,18 +42,9 @@ def whole_greys(pixels: NDArray[np.float32], lowest: float, highest: float) -> G
 
 
 def value_counts(greys: GreyValues, mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """Count the pixels of each value.
+    """Count the pixels of each value of an image (rows, columns), within `mask` where it is given.
 
-    Parameters
-    ----------
-    greys : (rows, columns) uint8 or uint16 array
-        An image.
-    mask : (rows, columns) bool array, optional
-        Pixels to count; default all.
-
-    Returns
-    -------
-    (256,) or (65536,) int64 array
+    The counts are (256,) int64 for an image of uint8, (65536,) for one of uint16.
     """
     size = int(np.iinfo(greys.dtype).max) + 1
     total = np.zeros(size, np.int64)
@@ -74,12 +60,7 @@ def value_counts(greys: GreyValues, mask: NDArray[np.bool_] | None = None) -> ND
 def percentiles_of_counts(counts: NDArray[np.int64], shares: Sequence[float]) -> list[float]:
     """Return percentiles of counted values, interpolated as `numpy.percentile` does.
 
-    Parameters
-    ----------
-    counts : (greys,) array
-        From `value_counts`; not all 0.
-    shares : sequence of float
-        Per cent.
+    `counts` are from `value_counts` and not all 0; `shares` are per cent.
     """
     up_to = np.cumsum(counts)
     last = int(up_to[-1]) - 1
@@ -112,20 +93,9 @@ def mapped(
     greys: GreyValues | None,
     curve: Callable[[NDArray[np.float64]], NDArray[np.float64]],
 ) -> NDArray[np.float32]:
-    """Apply a curve, computed in float64, to every pixel.
+    """Apply an element-wise curve, computed in float64, to every pixel of a float32 image (rows, columns).
 
-    Parameters
-    ----------
-    pixels : (rows, columns) float32 array
-        An image.
-    greys : (rows, columns) array or None
-        The pixels from `whole_greys`.
-    curve : callable
-        An element-wise function.
-
-    Returns
-    -------
-    (rows, columns) float32 array
+    `greys` are its pixels from `whole_greys`.
     """
     if greys is None or (greys.dtype != np.uint8 and greys.size < _MOST):
         shown = np.empty(pixels.shape, np.float32)

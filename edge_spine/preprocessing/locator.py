@@ -23,14 +23,9 @@ STRIDE = 4
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Position of the spine in a scan, pixels as (row, column).
+    """Position of the spine in a scan: crop centre, top of T1 and bottom of L5, pixels as (row, column).
 
-    Attributes
-    ----------
-    centre_px, t1_top_px, l5_bottom_px : (row, column)
-        Crop centre, top of T1, bottom of L5.
-    confidence : float
-        Least share of a heat map's weight that lies within two cells (56 mm) of its point, 0 to 1.
+    `confidence` is the least share of a heat map's weight that lies within two cells (56 mm) of its point, 0 to 1.
     """
 
     centre_px: tuple[float, float]
@@ -44,17 +39,9 @@ class Landmarks:
 
 
 class Localiser:
-    """Run the localiser network. Any number of threads may share it.
+    """Run the localiser network, the checked content of `localiser.onnx`. Any number of threads may share it.
 
-    Parameters
-    ----------
-    model : bytes
-        Checked content of `localiser.onnx`.
-
-    Raises
-    ------
-    BundleError
-        OpenCV cannot read the network.
+    BundleError where OpenCV cannot read the network.
     """
 
     def __init__(self, model: bytes) -> None:
@@ -68,15 +55,7 @@ class Localiser:
         self._networks = Lender(read, usable_cores(), read())
 
     def __call__(self, shown: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Landmarks:
-        """Find the spine.
-
-        Parameters
-        ----------
-        shown : (rows, columns) float32 array
-            The normalised scan, [0, 1].
-        spacing_mm : (row, column)
-            Pixel spacing.
-        """
+        """Find the spine in a normalised scan (rows, columns), float32 in [0, 1], of a pixel spacing (row, column)."""
         small, origin, step = thumbnail(shown, spacing_mm)
         with self._networks.lent() as network:
             network.setInput(small[None, None])
@@ -116,19 +95,9 @@ def thumbnail(
 
 
 def read_heat_maps(logits: NDArray[np.float32]) -> tuple[list[tuple[float, float]], float]:
-    """Read points from heat maps by their local centre of mass.
+    """Read points from heat maps (points, 72, 28), the network's output, by their local centre of mass.
 
-    Parameters
-    ----------
-    logits : (points, 72, 28) float32 array
-        Network output.
-
-    Returns
-    -------
-    points : list of (row, column)
-        Thumbnail pixels.
-    confidence : float
-        Least share of weight near a point.
+    Return the (row, column) of each, thumbnail pixels, and the confidence: the least share of weight near a point.
     """
     points = []
     confidence = 1.0

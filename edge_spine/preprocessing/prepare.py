@@ -137,20 +137,18 @@ def _check_landmarks(scan: Scan, body: Body, found: Landmarks) -> None:
 
 def _not_whole_body(found: str) -> Refusal:
     return Refusal(
-        "not-whole-body",
-        f"this is no whole body ({found}); give the DXA bone image of one whole person, head up",
+        "not-whole-body", f"this is no whole body ({found}); give the DXA bone image of one whole person, head up"
     )
 
 
 def _extent(body: Body, found: Landmarks, spacing_mm: tuple[float, float]) -> tuple[float, tuple[str, ...]]:
     """Return the crown-to-toe extent, mm: measured where the whole body is visible, else estimated from the trunk."""
-    flags = list(body.flags)
     measured = (body.toe - body.crown) * spacing_mm[0]
-    if "head-outside" in flags:
+    if "head-outside" in body.flags:
         estimate = found.trunk_mm(spacing_mm) / _TRUNK_SHARE
     else:
         estimate = (found.l5_bottom_px[0] - body.crown) * spacing_mm[0] / _CROWN_TO_L5_SHARE
-    whole = "head-outside" not in flags and "feet-outside" not in flags
+    whole = "head-outside" not in body.flags and "feet-outside" not in body.flags
     if whole and 0.88 < measured / max(estimate, 1.0) < 1.14:
-        return measured, tuple(flags)
-    return float(estimate), (*flags, "extent-estimated")
+        return measured, body.flags
+    return float(estimate), (*body.flags, "extent-estimated")

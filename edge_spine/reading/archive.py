@@ -39,12 +39,8 @@ def image_entries(path: Path, left_out: LeftOut) -> list[str]:
     An image is known by its content or its suffix, as in a folder; a file that cannot be unpacked counts as one. Of
     several files of one name the last has it, the others get a number: "11 (2).dcm".
 
-    Raises
-    ------
-    Refusal
-        'unreadable' where it is damaged, 'too-large' where it holds too many files.
-    InputUnavailable
-        Where it is missing, or cannot be read now.
+    Refuse the zip as 'unreadable' where it is damaged, 'too-large' where it holds too many files; InputUnavailable
+    where it is missing, or cannot be read now.
     """
     with _opened(path) as archive:
         count = len(archive.infolist())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -34,14 +33,8 @@ def storable(text: str) -> str:
 def damage_refused(found: str, accepted: str) -> Iterator[None]:
     """Turn every exception of a parser into the refusal 'unreadable'.
 
-    Parsers raise many types on damaged files, whose texts can quote patient data: only the type is shown.
-
-    Raises
-    ------
-    Refusal
-        The content is damaged.
-    InputUnavailable
-        The system, not the content, is the reason: no rights, a share that is away, an error of the disk.
+    Parsers raise many types on damaged files, whose texts can quote patient data: only the type is shown. It is
+    InputUnavailable where the system is the reason: no rights, a share that is away, an error of the disk.
     """
     try:
         yield
@@ -57,9 +50,7 @@ def damage_refused(found: str, accepted: str) -> Iterator[None]:
 
 def is_plausible_spacing(spacing: Sequence[float]) -> bool:
     """Return whether (row, column) spacing in mm is finite and within the accepted range."""
-    return len(spacing) == 2 and all(
-        math.isfinite(value) and MIN_SPACING_MM <= value <= MAX_SPACING_MM for value in spacing
-    )
+    return len(spacing) == 2 and all(MIN_SPACING_MM <= value <= MAX_SPACING_MM for value in spacing)
 
 
 def check_given_spacing(spacing: Sequence[float] | None) -> tuple[float, float] | None:
@@ -87,8 +78,7 @@ def check_size(rows: int, columns: int) -> None:
         raise Refusal("too-small", f"{found}; at least {MIN_ROWS} rows and {MIN_COLUMNS} columns are accepted")
     if max(rows, columns) > MAX_SIDE or rows * columns > MAX_PIXELS:
         raise Refusal(
-            "too-large",
-            f"{found}; at most {MAX_SIDE} either way and {MAX_PIXELS // 10**6} million pixels are accepted",
+            "too-large", f"{found}; at most {MAX_SIDE} either way and {MAX_PIXELS // 10**6} million pixels are accepted"
         )
 
 

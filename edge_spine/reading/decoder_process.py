@@ -57,28 +57,11 @@ class DecoderProcess:
         return process.pid if process is not None and process.poll() is None else None
 
     def decode(self, frame: bytes, length: int, **options: Any) -> bytearray:
-        """Decode one frame.
+        """Decode one compressed frame, one codestream, to pixels of `length` bytes: little endian, colour by pixel.
 
-        Parameters
-        ----------
-        frame : bytes
-            The compressed frame, one codestream.
-        length : int
-            Expected number of bytes of the pixels.
-        **options
-            Options of pydicom's decoder (syntax, plugin, rows, columns, bits ...), values of JSON.
-
-        Returns
-        -------
-        bytearray
-            The pixels: little endian, colour by pixel.
-
-        Raises
-        ------
-        UndecodableFrame
-            Where it is damaged, takes too much time or memory, or makes the decoder crash.
-        InputUnavailable
-            Where no decoder can be started now.
+        `options` are those of pydicom's decoder (syntax, plugin, rows, columns, bits ...), values of JSON.
+        UndecodableFrame where the frame is damaged, takes too much time or memory, or makes the decoder crash;
+        InputUnavailable where no decoder can be started now.
         """
         try:
             return self._decode(frame, length, **options)

@@ -6,22 +6,20 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 import numpy as np
-from pydicom.dataset import Dataset
 
 from edge_spine.reading.checks import check_extent, check_size, damage_refused
 from edge_spine.reading.header import DicomStream, read_header, read_pixel_data, transfer_syntax
 from edge_spine.reading.kinds import ImageFile
 from edge_spine.reading.orientation import turn_from_patient_orientation
-from edge_spine.reading.pixels import PixelFormat, decode, pixel_format, whole_number
+from edge_spine.reading.pixels import decode, pixel_format, whole_number
 from edge_spine.reading.protocol import check_protocol
-from edge_spine.reading.spacing import Spacing, stated_spacing
+from edge_spine.reading.spacing import stated_spacing
 from edge_spine.reading.syntaxes import DEFLATED, check_syntax
-from edge_spine.scan import Scan, Turn
+from edge_spine.scan import Scan
 
 _DAMAGE = "damaged DICOM file", "give it as the scanner exported it"
 # scanners write components with leading zeros, and archives keep them
@@ -33,7 +31,7 @@ _silent_threads = 0
 def scan_from_dicom(file: ImageFile) -> Scan:
     """Read a DICOM file; refuse it where it is damaged or no whole-body DXA image in an accepted encoding."""
     with quiet_pydicom(), damage_refused(*_DAMAGE):
-        return _scan(file.source, _checked(file))
+        return _checked(file)()
 
 
 def check_dicom_header(file: ImageFile) -> None:
@@ -42,19 +40,8 @@ def check_dicom_header(file: ImageFile) -> None:
         _checked(file)
 
 
-@dataclass(frozen=True)
-class _Checked:
-    """A checked header, and the stream at the start of the pixels."""
-
-    stream: DicomStream
-    header: Dataset
-    syntax: str
-    turn: Turn
-    spacing: Spacing
-    pixels: PixelFormat
-
-
-def _checked(file: ImageFile) -> _Checked:
+def _checked(file: ImageFile) -> Callable[[], Scan]:
+    """Check everything before the pixels, and return the function that reads these."""
     # checked first, since dcmread inflates a deflated file without a limit
     syntax = transfer_syntax(file.data)
     if syntax == DEFLATED:
@@ -70,23 +57,23 @@ def _checked(file: ImageFile) -> _Checked:
     check_size(turned_rows, turned_columns)
     spacing = stated_spacing(header, rows, columns, file)
     check_extent(turned_rows, turned_columns, turn.shape(spacing.mm))
-    return _Checked(stream, header, syntax, turn, spacing, pixel_format(header))
+    found = pixel_format(header)
 
+    def scan() -> Scan:
+        pixels, flags = decode(header, syntax, read_pixel_data(stream, header), found)
+        uid = str(header.get("SOPInstanceUID") or "")
+        return Scan(
+            pixels=np.ascontiguousarray(turn.apply(pixels)),
+            pixel_spacing_mm=turn.shape(spacing.mm),
+            source=file.source,
+            sop_instance_uid=uid if UID_TEXT.fullmatch(uid) else None,
+            flags=turn.flags + spacing.flags + flags,
+            notes=turn.notes + spacing.notes,
+            turn=turn,
+            header=header,
+        )
 
-def _scan(source: str, checked: _Checked) -> Scan:
-    element = read_pixel_data(checked.stream, checked.header)
-    pixels, flags = decode(checked.header, checked.syntax, element, checked.pixels)
-    uid = str(checked.header.get("SOPInstanceUID") or "")
-    return Scan(
-        pixels=np.ascontiguousarray(checked.turn.apply(pixels)),
-        pixel_spacing_mm=checked.turn.shape(checked.spacing.mm),
-        source=source,
-        sop_instance_uid=uid if UID_TEXT.fullmatch(uid) else None,
-        flags=checked.turn.flags + checked.spacing.flags + flags,
-        notes=checked.turn.notes + checked.spacing.notes,
-        turn=checked.turn,
-        header=checked.header,
-    )
+    return scan
 
 
 @contextmanager

@@ -20,12 +20,7 @@ _PIXEL_DATA = Tag("PixelData")
 # a scanner's header takes some hundred reads; each can allocate a kilobyte for eight bytes of the file
 _MAX_READS = 50_000
 # pydicom splits values of these into lists of objects, many times the size of the text
-# fmt: off
-_LISTS = frozenset((
-    "AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO",
-    "PN", "SH", "SL", "SS", "SV", "TM", "UC", "UI", "UL", "US", "UV",
-))
-# fmt: on
+_LISTS = "AE AS AT CS DA DS DT FD FL IS LO PN SH SL SS SV TM UC UI UL US UV"
 _MAX_LIST_BYTES = 64 * 2**10
 _ELEMENT_HEAD_BYTES = 8
 _CHARACTER_SET_TAGS = (b"\x08\x00\x05\x00", b"\x00\x08\x00\x05")
@@ -57,10 +52,7 @@ def transfer_syntax(data: bytes) -> str:
     stream = DicomStream(data)
     stream.seek(HEAD_BYTES)
     meta = read_dataset(
-        stream,
-        is_implicit_VR=False,
-        is_little_endian=True,
-        stop_when=lambda tag, _vr, _length: tag.group != 2,
+        stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2
     )
     return str(meta.get("TransferSyntaxUID") or "")
 
@@ -110,7 +102,7 @@ def _is_list(element: RawDataElement) -> bool:
             vr = dictionary_VR(element.tag)
         except KeyError:
             return False
-    return vr in _LISTS
+    return vr in _LISTS.split()
 
 
 def numbers(value: Any) -> list[float]:

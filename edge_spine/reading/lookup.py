@@ -32,12 +32,7 @@ Table = NDArray[np.float64]
 class StoredValues:
     """Values that a pixel can hold, in the order of their bits: 0, 1, ... and then the negative ones.
 
-    Attributes
-    ----------
-    bits : int
-        BitsStored.
-    signed : bool
-        Whether PixelRepresentation is 1.
+    `bits` is BitsStored; `signed` says whether PixelRepresentation is 1.
     """
 
     bits: int
@@ -78,7 +73,8 @@ class _LookupTable:
 def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str, ...]]:
     """Return the final value of each stored value of a grey image, after modality LUT, VOI LUT and MONOCHROME1.
 
-    Modality and VOI LUT are those of DICOM PS3.3, C.11.1 and C.11.2.
+    Modality and VOI LUT are those of DICOM PS3.3, C.11.1 and C.11.2. ValueError where the modality LUT or the rescale
+    is damaged.
 
     Returns
     -------
@@ -88,11 +84,6 @@ def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str,
     flags : tuple of str
         "rescale-ignored" where RescaleSlope is 0, which would leave no picture, "window-ignored" where the VOI LUT or
         window is damaged.
-
-    Raises
-    ------
-    ValueError
-        Where the modality LUT or the rescale is damaged.
     """
     table = stored.table()
     flags: tuple[str, ...] = ()
@@ -119,17 +110,10 @@ def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str,
 
 
 def palette_table(header: Dataset, stored: StoredValues) -> Table:
-    """Return the grey value of each stored value of a PALETTE COLOR image (DICOM PS3.3 C.7.6.3.1.5, C.7.9).
+    """Return the grey value of each stored value of a PALETTE COLOR image (DICOM PS3.3 C.7.6.3.1.5, C.7.9), (2**bits,).
 
-    Returns
-    -------
-    ndarray of float64, (2**bits,)
-        The common value where red, green and blue are equal, otherwise luminance.
-
-    Raises
-    ------
-    ValueError
-        Where a lookup table is missing or damaged.
+    It is the common value where red, green and blue are equal, otherwise luminance. ValueError where a lookup table is
+    missing or damaged.
     """
     values = stored.table()
     tables = [_palette(header, colour) for colour in _COLOURS]
@@ -217,10 +201,7 @@ def _table(item: Dataset, data: Any, descriptor: str, little: bool) -> _LookupTa
 def padding_table(header: Dataset, stored: StoredValues) -> NDArray[np.bool_] | None:
     """Return whether each stored value means padding (DICOM PS3.3 C.7.5.1.1.2), None where the file states none.
 
-    Returns
-    -------
-    ndarray of bool, (2**bits,)
-        Indexed by the bit pattern of a pixel.
+    The array (2**bits,) is indexed by the bit pattern of a pixel.
     """
     values = numbers(header.get("PixelPaddingValue"))
     if len(values) != 1:

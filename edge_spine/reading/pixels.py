@@ -38,16 +38,8 @@ _RLE_HEADER_BYTES = 64
 class PixelFormat:
     """Checked storage format of the pixels of a file.
 
-    Attributes
-    ----------
-    rows, columns : int
-        As stored.
-    photometric : str
-        PhotometricInterpretation.
-    samples, allocated, stored : int
-        Samples per pixel, BitsAllocated and BitsStored.
-    signed : bool
-        Whether PixelRepresentation is 1.
+    Rows and columns as stored, PhotometricInterpretation, SamplesPerPixel, BitsAllocated, BitsStored, and whether
+    PixelRepresentation is 1.
     """
 
     rows: int
@@ -77,10 +69,7 @@ class PixelFormat:
 def whole_number(header: Dataset, keyword: str, default: int | None = None) -> int:
     """Return an integer attribute, or `default` where it is absent.
 
-    Raises
-    ------
-    Refusal
-        'unreadable' where it is absent without a default, or not one whole number.
+    Refuse as 'unreadable' one that is absent without a default, or not one whole number.
     """
     value: Any = header.get(keyword)
     if value is None and default is not None:
@@ -94,10 +83,8 @@ def whole_number(header: Dataset, keyword: str, default: int | None = None) -> i
 def pixel_format(header: Dataset) -> PixelFormat:
     """Read and check the storage format of the pixels, before they are allocated.
 
-    Raises
-    ------
-    Refusal
-        'not-dxa' for several frames, 'unsupported-syntax' for an encoding that is not accepted, 'too-large'.
+    Refuse several frames as 'not-dxa', encodings that are not accepted as 'unsupported-syntax', and too many bytes as
+    'too-large'.
     """
     frames = whole_number(header, "NumberOfFrames", default=1)
     # some writers count the further frames
@@ -108,8 +95,7 @@ def pixel_format(header: Dataset) -> PixelFormat:
     if photometric not in {1: _ONE_SAMPLE, 3: _COLOUR}.get(samples, frozenset()):
         shown = photometric if photometric.replace("_", "").replace(" ", "").isalnum() else "unknown"
         raise Refusal(
-            "unsupported-syntax",
-            f"photometric interpretation {shown[:16]} with {samples} samples a pixel; {_ACCEPTED}",
+            "unsupported-syntax", f"photometric interpretation {shown[:16]} with {samples} samples a pixel; {_ACCEPTED}"
         )
     allocated = whole_number(header, "BitsAllocated")
     stored = whole_number(header, "BitsStored", default=allocated)
@@ -125,8 +111,7 @@ def pixel_format(header: Dataset) -> PixelFormat:
     found = PixelFormat(rows, columns, photometric, samples, allocated, stored, signed == 1)
     if found.byte_count > MAX_PIXEL_BYTES:
         raise Refusal(
-            "too-large",
-            f"{found.byte_count >> 20} MiB of pixels; at most {MAX_PIXEL_BYTES >> 20} MiB are accepted",
+            "too-large", f"{found.byte_count >> 20} MiB of pixels; at most {MAX_PIXEL_BYTES >> 20} MiB are accepted"
         )
     return found
 
@@ -155,8 +140,7 @@ def decode(
     """
     if element is None or element.value is None:
         raise Refusal("unreadable", "the DICOM file holds no pixel data, or is cut short")
-    compressed = syntax in COMPRESSED
-    stored = _decompressed(syntax, element, found) if compressed else _uncompressed(header, element, found)
+    stored = _decompressed(syntax, element, found) if syntax in COMPRESSED else _uncompressed(header, element, found)
     return _values(header, stored, found)
 
 
@@ -204,8 +188,7 @@ def _uncompressed(header: Dataset, element: RawDataElement, found: PixelFormat) 
     content, expected = element.value or b"", found.byte_count
     if len(content) < expected or element.length == _UNDEFINED_LENGTH:
         raise Refusal(
-            "unreadable",
-            f"the pixel data are cut short or damaged ({len(content)} bytes, {expected} expected)",
+            "unreadable", f"the pixel data are cut short or damaged ({len(content)} bytes, {expected} expected)"
         )
     little = bool(header.original_encoding[1])
     kind = found.dtype if little else found.dtype.newbyteorder(">")

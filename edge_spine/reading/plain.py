@@ -32,10 +32,7 @@ def scan_from_png(file: ImageFile) -> Scan:
     columns, rows, bits, colour_type = struct.unpack(">IIBB", header[:10])
     check_size(rows, columns)
     if bits not in _PNG_KINDS.get(colour_type, ()):
-        raise Refusal(
-            "unsupported-syntax",
-            f"PNG with {bits} bits and colour type {colour_type}; {_ACCEPTED_PNG}",
-        )
+        raise Refusal("unsupported-syntax", f"PNG with {bits} bits and colour type {colour_type}; {_ACCEPTED_PNG}")
     spacing = _checked_spacing(file, rows, columns)
     try:
         decoded = cv2.imdecode(np.frombuffer(essential, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
@@ -62,10 +59,7 @@ def scan_from_npy(file: ImageFile) -> Scan:
         }[version]
         shape, _, dtype = read_header(stream)
     if dtype.kind not in "uif" or len(shape) != 2:
-        raise Refusal(
-            "unreadable",
-            f"NPY file of {len(shape)} dimensions and kind {dtype.kind!r}; {_ACCEPTED_NPY}",
-        )
+        raise Refusal("unreadable", f"NPY file of {len(shape)} dimensions and kind {dtype.kind!r}; {_ACCEPTED_NPY}")
     rows, columns = shape
     check_size(rows, columns)
     if len(file.data) - stream.tell() < rows * columns * dtype.itemsize:

@@ -20,16 +20,10 @@ _ALIKE, _GROSS = 0.02, 0.10
 
 @dataclass(frozen=True)
 class Spacing:
-    """The spacing of a stored image.
+    """The spacing of a stored image: `mm` between rows and between columns.
 
-    Attributes
-    ----------
-    mm : (row, column)
-        Distance between rows, and between columns.
-    flags : tuple of str
-        "pixel-spacing-given", "imager-pixel-spacing", "spacing-conflict".
-    notes : tuple of str
-        A sentence with the figures for each disagreement.
+    `flags` may hold "pixel-spacing-given", "imager-pixel-spacing", "spacing-conflict"; `notes` holds a sentence with
+    the figures for each disagreement.
     """
 
     mm: tuple[float, float]
@@ -41,13 +35,8 @@ def stated_spacing(header: Dataset, rows: int, columns: int, file: ImageFile) ->
     """Return the spacing that the caller gives, else PixelSpacing, else that of GE's ExposedArea.
 
     ImagerPixelSpacing, measured at the detector and not in the patient, is used only on request. `rows` and `columns`
-    are the size of the stored image.
-
-    Raises
-    ------
-    Refusal
-        "no-spacing" where nothing states one; "implausible-geometry" where two statements disagree by more than a
-        tenth and the caller gives none.
+    are the size of the stored image. Refuse as 'no-spacing' where nothing states one, as 'implausible-geometry' where
+    two statements disagree by more than a tenth and the caller gives none.
     """
     stated = _statements(header, rows, columns)
     if file.given_spacing is not None:
@@ -108,8 +97,7 @@ def _last_resort(header: Dataset, file: ImageFile) -> Spacing:
     unusable = _unusable(header)
     found = f"its PixelSpacing is {unusable}" if unusable else "it holds no PixelSpacing"
     raise Refusal(
-        "no-spacing",
-        f"{found} and no GE ExposedArea; give --pixel-spacing ROW,COL in mm ({ACCEPTED_SPACING})",
+        "no-spacing", f"{found} and no GE ExposedArea; give --pixel-spacing ROW,COL in mm ({ACCEPTED_SPACING})"
     )
 
 

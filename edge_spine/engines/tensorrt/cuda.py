@@ -75,10 +75,7 @@ def free_memory(integrated: bool) -> int:
 class CudaSession:
     """Hold page-locked host buffers, device buffers at fixed addresses, and one stream, for a number of images.
 
-    Raises
-    ------
-    EngineUnavailable
-        PyCUDA is not installed or finds no usable driver.
+    EngineUnavailable where PyCUDA is not installed or finds no usable driver.
     """
 
     def __init__(self, images: int) -> None:

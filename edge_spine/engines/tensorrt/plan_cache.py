@@ -32,10 +32,7 @@ Identity = Mapping[str, str]
 class PlanCache:
     """Keep plans in a folder that no other user can write to, by default `default_folder`.
 
-    Raises
-    ------
-    EngineUnavailable
-        The folder cannot be made, other users may write to it, or a package is missing.
+    EngineUnavailable where the folder cannot be made, other users may write to it, or a package is missing.
     """
 
     def __init__(self, folder: Path | None = None) -> None:

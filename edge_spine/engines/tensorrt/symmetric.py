@@ -25,6 +25,8 @@ _INTEGER_OPERATORS = frozenset({"Conv", "MaxPool"})
 def symmetric_graph(model: bytes, exact: Collection[str] = ()) -> bytes:
     """Derive TensorRT's form of an INT8 graph.
 
+    EngineUnavailable where the package `onnx` is not installed, BundleError where the graph is not of that form.
+
     Parameters
     ----------
     model : bytes
@@ -38,13 +40,6 @@ def symmetric_graph(model: bytes, exact: Collection[str] = ()) -> bytes:
         The same inputs and outputs in opset 17: int8 activations with zero point 0 whose scale covers the old range,
         the same int8 weights, float32 biases; a ReLU wherever a range began at zero. Activations are quantised where
         a convolution or pooling reads them, and on the shortcut of each residual sum.
-
-    Raises
-    ------
-    EngineUnavailable
-        The package `onnx` is not installed.
-    BundleError
-        The graph is not of that form.
     """
     onnx, graph = parsed_graph(model)
     try:
@@ -127,8 +122,6 @@ def parsed_graph(model: bytes) -> tuple[Any, Any]:
 
 
 class _Rewriter:
-    """Rewrite one graph in place."""
-
     def __init__(self, graph: Any, onnx: Any, exact: Collection[str]) -> None:
         self.graph, self.onnx, self.exact = graph, onnx, exact
         self.constants: dict[str, Any] = {tensor.name: tensor for tensor in graph.initializer}
