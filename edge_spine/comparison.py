@@ -46,12 +46,10 @@ class Change:
         negative where it opens to the other side.
     change : float
         `after` minus `before`.
-    error : float or None
-        Measurement error: smaller changes mean nothing. The root of the sum of squares of both 90 % intervals, where
-        both results have them; for lateral curves those of the largest angle. Else `ERROR_DEG` for Cobb angles, and
-        None where it is unknown.
-    beyond_error : bool or None
-        Whether the change is larger than the error; None where the error is unknown.
+    error, beyond_error : float and bool, or None
+        Measurement error, and whether the change is larger: smaller changes mean nothing. The root of the sum of
+        squares of both 90 % intervals, where both results have them; for lateral curves those of the largest angle.
+        Else `ERROR_DEG` for Cobb angles, and None where it is unknown.
     """
 
     name: str
@@ -74,16 +72,8 @@ class Change:
 class Comparison:
     """Two results and the changes between them.
 
-    Attributes
-    ----------
-    before, after : SpineResult
-        The results, in the order in which they were given.
-    changes : tuple of Change
-        Lateral curves first, largest first.
-    person : {"same", "different", "unknown"}
-        Whether the two headers name the same person.
-    interval_days : int or None
-        Days from the date of the first study to that of the second; None where a header has no date.
+    `changes` has the lateral curves first, largest first. `person` tells whether the two headers name the same one, and
+    `interval_days` are the days from the date of the first study to that of the second, None where a header has none.
     """
 
     before: SpineResult
@@ -162,10 +152,7 @@ def paired_curves(
 ) -> list[tuple[LevelledCurve | None, LevelledCurve | None]]:
     """Pair the lateral curves of two spines that bend to the same side and share half of the shorter one's length.
 
-    Returns
-    -------
-    list of tuple
-        Largest first; None where a curve has no partner.
+    The pairs are returned largest first, with None where a curve has no partner.
     """
     near = [pair for pair in product(before, after) if _overlap(*pair) >= _SHARED]
     # the closest first, so that the order of the two spines makes no difference
