@@ -33,18 +33,12 @@ class SpineResult:
 
     Attributes
     ----------
-    scan : Scan
-        The scan that was read.
-    prepared : Prepared
-        The network's input and its place in the scan.
-    curves : Curves
-        Six borders and centres in mm, anchored to the scanned image.
-    spine : Spine
-        The 3D centreline, cross-sections, surface and volume.
-    levels : Levels
-        Heights of the vertebrae, mm.
-    measurements : Measurements
-        Angles, lengths and volume.
+    scan, prepared : Scan, Prepared
+        The scan that was read; the network's input and its place in the scan.
+    curves, spine : Curves, Spine
+        Six borders and centres in mm, anchored to the scanned image; 3D centreline, cross-sections, surface and volume.
+    levels, measurements : Levels, Measurements
+        Heights of the vertebrae, mm; angles, lengths and volume.
     quality : Quality
         Whether the result may be shown, and its flags.
     model : Mapping
@@ -80,10 +74,7 @@ class SpineResult:
     def derived(self, make: Callable[[SpineResult], T]) -> T:
         """Return `make(self)`, computed at the first call and kept with the result.
 
-        Parameters
-        ----------
-        make : callable
-            A function of a module. It must not use `timing_ms`: `with_timing` keeps what was computed.
+        `make` is a function of a module, and must not use `timing_ms`: `with_timing` keeps what was computed.
         """
         if make not in self._derived:
             self._derived[make] = make(self)

@@ -59,8 +59,8 @@ def process(
 
     `source` names the scan in messages, `path` in the report. `write` returns the result with its times, and the
     written files. The report's message never quotes an unexpected exception, whose text may hold values of the file.
-    With `raise_storage`, OSError and `InputUnavailable` are raised, for callers that wait until the storage works again;
-    EngineLost always, where the engine works no more in this process.
+    With `raise_storage`, OSError and `InputUnavailable` are raised, for callers that wait until the storage works
+    again; EngineLost always, where the engine works no more in this process.
     """
     from edge_spine.result import STAGES
 

@@ -52,8 +52,8 @@ def read_manifest(manifest: Path, pixel_spacing_mm: tuple[float, float] | None =
     commas, semicolons, tabs or vertical bars, or a text file with one path a line; relative paths start at its folder.
     A folder stands for all scans below it. `pixel_spacing_mm` (row, column) is for lines that give none.
 
-    Each path is returned once, in the manifest's order; a line that cannot be used has a `Scan.problem`. UsageError where
-    the manifest cannot be read, its columns are unknown, an id names two files, no line can be used, or it has none.
+    Each path is returned once, in the manifest's order; a line that cannot be used has a `Scan.problem`. UsageError
+    where it cannot be read, its columns are unknown, an id names two files, no line can be used, or it names no scan.
     """
     scans = _folder(manifest, pixel_spacing_mm) if manifest.is_dir() else _lines(manifest, pixel_spacing_mm)
     by_path: dict[str, Scan] = {}
