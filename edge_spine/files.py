@@ -96,8 +96,8 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
     A process killed at any moment leaves whole files, of which some may be the ones from before, and
     perhaps hidden ``.NAME.*.partial`` files. An error while writing leaves everything as it was;
-    where a name cannot be replaced, such as that of a file held open on Windows, the files before it are new.
-    Both are OSError. `contents` are by file names; the folder is made where it does not exist.
+    where a name cannot be replaced, such as that of a file held open on Windows, the files before it are new. Both
+    raise OSError. The folder is made where it does not exist; `contents` are by file names, without folders.
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)

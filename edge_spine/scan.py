@@ -17,9 +17,10 @@ _Number = TypeVar("_Number", int, float)
 
 @dataclass(frozen=True)
 class Turn:
-    """Turn a stored image so that the head is up: exchange rows and columns, then reverse left and right, up and down.
+    """Turn a stored image so that the head is up: first transpose, then flip.
 
-    `flags` are remarks for the result.
+    `transpose` exchanges rows and columns, `flip_columns` reverses left and right, `flip_rows` up and down; `flags` are
+    remarks for the result.
     """
 
     transpose: bool = False

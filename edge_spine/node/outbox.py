@@ -24,8 +24,8 @@ _RECORD = "delivery.json"
 class Backoff:
     """When to retry a delivery and when to give up.
 
-    The wait, `first_s` after the first failure, is doubled after each up to `cap_s`. Results become a dead letter when
-    delivery was tried for `give_up_after_s`, or the archive has rejected them permanently `refusals` times.
+    The wait, `first_s` after the first failure, is doubled after each further one up to `cap_s`. Results become a dead
+    letter when delivery was tried for `give_up_after_s`, or the archive has rejected them permanently `refusals` times.
     """
 
     first_s: float = 5.0

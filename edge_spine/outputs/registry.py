@@ -65,7 +65,6 @@ FORMATS = {
     "pdf-dcm": OutputFormat("encapsulated:encapsulated_report", "report.pdf.dcm", _REPORTLAB, _PDF),
 }
 DEFAULT_FORMATS = ("json", "ply", "png")
-# The DICOM objects among them.
 DICOM_OBJECTS = {name: known.dicom for name, known in FORMATS.items() if known.dicom is not None}
 
 
@@ -94,13 +93,9 @@ def write_outputs(
     `formats` are keys of `FORMATS`. The folder is created where it does not exist; files in it with the same names are
     replaced. `show_date` lets pictures and reports show the date of the scan.
 
-    Returns
-    -------
-    result : SpineResult
-        The same with the time that writing took, and with the flags of `edge_spine.outputs.dicom.identity.flagged`
-        where a DICOM format is among `formats`. In result.json this time holds the other formats only, since its
-        own is not over yet.
-    paths : list of Path
+    The written files are returned beside the result with the time that writing took, and with the flags of
+    `edge_spine.outputs.dicom.identity.flagged` where a DICOM format is among `formats`. In result.json this time holds
+    the other formats only, since its own is not over yet.
 
     Raises
     ------

@@ -75,8 +75,7 @@ _OFFSET = re.compile(r"[+-][0-9]{4}")
 def legal_value(dataset: Dataset, keyword: str) -> str | list[str]:
     """Return an attribute's value as text, or "" where it is absent or not legal.
 
-    The attribute is one of text, a number as text, a date, a time or a UID; several values are a list, where it allows
-    them.
+    The attribute is one of text, a number as text, a date, a time or a UID; where it allows several, they are a list.
     """
     try:
         value = dataset[keyword].value
