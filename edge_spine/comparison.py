@@ -46,10 +46,12 @@ class Change:
         negative where it opens to the other side.
     change : float
         `after` minus `before`.
-    error, beyond_error : float and bool, or None
-        Measurement error, and whether the change is larger: smaller changes mean nothing. The root of the sum of
-        squares of both 90 % intervals, where both results have them; for lateral curves those of the largest angle.
-        Else `ERROR_DEG` for Cobb angles, and None where it is unknown.
+    error : float or None
+        Measurement error: smaller changes mean nothing. The root of the sum of squares of both 90 % intervals, where
+        both results have them; for lateral curves those of the largest angle. Else `ERROR_DEG` for Cobb angles, and
+        None where it is unknown.
+    beyond_error : bool or None
+        Whether the change is larger than the error; None where the error is unknown.
     """
 
     name: str

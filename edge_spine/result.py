@@ -33,12 +33,18 @@ class SpineResult:
 
     Attributes
     ----------
-    scan, prepared : Scan, Prepared
-        The scan that was read; the network's input and its place in the scan.
-    curves, spine : Curves, Spine
-        Six borders and centres in mm, anchored to the scanned image; 3D centreline, cross-sections, surface and volume.
-    levels, measurements : Levels, Measurements
-        Heights of the vertebrae, mm; angles, lengths and volume.
+    scan : Scan
+        The scan that was read.
+    prepared : Prepared
+        The network's input and its place in the scan.
+    curves : Curves
+        Six borders and centres in mm, anchored to the scanned image.
+    spine : Spine
+        The 3D centreline, cross-sections, surface and volume.
+    levels : Levels
+        Heights of the vertebrae, mm.
+    measurements : Measurements
+        Angles, lengths and volume.
     quality : Quality
         Whether the result may be shown, and its flags.
     model : Mapping
