@@ -56,12 +56,8 @@ _MARGIN_ROWS, _ENDS = 6, 8
 class Disturbances:
     """Disturbances of a picture, by row of the curves.
 
-    Attributes
-    ----------
-    rows : mapping of str to (209,) array
-        By any of `FLAGS`, True for the rows of the curves that are disturbed.
-    metal_mm : (209,) array
-        Width of the metal in each row, mm; 0 where there is none.
+    `rows` are (209,) arrays by any of `FLAGS`, True for the rows of the curves that are disturbed; `metal_mm` (209,) is
+    the width of the metal in each row, mm, 0 where there is none.
     """
 
     rows: Mapping[str, Rows]
@@ -69,15 +65,7 @@ class Disturbances:
 
 
 def find_disturbances(prepared: Prepared, curves: Curves) -> Disturbances:
-    """Find disturbances of a picture, with the rows that each concerns.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        The network's input and its place in the scan.
-    curves : Curves
-        The curves that were found in it.
-    """
+    """Find disturbances of the network's input, with the rows of the curves that each concerns."""
     row_px = prepared.rows_px(curves.z)
     half_mm = ((curves.coronal[:, 2] - curves.coronal[:, 0]) / 2)[:, np.newaxis]
     straight = _straightened(prepared, curves, row_px)
@@ -204,5 +192,4 @@ def _step(prepared: Prepared, row_px: NDArray[np.float64]) -> int | None:
 
 
 def _grown(rows: Rows) -> Rows:
-    """Return rows with their neighbours."""
     return np.convolve(rows, np.ones(2 * _MARGIN_ROWS + 1), "same") > 0

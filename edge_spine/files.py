@@ -14,19 +14,9 @@ from pathlib import Path
 def beside(place: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a hidden path in the same folder, to write a file or a folder at; rename it to `place` at the end.
 
-    A process killed before the end leaves ``.NAME.*.partial`` and what was at `place` before.
-
-    Parameters
-    ----------
-    place : Path
-        A file is replaced by a file, and a folder by a folder as in `replace_folder`.
-    durable : bool
-        Force the new name to the disk as well.
-
-    Raises
-    ------
-    OSError
-        It cannot be renamed. As after every exception, nothing is left beside `place`.
+    A file is replaced by a file, and a folder by a folder as in `replace_folder`; `durable` forces the new name to the
+    disk as well. OSError where it cannot be renamed; as after every exception, nothing is left beside `place`. A
+    process killed before the end leaves ``.NAME.*.partial`` and what was at `place` before.
     """
     partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
     try:
@@ -46,22 +36,11 @@ def beside(place: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def replace_folder(place: Path, by: Path) -> None:
-    """Put a folder in the place of another one, which is deleted; both in the same parent folder.
+    """Put a folder in the place of another one, which is deleted if it exists; both in the same parent folder.
 
     No system renames a folder over one with content, so the earlier one is renamed to ``BY.old`` first. A process
-    killed between the two renames leaves both folders whole, and nothing at `place`.
-
-    Parameters
-    ----------
-    place : Path
-        The folder to replace; it need not exist. A symbolic link is replaced itself, not the folder it leads to.
-    by : Path
-        The new content.
-
-    Raises
-    ------
-    OSError
-        `by` cannot be renamed; then `place` is as before.
+    killed between the two renames leaves both folders whole, and nothing at `place`. A symbolic link is replaced
+    itself, not the folder it leads to. OSError where `by` cannot be renamed; then `place` is as before.
     """
     old = by.with_name(f"{by.name}.old")
     if place.is_dir():
@@ -117,19 +96,8 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
     A process killed at any moment leaves whole files, of which some may be the ones from before, and
     perhaps hidden ``.NAME.*.partial`` files. An error while writing leaves everything as it was;
-    where a name cannot be replaced, such as that of a file held open on Windows, the files before it are new.
-
-    Parameters
-    ----------
-    folder : Path
-        Made where it does not exist.
-    contents : mapping of str to bytes
-        File names, without folders, and the contents. Files that exist are replaced.
-
-    Raises
-    ------
-    OSError
-        The folder or a file in it cannot be written.
+    where a name cannot be replaced, such as that of a file held open on Windows, the files before it are new. Both
+    raise OSError. The folder is made where it does not exist; `contents` are by file names, without folders.
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)

@@ -52,10 +52,8 @@ class CropPlacement:
     @property
     def corner_mm(self) -> tuple[float, float]:
         """Distance of crop pixel (0, 0) below and beside the scan's first pixel, mm."""
-        return (
-            self.crop_origin_px[0] * self.pixel_spacing_mm[0],
-            self.crop_origin_px[1] * self.pixel_spacing_mm[1],
-        )
+        (row, column), (row_mm, column_mm) = self.crop_origin_px, self.pixel_spacing_mm
+        return row * row_mm, column * column_mm
 
     def z_mm(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the heights of crop rows, mm."""

@@ -37,16 +37,10 @@ _PLACES = np.concatenate([_WITHIN, -_BESIDE, _BESIDE])
 class Quality:
     """Whether a result is accepted, and its flags.
 
-    Attributes
-    ----------
-    accepted : bool
-        True: `judge` raises for a result that is not accepted.
-    flags : tuple of str
-        The scan's and the preparation's flags, "low-confidence", "spine-faint",
-        "trunk-leans", "spine-leaves-crop", "levels-uncertain", "side-view-atypical", "scale-doubtful",
-        "aspect-doubtful", those of `edge_spine.disturbance`.
-    notes : tuple of str
-        Sentences with the figures behind flags.
+    `accepted` is True, since `judge` raises for a result that is not. `flags` are the scan's and the preparation's,
+    "low-confidence", "spine-faint", "trunk-leans", "spine-leaves-crop", "levels-uncertain", "side-view-atypical",
+    "scale-doubtful", "aspect-doubtful" and those of `edge_spine.disturbance`; `notes` are sentences with the figures
+    behind flags.
     """
 
     accepted: bool
@@ -66,14 +60,7 @@ def judge(
 ) -> Quality:
     """Accept a result and flag what is unusual about it, or refuse it.
 
-    Parameters
-    ----------
-    scan, prepared, curves, spine, measurements, levels
-        Results of the earlier steps.
-    population : PopulationRange, optional
-        Usual angles, where the bundle has them.
-    disturbances : tuple of str
-        Flags of what disturbs the picture, see `edge_spine.disturbance`.
+    `population` has the usual angles where the bundle has them; `disturbances` are flags of `edge_spine.disturbance`.
 
     Raises
     ------
@@ -123,21 +110,9 @@ def judge(
 
 
 def spine_contrast(prepared: Prepared, curves: Curves) -> float:
-    """Measure how much brighter the image is along the spine than on the brighter of its two sides.
+    """Measure how much brighter the network's input is along the spine than on the brighter of its two sides, -1 to 1.
 
     Sides are averaged over all rows, so that lungs, bowel gas or metal in a few rows have little influence.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        Its tensor is the image, normalised to [0, 1].
-    curves : Curves
-        Where the spine runs.
-
-    Returns
-    -------
-    float
-        Difference of the means, -1 to 1.
     """
     columns = prepared.columns_px(curves.coronal)
     width = columns[:, 2:] - columns[:, :1]

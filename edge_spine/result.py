@@ -80,10 +80,7 @@ class SpineResult:
     def derived(self, make: Callable[[SpineResult], T]) -> T:
         """Return `make(self)`, computed at the first call and kept with the result.
 
-        Parameters
-        ----------
-        make : callable
-            A function of a module. It must not use `timing_ms`: `with_timing` keeps what was computed.
+        `make` is a function of a module, and must not use `timing_ms`: `with_timing` keeps what was computed.
         """
         if make not in self._derived:
             self._derived[make] = make(self)

@@ -57,28 +57,10 @@ def process(
 ) -> Report:
     """Read, estimate and write one scan; errors become a report.
 
-    Parameters
-    ----------
-    source : str
-        Name of the scan in messages.
-    estimator : SpineEstimator
-        The loaded model.
-    read, write : callable
-        The first and the last step. `write` returns the result with its times, and the written files.
-    path : str
-        For the report.
-    raise_storage : bool
-        Whether to raise an OSError or `InputUnavailable`, for callers that wait until the storage works again.
-
-    Returns
-    -------
-    Report
-        Its message never quotes an unexpected exception, whose text may hold values of the file.
-
-    Raises
-    ------
-    EngineLost
-        The engine works no more in this process.
+    `source` names the scan in messages, `path` in the report. `write` returns the result with its times, and the
+    written files. The report's message never quotes an unexpected exception, whose text may hold values of the file.
+    With `raise_storage`, OSError and `InputUnavailable` are raised, for callers that wait until the storage works
+    again; EngineLost always, where the engine works no more in this process.
     """
     from edge_spine.result import STAGES
 

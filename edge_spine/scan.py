@@ -19,12 +19,8 @@ _Number = TypeVar("_Number", int, float)
 class Turn:
     """Turn a stored image so that the head is up: first transpose, then flip.
 
-    Attributes
-    ----------
-    transpose, flip_columns, flip_rows : bool
-        Exchange rows and columns; reverse left and right; reverse up and down.
-    flags : tuple of str
-        Remarks for the result.
+    `transpose` exchanges rows and columns, `flip_columns` reverses left and right, `flip_rows` up and down; `flags` are
+    remarks for the result.
     """
 
     transpose: bool = False
@@ -55,19 +51,9 @@ class Turn:
         return turned[::-1] if self.flip_rows else turned
 
     def stored_points(self, points: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
-        """Convert points of the turned image to the stored image.
+        """Convert points (N, 2) of the turned image, which has this shape (rows, columns), to the stored image.
 
-        Parameters
-        ----------
-        points : (N, 2) array
-            Column and row in the turned image; 0, 0 is the centre of its first pixel.
-        shape : tuple of int
-            Rows and columns of the turned image.
-
-        Returns
-        -------
-        ndarray of float64, (N, 2)
-            Column and row in the stored image, from the centre of its first pixel.
+        Points are column and row, pixels from the centre of the first pixel of their image.
         """
         column, row = np.asarray(points, dtype=np.float64).T
         if self.flip_columns:

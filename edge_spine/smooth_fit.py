@@ -36,19 +36,12 @@ def fit(down: NDArray[np.float64], columns: NDArray[np.float64]) -> tuple[NDArra
     down : (N,) array
         Distance of each point below the first, mm, strictly increasing.
     columns : (N, C) array
-        Places of the centreline, mm.
+        Places of the centreline, mm; ValueError where one is not finite.
 
     Returns
     -------
-    fitted : (N, C) array
-        mm.
-    slope : (N, C) array
-        mm per mm of descent.
-
-    Raises
-    ------
-    ValueError
-        A value is not finite.
+    fitted, slope : (N, C) arrays
+        mm, and mm per mm of descent.
     """
     if not np.all(np.isfinite(columns)):
         raise ValueError("the centreline has values that are not finite numbers")
@@ -88,13 +81,9 @@ def _max_degree(points: int) -> int:
 
 
 def _polynomials(t: NDArray[np.float64]) -> Polynomials:
-    """Return polynomials that are orthonormal on the points `t` (-1 to 1), and the derivatives of those in the fit.
+    """Return polynomials orthonormal on points `t` (-1 to 1), and the derivatives by t of those in the fit.
 
-    Returns
-    -------
-    orthonormal : (N, noise degrees + 1) array
-    derivatives : (N, fit degrees + 1) array
-        By t.
+    Their shapes are (N, noise degrees + 1) and (N, fit degrees + 1).
     """
     kept = _max_degree(t.size) + 1
     basis = legendre.legvander(t, min(_MAX_NOISE_DEGREE, t.size - 1))

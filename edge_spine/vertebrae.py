@@ -73,11 +73,6 @@ class Levels:
 def average_levels(z: NDArray[np.float64], arc_share: NDArray[np.float64]) -> Levels:
     """Place the vertebrae of average proportions on a centreline from the top of T1 to the bottom of L5.
 
-    Parameters
-    ----------
-    z : (N,) array
-        Heights of its points, mm, decreasing.
-    arc_share : (N,) array
-        Share of the arc length above each point, 0 to 1.
+    `z` (N,) are the heights of its points, mm, decreasing; `arc_share` (N,) is the share of the arc length above each.
     """
     return Levels(np.interp(AVERAGE_SHARES, arc_share, z), float(z[0]), float(z[-1]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from edge_spine.bundle.load import MODELS
@@ -49,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
                     complain(f"not timed: {model}, {found['problem']}")
     timed = [row for row in rows if "problem" not in row]
     report = {"machine": machine(*_PACKAGES), "runs": arguments.runs, "threads": arguments.threads, "rows": rows}
-    tell(json.dumps(report) if arguments.json else _table(report, timed))
+    tell(arguments, report, _table(report, timed))
     return DONE if timed and all(row["kept"] for row in timed) else PARTLY
 
 

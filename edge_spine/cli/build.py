@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 
 from edge_spine.cli.common import DONE, Verbs, count, tell
@@ -58,5 +57,5 @@ def run(arguments: argparse.Namespace) -> int:
         for size, found in blocks["sizes"].items():
             rates = "{images_per_second} a second, {one_by_one} one by one" if len(found) > 1 else "{problem}"
             text += f"\nblocks of {size}: {rates.format(**found)}"
-    tell(json.dumps(report) if arguments.json else text)
+    tell(arguments, report, text)
     return DONE

@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
@@ -22,7 +22,7 @@ from edge_spine.streams import say
 if TYPE_CHECKING:
     from edge_spine.estimator import SpineEstimator
 
-_log = logging.getLogger("edge_spine.cli")
+log = logging.getLogger("edge_spine.cli")
 DONE, PARTLY, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -175,12 +175,12 @@ def print_report(arguments: argparse.Namespace, report: Report) -> None:
     problem = say(json.dumps(asdict(report)) if arguments.json else report.line())
     if problem and not getattr(arguments, "silent", False):
         arguments.silent = True
-        _log.warning("stdout cannot be written (%s): reports are lost there, and the work goes on", problem)
+        log.warning("stdout cannot be written (%s): reports are lost there, and the work goes on", problem)
 
 
-def tell(text: str) -> None:
-    """Print what a verb is asked for; raise EdgeSpineError where stdout cannot be written."""
-    if problem := say(text):
+def tell(arguments: argparse.Namespace, report: Mapping[str, Any], text: str) -> None:
+    """Print what a verb is asked for, as JSON or text; raise EdgeSpineError where stdout cannot be written."""
+    if problem := say(json.dumps(report) if arguments.json else text):
         raise EdgeSpineError(f"stdout cannot be written ({problem})")
 
 

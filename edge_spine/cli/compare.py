@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 
-from edge_spine.cli.common import DONE, Verbs, add_spacing, given, load_estimator, place, tell
+from edge_spine.cli.common import DONE, Verbs, add_spacing, given, load_estimator, log, place, tell
 from edge_spine.errors import EdgeSpineError, reason_of
-
-_log = logging.getLogger("edge_spine.cli")
 
 
 def add_to(verbs: Verbs) -> None:
@@ -44,25 +41,26 @@ def run(arguments: argparse.Namespace) -> int:
             raise EdgeSpineError(
                 "the two files name different patients; give two scans of one person, or --different-persons"
             )
-        _log.warning("the two scans are of different patients; the differences are not changes over time")
+        log.warning("the two scans are of different patients; the differences are not changes over time")
     same_uid = before.sop_instance_uid is not None and before.sop_instance_uid == after.sop_instance_uid
     if same_uid or before.sha256 == after.sha256:
-        _log.warning("both files hold the same scan; to see a change give two scans of one person")
+        log.warning("both files hold the same scan; to see a change give two scans of one person")
     with load_estimator(arguments) as estimator:
         comparison = compare(estimator(before), estimator(after))
     if comparison.interval_days is not None and comparison.interval_days < 0:
-        _log.warning(
+        log.warning(
             "the second scan is %d days older than the first: each change is turned round; give the earlier scan first",
             -comparison.interval_days,
         )
-    table = json.dumps(comparison.to_dict())
+    report = comparison.to_dict()
     if arguments.out is not None:
         from edge_spine.files import write_files
         from edge_spine.outputs.comparison_png import render
 
         try:
-            write_files(arguments.out, {"comparison.json": f"{table}\n".encode(), "comparison.png": render(comparison)})
+            content = f"{json.dumps(report)}\n".encode()
+            write_files(arguments.out, {"comparison.json": content, "comparison.png": render(comparison)})
         except OSError as error:
             raise EdgeSpineError(f"--out {arguments.out}: cannot be written ({reason_of(error)})") from None
-    tell(table if arguments.json else comparison.table())
+    tell(arguments, report, comparison.table())
     return DONE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import re
 from collections.abc import Callable
@@ -52,7 +51,7 @@ def add_to(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings."""
     findings = examine(arguments.model)
-    tell(json.dumps(findings) if arguments.json else as_text(findings))
+    tell(arguments, findings, as_text(findings))
     if findings["bundle"]["problem"]:
         complain(findings["bundle"]["problem"])
     return DONE if findings["usable"] else PARTLY

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 
 from edge_spine.cli.common import DONE, PARTLY, Verbs, place, tell
 from edge_spine.engines.forms import FP16, FP32, INT8_TENSORRT
@@ -52,5 +51,5 @@ def run(arguments: argparse.Namespace) -> int:
         "sha256": hashlib.sha256(graph).hexdigest(),
         "verification": verification.to_dict(),
     }
-    tell(json.dumps(report) if arguments.json else verification.table())
+    tell(arguments, report, verification.table())
     return DONE if verification.passed else PARTLY

@@ -143,7 +143,6 @@ def _shown(value: object) -> str:
 
 
 def _processor() -> tuple[str, set[str]]:
-    """Return the processor's name and flags, as far as known."""
     name, flags = platform.processor() or platform.machine(), set[str]()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from edge_spine.cli.common import DONE, Verbs, tell
 
@@ -21,5 +20,5 @@ def run(arguments: argparse.Namespace) -> int:
     bundle = load_bundle(arguments.model)
     card = bundle.read(bundle.file_with_role("card")).decode("utf-8")
     named = {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256, "card": card}
-    tell(json.dumps(named) if arguments.json else card.rstrip())
+    tell(arguments, named, card.rstrip())
     return DONE

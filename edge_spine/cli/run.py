@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 from collections.abc import Sequence
 from functools import partial
 from types import ModuleType
 
-from edge_spine.cli.common import DONE, PARTLY, Verbs, add_spacing, given, load_estimator, print_report
+from edge_spine.cli.common import DONE, PARTLY, Verbs, add_spacing, given, load_estimator, log, print_report
 from edge_spine.errors import UsageError
 from edge_spine.outputs.folders import write_in_own_folder
 from edge_spine.outputs.registry import parse_formats
@@ -18,7 +17,6 @@ from edge_spine.reading.files import ScanFile, find_scans
 from edge_spine.reading.left_out import LeftOut
 from edge_spine.runner import process
 
-_log = logging.getLogger("edge_spine.cli")
 # pydicom's decoders, which run in a process of their own here, and what its downloader of examples needs
 _BESIDE_PYDICOM = ("PIL", "gdcm", "jpeg_ls", "libjpeg", "openjpeg", "pylibjpeg", "requests", "rle", "tqdm")
 
@@ -49,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     left_out = LeftOut()
     scans = find_scans(arguments.inputs, left_out)
     if left_out:
-        _log.warning("left out: %s", left_out)
+        log.warning("left out: %s", left_out)
     return run_scans(arguments, scans, show_date=arguments.show_date)
 
 
@@ -66,7 +64,7 @@ def run_scans(arguments: argparse.Namespace, scans: Sequence[ScanFile], *, show_
         import_pydicom_alone()
     all_done = True
     with load_estimator(arguments) as estimator:
-        _log.info("model loaded in %.0f ms", (time.perf_counter() - started) * 1000)
+        log.info("model loaded in %.0f ms", (time.perf_counter() - started) * 1000)
         progress = Progress(quiet=arguments.verbosity < 0)
         progress.begin(len(scans))
         for scan_file in scans:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from edge_spine.cli.common import DONE, PARTLY, Verbs, tell
 
@@ -37,5 +36,5 @@ def run(arguments: argparse.Namespace) -> int:
         verdict = kept_verdict(bundle, tensorrt_form(engine.precision))
         report["plan"] = verdict
         text += f"\nplan when it was built: {in_words(verdict) if verdict else 'not kept'}"
-    tell(json.dumps(report) if arguments.json else text)
+    tell(arguments, report, text)
     return DONE if verification.passed else PARTLY

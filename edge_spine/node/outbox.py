@@ -24,14 +24,8 @@ _RECORD = "delivery.json"
 class Backoff:
     """When to retry a delivery and when to give up.
 
-    Attributes
-    ----------
-    first_s, cap_s : float
-        Wait after the first failure, in s; doubled after each failure up to the cap.
-    give_up_after_s : float
-        Time in s for which delivery was tried before results become a dead letter.
-    refusals : int
-        Number of permanent rejections by the archive after which results become a dead letter.
+    The wait, `first_s` after the first failure, is doubled after each further one up to `cap_s`. Results become a dead
+    letter when delivery was tried for `give_up_after_s`, or the archive has rejected them permanently `refusals` times.
     """
 
     first_s: float = 5.0

@@ -65,7 +65,10 @@ class Node:
             raise EdgeSpineError(f"{config.spool}: the folder cannot be used ({reason_of(error)})") from None
         self._monitor = Monitor()
         self._estimator = keep(SpineEstimator(config.engine, config.model, config.threads, precision=config.precision))
-        self._worker = Worker(self._spool, self._audit, self._handle, self._on_report, key_of=_key)
+        # the listener has named each scan by its hash
+        self._worker = Worker(
+            self._spool, self._audit, self._handle, self._on_report, key_of=lambda claim: Path(claim.name).stem
+        )
         self._courier = Courier(config, self._outbox, self._audit, self._monitor)
         gauge = self._monitor.gauge
         gauge("queue_scans", "Scans that wait for processing", lambda: len(files_in(self._queue)))
@@ -137,8 +140,3 @@ class Node:
 
     def _free(self) -> int:
         return shutil.disk_usage(self._config.spool).free
-
-
-def _key(claim: Claim) -> str:
-    """Return the hash by which the listener has named the scan."""
-    return Path(claim.name).stem

@@ -13,10 +13,7 @@ from typing import Any
 def until_signal(end: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """Call `end` on the first SIGINT or SIGTERM; a second signal has its default effect.
 
-    Yields
-    ------
-    callable
-        Returns whether the signal was SIGINT.
+    What is yielded returns whether the signal was SIGINT.
     """
     interrupted = False
     before: dict[int, Any] = {}

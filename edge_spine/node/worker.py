@@ -36,14 +36,9 @@ class _Postponed:
 class Worker:
     """Processing loop of the node and the watch folder.
 
-    Parameters
-    ----------
-    spool, audit : Spool, Audit
-        Where the scans are, and where the outcome of each is recorded.
-    handle : callable
-        Processes a claim, given its key, and returns a report of each scan in it; `on_report` gets each report.
-    key_of : callable
-        Returns the name of a claim in the audit; the SHA-256 of its content by default.
+    The scans are in `spool`, and `audit` records the outcome of each. `handle` processes a claim, given its key, and
+    returns a report of each scan in it; `on_report` gets each report. `key_of` returns the name of a claim in the
+    audit, by default the SHA-256 of its content.
     """
 
     def __init__(
@@ -60,14 +55,10 @@ class Worker:
         self.arrival, self.stop = threading.Event(), threading.Event()
 
     def run(self, waiting: Callable[[], Iterable[Path]], *, idle_s: float = _IDLE_S, once: bool = False) -> None:
-        """Process scans until `end` is called.
+        """Process scans until `end` is called or, with `once`, until none waits.
 
-        Parameters
-        ----------
-        waiting : callable
-            Returns the scans that may be claimed now, oldest first; called again after `idle_s` where there are none.
-        once : bool
-            Return when `waiting` is empty; scans that cannot be read now are left to the next process.
+        `waiting` returns the scans that may be claimed now, oldest first; it is called again after `idle_s` where there
+        are none. `once` leaves scans that cannot be read now to the next process.
         """
         for claim in self._spool.interrupted():
             self._work(claim)
@@ -120,7 +111,6 @@ class Worker:
             self._on_report(Report(name, message=f"{name}: {problem}; it is tried again"))
 
     def _work(self, claim: Claim) -> None:
-        """Process a claim, with retries."""
         while True:
             try:
                 try:

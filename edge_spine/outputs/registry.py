@@ -46,6 +46,10 @@ class OutputFormat:
 
 
 _HIGHDICOM, _REPORTLAB, _TRIMESH = ("highdicom", "dicom"), ("reportlab", "report"), ("trimesh", "report")
+_SR = DicomObject("Comprehensive3DSRStorage", 98101, "measurements")
+_SC = DicomObject("SecondaryCaptureImageStorage", 98102, "preview")
+_STL = DicomObject("EncapsulatedSTLStorage", 98103, "surface")
+_PDF = DicomObject("EncapsulatedPDFStorage", 98104, "report")
 FORMATS = {
     "json": OutputFormat("result_json:render", "result.json"),
     "ply": OutputFormat("ply:render", "spine.ply"),
@@ -55,40 +59,19 @@ FORMATS = {
     "csv": OutputFormat("curves_csv:render", "curves.csv"),
     "html": OutputFormat("report_html:render", "report.html"),
     "pdf": OutputFormat("report_pdf:render_today", "report.pdf", _REPORTLAB),
-    "sr": OutputFormat(
-        *("structured_report:render", "spine.sr.dcm", _HIGHDICOM),
-        DicomObject("Comprehensive3DSRStorage", 98101, "measurements"),
-    ),
-    "sc": OutputFormat(
-        *("secondary_capture:render", "preview.sc.dcm", _HIGHDICOM),
-        DicomObject("SecondaryCaptureImageStorage", 98102, "preview"),
-    ),
-    "stl-dcm": OutputFormat(
-        *("encapsulated:encapsulated_stl", "spine.stl.dcm", None),
-        DicomObject("EncapsulatedSTLStorage", 98103, "surface"),
-    ),
-    "pdf-dcm": OutputFormat(
-        *("encapsulated:encapsulated_report", "report.pdf.dcm", _REPORTLAB),
-        DicomObject("EncapsulatedPDFStorage", 98104, "report"),
-    ),
+    "sr": OutputFormat("structured_report:render", "spine.sr.dcm", _HIGHDICOM, _SR),
+    "sc": OutputFormat("secondary_capture:render", "preview.sc.dcm", _HIGHDICOM, _SC),
+    "stl-dcm": OutputFormat("encapsulated:encapsulated_stl", "spine.stl.dcm", None, _STL),
+    "pdf-dcm": OutputFormat("encapsulated:encapsulated_report", "report.pdf.dcm", _REPORTLAB, _PDF),
 }
 DEFAULT_FORMATS = ("json", "ply", "png")
-# The DICOM objects among them.
 DICOM_OBJECTS = {name: known.dicom for name, known in FORMATS.items() if known.dicom is not None}
 
 
 def parse_formats(names: str) -> tuple[str, ...]:
-    """Parse a list such as "json,png".
+    """Parse a list such as "json,png": return keys of `FORMATS`, each once, in their order.
 
-    Returns
-    -------
-    tuple of str
-        Keys of `FORMATS`, each once, in the order of `FORMATS`.
-
-    Raises
-    ------
-    UsageError
-        The list is empty, names an unknown format, or one whose package is not installed.
+    UsageError where the list is empty, or names a format that is unknown or whose package is not installed.
     """
     wanted = {name.strip().lower() for name in names.split(",")} - {""}
     unknown = sorted(wanted - set(FORMATS))
@@ -107,23 +90,12 @@ def write_outputs(
 ) -> tuple[SpineResult, list[Path]]:
     """Write a result in several formats, so that every file appears whole.
 
-    Parameters
-    ----------
-    folder : Path
-        Created where it does not exist; files in it with the same names are replaced.
-    formats : sequence of str
-        Keys of `FORMATS`.
-    show_date : bool
-        Whether pictures and reports show the date of the scan.
+    `formats` are keys of `FORMATS`. The folder is created where it does not exist; files in it with the same names are
+    replaced. `show_date` lets pictures and reports show the date of the scan.
 
-    Returns
-    -------
-    result : SpineResult
-        The same with the time that writing took, and with the flags of `edge_spine.outputs.dicom.identity.flagged`
-        where a DICOM format is among `formats`. In result.json this time holds the other formats only, since its
-        own is not over yet.
-    paths : list of Path
-        The written files.
+    The written files are returned beside the result with the time that writing took, and with the flags of
+    `edge_spine.outputs.dicom.identity.flagged` where a DICOM format is among `formats`. In result.json this time holds
+    the other formats only, since its own is not over yet.
 
     Raises
     ------

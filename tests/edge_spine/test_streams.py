@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ needs_full_device = pytest.mark.skipif(not Path("/dev/full").exists(), reason="t
 
 def test_a_line_is_written_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert say("one") is None and say("two", sys.stderr, end="") is None
-    tell("three")
-    assert capsys.readouterr() == ("one\nthree\n", "two")
+    for json in (False, True):
+        tell(Namespace(json=json), {"three": 3}, "three")
+    assert capsys.readouterr() == ('one\nthree\n{"three": 3}\n', "two")
 
 
 @needs_full_device
@@ -31,7 +33,7 @@ def test_what_cannot_be_written_is_dropped_with_its_reason(monkeypatch: pytest.M
         # more than any buffer holds
         assert {say("x" * 1000) for _ in range(100)} == {"No space left on device"}
         with pytest.raises(EdgeSpineError, match="No space left"):
-            tell("x")
+            tell(Namespace(json=False), {}, "x")
         close_streams()
 
 

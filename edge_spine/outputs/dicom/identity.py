@@ -210,7 +210,6 @@ def _key(result: SpineResult, source: Dataset, copied: Dataset, date: str, time:
 
 
 def _content_date(header: Dataset) -> tuple[str, str]:
-    """Return date and time of the source, from the first of `_DATES` that it has."""
     for date_keyword, time_keyword in _DATES:
         date, time = legal_value(header, date_keyword), legal_value(header, time_keyword)
         if isinstance(date, str) and isinstance(time, str) and date:

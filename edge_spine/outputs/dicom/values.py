@@ -75,12 +75,7 @@ _OFFSET = re.compile(r"[+-][0-9]{4}")
 def legal_value(dataset: Dataset, keyword: str) -> str | list[str]:
     """Return an attribute's value as text, or "" where it is absent or not legal.
 
-    The attribute is one of text, a number as text, a date, a time or a UID.
-
-    Returns
-    -------
-    str or list of str
-        A list where there are several values and the attribute allows them.
+    The attribute is one of text, a number as text, a date, a time or a UID; where it allows several, they are a list.
     """
     try:
         value = dataset[keyword].value
@@ -103,14 +98,9 @@ def legal_value(dataset: Dataset, keyword: str) -> str | list[str]:
 class Copied:
     """Attributes of patient and study for the results.
 
-    Attributes
-    ----------
-    attributes : Dataset
-        Unicode text (ISO_IR 192). Attributes of type 2 are present and may be empty, others are present only with a
-        value.
-    dropped, irregular : tuple of str
-        Keywords of the attributes whose value could not be copied, and of those whose value was copied although it
-        is not legal, or has letters of a character set that the header does not name.
+    The `attributes` are Unicode text (ISO_IR 192); those of type 2 are present and may be empty, others are present
+    only with a value. `dropped` are the keywords whose value could not be copied, `irregular` those whose value was
+    copied although it is not legal, or has letters of a character set that the header does not name.
     """
 
     attributes: Dataset
@@ -156,10 +146,7 @@ def copied_attributes(header: Dataset) -> Copied:
 def text_value(dataset: Dataset, keyword: str) -> str:
     r"""Return an attribute's value as the text that it came as, with ``\`` between several values.
 
-    Returns
-    -------
-    str
-        "" where it is absent, or no text of one line in the character set of the data set.
+    "" where it is absent, or no text of one line in the character set of the data set.
     """
     try:
         value = dataset[keyword].value

@@ -16,20 +16,9 @@ _SPACE = 24
 class Page:
     """The layout of a page, in pixels.
 
-    Attributes
-    ----------
-    margin, gap : int
-        Space beside the cards and between them.
-    top, bottom : int
-        Rows of the upper and lower edges of the cards.
-    widths : tuple of int
-        Widths of the cards but the last, which takes what is left.
-    head, foot : int
-        Baselines of the texts above and below the cards.
-    inset : int
-        Space between the edges of the cards and the texts of head and foot.
-    small : int
-        Font size at the right of the foot.
+    The cards, `margin` from the edges of the page and `gap` apart, reach from row `top` to row `bottom`; `widths` are
+    those of all but the last, which takes what is left. `head` and `foot` are the baselines of the texts above and
+    below them, which begin `inset` within their edges; `small` is the font size at the right of the foot.
     """
 
     width: int

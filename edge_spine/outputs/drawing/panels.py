@@ -32,12 +32,8 @@ def draw_card(canvas: Canvas, card: Box) -> None:
 
 def picture_box(card: Box) -> Box:
     """Return the place of a card's picture, between its title and its captions."""
-    return Box(
-        card.x + PAD,
-        card.y + TITLE_HEIGHT,
-        card.width - 2 * PAD,
-        card.height - TITLE_HEIGHT - CAPTION_HEIGHT,
-    )
+    height = card.height - TITLE_HEIGHT - CAPTION_HEIGHT
+    return Box(card.x + PAD, card.y + TITLE_HEIGHT, card.width - 2 * PAD, height)
 
 
 def shared_view(result: SpineResult, cards: Sequence[Box]) -> MillimetreView:
@@ -86,7 +82,6 @@ def _note(canvas: Canvas, card: Box, baseline: int, text: str, edge: Colour, fil
 
 
 def _band_note(canvas: Canvas, card: Box, result: SpineResult, half_mm: NDArray[np.float64], *, filled: bool) -> None:
-    """Write the mean half-width of the centre's band (mm)."""
     colours = (palette.BAND_EDGE, palette.BAND) if filled else (palette.YELLOW, palette.CARD)
     baseline = _caption_row(card, result) + _CAPTION_LINE
     _note(canvas, card, baseline, f"90 % band: {half_mm.mean():.1f} mm either side", *colours)
@@ -101,11 +96,7 @@ def edged_area(
 
 
 def picture(
-    view: MillimetreView,
-    pixels: NDArray[np.float32],
-    spacing_mm: tuple[float, float],
-    low: float,
-    high: float,
+    view: MillimetreView, pixels: NDArray[np.float32], spacing_mm: tuple[float, float], low: float, high: float
 ) -> Image:
     """Return the part of a scan that a view shows, grey (H, W), black at `low` and white at `high`."""
     window = np.clip((pixels - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
