@@ -74,8 +74,16 @@ class Change:
 class Comparison:
     """Two results and the changes between them.
 
-    `changes` has the lateral curves first, largest first. `person` tells whether the two headers name the same one, and
-    `interval_days` are the days from the date of the first study to that of the second, None where a header has none.
+    Attributes
+    ----------
+    before, after : SpineResult
+        The results, in the order in which they were given.
+    changes : tuple of Change
+        Lateral curves first, largest first.
+    person : {"same", "different", "unknown"}
+        Whether the two headers name the same person.
+    interval_days : int or None
+        Days from the date of the first study to that of the second; None where a header has no date.
     """
 
     before: SpineResult
@@ -154,7 +162,10 @@ def paired_curves(
 ) -> list[tuple[LevelledCurve | None, LevelledCurve | None]]:
     """Pair the lateral curves of two spines that bend to the same side and share half of the shorter one's length.
 
-    The pairs are returned largest first, with None where a curve has no partner.
+    Returns
+    -------
+    list of tuple
+        Largest first; None where a curve has no partner.
     """
     near = [pair for pair in product(before, after) if _overlap(*pair) >= _SHARED]
     # the closest first, so that the order of the two spines makes no difference

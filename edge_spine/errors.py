@@ -27,9 +27,19 @@ class EdgeSpineError(Exception):
 class Refusal(EdgeSpineError):
     """A scan that edge-spine will not process.
 
-    `code` is one of `REFUSAL_CODES` (else ValueError), as in the JSON line, the log and the DICOM status comment;
-    `reason` says in one line what was found and what would be accepted, never patient data; `source` is the name of the
-    file, which `named_refusals` adds.
+    Parameters
+    ----------
+    code : str
+        One of `REFUSAL_CODES`, as in the JSON line, the log and the DICOM status comment.
+    reason : str
+        What was found and what would be accepted, in one line. Never patient data.
+    source : str, optional
+        Name of the file; `named_refusals` adds it.
+
+    Raises
+    ------
+    ValueError
+        Where `code` is not one of `REFUSAL_CODES`.
     """
 
     def __init__(self, code: str, reason: str, source: str | None = None) -> None:

@@ -19,7 +19,15 @@ def iou3d(a: Spine, b: Spine) -> float:
     of rows; heights that only one spine covers count for the union alone. y is not aligned here: `reconstruct`
     returns it relative to each centreline's mean.
 
-    Both are in one frame, mm; their rows may differ. The result is from 0 (apart) to 1, exactly 1 for the same spine.
+    Parameters
+    ----------
+    a, b : Spine
+        In one frame, mm; their rows may differ.
+
+    Returns
+    -------
+    float
+        0 (apart) to 1 (equal; exactly 1 for the same spine).
     """
     z = np.union1d(a.centreline[:, 2], b.centreline[:, 2])
     sections_a, sections_b = _sections(a, z), _sections(b, z)
@@ -35,8 +43,17 @@ def centreline_deviation(a: Spine, b: Spine) -> float:
     """Compute the mean 3D distance of two centrelines at equal heights, mm.
 
     Evenly spaced over the heights that both cover. The mean y of each is subtracted first, since an AP
-    image does not show the antero-posterior position of a spine. The spines are as for `iou3d`; ValueError where they
-    share no height.
+    image does not show the antero-posterior position of a spine.
+
+    Parameters
+    ----------
+    a, b : Spine
+        As for `iou3d`.
+
+    Raises
+    ------
+    ValueError
+        If the spines share no height.
     """
     top = min(a.centreline[0, 2], b.centreline[0, 2])
     bottom = max(a.centreline[-1, 2], b.centreline[-1, 2])
@@ -56,6 +73,7 @@ def _sections(spine: Spine, z: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _covered(spine: Spine, z: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return whether the spine covers each interval between two successive z."""
     covered: NDArray[np.bool_] = (z[:-1] >= spine.centreline[-1, 2]) & (z[1:] <= spine.centreline[0, 2])
     return covered
 

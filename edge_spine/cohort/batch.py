@@ -72,12 +72,24 @@ class SpineBatch:
         return self.engine != EngineName.AUTO and runs_on_gpu(self.engine)
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """Process a batch of scans, and return the columns of `edge_spine.cohort.rows` by name.
+        """Process a batch of scans.
 
-        `batch` has columns of equal length: "path", and where there are any "id", "row_spacing_mm" and
-        "column_spacing_mm" (None or NaN where a file holds its own). Each scan of a file has a row, a refused or failed
-        one with its code and message. EdgeSpineError where the worker's version or model differs from the sender's, or
-        no engine runs there.
+        Parameters
+        ----------
+        batch : mapping
+            Columns of equal length: "path", and where there are any "id", "row_spacing_mm" and "column_spacing_mm"
+            (None or NaN where a file holds its own).
+
+        Returns
+        -------
+        dict
+            Column name to list, see `edge_spine.cohort.rows`: one row for each scan of a file. A refused or failed
+            scan has a row with its code and message.
+
+        Raises
+        ------
+        EdgeSpineError
+            The worker's version or model differs from the sender's, or no engine runs there.
         """
         rows = self.rows(scans_of(batch))
         return {name: [row[name] for row in rows] for name in NAMES}

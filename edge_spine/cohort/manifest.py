@@ -48,12 +48,25 @@ class Scan:
 def read_manifest(manifest: Path, pixel_spacing_mm: tuple[float, float] | None = None) -> list[Scan]:
     """Read a manifest; the scans themselves are not opened and need not exist yet.
 
-    The manifest is a CSV file whose first line names the columns (`COLUMNS`; only "path" must be there), delimited by
-    commas, semicolons, tabs or vertical bars, or a text file with one path a line; relative paths start at its folder.
-    A folder stands for all scans below it. `pixel_spacing_mm` (row, column) is for lines that give none.
+    Parameters
+    ----------
+    manifest : Path
+        A CSV file whose first line names the columns (`COLUMNS`; only "path" must be there), delimited by commas,
+        semicolons, tabs or vertical bars, or a text file with one path a line. Relative paths start at the manifest's
+        folder. A folder stands for all scans below it.
+    pixel_spacing_mm : (row, column), optional
+        For lines that give none.
 
-    Each path is returned once, in the manifest's order; a line that cannot be used has a `Scan.problem`. UsageError
-    where it cannot be read, its columns are unknown, an id names two files, no line can be used, or it names no scan.
+    Returns
+    -------
+    list of Scan
+        Each path once, in the order of the manifest. A line that cannot be used has a `Scan.problem`.
+
+    Raises
+    ------
+    UsageError
+        The manifest cannot be read, its columns are unknown, an id names two files, no line can be used, or there is
+        no scan.
     """
     scans = _folder(manifest, pixel_spacing_mm) if manifest.is_dir() else _lines(manifest, pixel_spacing_mm)
     by_path: dict[str, Scan] = {}

@@ -77,13 +77,28 @@ def run_cohort(
 ) -> Outcome:
     """Estimate the spine in the scans of a manifest, and return the counts of them all.
 
-    An unfinished run in the folder `out` is continued. `began` is called once with the number of scans that are left to
-    do, `seen` with each new row. `workers` is the number of processes or Ray actors, by default that of the processors;
-    several have one thread each unless `batch` says otherwise. `ray` or `dask` is the address of a cluster to use
-    instead of processes on this machine. `bids` writes the participants of a BIDS data set too.
+    Parameters
+    ----------
+    out : Path
+        Folder of the results; an unfinished run there is continued.
+    batch : SpineBatch
+        Work to do. With several workers, `threads` is 1 where it is not given.
+    began, seen : callable
+        Called once with the number of scans that are left to do, and with each new row.
+    workers : int, optional
+        Number of processes or Ray actors; all processors by default.
+    ray, dask : str, optional
+        Address of a cluster to use instead of processes on this machine.
+    bids : bool
+        Write the participants of a BIDS data set too.
 
-    UsageError where the manifest or the folder cannot be used, no cluster answers at the address, or as
-    `edge_spine.cohort.tables.participants`; EdgeSpineError where no worker can work.
+    Raises
+    ------
+    UsageError
+        The manifest or the folder cannot be used, no cluster answers at the address, or as
+        `edge_spine.cohort.tables.participants`.
+    EdgeSpineError
+        No worker can work.
     """
     scans = read_manifest(manifest, pixel_spacing_mm)
     if bids:

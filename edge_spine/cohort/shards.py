@@ -108,11 +108,23 @@ class Shards:
 
 
 def read_cohort(folder: str | Path, columns: list[str] | None = None) -> pyarrow.Table:
-    """Read the results of a cohort, complete or not, from the `--out` of `edge-spine batch`: one row for each scan.
+    """Read the results of a cohort, complete or not, from the `--out` of `edge-spine batch`.
 
-    A later attempt replaces an earlier one, and what another model than that of the last run has computed is left out.
-    measurements.json explains the columns; `columns` names those to read, "id", "path" and "model_sha256" among them,
-    by default all. UsageError where the folder holds no results.
+    Parameters
+    ----------
+    columns : list of str, optional
+        Columns to read, "id", "path" and "model_sha256" among them; all by default.
+
+    Returns
+    -------
+    pyarrow.Table
+        One row for each scan; a later attempt replaces an earlier one, and what another model than that of the last
+        run has computed is left out. measurements.json explains the columns.
+
+    Raises
+    ------
+    UsageError
+        The folder holds no results.
     """
     import pyarrow as pa
 

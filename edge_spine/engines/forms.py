@@ -29,8 +29,12 @@ def tensorrt_form(precision: str) -> str:
 def form_graph(bundle: Bundle, form: str) -> bytes:
     """Return the ONNX graph of a form ("int8", "int8-trt", "fp16", "fp32"), from checked files of a bundle.
 
-    EngineUnavailable where the form is derived and `onnx` is not installed; BundleError where a file is damaged or no
-    graph of the expected structure.
+    Raises
+    ------
+    EngineUnavailable
+        The form is derived and `onnx` is not installed.
+    BundleError
+        A file is damaged or not a graph of the expected structure.
     """
     if form in (INT8, INT8_TENSORRT):
         model = bundle.read(bundle.file_with_role("engine"))

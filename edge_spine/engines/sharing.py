@@ -139,8 +139,15 @@ class Gathered:
 class GpuProcess:
     """A process that holds the GPU for others; the new process calls `initialise` first.
 
-    `shared`, for the other processes, is None where "auto" chose an engine on the processor, which each opens for
-    itself. EngineUnavailable where the engine cannot run here.
+    Attributes
+    ----------
+    shared : Shared or None
+        For the other processes; None where "auto" chose an engine on the processor, which each opens for itself.
+
+    Raises
+    ------
+    EngineUnavailable
+        The engine cannot run here.
     """
 
     def __init__(

@@ -165,13 +165,25 @@ def _identity(path: Path) -> tuple[str, int, int]:
 class WatchFolder:
     """A running watch folder.
 
-    New scans come into `folder`; ``work/``, ``done/``, ``failed/``, ``quarantine/`` and ``records/`` are created in it.
-    The results go to `out`, one subfolder per scan, named by file name and start of the content's SHA-256, in `formats`
-    of `edge_spine.outputs.registry`. `read` reads a scan, and `on_report` takes its report. The `repr` of `options` is
-    what else decides about a result, such as the spacing of the command line.
+    Parameters
+    ----------
+    folder : Path
+        Folder of new scans; ``work/``, ``done/``, ``failed/``, ``quarantine/`` and ``records/`` are created in it.
+    out : Path
+        Folder of the results, one subfolder per scan, named by file name and start of the content's SHA-256.
+    formats : sequence of str
+        Keys of `edge_spine.outputs.registry.FORMATS`.
+    read, on_report : callable
+        Read a scan, with the spacing of the command line; take the report of a scan.
+    options : object
+        What else decides about a result, such as the spacing of the command line: a text by `repr`.
 
-    EdgeSpineError where a folder cannot be used, or another process works on it; UsageError where the folder does not
-    exist, or both are the same.
+    Raises
+    ------
+    EdgeSpineError
+        A folder cannot be used, or another process works on it.
+    UsageError
+        The folder does not exist, or both are the same.
     """
 
     def __init__(

@@ -83,8 +83,22 @@ class Geometry:
 def check_geometry(scan: Scan, prepared: Prepared) -> dict[str, str]:
     """Return flags and their figures where a scan's spacing and the body in it disagree.
 
-    The flags are "scale-doubtful" and "aspect-doubtful", each with a sentence that holds the figures. Refuse the scan
-    as 'implausible-geometry' where they disagree grossly. A recorded height is used where there is one.
+    Parameters
+    ----------
+    scan : Scan
+        Its size, and its recorded height where there is one.
+    prepared : Prepared
+        Its body, extent and spacing.
+
+    Returns
+    -------
+    dict
+        By "scale-doubtful" and "aspect-doubtful", a sentence with the figures.
+
+    Raises
+    ------
+    Refusal
+        "implausible-geometry" where they disagree grossly.
     """
     found = measure_geometry(prepared, scan.pixels.shape)
     if found.scale is None or found.aspect is None:
@@ -130,7 +144,15 @@ def _over_stated_height(scan: Scan, extent_mm: float) -> float | None:
 
 
 def measure_geometry(prepared: Prepared, shape: tuple[int, int]) -> Geometry:
-    """Compare a body's size and proportions, in a scan of `shape` (rows, columns), with those of adults."""
+    """Compare a body's size and proportions with those of adults.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Its body, extent and spacing.
+    shape : (rows, columns)
+        Size of the scan.
+    """
     lengths = body_lengths(prepared)
     spacing = prepared.pixel_spacing_mm
     size = shape[0] * spacing[0], shape[1] * spacing[1]
@@ -157,7 +179,10 @@ def compare(lengths_mm: Array) -> tuple[float | None, float | None]:
 
 @lru_cache(maxsize=16)
 def _estimators(seen: tuple[bool, ...]) -> Array:
-    """Return (3, K) weights of generalised least squares: of a factor for both axes, of the rows', of the columns'."""
+    """Return (3, K) weights of the lengths that are seen: of one factor for both axes, of the rows', of the columns'.
+
+    They are those of generalised least squares.
+    """
     weight = np.linalg.inv(COVARIANCE[np.ix_(seen, seen)])
     columns = _ALONG_COLUMNS[np.array(seen)]
     factors = [

@@ -93,8 +93,6 @@ def build_plan(
 ) -> tuple[bytes, bytes]:
     """Build a plan for the GPU of this machine.
 
-    BundleError where TensorRT cannot parse the graph, EngineUnavailable where it cannot build here.
-
     Parameters
     ----------
     trt : module
@@ -107,6 +105,13 @@ def build_plan(
         From an earlier build; returned with the plan.
     progress : callable, optional
         Called with a line of text about the progress.
+
+    Raises
+    ------
+    BundleError
+        TensorRT cannot parse the graph.
+    EngineUnavailable
+        TensorRT cannot build here.
     """
     logger = make_logger(trt)
     try:

@@ -32,7 +32,10 @@ Identity = Mapping[str, str]
 class PlanCache:
     """Keep plans in a folder that no other user can write to, by default `default_folder`.
 
-    EngineUnavailable where the folder cannot be made, other users may write to it, or a package is missing.
+    Raises
+    ------
+    EngineUnavailable
+        The folder cannot be made, other users may write to it, or a package is missing.
     """
 
     def __init__(self, folder: Path | None = None) -> None:

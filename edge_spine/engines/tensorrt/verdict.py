@@ -34,7 +34,7 @@ LEAST_INTEGER, LEAST_LISTED = 0.5, 10
 
 
 def judge(bundle: Bundle, form: str, model: bytes, engine: Engine, layers: list[Any]) -> dict[str, Any]:
-    """Run all references through a plan and judge it; EngineUnavailable where ONNX Runtime is not installed.
+    """Run all references through a plan and judge it.
 
     Parameters
     ----------
@@ -53,6 +53,11 @@ def judge(bundle: Bundle, form: str, model: bytes, engine: Engine, layers: list[
         ``graph``, for them; None where it is 1), ``quantisation_share`` (None for float forms), ``integer_layers`` (how
         many of how many convolutions read INT8, or None), ``tactics`` (SHA-256 of layers and tactics, or None),
         ``cuda_graph`` (whether the network is replayed from a recording), ``driver`` and ``power``.
+
+    Raises
+    ------
+    EngineUnavailable
+        ONNX Runtime is not installed.
     """
     crops, expected = read_references(bundle)
     try:

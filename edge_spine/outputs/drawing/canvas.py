@@ -164,9 +164,18 @@ class Canvas(ABC):
     ) -> Box:
         """Write one line of text, and return the pixels that it takes.
 
-        Its "left", "centre" or "right" (`align`) is at column `x`; `size` is that of the font, in pixels. A text wider
-        than `max_width` pixels is shortened in its middle. `backing` is the colour of a translucent plate under it, for
-        text on images.
+        Parameters
+        ----------
+        text : str
+            Shortened in its middle where it is wider than `max_width` pixels.
+        x, baseline : int
+            Where it starts, is centred or ends (see `align`), and the row of its baseline.
+        size : int
+            Font size in pixels.
+        align : {"left", "centre", "right"}
+            Which part of the text is at `x`.
+        backing : Colour, optional
+            Colour of a translucent plate under the text, for text on images.
         """
         if max_width is not None:
             text = shorten(text, max_width, size, bold)
