@@ -67,6 +67,12 @@ class Disturbances:
     rows: Mapping[str, Rows]
     metal_mm: NDArray[np.float64]
 
+    @property
+    def local(self) -> Rows:
+        """Rows, (209,), where the centre may be misplaced; without `COARSE` and `SATURATED`, which concern them all."""
+        placed = [rows for flag, rows in self.rows.items() if flag not in (COARSE, SATURATED)]
+        return np.any([np.zeros(ROWS, np.bool_), *placed], axis=0)
+
 
 def find_disturbances(prepared: Prepared, curves: Curves) -> Disturbances:
     """Find disturbances of a picture, with the rows that each concerns.

@@ -10,6 +10,7 @@ The chords are taken from the smooth fit of the centreline (`edge_spine.smooth_f
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
@@ -83,7 +84,8 @@ class Measurements:
     max_cobb_deg : float
         Cobb angle of the largest lateral curve; the largest difference of tilt if none reaches `MIN_CURVE_DEG`.
     max_cobb_error_90_deg, kyphosis_error_90_deg, lordosis_error_90_deg : float or None
-        Half-width of the calibrated 90 % interval of the angle; None without calibration.
+        Half-width of the calibrated 90 % interval of the angle; None without calibration. That of the Cobb angle is
+        wider where rows are disturbed, see `measure`.
     scoliosis_curves : tuple of LevelledCurve
         Largest first.
     kyphosis_t4_t12_deg : float
@@ -169,8 +171,17 @@ def scoliosis_curves(x: ArrayLike, z: ArrayLike) -> list[ScoliosisCurve]:
     return _lateral_curves(down, fitted[:, 0], np.arange(down.size), np.degrees(np.arctan(slope[:, 0])))
 
 
-def measure(spine: Spine, levels: Levels | None = None, errors: AngleErrors | None = None) -> Measurements:
+def measure(
+    spine: Spine,
+    levels: Levels | None = None,
+    errors: AngleErrors | None = None,
+    disturbed: NDArray[np.bool_] | None = None,
+) -> Measurements:
     """Measure a spine.
+
+    Where rows are disturbed, the half-width of the Cobb angle's interval is the root of the sum of two squares: the
+    calibrated one, and the largest change of an angle between two vertebrae in the coronal view when straight lines
+    bridge these rows (vertical ones at the ends).
 
     Parameters
     ----------
@@ -180,6 +191,8 @@ def measure(spine: Spine, levels: Levels | None = None, errors: AngleErrors | No
         Where its vertebrae lie; those of average proportions where they are not given.
     errors : AngleErrors, optional
         Calibration of the model that the spine is from.
+    disturbed : (N,) array, optional
+        True for rows whose coronal place is in doubt; see `edge_spine.disturbance.Disturbances.local`.
 
     Returns
     -------
@@ -195,12 +208,16 @@ def measure(spine: Spine, levels: Levels | None = None, errors: AngleErrors | No
     down = _descent(heights)
     fitted, slope = fit(down, spine.centreline[:, :2])
     levels = levels or levels_of(spine)
-    coronal_deg, sagittal_deg = vertebra_tilts(heights[0] - levels.stations, down, fitted).T
+    stations = heights[0] - levels.stations
+    coronal_deg, sagittal_deg = vertebra_tilts(stations, down, fitted).T
     rows = np.abs(heights[:, np.newaxis] - levels.z).argmin(axis=0)
     curves = _with_levels(_lateral_curves(down, fitted[:, 0], rows, coronal_deg), heights, levels)
     largest = cobb_deg(coronal_deg)
     tilt_deg = dict(zip(LEVELS, sagittal_deg.tolist(), strict=True))
     error = None if errors is None else errors.of_cobb(largest)
+    if error is not None and disturbed is not None and disturbed.any():
+        bridged, _ = fit(down, _bridged(down, spine.centreline[:, 0], ~disturbed)[:, np.newaxis])
+        error = math.hypot(error, np.ptp(coronal_deg - vertebra_tilts(stations, down, bridged)[:, 0]))
     plane = None
     if curves and largest > (error or 0.0):
         plane = _plane_of_maximal_curvature(slope[curves[0].upper_end : curves[0].lower_end + 1])
@@ -265,6 +282,11 @@ def cobb_deg(tilts_deg: NDArray[np.float64]) -> float:
     ends = _alternating_extrema(tilts_deg, MIN_CURVE_DEG)
     differences = (abs(float(tilts_deg[b] - tilts_deg[a])) for a, b in pairwise(ends))
     return max(differences, default=float(np.ptp(tilts_deg)))
+
+
+def _bridged(down: NDArray[np.float64], x: NDArray[np.float64], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return x (N,) with straight lines between the rows that are kept, vertical beyond them."""
+    return np.interp(down, down[kept], x[kept]) if kept.any() else np.zeros_like(x)
 
 
 def _descent(z: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -166,6 +166,14 @@ def test_behind_metal_the_band_is_at_least_as_wide_as_the_metal() -> None:
     np.testing.assert_array_equal(wider.coronal[:60], bands.coronal[:60])
 
 
+def test_the_rows_in_doubt_are_those_of_objects_and_steps_alone() -> None:
+    rows, everywhere = np.arange(209) < 50, np.ones(209, bool)
+    placed = {METAL: rows, CONTRAST: np.roll(rows, 100), COARSE: everywhere, SATURATED: everywhere}
+    np.testing.assert_array_equal(Disturbances(placed, np.zeros(209)).local, rows | np.roll(rows, 100))
+    assert Disturbances({METAL: everywhere}, np.zeros(209)).local.all()
+    assert not Disturbances({}, np.zeros(209)).local.any()
+
+
 @pytest.fixture(scope="module", params=["bundled", "real"])
 def scan(request: pytest.FixtureRequest) -> Scan:
     return read_scan(BUNDLED if request.param == "bundled" else request.getfixturevalue("real_bone"))
@@ -191,3 +199,16 @@ def test_a_step_in_a_scan_is_flagged(estimator: SpineEstimator, scan: Scan) -> N
     row = pixels.shape[0] * 3 // 10
     pixels[row:] = np.roll(pixels[row:], round(25 / scan.pixel_spacing_mm[1]), axis=1)
     assert MOTION in estimator(replace(scan, pixels=pixels)).quality.flags
+
+
+def test_metal_over_a_curve_widens_the_interval_of_its_angle(estimator: SpineEstimator, scan: Scan) -> None:
+    plain, pixels = estimator(scan), scan.pixels.copy()
+    row, column = (-plain.curves.z / scan.pixel_spacing_mm[0], plain.curves.coronal[:, 1] / scan.pixel_spacing_mm[1])
+    top, middle = round(row[70]), round(column[90])
+    pixels[top : top + 45, middle : middle + 12] = pixels.max()
+    result = estimator(replace(scan, pixels=pixels))
+    found, before = result.measurements, plain.measurements
+    assert METAL in result.quality.flags
+    assert found.max_cobb_error_90_deg is not None and before.max_cobb_error_90_deg is not None
+    assert found.max_cobb_error_90_deg > before.max_cobb_error_90_deg + 1
+    assert abs(found.max_cobb_deg - before.max_cobb_deg) <= found.max_cobb_error_90_deg
