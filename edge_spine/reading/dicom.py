@@ -20,7 +20,7 @@ from edge_spine.reading.orientation import turn_from_patient_orientation
 from edge_spine.reading.pixels import PixelFormat, decode, pixel_format, whole_number
 from edge_spine.reading.protocol import check_protocol
 from edge_spine.reading.spacing import Spacing, stated_spacing
-from edge_spine.reading.syntaxes import DEFLATED, check_syntax
+from edge_spine.reading.syntaxes import DEFLATED, UNCOMPRESSED, check_syntax
 from edge_spine.scan import Scan, Turn
 
 _DAMAGE = "damaged DICOM file", "give it as the scanner exported it"
@@ -62,6 +62,9 @@ def _checked(file: ImageFile) -> _Checked:
     stream = DicomStream(file.data)
     header = read_header(stream)
     check_protocol(header)
+    if syntax is None:
+        # pydicom knows the encoding from the first attribute
+        syntax = UNCOMPRESSED[header.original_encoding]
     check_syntax(syntax)
 
     turn = turn_from_patient_orientation(header.get("PatientOrientation"))

@@ -14,7 +14,7 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 
 from edge_spine.errors import Refusal
-from edge_spine.reading.kinds import HEAD_BYTES
+from edge_spine.reading.kinds import PREAMBLE_BYTES, has_preamble
 
 _PIXEL_DATA = Tag("PixelData")
 # a scanner's header takes some hundred reads; each can allocate a kilobyte for eight bytes of the file
@@ -52,17 +52,17 @@ class DicomStream(io.BytesIO):
         return content
 
 
-def transfer_syntax(data: bytes) -> str:
-    """Return the TransferSyntaxUID of a file from its meta information, "" where there is none."""
+def transfer_syntax(data: bytes) -> str | None:
+    """Return the TransferSyntaxUID of a file, "" where its meta information has none, None without meta information."""
     stream = DicomStream(data)
-    stream.seek(HEAD_BYTES)
+    stream.seek(PREAMBLE_BYTES if has_preamble(data) else 0)
     meta = read_dataset(
         stream,
         is_implicit_VR=False,
         is_little_endian=True,
         stop_when=lambda tag, _vr, _length: tag.group != 2,
     )
-    return str(meta.get("TransferSyntaxUID") or "")
+    return str(meta.get("TransferSyntaxUID") or "") if meta else None
 
 
 def read_header(stream: DicomStream) -> Dataset:
@@ -71,7 +71,8 @@ def read_header(stream: DicomStream) -> Dataset:
     Refuse as 'unreadable' an attribute that is larger than in any scanner's file; on damaged files pydicom raises any
     type of exception.
     """
-    header = pydicom.dcmread(stream, stop_before_pixels=True)
+    # some writers leave out the preamble; `kind_of` knows these files
+    header = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
     # these are as read: iterating over the header itself would interpret them
     for element in header.values():
         if isinstance(element, RawDataElement) and element.length > _MAX_LIST_BYTES and _is_list(element):

@@ -75,6 +75,11 @@ class _LookupTable:
         return mapped
 
 
+def photometric(header: Dataset) -> str:
+    """Return PhotometricInterpretation in capitals, which some writers do not use; "" where there is none."""
+    return str(header.get("PhotometricInterpretation") or "").strip().upper()
+
+
 def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str, ...]]:
     """Return the final value of each stored value of a grey image, after modality LUT, VOI LUT and MONOCHROME1.
 
@@ -113,7 +118,7 @@ def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str,
             table, ends = _windowed(header, table, float(low), float(high)), float(low) + float(high)
     except (ValueError, TypeError, OverflowError):
         flags += ("window-ignored",)
-    if header.PhotometricInterpretation == "MONOCHROME1":
+    if photometric(header) == "MONOCHROME1":
         table = ends - table
     return table, flags
 
