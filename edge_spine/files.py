@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 
@@ -129,7 +129,7 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     Raises
     ------
     OSError
-        The folder or a file in it cannot be written.
+        The folder or a file in it cannot be written; no file is replaced where one cannot be.
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,12 +138,21 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
             # the stack renames the last one entered first
             for name in reversed(list(contents)):
                 stack.enter_context(beside(folder / name)).write_bytes(contents[name])
+            require_replaceable(folder / name for name in contents)
     except BaseException:
         if made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
     return [folder / name for name in contents]
+
+
+def require_replaceable(places: Iterable[Path]) -> None:
+    """Raise OSError where a file that exists cannot be replaced or deleted, as on Windows while it is open."""
+    for place in places:
+        if place.exists():
+            # changes nothing, and fails as a replacement would
+            place.replace(place)
 
 
 def _append_private(path: Path, content: bytes) -> None:
