@@ -71,7 +71,7 @@ class Disturbances:
     def local(self) -> Rows:
         """Rows, (209,), where the centre may be misplaced; without `COARSE` and `SATURATED`, which concern them all."""
         placed = [rows for flag, rows in self.rows.items() if flag not in (COARSE, SATURATED)]
-        return np.any([np.zeros(ROWS, np.bool_), *placed], axis=0)
+        return np.asarray(np.any([np.zeros(ROWS), *placed], axis=0))
 
 
 def find_disturbances(prepared: Prepared, curves: Curves) -> Disturbances:

@@ -216,7 +216,9 @@ def measure(
     tilt_deg = dict(zip(LEVELS, sagittal_deg.tolist(), strict=True))
     error = None if errors is None else errors.of_cobb(largest)
     if error is not None and disturbed is not None and disturbed.any():
-        bridged, _ = fit(down, _bridged(down, spine.centreline[:, 0], ~disturbed)[:, np.newaxis])
+        kept = ~disturbed
+        x = np.interp(down, down[kept], spine.centreline[kept, 0]) if kept.any() else np.zeros_like(down)
+        bridged, _ = fit(down, x[:, np.newaxis])
         error = math.hypot(error, np.ptp(coronal_deg - vertebra_tilts(stations, down, bridged)[:, 0]))
     plane = None
     if curves and largest > (error or 0.0):
@@ -282,11 +284,6 @@ def cobb_deg(tilts_deg: NDArray[np.float64]) -> float:
     ends = _alternating_extrema(tilts_deg, MIN_CURVE_DEG)
     differences = (abs(float(tilts_deg[b] - tilts_deg[a])) for a, b in pairwise(ends))
     return max(differences, default=float(np.ptp(tilts_deg)))
-
-
-def _bridged(down: NDArray[np.float64], x: NDArray[np.float64], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return x (N,) with straight lines between the rows that are kept, vertical beyond them."""
-    return np.interp(down, down[kept], x[kept]) if kept.any() else np.zeros_like(x)
 
 
 def _descent(z: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -49,11 +49,10 @@ def write_in_own_folder(
         stale = _of_another_result(folder, record, formats)
         require_replaceable([folder / OWNER, *stale])
         result, paths = write_outputs(result, folder, formats, show_date=show_date)
-        deleted = [path.name for path in stale if _is_deleted(path)]
-        if deleted:
-            names = ", ".join(deleted)
+        left = [path.name for path in stale if not _is_deleted(path)]
+        if names := ", ".join(path.name for path in stale if path.name not in left):
             _log.warning("%s: %s of an earlier result with other options deleted", folder.name, names)
-        if left := [path.name for path in stale if path.name not in deleted]:
+        if left:
             note = f"{', '.join(left)} of an earlier result with other options cannot be deleted: delete it yourself"
             result = replace(result, quality=replace(result.quality, notes=(*result.quality.notes, note)))
         return result, paths

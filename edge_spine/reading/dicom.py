@@ -64,7 +64,8 @@ def _checked(file: ImageFile) -> _Checked:
     check_protocol(header)
     if syntax is None:
         # pydicom knows the encoding from the first attribute
-        syntax = UNCOMPRESSED[header.original_encoding]
+        encoding = header.original_encoding
+        syntax = next(uid for uid in UNCOMPRESSED if (uid.is_implicit_VR, uid.is_little_endian) == encoding)
     check_syntax(syntax)
 
     turn = turn_from_patient_orientation(header.get("PatientOrientation"))

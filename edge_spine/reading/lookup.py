@@ -75,12 +75,7 @@ class _LookupTable:
         return mapped
 
 
-def photometric(header: Dataset) -> str:
-    """Return PhotometricInterpretation in capitals, which some writers do not use; "" where there is none."""
-    return str(header.get("PhotometricInterpretation") or "").strip().upper()
-
-
-def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str, ...]]:
+def grey_table(header: Dataset, stored: StoredValues, photometric: str) -> tuple[Table, tuple[str, ...]]:
     """Return the final value of each stored value of a grey image, after modality LUT, VOI LUT and MONOCHROME1.
 
     Modality and VOI LUT are those of DICOM PS3.3, C.11.1 and C.11.2.
@@ -118,7 +113,7 @@ def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str,
             table, ends = _windowed(header, table, float(low), float(high)), float(low) + float(high)
     except (ValueError, TypeError, OverflowError):
         flags += ("window-ignored",)
-    if photometric(header) == "MONOCHROME1":
+    if photometric == "MONOCHROME1":
         table = ends - table
     return table, flags
 

@@ -9,17 +9,6 @@ from typing import Any
 from edge_spine.errors import Refusal
 from edge_spine.scan import Turn
 
-# by the value of Exif's Orientation: whether to transpose, then to flip columns, and rows
-_EXIF_TURNS = {
-    2: (False, True, False),
-    3: (False, True, True),
-    4: (False, False, True),
-    5: (True, False, False),
-    6: (True, True, False),
-    7: (True, True, True),
-    8: (True, False, True),
-}
-
 
 def turn_from_patient_orientation(patient_orientation: Any) -> Turn:
     r"""Find the turn from DICOM PatientOrientation (PS3.3 C.7.6.1.1.1), of which ``L\F`` needs none.
@@ -51,7 +40,7 @@ def turn_from_exif(content: bytes) -> Turn:
         for place in range(first + 2, first + 2 + 12 * count, 12):
             tag, kind, number, value = struct.unpack_from(f"{order}HHIH", content, place)
             if (tag, kind, number) == (0x0112, 3, 1):
-                return _turn(*_EXIF_TURNS.get(value, (False, False, False)))
+                return _turn(value in (5, 6, 7, 8), value in (2, 3, 6, 7), value in (3, 4, 7, 8))
     except struct.error:
         pass
     return Turn()

@@ -16,7 +16,7 @@ from edge_spine.errors import Refusal
 from edge_spine.reading.codestream import JPEG_LOSSLESS_FRAME, JPEG_LS_FRAME, Codestream, read_jpeg, read_jpeg_2000
 from edge_spine.reading.decoder_process import UndecodableFrame, decoder
 from edge_spine.reading.grey import grey_from_rgb
-from edge_spine.reading.lookup import StoredValues, grey_table, padding_table, palette_table, photometric
+from edge_spine.reading.lookup import StoredValues, grey_table, padding_table, palette_table
 from edge_spine.reading.syntaxes import COMPRESSED, JPEG_2000, JPEG_LS, plugin_for
 
 # decoders of JPEG 2000 convert the last two themselves
@@ -43,7 +43,7 @@ class PixelFormat:
     rows, columns : int
         As stored.
     photometric : str
-        PhotometricInterpretation.
+        PhotometricInterpretation, in capitals.
     samples, allocated, stored : int
         Samples per pixel, BitsAllocated and BitsStored.
     signed : bool
@@ -103,10 +103,11 @@ def pixel_format(header: Dataset) -> PixelFormat:
     # some writers count the further frames
     if frames not in (0, 1):
         raise Refusal("not-dxa", f"the file holds {frames} frames; a single DXA image is accepted")
-    interpretation = photometric(header)
+    # some writers use small letters
+    photometric = str(header.get("PhotometricInterpretation") or "").strip().upper()
     samples = whole_number(header, "SamplesPerPixel", default=1)
-    if interpretation not in {1: _ONE_SAMPLE, 3: _COLOUR}.get(samples, frozenset()):
-        shown = interpretation if interpretation.replace("_", "").replace(" ", "").isalnum() else "unknown"
+    if photometric not in {1: _ONE_SAMPLE, 3: _COLOUR}.get(samples, frozenset()):
+        shown = photometric if photometric.replace("_", "").replace(" ", "").isalnum() else "unknown"
         raise Refusal(
             "unsupported-syntax",
             f"photometric interpretation {shown[:16]} with {samples} samples a pixel; {_ACCEPTED}",
@@ -122,7 +123,7 @@ def pixel_format(header: Dataset) -> PixelFormat:
             "with the high bit below their number, are accepted",
         )
     rows, columns = whole_number(header, "Rows"), whole_number(header, "Columns")
-    found = PixelFormat(rows, columns, interpretation, samples, allocated, stored, signed == 1)
+    found = PixelFormat(rows, columns, photometric, samples, allocated, stored, signed == 1)
     if found.byte_count > MAX_PIXEL_BYTES:
         raise Refusal(
             "too-large",
@@ -170,7 +171,7 @@ def _values(header: Dataset, stored: NDArray[Any], found: PixelFormat) -> tuple[
     if found.photometric == "PALETTE COLOR":
         table = palette_table(header, held)
     else:
-        table, flags = grey_table(header, held)
+        table, flags = grey_table(header, held, found.photometric)
     if held.bits == found.allocated and np.array_equal(table, held.table()):
         grey = stored.astype(np.float32)
     else:

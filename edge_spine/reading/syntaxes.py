@@ -25,12 +25,8 @@ from edge_spine.errors import Refusal
 DEFLATED = str(DeflatedExplicitVRLittleEndian)
 JPEG_LS = frozenset({JPEGLSLossless, JPEGLSNearLossless})
 JPEG_2000 = frozenset({JPEG2000Lossless, JPEG2000})
-# by whether the VR is implicit, and whether the first byte is the least; in the order of preference
-UNCOMPRESSED = {
-    (False, True): ExplicitVRLittleEndian,
-    (True, True): ImplicitVRLittleEndian,
-    (False, False): ExplicitVRBigEndian,
-}
+# in the order of preference
+UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 _ACCEPTED = "uncompressed (little or big endian), RLE Lossless, JPEG-LS, JPEG 2000 and JPEG Lossless are accepted"
 # pydicom's names of its decoders, the preferred one first, and the modules that each needs
 _PLUGINS = {
@@ -45,7 +41,7 @@ _MODULES = {"gdcm": ("gdcm",), "pyjpegls": ("jpeg_ls",), "pylibjpeg": ("pylibjpe
 
 def check_syntax(syntax: str) -> None:
     """Refuse a transfer syntax that cannot be read here as 'unsupported-syntax', and name a decoder that is missing."""
-    if syntax in UNCOMPRESSED.values():
+    if syntax in UNCOMPRESSED:
         return
     known = UID(syntax)
     name = known.name if known.is_transfer_syntax else "unknown or missing"
@@ -58,7 +54,7 @@ def check_syntax(syntax: str) -> None:
 
 def readable_syntaxes() -> list[str]:
     """Return the transfer syntaxes that can be read here, uncompressed ones first."""
-    return [*UNCOMPRESSED.values(), *filter(plugin_for, _PLUGINS)]
+    return [*UNCOMPRESSED, *filter(plugin_for, _PLUGINS)]
 
 
 @cache

@@ -43,12 +43,8 @@ def test_dicom_without_a_preamble_is_known(make_dicom: MakeDicom, syntax: str, m
 @pytest.mark.parametrize("meta", [True, False])
 def test_what_only_begins_like_dicom_is_none(make_dicom: MakeDicom, meta: bool) -> None:
     data = bare(make_dicom(SpecificCharacterSet="ISO_IR 100", StudyDate="20200101"), meta)
-    uid = data.index(b"1.2.840")
-    assert kind_of(data[:uid]) is None
-    assert kind_of(data[:uid] + b"text" + data[uid + 4 :]) is None
+    assert kind_of(data[: data.index(b"1.2.840")]) is kind_of(data.replace(b"1.2.840", b"a text.")) is None
     assert kind_of(data[1:]) is kind_of(b"\0" + data) is None
-    # the first attribute twice
-    assert kind_of(data[: 12 if meta else 18] + data) is None
     rng = np.random.default_rng(0)
     for _ in range(2000):
         start = data[: int(rng.integers(0, 16))]
