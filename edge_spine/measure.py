@@ -84,8 +84,8 @@ class Measurements:
     max_cobb_deg : float
         Cobb angle of the largest lateral curve; the largest difference of tilt if none reaches `MIN_CURVE_DEG`.
     max_cobb_error_90_deg, kyphosis_error_90_deg, lordosis_error_90_deg : float or None
-        Half-width of the calibrated 90 % interval of the angle; None without calibration. That of the Cobb angle is
-        wider where rows are disturbed, see `measure`.
+        Half-width of the calibrated 90 % interval of the angle, wider where rows are disturbed, see `measure`; None
+        without calibration.
     scoliosis_curves : tuple of LevelledCurve
         Largest first.
     kyphosis_t4_t12_deg : float
@@ -179,9 +179,9 @@ def measure(
 ) -> Measurements:
     """Measure a spine.
 
-    Where rows are disturbed, the half-width of the Cobb angle's interval is the root of the sum of two squares: the
-    calibrated one, and the largest change of an angle between two vertebrae in the coronal view when straight lines
-    bridge these rows (vertical ones at the ends).
+    Where rows are disturbed, the half-width of an angle's interval is the root of the sum of two squares: of the
+    calibrated one, and of the change of the angle when straight lines bridge these rows (vertical ones at the ends).
+    For the Cobb angle, whose ends are chosen, it is the largest change of an angle between two vertebrae.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def measure(
     errors : AngleErrors, optional
         Calibration of the model that the spine is from.
     disturbed : (N,) array, optional
-        True for rows whose coronal place is in doubt; see `edge_spine.disturbance.Disturbances.local`.
+        True for rows whose place is in doubt; see `edge_spine.disturbance.Disturbances.local`.
 
     Returns
     -------
@@ -209,17 +209,18 @@ def measure(
     fitted, slope = fit(down, spine.centreline[:, :2])
     levels = levels or levels_of(spine)
     stations = heights[0] - levels.stations
-    coronal_deg, sagittal_deg = vertebra_tilts(stations, down, fitted).T
+    tilts_deg = vertebra_tilts(stations, down, fitted)
+    coronal_deg, sagittal_deg = tilts_deg.T
+    doubt_deg = np.zeros_like(tilts_deg)
+    if disturbed is not None and disturbed.any():
+        bridged, _ = fit(down, _bridged(down, spine.centreline[:, :2], ~disturbed))
+        doubt_deg = tilts_deg - vertebra_tilts(stations, down, bridged)
     rows = np.abs(heights[:, np.newaxis] - levels.z).argmin(axis=0)
     curves = _with_levels(_lateral_curves(down, fitted[:, 0], rows, coronal_deg), heights, levels)
     largest = cobb_deg(coronal_deg)
-    tilt_deg = dict(zip(LEVELS, sagittal_deg.tolist(), strict=True))
-    error = None if errors is None else errors.of_cobb(largest)
-    if error is not None and disturbed is not None and disturbed.any():
-        kept = ~disturbed
-        x = np.interp(down, down[kept], spine.centreline[kept, 0]) if kept.any() else np.zeros_like(down)
-        bridged, _ = fit(down, x[:, np.newaxis])
-        error = math.hypot(error, np.ptp(coronal_deg - vertebra_tilts(stations, down, bridged)[:, 0]))
+    error = None if errors is None else math.hypot(errors.of_cobb(largest), np.ptp(doubt_deg[:, 0]))
+    kyphosis, lordosis = (_difference(sagittal_deg, ends) for ends in (KYPHOSIS, LORDOSIS))
+    in_doubt = [_difference(doubt_deg[:, 1], ends) for ends in (KYPHOSIS, LORDOSIS)]
     plane = None
     if curves and largest > (error or 0.0):
         plane = _plane_of_maximal_curvature(slope[curves[0].upper_end : curves[0].lower_end + 1])
@@ -228,10 +229,10 @@ def measure(
         max_cobb_deg=largest,
         max_cobb_error_90_deg=error,
         scoliosis_curves=curves,
-        kyphosis_t4_t12_deg=tilt_deg[KYPHOSIS[0]] - tilt_deg[KYPHOSIS[1]],
-        kyphosis_error_90_deg=None if errors is None else errors.kyphosis_deg,
-        lordosis_l1_l5_deg=tilt_deg[LORDOSIS[1]] - tilt_deg[LORDOSIS[0]],
-        lordosis_error_90_deg=None if errors is None else errors.lordosis_deg,
+        kyphosis_t4_t12_deg=kyphosis,
+        kyphosis_error_90_deg=None if errors is None else math.hypot(errors.kyphosis_deg, in_doubt[0]),
+        lordosis_l1_l5_deg=-lordosis,
+        lordosis_error_90_deg=None if errors is None else math.hypot(errors.lordosis_deg, in_doubt[1]),
         plane_of_maximal_curvature_deg=plane,
         centreline_length_mm=spine.length_mm,
         max_lateral_deviation_mm=float(np.abs(_chord_offset(down, fitted[:, 0])).max()),
@@ -284,6 +285,18 @@ def cobb_deg(tilts_deg: NDArray[np.float64]) -> float:
     ends = _alternating_extrema(tilts_deg, MIN_CURVE_DEG)
     differences = (abs(float(tilts_deg[b] - tilts_deg[a])) for a, b in pairwise(ends))
     return max(differences, default=float(np.ptp(tilts_deg)))
+
+
+def _difference(tilts_deg: NDArray[np.float64], ends: tuple[str, str]) -> float:
+    upper, lower = map(LEVELS.index, ends)
+    return float(tilts_deg[upper] - tilts_deg[lower])
+
+
+def _bridged(down: NDArray[np.float64], columns: NDArray[np.float64], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return columns (N, C) with straight lines between the rows that are kept, vertical beyond them."""
+    if not kept.any():
+        return np.zeros_like(columns)
+    return np.stack([np.interp(down, down[kept], column[kept]) for column in columns.T], axis=1)
 
 
 def _descent(z: NDArray[np.float64]) -> NDArray[np.float64]:
