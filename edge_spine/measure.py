@@ -213,14 +213,16 @@ def measure(
     coronal_deg, sagittal_deg = tilts_deg.T
     doubt_deg = np.zeros_like(tilts_deg)
     if disturbed is not None and disturbed.any():
-        bridged, _ = fit(down, _bridged(down, spine.centreline[:, :2], ~disturbed))
-        doubt_deg = tilts_deg - vertebra_tilts(stations, down, bridged)
+        kept = ~disturbed
+        kept[0] |= disturbed.all()
+        bridged = [np.interp(down, down[kept], places[kept]) for places in spine.centreline[:, :2].T]
+        doubt_deg = tilts_deg - vertebra_tilts(stations, down, fit(down, np.stack(bridged, axis=1))[0])
     rows = np.abs(heights[:, np.newaxis] - levels.z).argmin(axis=0)
     curves = _with_levels(_lateral_curves(down, fitted[:, 0], rows, coronal_deg), heights, levels)
     largest = cobb_deg(coronal_deg)
     error = None if errors is None else math.hypot(errors.of_cobb(largest), np.ptp(doubt_deg[:, 0]))
-    kyphosis, lordosis = (_difference(sagittal_deg, ends) for ends in (KYPHOSIS, LORDOSIS))
-    in_doubt = [_difference(doubt_deg[:, 1], ends) for ends in (KYPHOSIS, LORDOSIS)]
+    tilt_deg, doubt = (dict(zip(LEVELS, tilts.tolist(), strict=True)) for tilts in (sagittal_deg, doubt_deg[:, 1]))
+    in_doubt = [doubt[upper] - doubt[lower] for upper, lower in (KYPHOSIS, LORDOSIS)]
     plane = None
     if curves and largest > (error or 0.0):
         plane = _plane_of_maximal_curvature(slope[curves[0].upper_end : curves[0].lower_end + 1])
@@ -229,9 +231,9 @@ def measure(
         max_cobb_deg=largest,
         max_cobb_error_90_deg=error,
         scoliosis_curves=curves,
-        kyphosis_t4_t12_deg=kyphosis,
+        kyphosis_t4_t12_deg=tilt_deg[KYPHOSIS[0]] - tilt_deg[KYPHOSIS[1]],
         kyphosis_error_90_deg=None if errors is None else math.hypot(errors.kyphosis_deg, in_doubt[0]),
-        lordosis_l1_l5_deg=-lordosis,
+        lordosis_l1_l5_deg=tilt_deg[LORDOSIS[1]] - tilt_deg[LORDOSIS[0]],
         lordosis_error_90_deg=None if errors is None else math.hypot(errors.lordosis_deg, in_doubt[1]),
         plane_of_maximal_curvature_deg=plane,
         centreline_length_mm=spine.length_mm,
@@ -285,18 +287,6 @@ def cobb_deg(tilts_deg: NDArray[np.float64]) -> float:
     ends = _alternating_extrema(tilts_deg, MIN_CURVE_DEG)
     differences = (abs(float(tilts_deg[b] - tilts_deg[a])) for a, b in pairwise(ends))
     return max(differences, default=float(np.ptp(tilts_deg)))
-
-
-def _difference(tilts_deg: NDArray[np.float64], ends: tuple[str, str]) -> float:
-    upper, lower = map(LEVELS.index, ends)
-    return float(tilts_deg[upper] - tilts_deg[lower])
-
-
-def _bridged(down: NDArray[np.float64], columns: NDArray[np.float64], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return columns (N, C) with straight lines between the rows that are kept, vertical beyond them."""
-    if not kept.any():
-        return np.zeros_like(columns)
-    return np.stack([np.interp(down, down[kept], column[kept]) for column in columns.T], axis=1)
 
 
 def _descent(z: NDArray[np.float64]) -> NDArray[np.float64]:

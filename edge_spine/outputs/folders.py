@@ -49,11 +49,14 @@ def write_in_own_folder(
         stale = _of_another_result(folder, record, formats)
         require_replaceable([folder / OWNER, *stale])
         result, paths = write_outputs(result, folder, formats, show_date=show_date)
-        left = [path.name for path in stale if not _is_deleted(path)]
-        if names := ", ".join(path.name for path in stale if path.name not in left):
-            _log.warning("%s: %s of an earlier result with other options deleted", folder.name, names)
+        for path in stale:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        deleted, left = (", ".join(path.name for path in stale if path.exists() is there) for there in (False, True))
+        if deleted:
+            _log.warning("%s: %s of an earlier result with other options deleted", folder.name, deleted)
         if left:
-            note = f"{', '.join(left)} of an earlier result with other options cannot be deleted: delete it yourself"
+            note = f"{left} of an earlier result with other options cannot be deleted: delete it yourself"
             result = replace(result, quality=replace(result.quality, notes=(*result.quality.notes, note)))
         return result, paths
 
@@ -80,17 +83,10 @@ def _own_folder(parent: Path, name: str, record: dict[str, Any], *, keep: bool) 
                     folder.rmdir()
             raise
         if not keep:
-            _is_deleted(folder / OWNER)
+            with suppress(OSError):
+                (folder / OWNER).unlink(missing_ok=True)
         return
     raise OutputError(f"{name}: its folder and those with a hash in the name belong to other scans; give another --out")
-
-
-def _is_deleted(path: Path) -> bool:
-    """Delete a file; return False where it cannot be."""
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
-        return True
-    return False
 
 
 def _claim(folder: Path, record: dict[str, Any]) -> bool:

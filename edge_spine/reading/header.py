@@ -14,7 +14,6 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 
 from edge_spine.errors import Refusal
-from edge_spine.reading.kinds import PREAMBLE_BYTES, has_preamble
 
 _PIXEL_DATA = Tag("PixelData")
 # a scanner's header takes some hundred reads; each can allocate a kilobyte for eight bytes of the file
@@ -55,7 +54,7 @@ class DicomStream(io.BytesIO):
 def transfer_syntax(data: bytes) -> str | None:
     """Return the TransferSyntaxUID of a file, "" where its meta information has none, None without meta information."""
     stream = DicomStream(data)
-    stream.seek(PREAMBLE_BYTES if has_preamble(data) else 0)
+    stream.seek(132 if data[128:132] == b"DICM" else 0)
     meta = read_dataset(
         stream,
         is_implicit_VR=False,

@@ -8,8 +8,6 @@ from enum import Enum
 
 # enough to know each kind, and what edge-spine wrote
 HEAD_BYTES = 1024
-# where DICOM's signature after its preamble ends
-PREAMBLE_BYTES = 132
 # DICOM without a preamble: begins with group 2 or 8, and soon states its class, of DICOM or a maker
 _BARE_DICOM = re.compile(
     rb"(?:(?=[\x02\x08]\0.\0).*?(?:\x02\0\x02\0UI..|\x08\0\x16\0(?:UI..|..\0\0))|(?=\0\x08\0).*?\0\x08\0\x16UI..)"
@@ -34,7 +32,7 @@ class ImageKind(str, Enum):
 
 def kind_of(head: bytes) -> ImageKind | None:
     """Return the kind of a file from its first `HEAD_BYTES` bytes (or more), None where it is unknown."""
-    if has_preamble(head) or _BARE_DICOM.match(head[:HEAD_BYTES]):
+    if head[128:132] == b"DICM" or _BARE_DICOM.match(head[:HEAD_BYTES]):
         return ImageKind.DICOM
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return ImageKind.PNG
@@ -43,11 +41,6 @@ def kind_of(head: bytes) -> ImageKind | None:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return ImageKind.ZIP
     return None
-
-
-def has_preamble(head: bytes) -> bool:
-    """Return whether a DICOM file begins with a preamble."""
-    return head[PREAMBLE_BYTES - 4 : PREAMBLE_BYTES] == b"DICM"
 
 
 def is_own(head: bytes) -> bool:

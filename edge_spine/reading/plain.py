@@ -21,7 +21,6 @@ _PNG_SIGNATURE_BYTES = 8
 # grey, RGB, palette, grey with alpha, RGB with alpha, and their numbers of bits
 _PNG_KINDS = {0: (8, 16), 2: (8, 16), 3: (4, 8), 4: (8, 16), 6: (8, 16)}
 _PALETTE = 3
-_AS_STORED = Turn()
 _ACCEPTED_PNG = "grey or RGB PNG with 8 or 16 bits, or a palette of 16 or 256 colours, is accepted"
 _ACCEPTED_NPY = "a two-dimensional array of finite numbers is accepted"
 
@@ -76,13 +75,13 @@ def scan_from_npy(file: ImageFile) -> Scan:
     check_size(rows, columns)
     if len(file.data) - stream.tell() < rows * columns * dtype.itemsize:
         raise Refusal("unreadable", f"the NPY file is cut short; {_ACCEPTED_NPY}")
-    spacing = _checked_spacing(file, rows, columns)
+    spacing = _checked_spacing(file, rows, columns, Turn())
     with damage_refused("damaged NPY file", _ACCEPTED_NPY):
         array = np.load(io.BytesIO(file.data), allow_pickle=False)
-    return _scan(array, file, spacing)
+    return _scan(array, file, spacing, Turn())
 
 
-def _checked_spacing(file: ImageFile, rows: int, columns: int, turn: Turn = _AS_STORED) -> tuple[float, float]:
+def _checked_spacing(file: ImageFile, rows: int, columns: int, turn: Turn) -> tuple[float, float]:
     if file.given_spacing is None:
         raise Refusal(
             "no-spacing",
@@ -93,7 +92,7 @@ def _checked_spacing(file: ImageFile, rows: int, columns: int, turn: Turn = _AS_
     return spacing
 
 
-def _scan(array: NDArray[Any], file: ImageFile, spacing: tuple[float, float], turn: Turn = _AS_STORED) -> Scan:
+def _scan(array: NDArray[Any], file: ImageFile, spacing: tuple[float, float], turn: Turn) -> Scan:
     with np.errstate(over="ignore"):
         pixels = np.ascontiguousarray(turn.apply(array), dtype=np.float32)
     if not np.isfinite(pixels).all():

@@ -250,41 +250,6 @@ def test_errors_are_those_of_the_angle_and_its_size() -> None:
     assert (measured.kyphosis_error_90_deg, measured.lordosis_error_90_deg) == (8.0, 9.0)
 
 
-def test_disturbed_rows_widen_the_interval_of_the_cobb_angle_by_what_they_decide() -> None:
-    errors = AngleErrors((0,), (5.0,), 8.0, 9.0)
-    spine = spine_of(sine(30, 1), np.zeros(ROWS))
-    plain, rows = measure(spine, errors=errors), np.arange(ROWS)
-
-    def half_width(disturbed: np.ndarray) -> float:
-        found = measure(spine, errors=errors, disturbed=disturbed)
-        assert (found.max_cobb_deg, found.kyphosis_error_90_deg) == (plain.max_cobb_deg, 8.0)
-        assert found.lordosis_error_90_deg == 9.0
-        assert found.max_cobb_error_90_deg is not None
-        return found.max_cobb_error_90_deg
-
-    assert half_width(rows < 0) == 5.0
-    few, half, all_rows = half_width(abs(rows - 104) < 10), half_width(rows < 105), half_width(rows >= 0)
-    assert 5.0 < few < half < all_rows == pytest.approx(np.hypot(5.0, plain.max_cobb_deg))
-    assert measure(spine, errors=errors, disturbed=rows < 105).plane_of_maximal_curvature_deg is not None
-    assert measure(spine, errors=errors, disturbed=rows >= 0).plane_of_maximal_curvature_deg is None
-    straight = spine_of(np.zeros(ROWS), np.zeros(ROWS))
-    assert measure(straight, errors=errors, disturbed=abs(rows - 104) < 50).max_cobb_error_90_deg == 5.0
-    assert measure(spine, disturbed=rows < 105).max_cobb_error_90_deg is None
-
-
-def test_disturbed_rows_widen_the_intervals_of_the_side_view() -> None:
-    errors = AngleErrors((0,), (5.0,), 8.0, 9.0)
-    y, z = sagittal_from_tangent(healthy_tangent)
-    spine, rows = spine_of(np.zeros(ROWS), y, z), np.arange(ROWS)
-    lumbar = measure(spine, errors=errors, disturbed=rows > 150)
-    assert lumbar.kyphosis_error_90_deg == pytest.approx(8.0, abs=0.5)
-    assert lumbar.lordosis_error_90_deg is not None and lumbar.lordosis_error_90_deg > 10
-    nothing = measure(spine, errors=errors, disturbed=rows >= 0)
-    assert nothing.max_cobb_error_90_deg == 5.0
-    assert nothing.kyphosis_error_90_deg == pytest.approx(np.hypot(8.0, nothing.kyphosis_t4_t12_deg))
-    assert nothing.lordosis_error_90_deg == pytest.approx(np.hypot(9.0, nothing.lordosis_l1_l5_deg))
-
-
 def test_no_plane_of_a_curve_that_is_smaller_than_its_error() -> None:
     spine = spine_of(sine(20, 1), np.zeros(ROWS))
     cobb = measure(spine).max_cobb_deg
