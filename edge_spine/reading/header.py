@@ -14,6 +14,7 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 
 from edge_spine.errors import Refusal
+from edge_spine.reading.kinds import PREAMBLE
 
 _PIXEL_DATA = Tag("PixelData")
 # a scanner's header takes some hundred reads; each can allocate a kilobyte for eight bytes of the file
@@ -54,7 +55,7 @@ class DicomStream(io.BytesIO):
 def transfer_syntax(data: bytes) -> str | None:
     """Return the TransferSyntaxUID of a file, "" where its meta information has none, None without meta information."""
     stream = DicomStream(data)
-    stream.seek(132 if data[128:132] == b"DICM" else 0)
+    stream.seek(len(PREAMBLE))
     meta = read_dataset(
         stream,
         is_implicit_VR=False,
@@ -70,8 +71,7 @@ def read_header(stream: DicomStream) -> Dataset:
     Refuse as 'unreadable' an attribute that is larger than in any scanner's file; on damaged files pydicom raises any
     type of exception.
     """
-    # some writers leave out the preamble; `kind_of` knows these files
-    header = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+    header = pydicom.dcmread(stream, stop_before_pixels=True)
     # these are as read: iterating over the header itself would interpret them
     for element in header.values():
         if isinstance(element, RawDataElement) and element.length > _MAX_LIST_BYTES and _is_list(element):

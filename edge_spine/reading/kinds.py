@@ -8,9 +8,11 @@ from enum import Enum
 
 # enough to know each kind, and what edge-spine wrote
 HEAD_BYTES = 1024
+_PREFIX = b"DICM"
+PREAMBLE = bytes(128) + _PREFIX
 # DICOM without a preamble: begins with group 2 or 8, and soon states its class, of DICOM or a maker
 _BARE_DICOM = re.compile(
-    rb"(?:(?=[\x02\x08]\0.\0).*?(?:\x02\0\x02\0UI..|\x08\0\x16\0(?:UI..|..\0\0))|(?=\0\x08\0).*?\0\x08\0\x16UI..)"
+    rb"(?:DICM)?(?:(?=[\x02\x08]\0.\0).*?(?:\x02\0\x02\0UI..|\x08\0\x16\0(?:UI..|..\0\0))|(?=\0\x08\0).*?\0\x08\0\x16UI..)"
     rb"1\.2\.840\.1",
     re.DOTALL,
 )
@@ -32,7 +34,7 @@ class ImageKind(str, Enum):
 
 def kind_of(head: bytes) -> ImageKind | None:
     """Return the kind of a file from its first `HEAD_BYTES` bytes (or more), None where it is unknown."""
-    if head[128:132] == b"DICM" or _BARE_DICOM.match(head[:HEAD_BYTES]):
+    if head[128:132] == _PREFIX or _BARE_DICOM.match(head[:HEAD_BYTES]):
         return ImageKind.DICOM
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return ImageKind.PNG
@@ -41,6 +43,11 @@ def kind_of(head: bytes) -> ImageKind | None:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return ImageKind.ZIP
     return None
+
+
+def with_preamble(data: bytes) -> bytes:
+    """Return a DICOM file with the preamble that some writers leave out, with or without the prefix."""
+    return data if data[128:132] == _PREFIX else PREAMBLE + data.removeprefix(_PREFIX)
 
 
 def is_own(head: bytes) -> bool:

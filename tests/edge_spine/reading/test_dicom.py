@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 import struct
@@ -188,12 +189,15 @@ def test_a_file_without_preamble_or_meta_information_is_read(make_dicom: MakeDic
     pixels = np.arange(480 * 160, dtype=np.uint16).reshape(480, 160)
     data = make_dicom(pixels, syntax=syntax)
     with_meta, without = bare(data, meta=True), bare(data, meta=False)
-    np.testing.assert_array_equal(scan_from_bytes(with_meta, "file.dcm").pixels, pixels)
+    for content in (with_meta, b"DICM" + with_meta):
+        scan = scan_from_bytes(content, "file.dcm")
+        np.testing.assert_array_equal(scan.pixels, pixels)
+        assert scan.sha256 == hashlib.sha256(content).hexdigest()
     if syntax == RLELossless:
         # nothing says how the pixels are compressed
         refused(without, "unreadable")
         return
-    for content in (without, data[:132] + without):
+    for content in (without, b"DICM" + without, data[:132] + without):
         scan = scan_from_bytes(content, "file.dcm")
         np.testing.assert_array_equal(scan.pixels, pixels)
         assert scan.sop_instance_uid == scan_from_bytes(data, "file.dcm").sop_instance_uid
