@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_spine.errors import EdgeSpineError
+from edge_spine.node.watch import Arrivals
 from edge_spine.reading import read_scan
 from edge_spine.reading.files import find_scans
 from edge_spine.reading.folders import kind_of_file, walk
@@ -46,6 +47,8 @@ def test_dicom_without_a_preamble_is_found_by_content(make_dicom: MakeDicom, tmp
     for name, content in files.items():
         put(tmp_path, content, name)
     assert found(tmp_path) == (["IM1", "IM2"], {NO_IMAGE: ["notes"]})
+    arrivals = Arrivals(tmp_path)
+    assert [[path.name for path in arrivals.poll()] for _ in range(3)] == [[], [], ["IM1", "IM2"]]
     assert [file.entry for file in find_scans([make_zip(tmp_path / "z.zip", files)])] == ["IM1", "IM2"]
     assert all(file.read().pixels.shape == (480, 160) for file in find_scans([tmp_path]))
 
