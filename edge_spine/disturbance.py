@@ -63,6 +63,12 @@ class Disturbances:
     rows: Mapping[str, Rows]
     metal_mm: NDArray[np.float64]
 
+    @property
+    def local(self) -> Rows:
+        """Rows, (209,), where the centre may be misplaced; without `COARSE` and `SATURATED`, which concern them all."""
+        placed = [rows for flag, rows in self.rows.items() if flag not in (COARSE, SATURATED)]
+        return np.asarray(np.any([np.zeros(ROWS), *placed], axis=0))
+
 
 def find_disturbances(prepared: Prepared, curves: Curves) -> Disturbances:
     """Find disturbances of the network's input, with the rows of the curves that each concerns."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 
@@ -15,7 +15,7 @@ def beside(place: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a hidden path in the same folder, to write a file or a folder at; rename it to `place` at the end.
 
     A file is replaced by a file, and a folder by a folder as in `replace_folder`; `durable` forces the new name to the
-    disk as well. OSError where it cannot be renamed; as after every exception, nothing is left beside `place`. A
+    disk as well. Raise OSError where it cannot be renamed; as after every exception, nothing is left beside `place`. A
     process killed before the end leaves ``.NAME.*.partial`` and what was at `place` before.
     """
     partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
@@ -40,7 +40,7 @@ def replace_folder(place: Path, by: Path) -> None:
 
     No system renames a folder over one with content, so the earlier one is renamed to ``BY.old`` first. A process
     killed between the two renames leaves both folders whole, and nothing at `place`. A symbolic link is replaced
-    itself, not the folder it leads to. OSError where `by` cannot be renamed; then `place` is as before.
+    itself, not the folder it leads to. Raise OSError where `by` cannot be renamed; then `place` is as before.
     """
     old = by.with_name(f"{by.name}.old")
     if place.is_dir():
@@ -96,8 +96,8 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
     A process killed at any moment leaves whole files, of which some may be the ones from before, and
     perhaps hidden ``.NAME.*.partial`` files. An error while writing leaves everything as it was;
-    where a name cannot be replaced, such as that of a file held open on Windows, the files before it are new. Both
-    raise OSError. The folder is made where it does not exist; `contents` are by file names, without folders.
+    where a name cannot be replaced, such as that of a file held open on Windows, no file is replaced. Both raise
+    OSError. The folder is made where it does not exist; `contents` are by file names, without folders.
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,12 +106,21 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
             # the stack renames the last one entered first
             for name in reversed(list(contents)):
                 stack.enter_context(beside(folder / name)).write_bytes(contents[name])
+            require_replaceable(folder / name for name in contents)
     except BaseException:
         if made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
     return [folder / name for name in contents]
+
+
+def require_replaceable(places: Iterable[Path]) -> None:
+    """Raise OSError where a file that exists cannot be replaced or deleted, as on Windows while it is open."""
+    for place in places:
+        if place.exists():
+            # changes nothing, and fails as a replacement would
+            place.replace(place)
 
 
 def _append_private(path: Path, content: bytes) -> None:

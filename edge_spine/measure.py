@@ -10,6 +10,7 @@ The chords are taken from the smooth fit of the centreline (`edge_spine.smooth_f
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
@@ -83,7 +84,8 @@ class Measurements:
     max_cobb_deg : float
         Cobb angle of the largest lateral curve; the largest difference of tilt if none reaches `MIN_CURVE_DEG`.
     max_cobb_error_90_deg, kyphosis_error_90_deg, lordosis_error_90_deg : float or None
-        Half-width of the calibrated 90 % interval of the angle; None without calibration.
+        Half-width of the calibrated 90 % interval of the angle, wider where rows are disturbed, see `measure`; None
+        without calibration.
     scoliosis_curves : tuple of LevelledCurve
         Largest first.
     kyphosis_t4_t12_deg : float
@@ -169,8 +171,17 @@ def scoliosis_curves(x: ArrayLike, z: ArrayLike) -> list[ScoliosisCurve]:
     return _lateral_curves(down, fitted[:, 0], np.arange(down.size), np.degrees(np.arctan(slope[:, 0])))
 
 
-def measure(spine: Spine, levels: Levels | None = None, errors: AngleErrors | None = None) -> Measurements:
+def measure(
+    spine: Spine,
+    levels: Levels | None = None,
+    errors: AngleErrors | None = None,
+    disturbed: NDArray[np.bool_] | None = None,
+) -> Measurements:
     """Measure a spine.
+
+    Where rows are disturbed, the half-width of an angle's interval is the root of the sum of two squares: of the
+    calibrated one, and of the change of the angle when straight lines bridge these rows (vertical ones at the ends).
+    For the Cobb angle, whose ends are chosen, it is the largest change of an angle between two vertebrae.
 
     Parameters
     ----------
@@ -180,6 +191,8 @@ def measure(spine: Spine, levels: Levels | None = None, errors: AngleErrors | No
         Where its vertebrae lie; those of average proportions where they are not given.
     errors : AngleErrors, optional
         Calibration of the model that the spine is from.
+    disturbed : (N,) array, optional
+        True for rows whose place is in doubt; see `edge_spine.disturbance.Disturbances.local`.
 
     Raises
     ------
@@ -190,12 +203,21 @@ def measure(spine: Spine, levels: Levels | None = None, errors: AngleErrors | No
     down = _descent(heights)
     fitted, slope = fit(down, spine.centreline[:, :2])
     levels = levels or levels_of(spine)
-    coronal_deg, sagittal_deg = vertebra_tilts(heights[0] - levels.stations, down, fitted).T
+    stations = heights[0] - levels.stations
+    tilts_deg = vertebra_tilts(stations, down, fitted)
+    coronal_deg, sagittal_deg = tilts_deg.T
+    doubt_deg = np.zeros_like(tilts_deg)
+    if disturbed is not None and disturbed.any():
+        kept = ~disturbed
+        kept[0] |= disturbed.all()
+        bridged = [np.interp(down, down[kept], places[kept]) for places in spine.centreline[:, :2].T]
+        doubt_deg = tilts_deg - vertebra_tilts(stations, down, fit(down, np.stack(bridged, axis=1))[0])
     rows = np.abs(heights[:, np.newaxis] - levels.z).argmin(axis=0)
     curves = _with_levels(_lateral_curves(down, fitted[:, 0], rows, coronal_deg), heights, levels)
     largest = cobb_deg(coronal_deg)
-    tilt_deg = dict(zip(LEVELS, sagittal_deg.tolist(), strict=True))
-    error = None if errors is None else errors.of_cobb(largest)
+    error = None if errors is None else math.hypot(errors.of_cobb(largest), np.ptp(doubt_deg[:, 0]))
+    tilt_deg, doubt = (dict(zip(LEVELS, tilts.tolist(), strict=True)) for tilts in (sagittal_deg, doubt_deg[:, 1]))
+    in_doubt = [doubt[upper] - doubt[lower] for upper, lower in (KYPHOSIS, LORDOSIS)]
     plane = None
     if curves and largest > (error or 0.0):
         plane = _plane_of_maximal_curvature(slope[curves[0].upper_end : curves[0].lower_end + 1])
@@ -205,9 +227,9 @@ def measure(spine: Spine, levels: Levels | None = None, errors: AngleErrors | No
         max_cobb_error_90_deg=error,
         scoliosis_curves=curves,
         kyphosis_t4_t12_deg=tilt_deg[KYPHOSIS[0]] - tilt_deg[KYPHOSIS[1]],
-        kyphosis_error_90_deg=None if errors is None else errors.kyphosis_deg,
+        kyphosis_error_90_deg=None if errors is None else math.hypot(errors.kyphosis_deg, in_doubt[0]),
         lordosis_l1_l5_deg=tilt_deg[LORDOSIS[1]] - tilt_deg[LORDOSIS[0]],
-        lordosis_error_90_deg=None if errors is None else errors.lordosis_deg,
+        lordosis_error_90_deg=None if errors is None else math.hypot(errors.lordosis_deg, in_doubt[1]),
         plane_of_maximal_curvature_deg=plane,
         centreline_length_mm=spine.length_mm,
         max_lateral_deviation_mm=float(np.abs(_chord_offset(down, fitted[:, 0])).max()),

@@ -21,7 +21,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 def read_arrays(content: bytes, shown: str, *names: str) -> list[NDArray[Any]]:
     """Read arrays by their names from the content of an .npz file, called `shown` in messages; never unpickles.
 
-    BundleError where it is no such file, an array is missing or damaged, or they take more than `MOST_BYTES`.
+    Raise BundleError where it is no such file, an array is missing or damaged, or they take more than `MOST_BYTES`.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

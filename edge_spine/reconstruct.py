@@ -61,7 +61,7 @@ class Curves:
 class Spine:
     """A spine as a stack of horizontal ellipses, in the patient frame (DICOM LPS, mm).
 
-    ValueError where shapes disagree, there are fewer than two rows, or z does not decrease.
+    Raise ValueError where shapes disagree, there are fewer than two rows, or z does not decrease.
 
     Attributes
     ----------

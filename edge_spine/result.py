@@ -118,7 +118,7 @@ class SpineResult:
         return {**self.derived(_values), "timing_ms": timing, "timing": {"graph": self.graph}, "notice": NOTICE}
 
     def to_json(self) -> str:
-        """Return `to_dict` as one JSON object; ValueError where a number is not finite."""
+        """Return `to_dict` as one JSON object; raise ValueError where a number is not finite."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
 

@@ -88,7 +88,7 @@ class Scan:
     sop_instance_uid : str or None
         DICOM identity, None where there is none.
     flags : tuple of str
-        "orientation-unknown": taken as stored; "mirrored-put-right", "rotated-put-right": the stored
+        "orientation-unknown": no side of the patient is named; "mirrored-put-right", "rotated-put-right": the stored
         image was turned; "pixel-spacing-given": the caller's spacing is used for a DICOM file;
         "spacing-conflict": the file states two; "rescale-ignored", "window-ignored": a rescale or window that would
         leave no picture, or is damaged.

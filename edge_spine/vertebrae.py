@@ -55,7 +55,7 @@ class Levels:
     def edges(self, level: str) -> tuple[float, float]:
         """Return the heights (upper, lower) half way to the next centres; top of T1 and bottom of L5 at the ends.
 
-        ValueError where the level is none of `LEVELS`.
+        Raise ValueError where the level is none of `LEVELS`.
         """
         if level not in LEVELS:
             raise ValueError(f"unknown vertebral level {level!r}; expected one of {LEVELS[0]} ... {LEVELS[-1]}")

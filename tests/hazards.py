@@ -50,8 +50,8 @@ HAZARDS = (
             Control(
                 "image-turned",
                 "The image is stored mirrored or turned.",
-                "It is put right by what the header says and flagged; a view from the side is refused; a header that "
-                "says nothing is flagged `orientation-unknown`.",
+                "It is put right by what the header or Exif says and flagged; a view from the side is refused; a "
+                "header that says nothing is flagged `orientation-unknown`.",
             ),
             Control(
                 "sides-exchanged",
@@ -158,7 +158,7 @@ HAZARDS = (
                 "earlier-results",
                 "Results of an earlier model stay after a change.",
                 "Scans are processed again after a change of model or settings; files of the earlier result are "
-                "deleted, and a cohort's table leaves old rows out.",
+                "deleted, nothing is written where one cannot be, and a cohort's table leaves old rows out.",
             ),
             Control(
                 "foreign-plan",
@@ -204,7 +204,8 @@ HAZARDS = (
             Control(
                 "last-digit",
                 "A number is believed to its last digit.",
-                "Angles have a calibrated 90 % interval, and curves a band, wherever the model has a calibration.",
+                "Angles have a calibrated 90 % interval, and curves a band, wherever the model has a calibration; both "
+                "are wider where the picture is disturbed.",
             ),
             Control(
                 "taken-for-diagnosis",

@@ -120,7 +120,7 @@ class Bundle:
         return any(entry["role"] == role for entry in self.manifest["files"].values())
 
     def file_with_role(self, role: str) -> str:
-        """Return the name of the one file with a role, one of `ROLE_SUFFIXES`; BundleError where there is none."""
+        """Return the name of the one file with one of the `ROLE_SUFFIXES`; raise BundleError where there is none."""
         for name, entry in self.manifest["files"].items():
             if entry["role"] == role:
                 return str(name)
@@ -134,7 +134,7 @@ class Bundle:
         """Return the bytes of a file after checking its size and its SHA-256.
 
         The first call returns the bytes that `load_bundle` checked; later calls read and check the file again.
-        BundleError where the manifest does not list the file, or the file is missing or differs from it.
+        Raise BundleError where the manifest does not list the file, or the file is missing or differs from it.
         """
         entry = self._entry(name)
         checked = self._checked.pop(name, None)
@@ -186,14 +186,14 @@ def manifest_bytes(fields: Mapping[str, Any]) -> bytes:
     """Return the file content of a manifest, with the SHA-256 of its own content added.
 
     The layout of the text is fixed (sorted keys, one indent, UTF-8, line feeds), so that every changed byte is
-    detected. A ``manifest_sha256`` that is there already is replaced. ValueError where a value is not JSON.
+    detected. A ``manifest_sha256`` that is there already is replaced. Raise ValueError where a value is not JSON.
     """
     content = {key: value for key, value in fields.items() if key != "manifest_sha256"}
     return _canonical({**content, "manifest_sha256": _seal(content)})
 
 
 def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
-    """Parse the content of a manifest, called `shown` in messages; BundleError where it is incomplete or invalid."""
+    """Parse the content of a manifest, called `shown` in messages; raise BundleError where it is incomplete or wrong."""
 
     def refuse(reason: str) -> NoReturn:
         raise BundleError(f"{shown}: {reason}")

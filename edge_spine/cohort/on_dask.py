@@ -16,7 +16,7 @@ class DaskWorkers(Workers):
     For an engine on a GPU that is named, those with the resource GPU, of which each thread takes one: the threads of a
     worker read, prepare and write scans, and share its GPU.
 
-    UsageError where no scheduler is at the address, such as "tcp://10.0.0.5:8786", or it has no workers.
+    Raise UsageError where no scheduler is at the address, such as "tcp://10.0.0.5:8786", or it has no workers.
     """
 
     def __init__(self, batch: SpineBatch, address: str) -> None:

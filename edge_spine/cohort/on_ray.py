@@ -29,7 +29,8 @@ class RayWorkers(Workers):
     Where the engine is named and runs on a GPU, one more actor holds it on each GPU, and the others read, prepare and
     write scans for it.
 
-    UsageError where no cluster is at the address, one of `ray.init`, or the engine needs a GPU that the cluster lacks.
+    Raise UsageError where no cluster is at the address, one of `ray.init`, or the engine needs a GPU that the cluster
+    lacks.
     """
 
     def __init__(self, batch: SpineBatch, address: str, count: int | None = None) -> None:

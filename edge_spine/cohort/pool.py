@@ -29,8 +29,8 @@ _MOST_ON_WINDOWS = 61
 class ProcessPool(Workers):
     """`count` worker processes on this machine, by default one for each of its processors.
 
-    Where the engine runs on a GPU, one more process holds it, and the workers read, prepare and write scans for it;
-    EngineUnavailable where it cannot run here.
+    Where the engine runs on a GPU, one more process holds it, and the workers read, prepare and write scans for it.
+    Raise EngineUnavailable where it cannot run here.
     """
 
     def __init__(self, batch: SpineBatch, count: int | None = None) -> None:

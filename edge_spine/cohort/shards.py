@@ -28,8 +28,8 @@ SECONDS_A_SHARD = 30.0
 class Shards:
     """The results in a folder, created if missing and locked for one run at a time.
 
-    `note` holds model and options of this run, and replaces that of an earlier one. UsageError where another run holds
-    the folder, or it cannot be written.
+    `note` holds model and options of this run, and replaces that of an earlier one. Raise UsageError where another run
+    holds the folder, or it cannot be written.
     """
 
     def __init__(self, folder: Path, note: Mapping[str, Any]) -> None:

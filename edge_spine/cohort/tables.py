@@ -87,7 +87,7 @@ def write_tables(folder: Path, scans: Sequence[Scan], *, bids: bool = False) -> 
 def remove_tables(folder: Path) -> None:
     """Delete the tables, which a run that goes on makes stale.
 
-    EdgeSpineError where a file cannot be deleted, such as one that is open in a spreadsheet on Windows.
+    Raise EdgeSpineError where a file cannot be deleted, such as one that is open in a spreadsheet on Windows.
     """
     for name in _FILES:
         try:
@@ -99,7 +99,7 @@ def remove_tables(folder: Path) -> None:
 
 
 def participants(scans: Iterable[Scan]) -> dict[Key, str]:
-    """Return the BIDS label of each scan's participant, by id and path; UsageError where it is empty or not unique."""
+    """Return the BIDS label of each participant, by id and path of the scan; raise UsageError if empty or not unique."""
     labels: dict[Key, str] = {}
     named: dict[str, str] = {}
     for scan in scans:

@@ -34,7 +34,7 @@ class Workers(ABC):
     def wait(self, seconds: float) -> list[Finished]:
         """Return the finished chunks, after waiting at most this long for the first.
 
-        EdgeSpineError where a worker has another version or model, or no engine runs there.
+        Raise EdgeSpineError where a worker has another version or model, or no engine runs there.
         """
 
     @abstractmethod

@@ -154,7 +154,7 @@ def outputs_of(engine: Engine, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
 def read_references(bundle: Bundle) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return a bundle's reference crops, uint8 (K, 224, 224), and their outputs, float32 (K, 1254).
 
-    BundleError where the file has other arrays.
+    Raise BundleError where the file has other arrays.
     """
     name = bundle.file_with_role("references")
     crops, outputs = read_arrays(bundle.read(name), name, "inputs", "outputs")

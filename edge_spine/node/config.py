@@ -64,7 +64,7 @@ class Tls:
         """Return the settings of one side of a connection: TLS 1.2 or newer, with a certificate of the authority.
 
         The side is `ssl.PROTOCOL_TLS_SERVER`, or `ssl.PROTOCOL_TLS_CLIENT`, which checks the host name as well.
-        EdgeSpineError where a file is missing or no valid PEM file.
+        Raise EdgeSpineError where a file is missing or no valid PEM file.
         """
         context = ssl.SSLContext(side)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -104,7 +104,8 @@ class NodeConfig:
 def load_config(path: Path) -> NodeConfig:
     """Read node.toml. Relative paths start at its folder.
 
-    UsageError where the file is missing or not TOML, or has an unknown key or an invalid value; the message names it.
+    Raise UsageError where the file is missing or not TOML, or has an unknown key or an invalid value; the message names
+    it.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))

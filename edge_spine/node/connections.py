@@ -95,7 +95,7 @@ class Connections:
     def receive(self, connection: socket.socket, count: int) -> bytearray:
         """Read `count` bytes, or fewer if the peer closes the connection.
 
-        OSError where the peer announces or sends too much, or is too slow.
+        Raise OSError where the peer announces or sends too much, or is too slow.
         """
         with self._lock:
             self._forget_closed()
@@ -127,8 +127,8 @@ class Connections:
 class GuardedServer(ThreadedAssociationServer):
     """pynetdicom's server with the limits of `Connections`; the TLS handshake runs in the connection's thread.
 
-    It listens at `address` (host, port) in a thread of its own from construction until `shutdown`; OSError where the
-    address is not available. `handlers` are pairs of a pynetdicom event and the function that handles it.
+    It listens at `address` (host, port) in a thread of its own from construction until `shutdown`. Raise OSError where
+    the address is not available. `handlers` are pairs of a pynetdicom event and the function that handles it.
     """
 
     daemon_threads = True

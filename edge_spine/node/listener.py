@@ -42,8 +42,8 @@ _REJECTED_PERMANENT, _BY_USER, _CALLING_TITLE_UNKNOWN = 0x01, 0x01, 0x03
 class Listener:
     """C-STORE and C-ECHO listener, active from construction until `close`.
 
-    Accepted scans are stored in the folder `queue`; `on_arrival` is called after each. EdgeSpineError where the address
-    is in use, or a TLS file cannot be used.
+    Accepted scans are stored in the folder `queue`; `on_arrival` is called after each. Raise EdgeSpineError where the
+    address is in use, or a TLS file cannot be used.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ class Monitor:
 
 
 class HealthServer:
-    """HTTP server of /health and /metrics on loopback; EdgeSpineError where the port is in use.
+    """HTTP server of /health and /metrics on loopback; raise EdgeSpineError where the port is in use.
 
     `health` returns the content of /health; the HTTP status is 200 if its "ok" is true, else 503.
     """

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 class Node:
     """A running node: spool, engine, worker, courier, listener and health server.
 
-    `on_report` is called with the report of each scan. EdgeSpineError where a part cannot start; none then
+    `on_report` is called with the report of each scan. Raise EdgeSpineError where a part cannot start; none then
     is left running.
     """
 

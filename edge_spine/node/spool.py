@@ -44,8 +44,8 @@ class Claim:
 class Spool:
     """The folders, made if missing for this user alone, and locked by one process at a time.
 
-    With `keep_done`, processed scans are moved to ``done/`` instead of being deleted. EdgeSpineError where the folder
-    cannot be created or written, or another process holds it.
+    With `keep_done`, processed scans are moved to ``done/`` instead of being deleted. Raise EdgeSpineError where the
+    folder cannot be created or written, or another process holds it.
     """
 
     def __init__(self, root: Path, *, keep_done: bool) -> None:

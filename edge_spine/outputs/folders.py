@@ -8,11 +8,12 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_spine.errors import OutputError
-from edge_spine.files import beside
+from edge_spine.files import beside, require_replaceable
 from edge_spine.outputs.registry import FORMATS, write_outputs
 from edge_spine.quantities import rounded
 from edge_spine.version import __version__
@@ -33,8 +34,9 @@ def write_in_own_folder(
     """Write a result into ``parent/name``, or with a hash after the name where that folder is another scan's.
 
     A folder is the scan's own where it holds results of the same path and content. Files in it that another model,
-    precision, spacing or version has made are deleted, and named in the log. Parameters, return values and errors are
-    those of `edge_spine.outputs.write_outputs`.
+    precision, spacing or version has made are deleted, and named in the log; where one of them cannot be, as on Windows
+    while it is open, nothing is written (OSError). Parameters, return values and errors are those of
+    `edge_spine.outputs.write_outputs`.
     """
     scan = result.scan
     spacing = [rounded(value, 6) for value in scan.pixel_spacing_mm]
@@ -45,13 +47,18 @@ def write_in_own_folder(
     }
     with _own_folder(parent, name, record, keep="json" not in formats) as folder:
         stale = _of_another_result(folder, record, formats)
-        written = write_outputs(result, folder, formats, show_date=show_date)
+        require_replaceable([folder / OWNER, *stale])
+        result, paths = write_outputs(result, folder, formats, show_date=show_date)
         for path in stale:
-            path.unlink(missing_ok=True)
-        if stale:
-            names = ", ".join(path.name for path in stale)
-            _log.warning("%s: %s of an earlier result with other options deleted", folder.name, names)
-        return written
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        deleted, left = (", ".join(path.name for path in stale if path.exists() is there) for there in (False, True))
+        if deleted:
+            _log.warning("%s: %s of an earlier result with other options deleted", folder.name, deleted)
+        if left:
+            note = f"{left} of an earlier result with other options cannot be deleted: delete it yourself"
+            result = replace(result, quality=replace(result.quality, notes=(*result.quality.notes, note)))
+        return result, paths
 
 
 @contextmanager
@@ -76,7 +83,8 @@ def _own_folder(parent: Path, name: str, record: dict[str, Any], *, keep: bool) 
                     folder.rmdir()
             raise
         if not keep:
-            (folder / OWNER).unlink(missing_ok=True)
+            with suppress(OSError):
+                (folder / OWNER).unlink(missing_ok=True)
         return
     raise OutputError(f"{name}: its folder and those with a hash in the name belong to other scans; give another --out")
 

@@ -71,7 +71,7 @@ DICOM_OBJECTS = {name: known.dicom for name, known in FORMATS.items() if known.d
 def parse_formats(names: str) -> tuple[str, ...]:
     """Parse a list such as "json,png": return keys of `FORMATS`, each once, in their order.
 
-    UsageError where the list is empty, or names a format that is unknown or whose package is not installed.
+    Raise UsageError where the list is empty, or names a format that is unknown or whose package is not installed.
     """
     wanted = {name.strip().lower() for name in names.split(",")} - {""}
     unknown = sorted(wanted - set(FORMATS))

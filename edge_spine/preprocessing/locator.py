@@ -41,7 +41,7 @@ class Landmarks:
 class Localiser:
     """Run the localiser network, the checked content of `localiser.onnx`. Any number of threads may share it.
 
-    BundleError where OpenCV cannot read the network.
+    Raise BundleError where OpenCV cannot read the network.
     """
 
     def __init__(self, model: bytes) -> None:

@@ -19,6 +19,7 @@ MAX_ENTRIES = 2_000
 MAX_ENTRY_BYTES = 64 * 2**20
 # 1 KiB is ample for an entry
 _MAX_DIRECTORY_BYTES = MAX_ENTRIES * 1024
+_ENCRYPTED = 0x1
 # zipfile limits the size of what it unpacks only for these two
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ACCEPTED_ZIP = f"a zip of at most {MAX_ENTRIES} files, images among them, is accepted"
@@ -57,6 +58,8 @@ def read_entry(path: Path, entry: str) -> bytes:
     """
     with _opened(path) as archive:
         info = _files(archive)[entry]
+        if info.flag_bits & _ENCRYPTED:
+            raise Refusal("unreadable", "encrypted in the zip; give the file unpacked, or a zip without a password")
         if info.compress_type not in _METHODS:
             raise Refusal("unreadable", "unusual zip compression; stored or deflated is accepted")
         content = b""

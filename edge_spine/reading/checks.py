@@ -56,7 +56,7 @@ def is_plausible_spacing(spacing: Sequence[float]) -> bool:
 def check_given_spacing(spacing: Sequence[float] | None) -> tuple[float, float] | None:
     """Return the row and column spacing (mm) that a caller gives, as two floats; None where none is given.
 
-    UsageError where it is not two finite numbers within the accepted range.
+    Raise UsageError where it is not two finite numbers within the accepted range.
     """
     if spacing is None:
         return None

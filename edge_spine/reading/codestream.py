@@ -28,7 +28,7 @@ class Codestream:
 def read_jpeg(frame: bytes, frame_header: int) -> Codestream:
     """Read the frame header of a JPEG or JPEG-LS stream, whose marker is `JPEG_LOSSLESS_FRAME` or `JPEG_LS_FRAME`.
 
-    ValueError where there is no such header, or one of another JPEG process.
+    Raise ValueError where there is no such header, or one of another JPEG process.
     """
     if not frame.startswith(_SOI):
         raise ValueError("no JPEG stream")
@@ -50,7 +50,7 @@ def read_jpeg(frame: bytes, frame_header: int) -> Codestream:
 def read_jpeg_2000(frame: bytes) -> Codestream:
     """Read the SIZ marker of a JPEG 2000 codestream (ITU-T T.800, A.5.1).
 
-    ValueError where it is missing, or describes subsampling, components that differ or very many tiles.
+    Raise ValueError where it is missing, or describes subsampling, components that differ or very many tiles.
     """
     if not frame.startswith(_SOC_SIZ) or len(frame) < 42:
         raise ValueError("no JPEG 2000 codestream")

@@ -60,8 +60,8 @@ class DecoderProcess:
         """Decode one compressed frame, one codestream, to pixels of `length` bytes: little endian, colour by pixel.
 
         `options` are those of pydicom's decoder (syntax, plugin, rows, columns, bits ...), values of JSON.
-        UndecodableFrame where the frame is damaged, takes too much time or memory, or makes the decoder crash;
-        InputUnavailable where no decoder can be started now.
+        Raise UndecodableFrame where the frame is damaged, takes too much time or memory, or makes the decoder crash;
+        raise InputUnavailable where no decoder can be started now.
         """
         try:
             return self._decode(frame, length, **options)

@@ -18,7 +18,7 @@ from edge_spine.reading.orientation import turn_from_patient_orientation
 from edge_spine.reading.pixels import decode, pixel_format, whole_number
 from edge_spine.reading.protocol import check_protocol
 from edge_spine.reading.spacing import stated_spacing
-from edge_spine.reading.syntaxes import DEFLATED, check_syntax
+from edge_spine.reading.syntaxes import DEFLATED, UNCOMPRESSED, check_syntax
 from edge_spine.scan import Scan
 
 _DAMAGE = "damaged DICOM file", "give it as the scanner exported it"
@@ -49,6 +49,10 @@ def _checked(file: ImageFile) -> Callable[[], Scan]:
     stream = DicomStream(file.data)
     header = read_header(stream)
     check_protocol(header)
+    if syntax is None:
+        # pydicom knows the encoding from the first attribute
+        encoding = header.original_encoding
+        syntax = next(uid for uid in UNCOMPRESSED if (uid.is_implicit_VR, uid.is_little_endian) == encoding)
     check_syntax(syntax)
 
     turn = turn_from_patient_orientation(header.get("PatientOrientation"))

@@ -54,7 +54,7 @@ class ScanFile:
     def read(self, pixel_spacing: Sequence[float] | None = None, imager_spacing: bool = False) -> Scan:
         """Read the scan, with the parameters and errors of `edge_spine.reading.read_scan`.
 
-        EdgeSpineError where it is a folder that cannot be listed.
+        Raise EdgeSpineError where it is a folder that cannot be listed.
         """
         if os.path.isdir(self.path):  # noqa: PTH112  # False where it cannot be looked at
             raise EdgeSpineError(f"{self.source}: the folder cannot be listed; check its rights")

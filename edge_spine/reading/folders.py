@@ -7,12 +7,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_spine.reading.kinds import ImageKind, is_own, kind_of
+from edge_spine.reading.kinds import HEAD_BYTES, ImageKind, is_own, kind_of
 from edge_spine.reading.left_out import BROKEN_LINK, DIRECTORY, HIDDEN, LINK, NO_FILE, NO_IMAGE, OWN, LeftOut
 
 SUFFIXES = (".dcm", ".dicom", ".png", ".npy")
-# the meta information of a DICOM file ends before it
-_HEAD_BYTES = 1024
 # A preview from before version 0.4.2 lacks the text chunk that names edge-spine.
 _PREVIEW, _RESULT = "preview.png", "result.json"
 
@@ -95,12 +93,12 @@ def is_scan(path: Path, left_out: LeftOut) -> bool:
 def head_of(path: Path) -> bytes | None:
     """Return the first bytes of a file, None for a pipe or a device, which could block.
 
-    OSError or ValueError where it cannot be opened.
+    Raise OSError or ValueError where it cannot be opened.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         return None
     with path.open("rb") as stream:
-        return stream.read(_HEAD_BYTES)
+        return stream.read(HEAD_BYTES)
 
 
 def kind_of_file(path: Path) -> ImageKind | None:

@@ -14,7 +14,7 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 
 from edge_spine.errors import Refusal
-from edge_spine.reading.kinds import HEAD_BYTES
+from edge_spine.reading.kinds import PREAMBLE
 
 _PIXEL_DATA = Tag("PixelData")
 # a scanner's header takes some hundred reads; each can allocate a kilobyte for eight bytes of the file
@@ -47,14 +47,14 @@ class DicomStream(io.BytesIO):
         return content
 
 
-def transfer_syntax(data: bytes) -> str:
-    """Return the TransferSyntaxUID of a file from its meta information, "" where there is none."""
+def transfer_syntax(data: bytes) -> str | None:
+    """Return the TransferSyntaxUID of a file, "" where its meta information has none, None without meta information."""
     stream = DicomStream(data)
-    stream.seek(HEAD_BYTES)
+    stream.seek(len(PREAMBLE))
     meta = read_dataset(
         stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, _vr, _length: tag.group != 2
     )
-    return str(meta.get("TransferSyntaxUID") or "")
+    return str(meta.get("TransferSyntaxUID") or "") if meta else None
 
 
 def read_header(stream: DicomStream) -> Dataset:
@@ -87,7 +87,7 @@ def read_pixel_data(stream: DicomStream, header: Dataset) -> RawDataElement | No
 def raw_value(item: Dataset, keyword: str, most_bytes: int) -> Any:
     """Return an attribute's value, or None where it is absent.
 
-    ValueError where it takes more than `most_bytes`; it is not interpreted then.
+    Raise ValueError where it takes more than `most_bytes`; it is not interpreted then.
     """
     element: RawDataElement | DataElement | None = item.get_item(keyword) if keyword in item else None
     if isinstance(element, RawDataElement) and element.length > most_bytes:

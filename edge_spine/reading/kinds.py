@@ -6,7 +6,16 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-HEAD_BYTES = 132  # where the longest signature, DICOM's after its preamble, ends
+# enough to know each kind, and what edge-spine wrote
+HEAD_BYTES = 1024
+_PREFIX = b"DICM"
+PREAMBLE = bytes(128) + _PREFIX
+# DICOM without a preamble: begins with group 2 or 8, and soon states its class, of DICOM or a maker
+_BARE_DICOM = re.compile(
+    rb"(?:DICM)?(?:(?=[\x02\x08]\0.\0).*?(?:\x02\0\x02\0UI..|\x08\0\x16\0(?:UI..|..\0\0))|(?=\0\x08\0).*?\0\x08\0\x16UI..)"
+    rb"1\.2\.840\.1",
+    re.DOTALL,
+)
 
 # What pictures of edge-spine hold after their header: keyword and text of a tEXt chunk.
 OWN_PNG = b"tEXtSoftware\0edge-spine"
@@ -25,7 +34,7 @@ class ImageKind(str, Enum):
 
 def kind_of(head: bytes) -> ImageKind | None:
     """Return the kind of a file from its first `HEAD_BYTES` bytes (or more), None where it is unknown."""
-    if head[128:HEAD_BYTES] == b"DICM":
+    if head[128:132] == _PREFIX or _BARE_DICOM.match(head[:HEAD_BYTES]):
         return ImageKind.DICOM
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return ImageKind.PNG
@@ -36,8 +45,13 @@ def kind_of(head: bytes) -> ImageKind | None:
     return None
 
 
+def with_preamble(data: bytes) -> bytes:
+    """Return a DICOM file with the preamble that some writers leave out, with or without the prefix."""
+    return data if data[128:132] == _PREFIX else PREAMBLE + data.removeprefix(_PREFIX)
+
+
 def is_own(head: bytes) -> bool:
-    """Return whether edge-spine wrote a file, from its first 1024 bytes."""
+    """Return whether edge-spine wrote a file, from its first `HEAD_BYTES` bytes."""
     return OWN_PNG in head or _OWN_DICOM.search(head) is not None
 
 

@@ -70,11 +70,11 @@ class _LookupTable:
         return mapped
 
 
-def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str, ...]]:
+def grey_table(header: Dataset, stored: StoredValues, photometric: str) -> tuple[Table, tuple[str, ...]]:
     """Return the final value of each stored value of a grey image, after modality LUT, VOI LUT and MONOCHROME1.
 
-    Modality and VOI LUT are those of DICOM PS3.3, C.11.1 and C.11.2. ValueError where the modality LUT or the rescale
-    is damaged.
+    Modality and VOI LUT are those of DICOM PS3.3, C.11.1 and C.11.2. Raise ValueError where the modality LUT or the
+    rescale is damaged.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str,
             table, ends = _windowed(header, table, float(low), float(high)), float(low) + float(high)
     except (ValueError, TypeError, OverflowError):
         flags += ("window-ignored",)
-    if header.PhotometricInterpretation == "MONOCHROME1":
+    if photometric == "MONOCHROME1":
         table = ends - table
     return table, flags
 
@@ -112,8 +112,8 @@ def grey_table(header: Dataset, stored: StoredValues) -> tuple[Table, tuple[str,
 def palette_table(header: Dataset, stored: StoredValues) -> Table:
     """Return the grey value of each stored value of a PALETTE COLOR image (DICOM PS3.3 C.7.6.3.1.5, C.7.9), (2**bits,).
 
-    It is the common value where red, green and blue are equal, otherwise luminance. ValueError where a lookup table is
-    missing or damaged.
+    It is the common value where red, green and blue are equal, otherwise luminance. Raise ValueError where a lookup
+    table is missing or damaged.
     """
     values = stored.table()
     tables = [_palette(header, colour) for colour in _COLOURS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,25 @@ def turn_from_patient_orientation(patient_orientation: Any) -> Turn:
     across, down = letters[::-1] if transpose else letters or ("", "")
     if across not in ("L", "R") or down not in ("F", "H"):
         return Turn(flags=("orientation-unknown",))
-    flip_columns, flip_rows = across == "R", down == "H"
+    return _turn(transpose, across == "R", down == "H")
+
+
+def turn_from_exif(content: bytes) -> Turn:
+    """Find the turn from the Orientation of Exif metadata (TIFF 6.0); none where it is absent, damaged or normal."""
+    order = ">" if content.startswith(b"MM") else "<"
+    try:
+        (first,) = struct.unpack_from(f"{order}I", content, 4)
+        (count,) = struct.unpack_from(f"{order}H", content, first)
+        for place in range(first + 2, first + 2 + 12 * count, 12):
+            tag, kind, number, value = struct.unpack_from(f"{order}HHIH", content, place)
+            if (tag, kind, number) == (0x0112, 3, 1):
+                return _turn(value in (5, 6, 7, 8), value in (2, 3, 6, 7), value in (3, 4, 7, 8))
+    except struct.error:
+        pass
+    return Turn()
+
+
+def _turn(transpose: bool, flip_columns: bool, flip_rows: bool) -> Turn:
     flags: tuple[str, ...] = ()
     if transpose + flip_columns + flip_rows in (1, 3):
         flags = ("mirrored-put-right",)

@@ -38,8 +38,8 @@ _RLE_HEADER_BYTES = 64
 class PixelFormat:
     """Checked storage format of the pixels of a file.
 
-    Rows and columns as stored, PhotometricInterpretation, SamplesPerPixel, BitsAllocated, BitsStored, and whether
-    PixelRepresentation is 1.
+    Rows and columns as stored, PhotometricInterpretation in capitals, SamplesPerPixel, BitsAllocated, BitsStored, and
+    whether PixelRepresentation is 1.
     """
 
     rows: int
@@ -90,7 +90,8 @@ def pixel_format(header: Dataset) -> PixelFormat:
     # some writers count the further frames
     if frames not in (0, 1):
         raise Refusal("not-dxa", f"the file holds {frames} frames; a single DXA image is accepted")
-    photometric = str(header.get("PhotometricInterpretation") or "")
+    # some writers use small letters
+    photometric = str(header.get("PhotometricInterpretation") or "").strip().upper()
     samples = whole_number(header, "SamplesPerPixel", default=1)
     if photometric not in {1: _ONE_SAMPLE, 3: _COLOUR}.get(samples, frozenset()):
         shown = photometric if photometric.replace("_", "").replace(" ", "").isalnum() else "unknown"
@@ -154,7 +155,7 @@ def _values(header: Dataset, stored: NDArray[Any], found: PixelFormat) -> tuple[
     if found.photometric == "PALETTE COLOR":
         table = palette_table(header, held)
     else:
-        table, flags = grey_table(header, held)
+        table, flags = grey_table(header, held, found.photometric)
     if held.bits == found.allocated and np.array_equal(table, held.table()):
         grey = stored.astype(np.float32)
     else:

@@ -14,7 +14,8 @@ from edge_spine.errors import Refusal
 from edge_spine.reading.checks import ACCEPTED_SPACING, check_extent, check_size, damage_refused
 from edge_spine.reading.grey import grey_from_rgb
 from edge_spine.reading.kinds import ImageFile
-from edge_spine.scan import Scan
+from edge_spine.reading.orientation import turn_from_exif
+from edge_spine.scan import Scan, Turn
 
 _PNG_SIGNATURE_BYTES = 8
 # grey, RGB, palette, grey with alpha, RGB with alpha, and their numbers of bits
@@ -25,15 +26,19 @@ _ACCEPTED_NPY = "a two-dimensional array of finite numbers is accepted"
 
 
 def scan_from_png(file: ImageFile) -> Scan:
-    """Read a PNG image, ignoring its alpha channel; refuse a damaged one, other kinds, and one without spacing."""
+    """Read a PNG image, turned as its Exif metadata say, without its alpha channel.
+
+    Refuse a damaged one, other kinds, and one without spacing, which is that of the stored image.
+    """
     import cv2
 
-    header, essential = _essential_png(file.data)
+    header, essential, exif = _essential_png(file.data)
+    turn = turn_from_exif(exif)
     columns, rows, bits, colour_type = struct.unpack(">IIBB", header[:10])
-    check_size(rows, columns)
+    check_size(*turn.shape((rows, columns)))
     if bits not in _PNG_KINDS.get(colour_type, ()):
         raise Refusal("unsupported-syntax", f"PNG with {bits} bits and colour type {colour_type}; {_ACCEPTED_PNG}")
-    spacing = _checked_spacing(file, rows, columns)
+    spacing = _checked_spacing(file, rows, columns, turn)
     try:
         decoded = cv2.imdecode(np.frombuffer(essential, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, MemoryError):
@@ -41,7 +46,7 @@ def scan_from_png(file: ImageFile) -> Scan:
     if decoded is None or decoded.shape[:2] != (rows, columns):
         raise Refusal("unreadable", f"damaged PNG file; {_ACCEPTED_PNG}")
     grey = decoded if decoded.ndim == 2 else grey_from_rgb(decoded[..., 2::-1])
-    return _scan(grey, file, spacing)
+    return _scan(grey, file, spacing, turn)
 
 
 def scan_from_npy(file: ImageFile) -> Scan:
@@ -64,36 +69,38 @@ def scan_from_npy(file: ImageFile) -> Scan:
     check_size(rows, columns)
     if len(file.data) - stream.tell() < rows * columns * dtype.itemsize:
         raise Refusal("unreadable", f"the NPY file is cut short; {_ACCEPTED_NPY}")
-    spacing = _checked_spacing(file, rows, columns)
+    spacing = _checked_spacing(file, rows, columns, Turn())
     with damage_refused("damaged NPY file", _ACCEPTED_NPY):
         array = np.load(io.BytesIO(file.data), allow_pickle=False)
-    return _scan(array, file, spacing)
+    return _scan(array, file, spacing, Turn())
 
 
-def _checked_spacing(file: ImageFile, rows: int, columns: int) -> tuple[float, float]:
+def _checked_spacing(file: ImageFile, rows: int, columns: int, turn: Turn) -> tuple[float, float]:
     if file.given_spacing is None:
         raise Refusal(
             "no-spacing",
             f"a PNG or NPY image holds no pixel spacing; give --pixel-spacing ROW,COL in mm ({ACCEPTED_SPACING})",
         )
-    check_extent(rows, columns, file.given_spacing)
-    return file.given_spacing
+    spacing = turn.shape(file.given_spacing)
+    check_extent(*turn.shape((rows, columns)), spacing)
+    return spacing
 
 
-def _scan(array: NDArray[Any], file: ImageFile, spacing: tuple[float, float]) -> Scan:
+def _scan(array: NDArray[Any], file: ImageFile, spacing: tuple[float, float], turn: Turn) -> Scan:
     with np.errstate(over="ignore"):
-        pixels = np.ascontiguousarray(array, dtype=np.float32)
+        pixels = np.ascontiguousarray(turn.apply(array), dtype=np.float32)
     if not np.isfinite(pixels).all():
         raise Refusal("unreadable", f"the image holds numbers that are not finite; {_ACCEPTED_NPY}")
-    return Scan(pixels, spacing, file.source, None, ("orientation-unknown",))
+    flags = ("orientation-unknown", *turn.flags)
+    return Scan(pixels, spacing, file.source, None, flags, turn, notes=turn.notes)
 
 
-def _essential_png(data: bytes) -> tuple[bytes, bytes]:
-    """Return the IHDR content, and the file without its ancillary chunks.
+def _essential_png(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the IHDR content, the file without its ancillary chunks, and the content of the one with Exif metadata.
 
     Text, colour profiles and animation are not needed, and their decoders could be attacked.
     """
-    header, kept = b"", [data[:_PNG_SIGNATURE_BYTES]]
+    header, kept, exif = b"", [data[:_PNG_SIGNATURE_BYTES]], b""
     position, palettes = _PNG_SIGNATURE_BYTES, 0
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -103,9 +110,10 @@ def _essential_png(data: bytes) -> tuple[bytes, bytes]:
             break
         header = header or chunk[8:-4]
         # a capital first letter marks a chunk that is needed for decoding (PNG specification, 5.4)
-        if kind[:1].isupper():
-            if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
-                break
+        needed = kind[:1].isupper()
+        if (needed or kind == b"eXIf") and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+            break
+        if needed:
             # libpng would print what it finds wrong
             if header[9] == _PALETTE and kind == b"PLTE":
                 if palettes or length % 3 or not 0 < length <= 3 << header[8]:
@@ -114,8 +122,10 @@ def _essential_png(data: bytes) -> tuple[bytes, bytes]:
             elif header[9] == _PALETTE and kind == b"IDAT" and not palettes:
                 raise Refusal("unsupported-syntax", f"PNG without the palette that it needs; {_ACCEPTED_PNG}")
             kept.append(chunk)
+        elif kind == b"eXIf":
+            exif = chunk[8:-4]
         if kind == b"IEND":
-            return header, b"".join(kept)
+            return header, b"".join(kept), exif
     raise Refusal("unreadable", f"the PNG file is damaged or cut short; {_ACCEPTED_PNG}")
 
 

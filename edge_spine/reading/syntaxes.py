@@ -26,7 +26,7 @@ DEFLATED = str(DeflatedExplicitVRLittleEndian)
 JPEG_LS = frozenset({JPEGLSLossless, JPEGLSNearLossless})
 JPEG_2000 = frozenset({JPEG2000Lossless, JPEG2000})
 # in the order of preference
-_UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
+UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 _ACCEPTED = "uncompressed (little or big endian), RLE Lossless, JPEG-LS, JPEG 2000 and JPEG Lossless are accepted"
 # pydicom's names of its decoders, the preferred one first, and the modules that each needs
 _PLUGINS = {
@@ -41,7 +41,7 @@ _MODULES = {"gdcm": ("gdcm",), "pyjpegls": ("jpeg_ls",), "pylibjpeg": ("pylibjpe
 
 def check_syntax(syntax: str) -> None:
     """Refuse a transfer syntax that cannot be read here as 'unsupported-syntax', and name a decoder that is missing."""
-    if syntax in _UNCOMPRESSED:
+    if syntax in UNCOMPRESSED:
         return
     known = UID(syntax)
     name = known.name if known.is_transfer_syntax else "unknown or missing"
@@ -54,7 +54,7 @@ def check_syntax(syntax: str) -> None:
 
 def readable_syntaxes() -> list[str]:
     """Return the transfer syntaxes that can be read here, uncompressed ones first."""
-    return [*_UNCOMPRESSED, *filter(plugin_for, _PLUGINS)]
+    return [*UNCOMPRESSED, *filter(plugin_for, _PLUGINS)]
 
 
 @cache

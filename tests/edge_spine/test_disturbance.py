@@ -27,11 +27,12 @@ from edge_spine.disturbance import (
     find_disturbances,
     widened,
 )
+from edge_spine.measure import AngleErrors, levels_of, measure, tilts_of
 from edge_spine.network import CURVE_ROWS
 from edge_spine.preprocessing.prepare import Prepared
-from edge_spine.reconstruct import Curves
+from edge_spine.reconstruct import Curves, reconstruct
 from edge_spine.scan import Scan
-from tests.edge_spine.fake_result import no_body
+from tests.edge_spine.fake_result import fake_curves, no_body
 
 PIXEL = 2.2
 Picture = NDArray[np.float32]
@@ -143,6 +144,7 @@ def test_a_spine_of_which_half_is_white_is_not_called_saturated() -> None:
     assert SATURATED not in _found(np.minimum(picture, 1.0))
 
 
+@pytest.mark.hazard("last-digit")
 def test_disturbed_rows_widen_the_band_and_no_others() -> None:
     bands = Bands(np.full(209, 1.5), np.full(209, 4.0), sagittal_gain=0.3)
     rows = np.arange(209) < 50
@@ -164,6 +166,37 @@ def test_behind_metal_the_band_is_at_least_as_wide_as_the_metal() -> None:
     beside = found.rows[METAL] & (found.metal_mm == 0)
     np.testing.assert_allclose(wider.coronal[beside], 1.5 * WIDENING[METAL])
     np.testing.assert_array_equal(wider.coronal[:60], bands.coronal[:60])
+
+
+def test_the_rows_in_doubt_are_those_of_objects_and_steps_alone() -> None:
+    rows, everywhere = np.arange(209) < 50, np.ones(209, bool)
+    placed = {METAL: rows, CONTRAST: np.roll(rows, 100), COARSE: everywhere, SATURATED: everywhere}
+    np.testing.assert_array_equal(Disturbances(placed, np.zeros(209)).local, rows | np.roll(rows, 100))
+    assert Disturbances({METAL: everywhere}, np.zeros(209)).local.all()
+    assert not Disturbances({}, np.zeros(209)).local.any()
+
+
+@pytest.mark.hazard("last-digit")
+def test_rows_in_doubt_widen_the_intervals_of_the_angles_by_what_they_decide() -> None:
+    errors, rows = AngleErrors((0,), (5.0,), 8.0, 9.0), np.arange(209)
+    spine = reconstruct(fake_curves())
+    plain = measure(spine, errors=errors)
+
+    def half_widths(disturbed: NDArray[np.bool_]) -> list[float]:
+        found = measure(spine, errors=errors, disturbed=disturbed)
+        assert found.max_cobb_deg == plain.max_cobb_deg
+        assert (found.plane_of_maximal_curvature_deg is None) == all(disturbed)
+        widths = (found.max_cobb_error_90_deg, found.kyphosis_error_90_deg, found.lordosis_error_90_deg)
+        return [width for width in widths if width is not None]
+
+    assert half_widths(rows < 0) == [5.0, 8.0, 9.0]
+    few, upper, lower = (half_widths(where) for where in (abs(rows - 104) < 10, rows < 104, rows > 160))
+    assert 5.0 < few[0] < upper[0] and 8.0 < few[1] < lower[1] < 8.1 < 12 < upper[1]
+    assert 9.0 < few[2] < upper[2] < 9.1 < 12 < lower[2]
+    range_deg = np.ptp(tilts_of(spine, levels_of(spine))[:, 0])
+    nothing = [(5.0, range_deg), (8.0, plain.kyphosis_t4_t12_deg), (9.0, plain.lordosis_l1_l5_deg)]
+    assert half_widths(rows >= 0) == pytest.approx([np.hypot(*pair) for pair in nothing])
+    assert measure(spine, disturbed=rows < 104).max_cobb_error_90_deg is None
 
 
 @pytest.fixture(scope="module", params=["bundled", "real"])
@@ -191,3 +224,16 @@ def test_a_step_in_a_scan_is_flagged(estimator: SpineEstimator, scan: Scan) -> N
     row = pixels.shape[0] * 3 // 10
     pixels[row:] = np.roll(pixels[row:], round(25 / scan.pixel_spacing_mm[1]), axis=1)
     assert MOTION in estimator(replace(scan, pixels=pixels)).quality.flags
+
+
+def test_metal_over_a_curve_widens_the_interval_of_its_angle(estimator: SpineEstimator, scan: Scan) -> None:
+    plain, pixels = estimator(scan), scan.pixels.copy()
+    row, column = (-plain.curves.z / scan.pixel_spacing_mm[0], plain.curves.coronal[:, 1] / scan.pixel_spacing_mm[1])
+    top, middle = round(row[70]), round(column[90])
+    pixels[top : top + 45, middle : middle + 12] = pixels.max()
+    result = estimator(replace(scan, pixels=pixels))
+    found, before = result.measurements, plain.measurements
+    assert METAL in result.quality.flags
+    assert found.max_cobb_error_90_deg is not None and before.max_cobb_error_90_deg is not None
+    assert found.max_cobb_error_90_deg > before.max_cobb_error_90_deg + 1
+    assert abs(found.max_cobb_deg - before.max_cobb_deg) <= found.max_cobb_error_90_deg

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_spine.files import append_durably, beside, write_durably, write_files
+from tests.edge_spine.held_open import held_open
 
 
 def names(folder: Path) -> set[str]:
@@ -112,6 +113,19 @@ def test_files_are_renamed_in_their_order_after_all_are_written(
     monkeypatch.setattr(Path, "replace", noted)
     assert write_files(tmp_path, {"b": b"1", "a": b"2"}) == [tmp_path / "b", tmp_path / "a"]
     assert seen == [("b", 2), ("a", 1)]
+
+
+@pytest.mark.hazard("earlier-results")
+@pytest.mark.parametrize("opened", ["a", "b"])
+def test_no_file_is_replaced_where_one_cannot_be(tmp_path: Path, opened: str) -> None:
+    write_files(tmp_path, {"a": b"1", "b": b"1"})
+    with held_open(tmp_path / opened), pytest.raises(PermissionError) as caught:
+        write_files(tmp_path, {"a": b"2", "b": b"2", "c": b"2"})
+    assert caught.value.filename == str(tmp_path / opened)
+    assert names(tmp_path) == {"a", "b"}
+    assert {(tmp_path / name).read_bytes() for name in "ab"} == {b"1"}
+    write_files(tmp_path, {"a": b"2", "b": b"2"})
+    assert {(tmp_path / name).read_bytes() for name in "ab"} == {b"2"}
 
 
 @pytest.mark.hazard("killed")

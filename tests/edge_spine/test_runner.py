@@ -112,6 +112,11 @@ def test_an_error_of_the_system_without_words_is_named_by_its_type() -> None:
     assert processed(read=raising(OSError("odd"))).message == "a.dcm: OSError; -v shows where"
 
 
+def test_a_file_that_is_open_elsewhere_is_named() -> None:
+    message = processed(write=raising(PermissionError(13, "Permission denied", "out/a/spine.ply"))).message
+    assert message.startswith("a.dcm: spine.ply cannot be written or replaced (Permission denied); close it where")
+
+
 def test_a_scan_whose_name_begins_the_reason_is_named() -> None:
     report = process("the", lambda scan: fake_result(), raising(Refusal("too-small", "the image is small")), tuple)
     assert report.line() == "refused (too-small): the: the image is small"

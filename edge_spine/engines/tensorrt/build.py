@@ -34,7 +34,7 @@ class PlanRefused(EngineUnavailable):
 
 
 def import_tensorrt() -> ModuleType:
-    """Import TensorRT, or TensorRT-RTX where only that is installed; EngineUnavailable where neither can be."""
+    """Import TensorRT, or TensorRT-RTX where only that is installed; raise EngineUnavailable where neither can be."""
     failures: list[Exception] = []
     for name in ("tensorrt", "tensorrt_rtx"):
         try:

@@ -75,7 +75,7 @@ def free_memory(integrated: bool) -> int:
 class CudaSession:
     """Hold page-locked host buffers, device buffers at fixed addresses, and one stream, for a number of images.
 
-    EngineUnavailable where PyCUDA is not installed or finds no usable driver.
+    Raise EngineUnavailable where PyCUDA is not installed or finds no usable driver.
     """
 
     def __init__(self, images: int) -> None:
@@ -201,7 +201,7 @@ class _Graph:
 
 
 def import_pycuda() -> Any:
-    """Import PyCUDA's driver module without creating a context; EngineUnavailable where it does not load."""
+    """Import PyCUDA's driver module without creating a context; raise EngineUnavailable where it does not load."""
     with importing("tensorrt", "PyCUDA", *TENSORRT_EXTRAS):
         import pycuda.driver as driver
     return driver

@@ -25,7 +25,7 @@ _INTEGER_OPERATORS = frozenset({"Conv", "MaxPool"})
 def symmetric_graph(model: bytes, exact: Collection[str] = ()) -> bytes:
     """Derive TensorRT's form of an INT8 graph.
 
-    EngineUnavailable where the package `onnx` is not installed, BundleError where the graph is not of that form.
+    Raise EngineUnavailable where the package `onnx` is not installed, BundleError where the graph is not of that form.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def with_weight_pairs(symmetric: bytes) -> bytes:
 
 
 def with_free_batch(model: bytes) -> bytes:
-    """Return a graph for any number of images; BundleError where it is fixed in a way that is not known here."""
+    """Return a graph for any number of images; raise BundleError where it is fixed in a way that is not known here."""
     onnx, graph = parsed_graph(model)
     constants = {tensor.name: tensor for tensor in graph.graph.initializer}
     value = onnx.numpy_helper.to_array

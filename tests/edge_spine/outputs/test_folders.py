@@ -15,6 +15,7 @@ from edge_spine.outputs.folders import OWNER, write_in_own_folder
 from edge_spine.outputs.registry import FORMATS
 from edge_spine.version import __version__
 from tests.edge_spine.fake_result import fake_result
+from tests.edge_spine.held_open import held_open
 
 
 def written(parent: Path, path: str, *formats: str, name: str = "11") -> str:
@@ -67,6 +68,47 @@ def test_files_of_other_options_never_lie_beside_the_new_ones(
     assert names() == new | {"notes.txt"} and "spine.ply" in caplog.text
     written(tmp_path, "a/11.dcm", "png")
     assert names() == {"preview.png", "notes.txt"}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.hazard("earlier-results")
+@pytest.mark.parametrize("opened", ["spine.ply", "spine.stl", "curves.csv", "result.json", OWNER])
+def test_where_a_file_is_open_the_earlier_result_stays_whole(opened: str, tmp_path: Path) -> None:
+    """As on Windows, where such a file can be neither replaced nor deleted."""
+    first, second = ("ply", "stl", "csv"), ("csv", "html")
+    if opened == "result.json":
+        first, second = ("json", *first), ("json", *second)
+    other = fake_result(path="a/11.dcm", pixel_spacing_mm=(2.5, 2.5))
+    written(tmp_path, "a/11.dcm", *first)
+    before = contents(tmp_path / "11")
+    assert opened in before
+    with held_open(tmp_path / "11" / opened), pytest.raises(PermissionError, match=opened):
+        write_in_own_folder(other, tmp_path, "11", second)
+    after = contents(tmp_path / "11")
+    # a claim may stay: it is the same scan's
+    assert {**after, OWNER: b""} == {**before, OWNER: b""}
+    write_in_own_folder(other, tmp_path, "11", second)
+    assert {*contents(tmp_path / "11")} - {OWNER} == {FORMATS[name].filename for name in second}
+
+
+@pytest.mark.hazard("earlier-results")
+def test_what_cannot_be_deleted_after_all_is_said_and_the_new_result_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def denied(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    written(tmp_path, "a/11.dcm", "json", "ply", "stl")
+    monkeypatch.setattr(Path, "unlink", denied)
+    other = fake_result(path="a/11.dcm", pixel_spacing_mm=(2.5, 2.5))
+    result, paths = write_in_own_folder(other, tmp_path, "11", ("json", "csv"))
+    assert [path.name for path in paths] == ["result.json", "curves.csv"] and all(path.exists() for path in paths)
+    assert json.loads(paths[0].read_bytes())["scan"]["pixel_spacing_mm"] == [2.5, 2.5]
+    assert any("spine.ply, spine.stl of an earlier result" in note for note in result.quality.notes)
+    assert "deleted" not in caplog.text
 
 
 @pytest.mark.hazard("names-collide")

@@ -14,12 +14,13 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
-from pydicom.uid import RLELossless
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from edge_spine.errors import Refusal
 from edge_spine.reading.files import ScanFile
 
 MakeDicom = Callable[..., bytes]
+UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 BODY = np.random.default_rng(7).integers(0, 256, (480, 160), dtype=np.uint8)
 
 
@@ -40,6 +41,12 @@ def saved(dataset: Dataset) -> bytes:
     stream = io.BytesIO()
     dataset.save_as(stream)
     return stream.getvalue()
+
+
+def bare(data: bytes, meta: bool) -> bytes:
+    """Return a DICOM file without its preamble, and without its meta information where `meta` is False."""
+    length = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True).file_meta.FileMetaInformationGroupLength
+    return data[132:] if meta else data[132 + 12 + length :]
 
 
 def compressed(data: bytes, syntax: str) -> bytes:

@@ -179,14 +179,21 @@ def test_a_zip_that_vanishes(make_dicom: MakeDicom, tmp_path: Path) -> None:
         found.read()
 
 
-def test_an_encrypted_entry(make_dicom: MakeDicom, tmp_path: Path) -> None:
-    path = make_zip(tmp_path / "z.zip", {"a.dcm": make_dicom()})
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, 99])
+@pytest.mark.parametrize("name", ["a.dcm", "a"])
+def test_an_encrypted_entry_is_called_so(make_dicom: MakeDicom, tmp_path: Path, name: str, method: int) -> None:
+    path = make_zip(tmp_path / "z.zip", {name: make_dicom(), "b.dcm": make_dicom()})
     content = bytearray(path.read_bytes())
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        content[content.index(signature) + offset] |= 1
+        place = content.index(signature) + offset
+        content[place] |= 1
+        # 99 is that of AES, as WinZip and 7-Zip write it
+        content[place + 2] = method
     path.write_bytes(content)
-    (found,) = find_scans([path])
+    found, other = find_scans([path])
     assert refusal(found).code == "unreadable"
+    assert "encrypted" in refusal(found).message and "damaged" not in refusal(found).message
+    assert other.read().pixels.shape == (480, 160)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

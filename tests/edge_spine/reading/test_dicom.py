@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 import struct
@@ -22,7 +23,7 @@ from pydicom.uid import (
 from edge_spine.errors import REFUSAL_CODES, Refusal
 from edge_spine.reading.read import scan_from_bytes
 from edge_spine.scan import Scan
-from tests.edge_spine.reading.samples import BODY, MakeDicom, edited
+from tests.edge_spine.reading.samples import BODY, UNCOMPRESSED, MakeDicom, bare, edited
 from tests.edge_spine.refusing import refused
 
 
@@ -181,3 +182,22 @@ def test_a_hologic_secondary_capture(make_dicom: MakeDicom, modality: str) -> No
     scan = scan_from_bytes(data, "file.dcm")
     assert scan.pixel_spacing_mm == (13.03, 2.05)
     np.testing.assert_array_equal(scan.pixels, pixels.astype(np.float32))
+
+
+@pytest.mark.parametrize("syntax", [*UNCOMPRESSED, RLELossless])
+def test_a_file_without_preamble_or_meta_information_is_read(make_dicom: MakeDicom, syntax: str) -> None:
+    pixels = np.arange(480 * 160, dtype=np.uint16).reshape(480, 160)
+    data = make_dicom(pixels, syntax=syntax)
+    with_meta, without = bare(data, meta=True), bare(data, meta=False)
+    for content in (with_meta, b"DICM" + with_meta):
+        scan = scan_from_bytes(content, "file.dcm")
+        np.testing.assert_array_equal(scan.pixels, pixels)
+        assert scan.sha256 == hashlib.sha256(content).hexdigest()
+    if syntax == RLELossless:
+        # nothing says how the pixels are compressed
+        refused(without, "unreadable")
+        return
+    for content in (without, b"DICM" + without, data[:132] + without):
+        scan = scan_from_bytes(content, "file.dcm")
+        np.testing.assert_array_equal(scan.pixels, pixels)
+        assert scan.sop_instance_uid == scan_from_bytes(data, "file.dcm").sop_instance_uid

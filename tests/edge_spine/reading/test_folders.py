@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from edge_spine.errors import EdgeSpineError
+from edge_spine.node.watch import Arrivals
 from edge_spine.reading import read_scan
 from edge_spine.reading.files import find_scans
 from edge_spine.reading.folders import kind_of_file, walk
 from edge_spine.reading.left_out import BROKEN_LINK, DIRECTORY, HIDDEN, LINK, NO_FILE, NO_IMAGE, OWN, LeftOut
 from tests.edge_spine.fake_result import fake_result
-from tests.edge_spine.reading.samples import MakeDicom
+from tests.edge_spine.reading.samples import MakeDicom, bare, make_zip
 
 needs_links = pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 
@@ -39,6 +40,17 @@ def test_everything_that_is_no_scan_is_named(make_dicom: MakeDicom, tmp_path: Pa
         ["a.img", "x/c"],
         {HIDDEN: [".b.dcm", ".git"], DIRECTORY: ["DICOMDIR"], NO_IMAGE: ["notes.txt", "Thumbs.db"]},
     )
+
+
+def test_dicom_without_a_preamble_is_found_by_content(make_dicom: MakeDicom, tmp_path: Path) -> None:
+    files = {"IM1": bare(make_dicom(), meta=True), "IM2": bare(make_dicom(), meta=False), "notes": b"\x08\0\x05\0CS"}
+    for name, content in files.items():
+        put(tmp_path, content, name)
+    assert found(tmp_path) == (["IM1", "IM2"], {NO_IMAGE: ["notes"]})
+    arrivals = Arrivals(tmp_path)
+    assert [[path.name for path in arrivals.poll()] for _ in range(3)] == [[], [], ["IM1", "IM2"]]
+    assert [file.entry for file in find_scans([make_zip(tmp_path / "z.zip", files)])] == ["IM1", "IM2"]
+    assert all(file.read().pixels.shape == (480, 160) for file in find_scans([tmp_path]))
 
 
 @needs_links

@@ -279,3 +279,21 @@ def test_several_fragments_are_one_frame(make_dicom: MakeDicom) -> None:
     scan = scan_from_bytes(saved(dataset), "file.dcm")
     assert isinstance(scan, Scan)
     np.testing.assert_array_equal(scan.pixels, pixels.astype(np.float32))
+
+
+@pytest.mark.parametrize("written", ["monochrome1", "Monochrome2", "rgb ", "ybr_full", "palette color"])
+def test_photometric_interpretation_in_small_letters_means_the_same(make_dicom: MakeDicom, written: str) -> None:
+    grey = written.strip() not in ("rgb", "ybr_full")
+    colours = {
+        f"{colour}PaletteColorLookupTable{part}": value
+        for colour in ("Red", "Green", "Blue")
+        if written.startswith("palette")
+        for part, value in (("Descriptor", [256, 0, 16]), ("Data", np.arange(256, dtype="<u2").tobytes()))
+    }
+    pixels = BODY if grey else np.repeat(BODY[..., np.newaxis], 3, axis=2)
+    found, expected = (
+        scan_from_bytes(make_dicom(pixels, PhotometricInterpretation=text, **colours), "file.dcm").pixels
+        for text in (written, written.strip().upper())
+    )
+    np.testing.assert_array_equal(found, expected)
+    assert (found[0, 0] == BODY[0, 0]) != (written == "monochrome1")

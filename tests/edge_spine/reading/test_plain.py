@@ -107,6 +107,54 @@ def test_png_ancillary_chunks_are_dropped_unread(capfd: pytest.CaptureFixture[st
     assert capfd.readouterr().err == ""
 
 
+def with_exif(data: bytes, orientation: int, order: str = "<", place: int = 33) -> bytes:
+    """Put an eXIf chunk with the width and an orientation before the byte `place` of a PNG file, after the header."""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, 2)
+    width, turn = (
+        struct.pack(f"{order}HHII", 0x0100, 4, 1, 160),
+        struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0),
+    )
+    return data[:place] + chunk(b"eXIf", head + width + turn + bytes(4)) + data[place:]
+
+
+@pytest.mark.hazard("image-turned")
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_png_is_turned_as_its_exif_metadata_say(orientation: int, order: str) -> None:
+    images, operations = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.ImageOps")
+    stored = BODY if orientation < 5 else np.ascontiguousarray(BODY.T)
+    for place in (33, -12):
+        data = with_exif(png(stored), orientation, order, place)
+        scan = scan_from_bytes(data, "a.png", pixel_spacing=(4, 4.5) if orientation < 5 else (4.5, 4))
+        shown = np.asarray(operations.exif_transpose(images.open(io.BytesIO(data))))
+        np.testing.assert_array_equal(scan.pixels, shown)
+        assert scan.pixels.shape == BODY.shape and scan.pixel_spacing_mm == (4, 4.5)
+        turned = {1: (), 3: ("rotated-put-right",), 6: ("rotated-put-right",), 8: ("rotated-put-right",)}
+        assert scan.flags == ("orientation-unknown", *turned.get(orientation, ("mirrored-put-right",)))
+        assert bool(scan.notes) == (orientation > 1)
+        corners = [[0, 0], [159, 0], [40, 200]]
+        for (column, row), (before, above) in zip(corners, scan.turn.stored_points(corners, (480, 160)), strict=True):
+            assert scan.pixels[row, column] == stored[int(above), int(before)]
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_means_nothing_turns_nothing(orientation: int) -> None:
+    scan = scan_from_bytes(with_exif(png(BODY), orientation), "a.png", pixel_spacing=(4, 4))
+    np.testing.assert_array_equal(scan.pixels, BODY)
+    assert scan.flags == ("orientation-unknown",)
+
+
+def test_exif_metadata_that_are_cut_short_turn_nothing_and_damaged_ones_are_refused() -> None:
+    data, start = with_exif(png(BODY), 6), 33
+    content = data[start + 8 : start + 8 + 38]
+    for length in range(len(content) - 8):
+        short = data[:start] + chunk(b"eXIf", content[:length]) + png(BODY)[33:]
+        assert scan_from_bytes(short, "a.png", pixel_spacing=(4, 4)).flags == ("orientation-unknown",)
+    broken = bytearray(data)
+    broken[start + 20] ^= 1
+    refused(bytes(broken), "unreadable", pixel_spacing=(4, 4))
+
+
 @pytest.mark.parametrize("data", [npy(BODY), png(BODY)], ids=["npy", "png"])
 def test_plain_images_need_a_spacing(data: bytes) -> None:
     assert "--pixel-spacing" in refused(data, "no-spacing")

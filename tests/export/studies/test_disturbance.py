@@ -37,7 +37,10 @@ def test_the_table_counts() -> None:
     found += [Outcome("phantoms", "step", ("motion",), 9.0), Outcome("phantoms", "step", (), 8.0)]
     found += [Outcome("phantoms", "plate", ("metal",), 6.0, (1.0, 9.0, 10.0), (0.1, 0.9, 1.2))]
     found += [Outcome("phantoms", "step", (), 1.0), Outcome("phantoms", "step", (), 0.0, code="no-spine")]
+    found += [Outcome("phantoms", "wire", ("object-across",), 3.0, error_deg=error, wrong_deg=5.0) for error in (4, 6)]
+    found += [Outcome("phantoms", "wire", (), 9.0, error_deg=1.0)]
     text = table(found)
     assert "| `motion` | 25.0 % (1 of 4) |" in text and "| `metal` | 0.0 % (0 of 4) |" in text
     assert "| step | 1 of 4 | 2 | 50 % (1 of 2) | 0 % (0 of 1) | - | - |" in text
-    assert "| plate | 0 of 1 | 1 | 100 % (1 of 1) | - | 9.8 | 67 % |" in text
+    assert "| plate | 0 of 1 | 1 | 100 % (1 of 1) | - | 9.8 | 67 % | - | - |" in text
+    assert "| 100 % (2 of 2) | 50 % (1 of 2) |" in next(line for line in text.splitlines() if line.startswith("| wire"))
