@@ -193,7 +193,7 @@ def manifest_bytes(fields: Mapping[str, Any]) -> bytes:
 
 
 def parse_manifest(content: bytes, shown: str = MANIFEST) -> dict[str, Any]:
-    """Parse the content of a manifest, called `shown` in messages; raise BundleError where it is incomplete or wrong."""
+    """Parse the content of a manifest, called `shown` in messages; raise BundleError where it is not valid."""
 
     def refuse(reason: str) -> NoReturn:
         raise BundleError(f"{shown}: {reason}")
