@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from export.studies.disturbance import KINDS, Canvas, Outcome, table
+from edge_spine import SpineEstimator, read_scan
+from export.studies.disturbance import KINDS, Canvas, Outcome, outcomes, table
+
+SCAN = Path(__file__).resolve().parents[3] / "edge_spine/data/synthetic_whole_body.dcm"
 
 
 def _canvas() -> Canvas:
@@ -44,3 +49,15 @@ def test_the_table_counts() -> None:
     assert "| step | 1 of 4 | 2 | 50 % (1 of 2) | 0 % (0 of 1) | - | - |" in text
     assert "| plate | 0 of 1 | 1 | 100 % (1 of 1) | - | 9.8 | 67 % | - | - |" in text
     assert "| 100 % (2 of 2) | 50 % (1 of 2) |" in next(line for line in text.splitlines() if line.startswith("| wire"))
+
+
+def test_undisturbed_scans_alone_give_the_false_alarms_alone() -> None:
+    text = table([Outcome("phantoms", "", ("motion",), 0.0), Outcome("people", "", (), 0.0)])
+    assert "| `motion` | 50.0 % (1 of 2) |" in text and "disturbance |" not in text
+
+
+def test_nothing_is_drawn_on_undisturbed_scans() -> None:
+    scan = read_scan(SCAN)
+    with SpineEstimator("onnx-cpu", "lite", threads=1) as estimator:
+        found = list(outcomes("phantoms", scan, estimator, np.random.default_rng(0), kinds=()))
+    assert [outcome.kind for outcome in found] == [""]
