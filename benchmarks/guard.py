@@ -20,9 +20,9 @@ import json
 import platform
 import subprocess
 import sys
-import tarfile
 import tempfile
 import tracemalloc
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,11 +84,11 @@ def package_of(commit: str, folder: Path) -> bool:
     """Unpack the runtime of a commit into a folder; return False if this is no clone or lacks the commit."""
     try:
         packed = subprocess.run(
-            ["git", "archive", commit, "edge_spine"], cwd=ROOT, capture_output=True, check=True, timeout=60
+            ["git", "archive", "--format=zip", commit, "edge_spine"], cwd=ROOT, capture_output=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return False
-    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as package:
+    with zipfile.ZipFile(io.BytesIO(packed.stdout)) as package:
         package.extractall(folder)
     return True
 

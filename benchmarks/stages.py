@@ -1,4 +1,4 @@
-"""The runtime's own stages on the bundled scan, without the networks, for guard.py and against.py."""
+"""The runtime's own stages on the bundled scan, without network and localiser, for guard.py and against.py."""
 
 from __future__ import annotations
 

@@ -117,9 +117,9 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
 def require_replaceable(places: Iterable[Path]) -> None:
     """Raise OSError where a file that exists cannot be replaced or deleted, as on Windows while it is open."""
-    for place in places:
-        if place.exists():
-            # changes nothing, and fails as a replacement would
+    for place in filter(Path.exists, places):
+        # changes nothing, and fails as a replacement would; another process may have deleted it
+        with contextlib.suppress(FileNotFoundError):
             place.replace(place)
 
 

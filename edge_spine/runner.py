@@ -86,8 +86,9 @@ def process(
         what = type(error).__name__
         if isinstance(error, OSError) and writing:
             what = f"the results cannot be written ({reason_of(error)}); check the output folder and its free space"
-            if isinstance(error, PermissionError) and error.filename:
-                what = f"{Path(error.filename).name} cannot be written or replaced ({reason_of(error)}); "
+            # of a renaming: another name is that of a folder or of a hidden file
+            if isinstance(error, PermissionError) and error.filename2:
+                what = f"{Path(error.filename2).name} cannot be replaced ({reason_of(error)}); "
                 what += "close it where it is open, and check the rights of the output folder"
         elif isinstance(error, OSError) and error.strerror:
             what += f": {error.strerror}"

@@ -111,7 +111,7 @@ def add_spacing(verb: argparse.ArgumentParser) -> None:
         "--pixel-spacing",
         metavar="ROW,COL",
         type=_spacing,
-        help="mm between rows and between columns, in place of what a file states; needed for PNG and NPY",
+        help="mm between rows and between columns of the stored image, before what a file states; needed for PNG, NPY",
     )
     verb.add_argument(
         "--imager-spacing",

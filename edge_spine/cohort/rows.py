@@ -52,7 +52,8 @@ NUMBERS = {
     "column_spacing_mm": "Distance of the columns of the image",
     **{name: _said(QUANTITIES[name]) for name in _ANGLES},
     **{
-        quantity.error: f"Half-width of the calibrated 90 % interval of {name}; empty without calibration"
+        quantity.error: f"Half-width of the calibrated 90 % interval of {name}, "
+        "wider where the image is disturbed; empty without calibration"
         for name, quantity in QUANTITIES.items()
         if quantity.error is not None
     },

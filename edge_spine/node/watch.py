@@ -236,7 +236,7 @@ class WatchFolder:
         if once and not self._worker.stop.is_set():
             for path in self._arrivals.incomplete:
                 name = printable(path.name)
-                message = f"{name}: the file is incomplete or damaged; it stays where it is"
+                message = f"{name}: the file is incomplete, damaged or encrypted; it stays where it is"
                 self._on_report(Report(name, message=message, path=storable(str(path))))
 
     def end(self) -> None:

@@ -47,7 +47,7 @@ _FRAME = (
 _POSTURE = (
     "Measured lying down: angles are smaller than on standing images. {levels} What concerns the sagittal plane, and "
     "length and volume, is inferred, not seen; its region on the image only shows the part of the spine that is meant. "
-    "Ranges of uncertainty are calibrated 90 % intervals."
+    "Ranges of uncertainty are calibrated 90 % intervals, wider where the image is disturbed."
 )
 _LEVELS_FOUND = "Levels are those of the vertebral bodies found in the image."
 _LEVELS_AVERAGE = "Levels are estimated from average proportions, not counted."

@@ -33,8 +33,8 @@ def storable(text: str) -> str:
 def damage_refused(found: str, accepted: str) -> Iterator[None]:
     """Turn every exception of a parser into the refusal 'unreadable'.
 
-    Parsers raise many types on damaged files, whose texts can quote patient data: only the type is shown. It is
-    InputUnavailable where the system is the reason: no rights, a share that is away, an error of the disk.
+    Parsers raise many types on damaged files, whose texts can quote patient data: only the type is shown. Raise
+    InputUnavailable instead where the system is the reason: no rights, a share that is away, an error of the disk.
     """
     try:
         yield

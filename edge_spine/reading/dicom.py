@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_spine.reading.checks import check_extent, check_size, damage_refused
 from edge_spine.reading.header import DicomStream, read_header, read_pixel_data, transfer_syntax
-from edge_spine.reading.kinds import ImageFile
+from edge_spine.reading.kinds import ImageFile, with_preamble
 from edge_spine.reading.orientation import turn_from_patient_orientation
 from edge_spine.reading.pixels import decode, pixel_format, whole_number
 from edge_spine.reading.protocol import check_protocol
@@ -42,11 +42,12 @@ def check_dicom_header(file: ImageFile) -> None:
 
 def _checked(file: ImageFile) -> Callable[[], Scan]:
     """Check everything before the pixels, and return the function that reads these."""
+    data = with_preamble(file.data)
     # checked first, since dcmread inflates a deflated file without a limit
-    syntax = transfer_syntax(file.data)
+    syntax = transfer_syntax(data)
     if syntax == DEFLATED:
         check_syntax(syntax)
-    stream = DicomStream(file.data)
+    stream = DicomStream(data)
     header = read_header(stream)
     check_protocol(header)
     if syntax is None:

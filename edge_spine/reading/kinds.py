@@ -10,7 +10,7 @@ from enum import Enum
 HEAD_BYTES = 1024
 _PREFIX = b"DICM"
 PREAMBLE = bytes(128) + _PREFIX
-# DICOM without a preamble: begins with group 2 or 8, and soon states its class, of DICOM or a maker
+# DICOM without a preamble: begins with group 2 or 8 and has a SOP Class UID, of the standard or of a vendor such as GE
 _BARE_DICOM = re.compile(
     rb"(?:DICM)?(?:(?=[\x02\x08]\0.\0).*?(?:\x02\0\x02\0UI..|\x08\0\x16\0(?:UI..|..\0\0))|(?=\0\x08\0).*?\0\x08\0\x16UI..)"
     rb"1\.2\.840\.1",

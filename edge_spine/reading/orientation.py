@@ -33,6 +33,8 @@ def turn_from_patient_orientation(patient_orientation: Any) -> Turn:
 
 def turn_from_exif(content: bytes) -> Turn:
     """Find the turn from the Orientation of Exif metadata (TIFF 6.0); none where it is absent, damaged or normal."""
+    # that of JPEG files, which some writers keep
+    content = content.removeprefix(b"Exif\0\0")
     order = ">" if content.startswith(b"MM") else "<"
     try:
         (first,) = struct.unpack_from(f"{order}I", content, 4)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edge_spine.errors import InputUnavailable, Refusal, named_refusals
 from edge_spine.reading.checks import MAX_FILE_BYTES, check_given_spacing, printable, storable
-from edge_spine.reading.kinds import ImageFile, ImageKind, kind_of, with_preamble
+from edge_spine.reading.kinds import ImageFile, ImageKind, kind_of
 from edge_spine.scan import Scan
 
 ACCEPTED_FILES = "give a whole-body DXA image as DICOM, PNG or NPY"
@@ -86,7 +86,7 @@ def scan_from_bytes(
         if kind is ImageKind.DICOM:
             from edge_spine.reading.dicom import scan_from_dicom
 
-            scan = scan_from_dicom(replace(file, data=with_preamble(data)))
+            scan = scan_from_dicom(file)
         elif kind is ImageKind.PNG or kind is ImageKind.NPY:
             from edge_spine.reading.plain import scan_from_npy, scan_from_png
 

@@ -34,6 +34,15 @@ def has_commit(commit: str) -> bool:
     return subprocess.run(["git", "cat-file", "-e", commit], cwd=FOLDER, check=False).returncode == 0
 
 
+def test_the_baseline_is_a_commit_of_this_history(baseline: dict[str, Any]) -> None:
+    """Of any other one, such as of a branch that was rebased, other clones would compare no times."""
+    asked = ["git", "rev-parse", "--is-shallow-repository"]
+    if subprocess.run(asked, cwd=FOLDER, capture_output=True, text=True, check=False).stdout.strip() != "false":
+        pytest.skip("this is no clone, or one without its history")
+    ancestor = ["git", "merge-base", "--is-ancestor", baseline["commit"], "HEAD"]
+    assert subprocess.run(ancestor, cwd=FOLDER, check=False).returncode == 0
+
+
 @pytest.mark.slow
 @pytest.mark.timing
 def test_no_stage_has_become_dearer(tmp_path: Path, baseline: dict[str, Any]) -> None:

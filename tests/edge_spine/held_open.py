@@ -27,7 +27,7 @@ def held_open(held: Path) -> Iterator[None]:
 def _failing(method: Callable[..., Any], held: Path) -> Callable[..., Any]:
     def changed(path: Path, *arguments: Any, **options: Any) -> Any:
         if held in (path, *arguments):
-            raise PermissionError(13, "Permission denied", str(held))
+            raise PermissionError(13, "Permission denied", str(path), None, *map(str, arguments))
         return method(path, *arguments, **options)
 
     return changed

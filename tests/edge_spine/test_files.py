@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_spine.files import append_durably, beside, write_durably, write_files
+from edge_spine.files import append_durably, beside, require_replaceable, write_durably, write_files
 from tests.edge_spine.held_open import held_open
 
 
@@ -126,6 +126,11 @@ def test_no_file_is_replaced_where_one_cannot_be(tmp_path: Path, opened: str) ->
     assert {(tmp_path / name).read_bytes() for name in "ab"} == {b"1"}
     write_files(tmp_path, {"a": b"2", "b": b"2"})
     assert {(tmp_path / name).read_bytes() for name in "ab"} == {b"2"}
+
+
+def test_a_file_that_another_process_deletes_can_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda _path: True)
+    require_replaceable([tmp_path / "deleted"])
 
 
 @pytest.mark.hazard("killed")

@@ -113,8 +113,15 @@ def test_an_error_of_the_system_without_words_is_named_by_its_type() -> None:
 
 
 def test_a_file_that_is_open_elsewhere_is_named() -> None:
-    message = processed(write=raising(PermissionError(13, "Permission denied", "out/a/spine.ply"))).message
-    assert message.startswith("a.dcm: spine.ply cannot be written or replaced (Permission denied); close it where")
+    error = PermissionError(13, "Permission denied", "out/a/.spine.ply.1.partial", None, "out/a/spine.ply")
+    message = processed(write=raising(error)).message
+    assert message.startswith("a.dcm: spine.ply cannot be replaced (Permission denied); close it where")
+
+
+@pytest.mark.parametrize("name", ["out", "out/a/.spine.ply.1.partial", "out/a/.scan.json"])
+def test_a_folder_without_rights_is_not_called_open(name: str) -> None:
+    message = processed(write=raising(PermissionError(13, "Permission denied", name))).message
+    assert message.startswith("a.dcm: the results cannot be written (Permission denied); check the output folder")
 
 
 def test_a_scan_whose_name_begins_the_reason_is_named() -> None:

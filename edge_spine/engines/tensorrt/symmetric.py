@@ -25,7 +25,7 @@ _INTEGER_OPERATORS = frozenset({"Conv", "MaxPool"})
 def symmetric_graph(model: bytes, exact: Collection[str] = ()) -> bytes:
     """Derive TensorRT's form of an INT8 graph.
 
-    Raise EngineUnavailable where the package `onnx` is not installed, BundleError where the graph is not of that form.
+    Raise EngineUnavailable where the package `onnx` is not installed, BundleError where `model` is no such graph.
 
     Parameters
     ----------

@@ -80,7 +80,7 @@ def cut_out(picture: Image) -> Image:
     """Make the black background of a bright picture (H, W, 3) transparent.
 
     A pixel on the edge is darker in proportion to the part of it that is covered, which the ratio to its brightest
-    neighbour estimates. Colours and opacity, from 0 to 255, are returned as (H, W, 4).
+    neighbour estimates. Colours and opacity, from 0 to 255, are returned as uint8 (H, W, 4).
     """
     brightness = picture.max(axis=2).astype(np.float32)
     seen = (brightness > 0).astype(np.uint8)

@@ -26,6 +26,6 @@ def test_what_is_left_incomplete_once_is_reported(fake_model: Path, scan_file: P
     ended = called("watch", folder, tmp_path / "out", "--once", *options)
     assert ended.returncode == 1
     assert [line.split(";")[0] for line in ended.stdout.splitlines()[1:]] == [
-        f"failed: {name}.npy: the file is incomplete or damaged" for name in ("cut", "empty")
+        f"failed: {name}.npy: the file is incomplete, damaged or encrypted" for name in ("cut", "empty")
     ]
     assert sorted(path.name for path in folder.glob("*.npy")) == ["cut.npy", "empty.npy"]

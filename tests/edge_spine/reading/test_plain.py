@@ -107,14 +107,14 @@ def test_png_ancillary_chunks_are_dropped_unread(capfd: pytest.CaptureFixture[st
     assert capfd.readouterr().err == ""
 
 
-def with_exif(data: bytes, orientation: int, order: str = "<", place: int = 33) -> bytes:
+def with_exif(data: bytes, orientation: int, order: str = "<", place: int = 33, prefix: bytes = b"") -> bytes:
     """Put an eXIf chunk with the width and an orientation before the byte `place` of a PNG file, after the header."""
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, 2)
     width, turn = (
         struct.pack(f"{order}HHII", 0x0100, 4, 1, 160),
         struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0),
     )
-    return data[:place] + chunk(b"eXIf", head + width + turn + bytes(4)) + data[place:]
+    return data[:place] + chunk(b"eXIf", prefix + head + width + turn + bytes(4)) + data[place:]
 
 
 @pytest.mark.hazard("image-turned")
@@ -123,8 +123,8 @@ def with_exif(data: bytes, orientation: int, order: str = "<", place: int = 33) 
 def test_png_is_turned_as_its_exif_metadata_say(orientation: int, order: str) -> None:
     images, operations = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.ImageOps")
     stored = BODY if orientation < 5 else np.ascontiguousarray(BODY.T)
-    for place in (33, -12):
-        data = with_exif(png(stored), orientation, order, place)
+    for place, prefix in ((33, b""), (-12, b""), (33, b"Exif\0\0")):
+        data = with_exif(png(stored), orientation, order, place, prefix)
         scan = scan_from_bytes(data, "a.png", pixel_spacing=(4, 4.5) if orientation < 5 else (4.5, 4))
         shown = np.asarray(operations.exif_transpose(images.open(io.BytesIO(data))))
         np.testing.assert_array_equal(scan.pixels, shown)

@@ -18,7 +18,7 @@ from edge_spine.errors import InputUnavailable, Refusal
 from edge_spine.reading import read_scan
 from edge_spine.reading.files import find_scans
 from edge_spine.reading.read import check_header
-from tests.edge_spine.reading.samples import MakeDicom, make_zip
+from tests.edge_spine.reading.samples import MakeDicom, bare, make_zip
 from tests.edge_spine.refusing import refused
 
 
@@ -137,6 +137,7 @@ def test_importing_the_reader_loads_no_heavy_module() -> None:
 def test_the_header_alone_is_judged_without_its_pixels(make_dicom: MakeDicom) -> None:
     whole = make_dicom()
     check_header(whole[: len(whole) // 2])
+    check_header(bare(whole, meta=True))
     for content, code in (
         (b"", "unreadable"),
         (whole[:200], "unsupported-syntax"),
