@@ -88,9 +88,10 @@ def compare(other: Path, rounds: int, names: Sequence[str] = NAMES, slower: str 
     times: dict[str, list[tuple[list[float], list[float]]]] = {stage: [] for stage in names}
     for process in range(PROCESSES):
         with ExitStack() as ends:
-            sides = [Side(other.resolve()), Side(ROOT, slower)]
-            for side in sides:
-                ends.callback(side.close)
+            sides = []
+            for folder, slowed in ((other.resolve(), ""), (ROOT, slower)):
+                sides.append(Side(folder, slowed))
+                ends.callback(sides[-1].close)
             for turn in range(process, rounds, PROCESSES):
                 for stage, found in times.items():
                     # The order changes, so that each is first as often as last.

@@ -93,6 +93,15 @@ def package_of(commit: str, folder: Path) -> bool:
     return True
 
 
+def is_committed() -> bool:
+    """Return whether this is a clone, and its edge_spine/ is that of the current commit."""
+    try:
+        command = ["git", "status", "--porcelain", "edge_spine"]
+        return not subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
 def times_over(commit: str, slower: str = "") -> dict[str, Any]:
     """Return `against.compare` with a commit, repeated while a stage exceeds the limit; empty without the commit.
 
@@ -129,6 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     found = counted()
     if options.update:
+        if not is_committed():
+            parser.error("--update needs a clone whose edge_spine/ is committed: its commit becomes the baseline")
         write_json(BASELINE, found)
         print(f"{BASELINE.name} now holds the figures of commit {found['commit']}")
         return 0

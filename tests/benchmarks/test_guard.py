@@ -107,6 +107,33 @@ def test_the_package_of_a_commit_is_unpacked(guard: ModuleType, tmp_path: Path) 
     assert (tmp_path / "edge_spine/estimator.py").is_file()
 
 
+def test_only_what_is_committed_becomes_the_baseline(
+    guard: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(guard, "ROOT", tmp_path)
+    monkeypatch.setattr(guard, "BASELINE", tmp_path / "guard.json")
+    monkeypatch.setattr(guard, "counted", lambda: {"commit": "1", "made_on": {}, "stages": {}})
+
+    def git(*arguments: str) -> None:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a", "-C", str(tmp_path), *arguments]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def refused() -> bool:
+        with pytest.raises(SystemExit, match="2"):
+            guard.main(["--update"])
+        return "committed" in capsys.readouterr().err and not guard.BASELINE.exists()
+
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert refused()
+    (tmp_path / "edge_spine").mkdir()
+    (tmp_path / "edge_spine/a.py").touch()
+    git("init")
+    assert refused()
+    git("add", ".")
+    git("commit", "--message", "one")
+    assert guard.main(["--update"]) == 0 and guard.BASELINE.exists()
+
+
 def test_calls_and_memory_are_the_same_every_time(guard: ModuleType) -> None:
     def work() -> int:
         return len(sorted(bytes(100_000)))
