@@ -73,13 +73,19 @@ take_in() {
 import sys, tarfile
 tarfile.TarFile.extraction_filter = staticmethod(lambda member, path: member)
 tarfile.open(fileobj=sys.stdin.buffer, mode="r|xz").extractall(sys.argv[1])' "$work"
-    if [ -x "$work/prepare" ] && ! "$work/prepare" "$work" > "$results/prepare.log" 2>&1; then
+    local left=$((deadline - $(date +%s)))
+    if [ -x "$work/prepare" ] && ! within $((left > 1 ? left : 1)) "$work/prepare" "$work" > "$results/prepare.log" 2>&1; then
         tail -n 3 "$results/prepare.log"
         save
         exit 1
     fi
     rm -f "$work"/pieces/piece-*
     touch "$work/unpacked"
+}
+
+# Run a program for so many seconds at most: what ignores that it is stopped, as one that waits for a driver, is killed.
+within() {
+    timeout --kill-after=5 "$@"
 }
 
 # Run a step once, in the time that is left; its output goes to a log of its own.
@@ -100,7 +106,9 @@ step() {
     fi
     limit=$((left < most ? left : most))
     started=$(date +%s)
-    timeout "$limit" "$@" > "$results/$name.log" 2>&1 || status=$?
+    within "$limit" "$@" > "$results/$name.log" 2>&1 || status=$?
+    # killed, as the status of 137 says, only after that limit
+    if [ "$status" -eq 137 ] && [ $(($(date +%s) - started)) -ge "$limit" ]; then status=124; fi
     # stopped by the end of this call, not by its own limit: it is tried again in the next call, once
     if [ "$status" -eq 124 ] && [ "$limit" -lt "$most" ] && [ ! -e "$work/ended/$name.again" ]; then
         touch "$work/ended/$name.again"
@@ -214,7 +222,7 @@ export PYTHONPATH="$here:$work/packages" EDGE_SPINE_CACHE="$work/plans" PATH="$w
 export PYTHONUNBUFFERED=1
 [ -d "$work/bundle" ] && model=(--model "$work/bundle")
 cd "$here"
-nvidia-smi > "$results/nvidia-smi.txt" 2>&1 || true
+within 20 nvidia-smi > "$results/nvidia-smi.txt" 2>&1 || true
 
 all_steps
 [ -z "$waiting" ] || exit 75

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
+import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,7 @@ def work(tmp_path: Path) -> Path:
     python.parent.mkdir(parents=True)
     python.write_text(
         f'#!/bin/sh\necho "$@" | tee -a "{tmp_path}/called"\necho "\\"blocks\\": {{\\"block\\": ${{BLOCK:-8}}"\n'
-        'case "$* " in *"$SLOW"*) sleep 40 ;; *"$FAILS"*) exit 1 ;; esac\n'
+        'case "$* " in *"$SLOW"*) trap "" $IGNORED; exec sleep 40 ;; *"$FAILS"*) exit 1 ;; esac\n'
     )
     python.chmod(0o755)
     for folder in ("packages", "plans"):
@@ -98,8 +101,31 @@ def test_steps_that_fit_are_not_held_up_by_one_that_does_not(work: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_step_that_the_call_ends_is_tried_once_more(work: Path) -> None:
-    status, ended = run(work, 16, SLOW="doctor")
-    assert status == 75 and list(ended) == ["doctor.again"]
-    status, ended = run(work, 16, SLOW="doctor")
+@pytest.mark.parametrize("ignored", ["", "TERM"])
+def test_a_step_that_the_call_ends_is_tried_once_more(work: Path, ignored: str) -> None:
+    """Also one that waits in a driver and does not notice that it is stopped."""
+    began = time.monotonic()
+    status, ended = run(work, 16, SLOW="doctor", IGNORED=ignored)
+    assert status == 75 and list(ended) == ["doctor.again"] and time.monotonic() < began + 30
+    status, ended = run(work, 16, SLOW="doctor", IGNORED=ignored)
     assert status == 75 and ended["doctor"] == "124"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["prepare", "nvidia-smi"])
+def test_nothing_before_the_steps_can_take_all_the_time(work: Path, what: str) -> None:
+    """`nvidia-smi` waits for a driver that hangs, and so may the program that prepares the machine."""
+    program = work.parent / what
+    if what == "prepare":
+        program = work / what
+        (work / "unpacked").unlink()
+        (work / "pieces").mkdir()
+        with tarfile.open(work / "pieces/piece-000", "w:xz"):
+            pass
+        digest = hashlib.sha256((work / "pieces/piece-000").read_bytes()).hexdigest()
+        (work / "pieces/pieces.sha256").write_text(f"{digest}  piece-000\n")
+    program.write_text('#!/bin/sh\ntrap "" TERM\nexec sleep 100\n')
+    program.chmod(0o755)
+    began = time.monotonic()
+    status = bash(work, work.parent / "out", 5, PATH=f"{work.parent}:{os.environ['PATH']}").returncode
+    assert status == (1 if what == "prepare" else 75) and time.monotonic() < began + 50
