@@ -24,6 +24,7 @@ packages=(
     numpy opencv-python-headless pydicom pyjpegls pylibjpeg pylibjpeg-openjpeg
     onnx onnxruntime filelock platformdirs nvidia-ml-py pytest jsonschema
     pytools mako siphash24 # of PyCUDA
+    exceptiongroup tomli # of pytest on Python 3.10, which pip leaves out where it runs on a newer one
 )
 piece_mib=${PIECE_MIB:-60}
 here=$(cd "$(dirname "$0")/.." && pwd)

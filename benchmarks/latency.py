@@ -265,10 +265,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 "energy": energy(model["engine"], walk.infer, options.seconds),
             },
         }
-    report["offline"] = offline(options, report["engine"])
     found = report["over_infer"]["end to end"]["ratio"]
     wanted = f"end to end at most {TARGET:g} times inference alone"
     report["targets"] = [{"target": wanted, "found": found, "met": found <= TARGET}]
+    # the workers take longest to start: what a limit of time cuts off there must not cost what was measured
+    write_json(options.json, report)
+    report["offline"] = offline(options, report["engine"])
     return report
 
 

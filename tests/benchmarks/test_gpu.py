@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tarfile
 import time
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks/gpu.sh"
 BASH = shutil.which("bash") if os.name == "posix" else None
@@ -58,6 +63,33 @@ def test_the_plan_fits_and_leaves_out_what_does_not() -> None:
     last = [line for line in ended.stdout.splitlines() if "ends after" in line][-1]
     assert int(last.split()[-2]) <= 570
     assert "peers            100 s, does not fit" in ended.stdout
+
+
+def needed(names: set[str], version: str) -> set[str]:
+    """Return all packages that these need on a Python version, as far as they are installed here."""
+    environment = {"python_version": version, "python_full_version": f"{version}.0", "extra": ""}
+    found, left = set[str](), [canonicalize_name(name) for name in names]
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            with suppress(metadata.PackageNotFoundError):
+                needs = [Requirement(line) for line in metadata.requires(name) or ()]
+                left += [
+                    canonicalize_name(one.name) for one in needs if not one.marker or one.marker.evaluate(environment)
+                ]
+    return found
+
+
+def test_what_an_older_python_needs_more_is_packed() -> None:
+    """pip decides by its own Python what a package needs, also where it fetches for another."""
+    listed = re.search(r"\npackages=\((.*?)\n\)", SCRIPT.read_text(encoding="utf-8"), re.DOTALL)
+    assert listed is not None
+    packed = set(re.sub(r"#.*", "", listed[1]).split())
+    newest = needed(packed, "3.14")
+    assert "pluggy" in newest and "exceptiongroup" in needed({"pytest"}, "3.10") - needed({"pytest"}, "3.14")
+    for version in ("3.10", "3.11", "3.12"):
+        assert needed(packed, version) <= newest, version
 
 
 def test_every_step_is_run_once_the_most_valuable_first(work: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import multiprocessing
 from functools import partial
@@ -97,6 +98,21 @@ def test_offline_workers_prepare_for_one_gpu(
     asked = sum(map(int, notes.read_text().split()))
     assert (found["workers"], found["block"]) == (2, 4)
     assert asked == found["scans"] + 2 * latency.IN_A_ROW and found["scans"] >= 4
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_among_its_workers_leaves_what_it_measured(
+    latency: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(latency, "offline", stopped)
+    options = ["--engine", "onnx-cpu", "--model", "lite", "--runs", "1", "--seconds", "0.1"]
+    with pytest.raises(KeyboardInterrupt):
+        latency.main([*options, "--json", str(tmp_path / "out.json")])
+    report = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert report["stages_ms"]["infer alone"]["p50"] > 0 and report["single_stream"]["queries"] and report["targets"]
 
 
 @pytest.mark.slow
