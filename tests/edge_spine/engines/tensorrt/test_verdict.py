@@ -186,7 +186,9 @@ def test_a_row_or_a_scan_that_is_off_is_refused(lite, built, monkeypatch, form: 
         ("fp16", "weights", 0, 4),
         ("fp16", "weights", 9, 0.5),
         ("fp16", "weights", 25, 0.5),
+        ("fp32", "weights", 0, 4),
         ("fp32", "weights", 9, 0.5),
+        ("fp32", "weights", 25, 0.5),
     ],
 )
 def test_a_wrong_scale_of_one_layer_is_refused(lite, built, form: str, kind: str, place: int, factor: float) -> None:
