@@ -17,7 +17,7 @@ from edge_spine.engines.verification import crop_tensor
 from edge_spine.network import INPUT_NAME, OUTPUT_NAME
 from export.gate import GateError
 
-# Accepted values as a share of the range. The quantisers of both packaged models have 0.70 to 1.17; a halved scale
+# Accepted values as a share of the range. The quantisers of both packaged models have 0.72 to 1.29; a halved scale
 # gives twice that, and one that is four times too large a quarter.
 LEAST, MOST = 0.5, 1.35
 # crops that are looked at; fewer than the least say nothing of a range

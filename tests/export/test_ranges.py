@@ -56,13 +56,26 @@ def test_a_wrong_scale_is_found_and_named(model, crops, place: int, factor: floa
         check_ranges(scaled(model, place, factor), crops, PERCENTILE)
 
 
-@pytest.mark.slow
-def test_every_scale_would_be_missed_if_halved(model, crops) -> None:
-    shares = used_shares(model, crops, PERCENTILE)
+def miss_each(shares: dict[str, float]) -> None:
+    """Assert that no quantiser is refused as it is, and that each would be with half or four times its scale."""
     assert len(shares) > 30
     for name, share in shares.items():
         assert LEAST <= share <= MOST < 2 * share, name
         assert share / 4 < LEAST, name
+
+
+@pytest.mark.slow
+def test_every_scale_would_be_missed_if_halved(model, crops) -> None:
+    miss_each(used_shares(model, crops, PERCENTILE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["int8", "int8-trt"])
+def test_every_scale_of_the_large_model_would_be_missed_too(form: str) -> None:
+    """On the crops that the export takes, since its ranges hold more of their values than those of spine-lite."""
+    bundle = load_bundle("spine")
+    percentile = bundle.manifest["calibration"]["percentile"]
+    miss_each(used_shares(form_graph(bundle, form), read_references(bundle)[0], percentile))
 
 
 def test_nothing_is_quantised_in_a_float_graph(crops) -> None:
