@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from edge_spine.errors import Refusal
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS, CropPlacement
 from edge_spine.npz import check_weights, read_arrays
+from edge_spine.products import product
 from edge_spine.refine import smoothed
 from edge_spine.smooth_fit import gradient
 from edge_spine.vertebrae import CENTRE_PITCH_MM, LEVELS, Levels
@@ -105,13 +106,13 @@ class LevelNetwork:
         hidden, (more, tap) = wide[reach : reach + CELLS], np.empty((2, CELLS, width), np.float32)
         steps = padded.reshape(-1, STRIDE * CHANNELS)
         entry = np.concatenate([steps[step:][:CELLS] for step in range(-(-ENTRY_TAPS // STRIDE))], axis=1)
-        np.maximum(entry[:, : ENTRY_TAPS * CHANNELS] @ self.entry_weight + self.entry_bias, 0, out=hidden)
+        np.maximum(product(entry[:, : ENTRY_TAPS * CHANNELS], self.entry_weight) + self.entry_bias, 0, out=hidden)
         # three products of rows where they lie take less time than one product of their copies
         weights = self.middle_weight.reshape(-1, 3, width, width)
         for dilation, weight, bias in zip(DILATIONS, weights, self.middle_bias, strict=True):
-            np.matmul(hidden, weight[1], out=more)
-            more += np.matmul(wide[reach - dilation :][:CELLS], weight[0], out=tap)
-            more += np.matmul(wide[reach + dilation :][:CELLS], weight[2], out=tap)
+            product(hidden, weight[1], more)
+            more += product(wide[reach - dilation :][:CELLS], weight[0], tap)
+            more += product(wide[reach + dilation :][:CELLS], weight[2], tap)
             more += bias
             hidden += np.maximum(more, 0, out=more)
         logits = (hidden @ self.exit_weight + self.exit_bias).astype(np.float64)
@@ -239,7 +240,8 @@ def strip(crop: NDArray[np.float32], line: Array) -> Grey:
     along = _OFFSETS / np.sqrt(1 + slope * slope)
     columns = line[:, np.newaxis].astype(np.float32) + along
     rows = _CROP_ROWS_32[:, np.newaxis] - slope * along
-    grey = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) @ _bins()
+    samples = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    grey = product(samples, _bins())
     grey -= grey.mean()
     grey /= max(math.sqrt(np.vdot(grey, grey) / grey.size), _LEAST_DEVIATION)
     return np.concatenate([grey, _ROW_PLACES], axis=1)

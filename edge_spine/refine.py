@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS
 from edge_spine.npz import check_weights, read_arrays
+from edge_spine.products import product
 from edge_spine.smooth_fit import gradient
 
 # distances from the centreline on each side, tenths of a half-width
@@ -105,8 +106,8 @@ class Refinement:
     def read(self, windows: Profile) -> tuple[Array, Array]:
         """Return the distance of the centre and what the half-width lacks, (N,) each, of windows (N, 346)."""
         weight, bias = self._both
-        hidden = _rectified(windows @ weight, bias).reshape(-1, self.bias0.size)
-        hidden = _rectified(hidden @ self.weight1, self.bias1)
+        hidden = _rectified(product(windows, weight), bias).reshape(-1, self.bias0.size)
+        hidden = _rectified(product(hidden, self.weight1), self.bias1)
         own, other = (hidden @ self.weight2 + self.bias2).astype(np.float64).reshape(-1, 2, 2).transpose(1, 2, 0)
         return own[0] - other[0], own[1] + other[1]
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     (
         *("errors", "version", "files", "network", "vertebrae", "scan", "quantities"),
-        *("csv_tables", "lending", "processors", "streams"),
+        *("csv_tables", "lending", "processors", "products", "streams"),
     ),
     ("reading", "npz"),
     ("preprocessing",),

@@ -1,0 +1,25 @@
+"""Matrix products in the thread that calls."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# OpenBLAS takes threads of its own for more multiplications (65,536 times 4, `interface/gemm.c`)
+_MOST = 2**18
+
+
+def product(
+    rows: NDArray[np.float32], weight: NDArray[np.float32], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Return ``rows @ weight`` of matrices (N, K) and (K, M), in `out` (N, M) if given, without threads of OpenBLAS.
+
+    On matrices as small as the runtime's these wait for each other longer than they compute, and where several threads
+    share an estimator also for those of the others. So blocks of rows are multiplied, each too small for threads.
+    """
+    count = len(rows)
+    blocks = min(-(-count * weight.size // _MOST), count)
+    while count % blocks:
+        blocks += 1
+    into = None if out is None else out.reshape(blocks, count // blocks, -1)
+    return np.matmul(rows.reshape(blocks, count // blocks, -1), weight, out=into).reshape(count, -1)
