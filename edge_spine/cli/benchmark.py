@@ -69,7 +69,7 @@ def _table(report: dict[str, Any], timed: list[dict[str, Any]]) -> str:
             f"{row['model']}, {row['engine']} {row['precision']}",
             *(row["ms"][key] for key in ("p50", "p90")),
             *(row[key] for key in ("scans_a_second", "peak_mb", "mean_mm")),
-            "kept" if row["kept"] else "MISSED",
+            "passed" if row["kept"] else "MISSED",
         ]
         for row in timed
     ]

@@ -82,13 +82,13 @@ class Verbs:
         example: str,
         *parents: argparse.ArgumentParser,
     ) -> argparse.ArgumentParser:
-        """Register a verb and return its parser."""
+        """Register a verb and return its parser; without `parents` its options are those of `output`."""
         verb: argparse.ArgumentParser = self._verbs.add_parser(
             name,
             help=help_text,
             description=help_text[0].upper() + help_text[1:] + ".",
             epilog=f"example:\n  {example}",
-            parents=parents,
+            parents=parents or (self.output,),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         verb.set_defaults(verb=run)
@@ -193,4 +193,4 @@ def need(extra: str, *modules: str) -> None:
     """Raise UsageError if packages of a verb are missing."""
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        raise UsageError(f"{', '.join(missing)} not installed; add it with: pip install '.[{extra}]'")
+        raise UsageError(f"missing packages: {', '.join(missing)}; pip install '.[{extra}]'")

@@ -54,7 +54,8 @@ class Progress:
 
     def count(self, report: Report) -> None:
         """Count a finished scan."""
-        self._ends[report.status, report.code or ""] += 1
+        code = (report.code or "") if report.code != report.status else ""
+        self._ends[report.status, code] += 1
 
     def summarise(self) -> None:
         """Print the number and share of scans by status and refusal code, and the speed."""

@@ -45,9 +45,10 @@ class Outcome:
     def line(self) -> str:
         """Return a one-line summary."""
         counts = sorted(self.ends.items())
-        ends = [f"{number} {status}" + (f" ({code})" if code else "") for (status, code), number in counts]
+        ends = [f"{n} {status}" + (f" ({code})" if code not in ("", status) else "") for (status, code), n in counts]
         earlier = f"; {self.earlier} of them by earlier runs" if self.earlier else ""
-        return f"{self.ends.total()} scans: {', '.join(ends)}{earlier}"
+        total = self.ends.total()
+        return f"{total} scan{'' if total == 1 else 's'}: {', '.join(ends)}{earlier}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: ``scans``, ``earlier``, ``problem``, and ``ends``, a list of counts."""

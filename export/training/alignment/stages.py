@@ -34,9 +34,9 @@ _SPINE_MARGIN_MM = 45.0
 # Errors of a border are alike over about a vertebra.
 _ALIKE_MM = 25.0
 _LEAST_SPREAD_MM = 0.4
-# Smallest error of what the images say: degrees, and mm in x and z. The trunk may turn and shift around its spine.
 # Images that lie further from the spines than this (degrees, mm in x and z) are not aligned.
 _FAR = np.array([6.0, 40.0, 80.0])
+# Smallest error of what the images say: degrees, and mm in x and z. The trunk may turn and shift around its spine.
 _LEAST_IMAGE = np.array([0.15, 2.0, 0.5])
 _REACH_MM, _STEP_MM, _LEAST_SHARED = 40.0, 1.0, 0.85
 # Error of an end that both masks have, chance that one of them lacks it, and how much then lacks on average.

@@ -33,7 +33,7 @@ def test_a_run_of_one_is_a_cohort_too(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     ended = run(make_cohort(folder, 1), "--out", tmp_path / "out", "--write", "json")
-    assert (ended.returncode, ended.stdout) == (0, "1 scans: 1 done\n"), ended.stderr
+    assert (ended.returncode, ended.stdout) == (0, "1 scan: 1 done\n"), ended.stderr
     assert len(list((tmp_path / "out/scans").glob("scan-00-*/result.json"))) == 1
 
 

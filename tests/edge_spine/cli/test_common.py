@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from pathlib import Path
 
@@ -20,8 +21,15 @@ def test_a_verb_without_its_packages_names_the_extra(
     arguments = ["node", "--config", "node.toml"] if verb == "node" else ["watch", str(tmp_path), str(tmp_path / "out")]
     assert cli.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert package in line and ".[node]" in line
+    assert line == f"edge-spine: missing packages: {package}; pip install '.[node]'"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_verb_without_options_of_its_own_has_those_of_output() -> None:
+    parser = argparse.ArgumentParser()
+    common.Verbs(parser).add("hello", lambda arguments: 0, "say hello", "edge-spine hello")
+    arguments = parser.parse_args(["hello", "--json", "-q"])
+    assert arguments.json and arguments.verbosity == -1 and arguments.verb(arguments) == 0
 
 
 def test_logging_is_put_back(capsys: pytest.CaptureFixture[str]) -> None:

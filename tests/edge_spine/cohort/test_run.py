@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ import pytest
 from edge_spine.cohort import SpineBatch, read_cohort
 from edge_spine.cohort.manifest import Scan
 from edge_spine.cohort.rows import Row, row_of
-from edge_spine.cohort.run import MOST_DEATHS, left_to_do, work_through
+from edge_spine.cohort.run import MOST_DEATHS, Outcome, left_to_do, work_through
 from edge_spine.cohort.shards import Shards, shard_files
 from edge_spine.cohort.workers import Finished
 from edge_spine.runner import Report
@@ -34,6 +35,13 @@ WAITING = (
     "import time; write, waits = shards.Shards.write, [0] * 99 + [60]; "
     "shards.Shards.write = lambda self: self._rows and [wait := waits.pop(), write(self), time.sleep(wait)]"
 )
+
+
+def test_the_summary_counts_in_words() -> None:
+    ends = Counter({("done", ""): 1})
+    assert Outcome(ends, 0).line() == "1 scan: 1 done"
+    ends.update([("failed", "failed"), ("failed", "worker-died"), ("refused", "no-spine")])
+    assert Outcome(ends, 0).line() == "4 scans: 1 done, 1 failed, 1 failed (worker-died), 1 refused (no-spine)"
 
 
 @pytest.mark.slow
@@ -189,7 +197,7 @@ def test_what_was_away_is_failed_and_tried_again(tmp_path: Path, run_here: Calla
     (tmp_path / "list.csv").write_text("path,id\nmnt/a.dcm,A\nmnt/b.zip,B\n", encoding="utf-8")
     out = tmp_path / "out"
     first = run_here(tmp_path / "list.csv", "--out", out)
-    assert first.returncode == 1 and first.stdout.startswith("2 scans: 2 failed (failed)")
+    assert first.returncode == 1 and first.stdout.startswith("2 scans: 2 failed")
     assert "no such file" in str(rows_by_id(out)["A"]["message"])
     (tmp_path / "mnt").mkdir()
     (tmp_path / "mnt" / "a.dcm").write_bytes(BUNDLED.read_bytes())
@@ -222,19 +230,19 @@ def test_what_options_decide_is_decided_again_when_they_change(tmp_path: Path, r
         assert "Traceback" not in ended.stderr
         return ended.stdout
 
-    assert again().startswith("1 scans: 1 refused (no-spacing)")
+    assert again().startswith("1 scan: 1 refused (no-spacing)")
     assert "earlier" in again()
-    assert again(*spacing) == "1 scans: 1 done\n"
-    assert again(*spacing) == "1 scans: 1 done; 1 of them by earlier runs\n"
-    assert again(*spacing, "--write", "json,stl") == "1 scans: 1 done\n"
+    assert again(*spacing) == "1 scan: 1 done\n"
+    assert again(*spacing) == "1 scan: 1 done; 1 of them by earlier runs\n"
+    assert again(*spacing, "--write", "json,stl") == "1 scan: 1 done\n"
     written = sorted((out / "scans").glob("*/*"))
     assert [path.name for path in written] == ["result.json", "spine.stl"]
     assert "earlier" in again(*spacing, "--write", "json,stl") and "earlier" in again(*spacing)
     written[1].unlink()
-    assert again(*spacing, "--write", "json,stl") == "1 scans: 1 done\n" and written[1].is_file()
+    assert again(*spacing, "--write", "json,stl") == "1 scan: 1 done\n" and written[1].is_file()
     before = rows_by_id(out)["A"]["model_name"]
     other = run_here(tmp_path / "list.csv", "--out", out, *spacing, "--model", "spine")
-    assert other.stdout == "1 scans: 1 done\n" and rows_by_id(out)["A"]["model_name"] != before
+    assert other.stdout == "1 scan: 1 done\n" and rows_by_id(out)["A"]["model_name"] != before
 
 
 def test_scans_that_have_changed_since_are_done_again(tmp_path: Path) -> None:
