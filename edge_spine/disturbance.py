@@ -36,6 +36,8 @@ _STEP_MM = float(_ACROSS_MM[1] - _ACROSS_MM[0])
 _WITHIN = 0.8
 # grey of metal and of what is clipped; white share of the spine that is clipped
 _WHITE, _CLIPPED = 0.985, 0.6
+# where greys are clipped, more than this part is white this far outside the spine's border; else metal covers the spine
+_BESIDE_MM, _BONE = 15.0, 0.002
 # white areas that are metal, together and each at least, this far from the centreline
 _METAL_MM2, _LEAST_METAL_MM2, _METAL_REACH_MM = 300.0, 60.0, 60.0
 # either a compact area with a sharp edge, or any whose surroundings are clearly darker: limits of the mean grey just
@@ -83,7 +85,10 @@ def find_disturbances(prepared: Prepared, curves: Curves) -> Disturbances:
     white, spine = straight >= _WHITE, np.abs(_ACROSS_MM) < _WITHIN * half_mm
     if np.count_nonzero(white & spine) > _CLIPPED * np.count_nonzero(spine):
         # nothing brighter than the spine can be seen in it
-        return Disturbances({**found, SATURATED: everywhere}, np.zeros(ROWS))
+        found[SATURATED] = everywhere
+        beside = np.abs(_ACROSS_MM) > half_mm + _BESIDE_MM
+        if np.count_nonzero(white & beside) > _BONE * np.count_nonzero(beside):
+            return Disturbances(found, np.zeros(ROWS))
     metal = _metal(straight, white & (np.abs(_ACROSS_MM) < _METAL_REACH_MM), cell_mm2)
     objects = {
         METAL: np.asarray(metal.any(axis=1)),

@@ -241,7 +241,7 @@ def strip(crop: NDArray[np.float32], line: Array) -> Grey:
     columns = line[:, np.newaxis].astype(np.float32) + along
     rows = _CROP_ROWS_32[:, np.newaxis] - slope * along
     samples = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    grey = product(samples, _bins())
+    grey = product(samples.astype(np.float32, copy=False), _bins())
     grey -= grey.mean()
     grey /= max(math.sqrt(np.vdot(grey, grey) / grey.size), _LEAST_DEVIATION)
     return np.concatenate([grey, _ROW_PLACES], axis=1)

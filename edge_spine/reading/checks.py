@@ -97,5 +97,7 @@ def check_extent(rows: int, columns: int, spacing: tuple[float, float]) -> None:
     if height < MIN_BODY_MM:
         raise Refusal(
             "not-whole-body",
-            f"the image is {height:.0f} mm high; a whole-body DXA image of at least {MIN_BODY_MM:.0f} mm is accepted",
+            f"with the pixel spacing {spacing[0]:.4g}, {spacing[1]:.4g} mm the image is {height:.0f} mm high; a "
+            f"whole-body DXA image of at least {MIN_BODY_MM:.0f} mm is accepted; "
+            "if the spacing is wrong, give --pixel-spacing ROW,COL",
         )

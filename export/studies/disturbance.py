@@ -131,6 +131,14 @@ def _plate(canvas: Canvas, rng: np.random.Generator, aside_mm: float) -> Image:
     return _metal(canvas, box)
 
 
+def metal_over_all(canvas: Canvas, rng: np.random.Generator) -> Image:
+    """Metal over most of the spine: a plate, or two thick rods."""
+    first, last = rng.uniform(0.0, 0.1), rng.uniform(0.85, 1.0)
+    z, x = np.array([canvas.at(part) for part in np.linspace(first, last, 40)]).T
+    places, half = ((0.0,), rng.uniform(14, 22)) if rng.random() < 0.5 else ((-9.0, 9.0), rng.uniform(6, 7))
+    return _metal(canvas, *(_line(z, x + place, half) for place in places))
+
+
 def prosthesis(canvas: Canvas, rng: np.random.Generator) -> Image:
     """A compact implant beside the spine."""
     z, x = canvas.at(rng.uniform(0.1, 0.9))
@@ -200,6 +208,7 @@ KINDS: dict[str, tuple[Callable[[Canvas, np.random.Generator], Image], tuple[str
     "belt": (belt, ("object-across", "metal")),
     "wire": (wire, ("object-across", "metal")),
     "coarse rows": (coarse, ("rows-coarse",)),
+    "metal over most of the spine": (metal_over_all, ("metal",)),
 }
 
 

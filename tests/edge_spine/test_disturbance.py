@@ -81,7 +81,7 @@ def _medium(picture: Picture) -> None:
 
 
 def _clipped(picture: Picture) -> None:
-    picture[...] = np.minimum(picture / 0.6, 1.0)
+    picture[...] = np.minimum(picture / 0.4, 1.0)
 
 
 def _moved(picture: Picture) -> None:
@@ -136,6 +136,25 @@ def test_vertebrae_that_are_white_to_their_rims_are_no_metal(wide: int) -> None:
         beyond = np.maximum(np.abs(row - middle) - 5, np.abs(column - 112) - wide)
         picture = np.maximum(picture, np.clip(1.0 - 0.07 * np.maximum(beyond, 0), 0, 1) * (beyond < 6))
     assert METAL not in _found(np.asarray(picture, np.float32))
+
+
+def _plate_over_all(picture: Picture) -> None:
+    picture[20:200, 101:123] = 1.0
+
+
+def _thick_rods(picture: Picture) -> None:
+    picture[20:200, 105:111] = picture[20:200, 113:119] = 1.0
+
+
+@pytest.mark.parametrize("draw", [_plate_over_all, _thick_rods])
+def test_metal_over_most_of_the_spine_is_metal_too_and_widens(draw: Callable[[Picture], None]) -> None:
+    """White at the spine alone: nothing can be seen in it, and what hides it is metal."""
+    picture = _picture()
+    draw(picture)
+    found = _disturbances(picture)
+    assert list(found.rows) == [METAL, SATURATED]
+    assert found.local[20:190].all() and found.local.sum() < 209
+    assert (found.metal_mm[30:180] > 20).all()
 
 
 def test_a_spine_of_which_half_is_white_is_not_called_saturated() -> None:

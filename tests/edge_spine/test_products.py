@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from edge_spine.processors import usable_cores
 from edge_spine.products import product
 
+ROOT = Path(__file__).resolve().parents[2]
 # Prints the processor time of other threads over that of the calling one.
 CALLS = """
 import time, cv2, edge_spine
@@ -40,12 +42,11 @@ def test_a_product_is_that_of_numpy(shape: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(usable_cores() < 2, reason="libraries take further threads only where there are processors for them")
+@pytest.mark.skipif(usable_cores() < 2, reason="libraries take no further threads here")
 def test_a_call_runs_in_its_thread_alone() -> None:
-    """Whatever NumPy and OpenCV could do on several threads: these wait for each other where several share an estimator."""
+    """Where several threads share an estimator, further ones of NumPy would wait for each other."""
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     ended = subprocess.run(
-        [sys.executable, "-c", CALLS], capture_output=True, text=True, check=True, env=environment, cwd=root
+        [sys.executable, "-c", CALLS], capture_output=True, text=True, check=True, env=environment, cwd=ROOT
     )
     assert float(ended.stdout) < 0.02
