@@ -86,7 +86,7 @@ def compare(other: Path, rounds: int, names: Sequence[str] = NAMES, slower: str 
         Stage that is slowed on this side.
     """
     times: dict[str, list[tuple[list[float], list[float]]]] = {stage: [] for stage in names}
-    for process in range(PROCESSES):
+    for process in range(min(PROCESSES, rounds)):
         with ExitStack() as ends:
             sides = []
             for folder, slowed in ((other.resolve(), ""), (ROOT, slower)):

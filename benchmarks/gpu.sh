@@ -223,7 +223,7 @@ export PYTHONPATH="$here:$work/packages" EDGE_SPINE_CACHE="$work/plans" PATH="$w
 export PYTHONUNBUFFERED=1
 [ -d "$work/bundle" ] && model=(--model "$work/bundle")
 cd "$here"
-within 20 nvidia-smi > "$results/nvidia-smi.txt" 2>&1 || true
+within "${PROBE_SECONDS:-20}" nvidia-smi > "$results/nvidia-smi.txt" 2>&1 || true
 
 all_steps
 [ -z "$waiting" ] || exit 75

@@ -158,5 +158,6 @@ def test_nothing_before_the_steps_can_take_all_the_time(work: Path, what: str) -
     program.write_text('#!/bin/sh\ntrap "" TERM\nexec sleep 100\n')
     program.chmod(0o755)
     began = time.monotonic()
-    status = bash(work, work.parent / "out", 5, PATH=f"{work.parent}:{os.environ['PATH']}").returncode
+    path = f"{work.parent}:{os.environ['PATH']}"
+    status = bash(work, work.parent / "out", 5, PATH=path, PROBE_SECONDS="2").returncode
     assert status == (1 if what == "prepare" else 75) and time.monotonic() < began + 50

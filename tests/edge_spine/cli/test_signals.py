@@ -29,7 +29,7 @@ class Signalling(FakeEstimator):
 
     def __call__(self, scan):  # type: ignore[no-untyped-def]
         if scan.source.startswith("SIG"):
-            os.kill(os.getpid(), getattr(signal, scan.source.partition(".")[0]))
+            signal.raise_signal(getattr(signal, scan.source.partition(".")[0]))
         return super().__call__(scan)
 
 
@@ -86,7 +86,7 @@ def test_only_the_main_thread_has_handlers() -> None:
 def test_the_second_signal_has_its_default_effect() -> None:
     with pytest.raises(Terminated), orderly_signals():
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         finally:
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 

@@ -87,10 +87,13 @@ def test_a_decoder_that_ends_while_it_starts_is_not_waited_for(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system stops no process")
 def test_a_decoder_that_hangs_is_ended(fresh: DecoderProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     frame, options, pixels = frame_and_options()
     fresh.decode(frame, pixels.size, **options)
-    monkeypatch.setattr(decoder_process, "STALLED_SECONDS", 0.0)
+    assert fresh.pid is not None
+    os.kill(fresh.pid, signal.SIGSTOP)
+    monkeypatch.setattr(decoder_process, "STALLED_SECONDS", 0.2)
     with pytest.raises(UndecodableFrame):
         fresh.decode(frame, pixels.size, **options)
     monkeypatch.undo()
