@@ -11,6 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Test processes share the cores: threads of NumPy and PyTorch beyond them would only wait for each other. Both read
+    # these when they are imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -22,9 +28,6 @@ from edge_spine import SpineEstimator
 # Otherwise each process that a test starts compiles the package again, and each run of pytest all tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Test processes share the cores: threads of PyTorch beyond them would only wait for each other.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:
