@@ -94,7 +94,7 @@ def package_of(commit: str, folder: Path) -> bool:
 
 
 def is_committed() -> bool:
-    """Return whether this is a clone, and its edge_spine/ is that of the current commit."""
+    """Return whether git knows this folder and edge_spine/ has no uncommitted changes."""
     try:
         command = ["git", "status", "--porcelain", "edge_spine"]
         return not subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout

@@ -36,7 +36,7 @@ def beside(place: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def replace_folder(place: Path, by: Path) -> None:
-    """Put a folder in the place of another one, which is deleted if it exists; both in the same parent folder.
+    """Replace a folder, if it exists, by another one of the same parent folder, and delete the old one.
 
     No system renames a folder over one with content, so the earlier one is renamed to ``BY.old`` first. A process
     killed between the two renames leaves both folders whole, and nothing at `place`. A symbolic link is replaced

@@ -12,10 +12,10 @@ _MOST = 2**18
 def product(
     rows: NDArray[np.float32], weight: NDArray[np.float32], out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Return ``rows @ weight`` of matrices (N, K) and (K, M), in `out` (N, M) if given, without threads of OpenBLAS.
+    """Multiply matrices (N, K) and (K, M) in the calling thread, into `out` (N, M) if it is given.
 
-    On matrices as small as the runtime's these wait for each other longer than they compute, and where several threads
-    share an estimator also for those of the others. So blocks of rows are multiplied, each too small for threads.
+    On matrices as small as the runtime's, OpenBLAS's own threads wait for each other longer than they compute, and for
+    those of other callers too. So blocks of rows are multiplied, each too small for OpenBLAS to take threads.
     """
     count = len(rows)
     blocks = min(-(-count * weight.size // _MOST), count)

@@ -33,7 +33,9 @@ def test_the_extras_of_gpus_exist_and_do_not_overwrite_each_other() -> None:
 
 @pytest.mark.slow
 def test_the_extras_of_gpus_resolve_together() -> None:
-    """All are resolved together, which implies each alone, by uv: it reads metadata where pip downloads the wheels.
+    """Resolve all extras together, which implies that each resolves alone.
+
+    uv reads the packages' metadata, where pip would download their wheels.
 
     TensorRT's bindings stand for the whole, whose libraries are fetched from NVIDIA's index while it builds.
     """

@@ -59,7 +59,7 @@ _FILE_RULES = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model bundle whose files have been checked against its parsed manifest.
+    """A model bundle: a folder of files that were checked against its manifest.
 
     `sha256`, that of manifest.json, identifies the whole bundle.
     """

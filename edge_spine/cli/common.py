@@ -179,7 +179,7 @@ def print_report(arguments: argparse.Namespace, report: Report) -> None:
 
 
 def tell(arguments: argparse.Namespace, report: Mapping[str, Any], text: str) -> None:
-    """Print what a verb is asked for, as JSON or text; raise EdgeSpineError where stdout cannot be written."""
+    """Print a verb's report, as JSON or text; raise EdgeSpineError where stdout cannot be written."""
     if problem := say(json.dumps(report) if arguments.json else text):
         raise EdgeSpineError(f"stdout cannot be written ({problem})")
 

@@ -99,7 +99,7 @@ def remove_tables(folder: Path) -> None:
 
 
 def participants(scans: Iterable[Scan]) -> dict[Key, str]:
-    """Return the BIDS label of each participant, by id and path of the scan; UsageError if empty or not unique."""
+    """Return the participant's BIDS label of each scan; raise UsageError where one is empty or not unique."""
     labels: dict[Key, str] = {}
     named: dict[str, str] = {}
     for scan in scans:

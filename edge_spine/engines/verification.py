@@ -139,7 +139,7 @@ def _plain(value: Any) -> Any:
 
 
 def verify(bundle: Bundle, engine: Engine, count: int | None = None) -> Verification:
-    """Run a bundle's references, `count` or all, through an engine and compare the outputs; see `read_references`."""
+    """Run the first `count` references of a bundle (all by default) through an engine; raise as `read_references`."""
     crops, expected = read_references(bundle)
     found = outputs_of(engine, crops[:count])
     pixel = bundle.nominal_model_pixel_mm

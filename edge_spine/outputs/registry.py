@@ -69,7 +69,7 @@ DICOM_OBJECTS = {name: known.dicom for name, known in FORMATS.items() if known.d
 
 
 def parse_formats(names: str) -> tuple[str, ...]:
-    """Parse a list such as "json,png": return keys of `FORMATS`, each once, in their order.
+    """Return the formats that a list such as "json,png" names, each once and in the order of `FORMATS`.
 
     Raise UsageError where the list is empty, or names a format that is unknown or whose package is not installed.
     """

@@ -48,7 +48,7 @@ class DicomStream(io.BytesIO):
 
 
 def transfer_syntax(data: bytes) -> str | None:
-    """Return the TransferSyntaxUID of a file, "" where its meta information has none, None without meta information."""
+    """Return the transfer syntax of a DICOM file: "" if its meta information names none, None if it has none."""
     stream = DicomStream(data)
     stream.seek(len(PREAMBLE))
     meta = read_dataset(

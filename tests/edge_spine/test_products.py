@@ -1,4 +1,4 @@
-"""Products are those of NumPy, and no other thread takes part in a call."""
+"""Matrix products equal those of NumPy, and an estimate uses no thread but the calling one."""
 
 from __future__ import annotations
 
