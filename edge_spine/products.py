@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-# OpenBLAS takes threads of its own for more multiplications (65,536 times 4, `interface/gemm.c`)
-_MOST = 2**18
+# OpenBLAS takes threads of its own for more multiplications: 65,536 times 4 (`interface/gemm.c`), and 2,304 times 4 if
+# one factor is a vector (`interface/gemv.c`). Not on each processor: some have other code for small matrices.
+_MOST, _MOST_BY_VECTOR = 2**18, 9216
 
 
 def product(
@@ -18,7 +19,8 @@ def product(
     those of other callers too. So blocks of rows are multiplied, each too small for OpenBLAS to take threads.
     """
     count = len(rows)
-    blocks = min(-(-count * weight.size // _MOST), count)
+    most = _MOST if min(count, weight.shape[1]) > 1 else _MOST_BY_VECTOR
+    blocks = min(-(-count * weight.size // most), count)
     while count % blocks:
         blocks += 1
     into = None if out is None else out.reshape(blocks, count // blocks, -1)

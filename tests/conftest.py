@@ -31,9 +31,12 @@ sys.dont_write_bytecode = False
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the order of files that `pytest_collection_modifyitems` gives, where pytest-xdist is installed."""
+    """Have pytest-xdist, where it is installed, keep the order of files that `pytest_collection_modifyitems` gives.
+
+    A test process that ends is not replaced, which ends the run: pytest-xdist could wait for ever for the files it had.
+    """
     if hasattr(config.option, "loadscopereorder"):
-        config.option.loadscopereorder = False
+        config.option.loadscopereorder, config.option.maxworkerrestart = False, "0"
 
 
 @pytest.hookimpl(trylast=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -29,7 +30,10 @@ print((process - thread) / thread)
 """
 
 
-@pytest.mark.parametrize("shape", [(112, 238, 64), (105, 346, 96), (210, 48, 48), (211, 97, 33), (1, 3000, 100)])
+@pytest.mark.parametrize(
+    "shape",
+    [(112, 238, 64), (105, 346, 96), (210, 48, 48), (211, 97, 33), (1, 3000, 100), (105, 105, 1), (3, 5000, 1)],
+)
 def test_a_product_is_that_of_numpy(shape: tuple[int, int, int]) -> None:
     count, inner, width = shape
     random = np.random.default_rng(0)
@@ -43,9 +47,17 @@ def test_a_product_is_that_of_numpy(shape: tuple[int, int, int]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(usable_cores() < 2, reason="libraries take no further threads here")
-def test_a_call_runs_in_its_thread_alone() -> None:
-    """Where several threads share an estimator, further ones of NumPy would wait for each other."""
+@pytest.mark.parametrize("kernels", ["", "Nehalem", "Haswell"])
+def test_a_call_runs_in_its_thread_alone(kernels: str) -> None:
+    """Where several threads share an estimator, further ones of NumPy would wait for each other.
+
+    OpenBLAS takes threads by other rules with the code for older processors.
+    """
+    if kernels == "Haswell" and "AVX2" not in cv2.getCPUFeaturesLine():
+        pytest.skip("this processor has no AVX2")
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    if kernels:
+        environment["OPENBLAS_CORETYPE"] = kernels
     ended = subprocess.run(
         [sys.executable, "-c", CALLS], capture_output=True, text=True, check=True, env=environment, cwd=ROOT
     )

@@ -1,4 +1,4 @@
-"""SIGTERM ends every verb in order, a hang-up none."""
+"""SIGTERM ends every verb in order, a hang-up none. Signals are sent to other processes than the one that tests."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from edge_spine.cli import main as cli
-from edge_spine.cli.signals import TERMINATED, Terminated, orderly_signals
-from tests.edge_spine.cli.conftest import FakeEstimator
+from edge_spine.cli.signals import TERMINATED, orderly_signals
 from tests.edge_spine.cli.running import PACKAGE, SPACING
 from tests.edge_spine.fake_result import phantom_pixels
 
@@ -24,38 +23,27 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such sig
 HANDLED = (signal.SIGTERM, signal.SIGHUP) if os.name != "nt" else ()
 
 
-class Signalling(FakeEstimator):
-    """FAKE: sends this process the signal that the scan is named after."""
-
-    def __call__(self, scan):  # type: ignore[no-untyped-def]
-        if scan.source.startswith("SIG"):
-            signal.raise_signal(getattr(signal, scan.source.partition(".")[0]))
-        return super().__call__(scan)
-
-
-def run(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[str]]:
-    monkeypatch.setattr("edge_spine.estimator.SpineEstimator", Signalling)
-    # A slow machine must not end the process that runs the tests.
-    monkeypatch.setattr("edge_spine.cli.signals.GRACE_S", 120.0)
-    before = [signal.getsignal(number) for number in HANDLED]
+def run(folder: Path, name: str) -> tuple[int, list[str], list[str]]:
+    """Return the exit status, the scans with results, and what stderr says."""
     (folder / "in").mkdir()
     for each in ("A", name, "Z"):
         np.save(folder / "in" / f"{each}.npy", phantom_pixels())
-    arguments = ["run", str(folder / "in"), "--out", str(folder / "out"), "--pixel-spacing", SPACING]
-    status = cli.main([*arguments, "--write", "json"])
-    assert [signal.getsignal(number) for number in HANDLED] == before
-    return status, sorted(path.name for path in (folder / "out").iterdir())
+    program = [sys.executable, "-m", "tests.edge_spine.cli.signalled_run"]
+    arguments = [folder / "in", "--out", folder / "out", "--pixel-spacing", SPACING, "--write", "json"]
+    ended = subprocess.run([*program, *arguments], cwd=PACKAGE.parent, capture_output=True, text=True, timeout=120)
+    return ended.returncode, sorted(path.name for path in (folder / "out").iterdir()), ended.stderr.splitlines()
 
 
-def test_a_hang_up_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(tmp_path, "SIGHUP", monkeypatch) == (0, ["A", "SIGHUP", "Z"])
+@pytest.mark.slow
+def test_a_hang_up_ends_nothing(tmp_path: Path) -> None:
+    status, done, _ = run(tmp_path, "SIGHUP")
+    assert (status, done) == (0, ["A", "SIGHUP", "Z"])
 
 
-def test_sigterm_ends_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(tmp_path, "SIGTERM", monkeypatch) == (TERMINATED, ["A"])
-    assert capsys.readouterr().err.splitlines()[-1] == "edge-spine: terminated"
+@pytest.mark.slow
+def test_sigterm_ends_in_order(tmp_path: Path) -> None:
+    status, done, said = run(tmp_path, "SIGTERM")
+    assert (status, done, said[-1]) == (TERMINATED, ["A"], "edge-spine: terminated")
 
 
 def test_every_verb_runs_with_these_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,12 +71,21 @@ def test_only_the_main_thread_has_handlers() -> None:
         assert pool.submit(work).result() == signal.getsignal(signal.SIGTERM)
 
 
-def test_the_second_signal_has_its_default_effect() -> None:
-    with pytest.raises(Terminated), orderly_signals():
-        try:
-            signal.raise_signal(signal.SIGTERM)
-        finally:
-            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+@pytest.mark.parametrize(("signals", "status"), [(1, TERMINATED), (2, -signal.SIGTERM)])
+def test_the_second_signal_has_its_default_effect(signals: int, status: int) -> None:
+    code = (
+        "import signal\n"
+        "from edge_spine.cli.signals import TERMINATED, Terminated, orderly_signals\n"
+        "try:\n"
+        "    with orderly_signals():\n"
+        "        try:\n"
+        "            signal.raise_signal(signal.SIGTERM)\n"
+        "        finally:\n"
+        f"            {signals} == 2 and signal.raise_signal(signal.SIGTERM)\n"
+        "except Terminated:\n"
+        "    raise SystemExit(TERMINATED)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == status
 
 
 @pytest.mark.slow

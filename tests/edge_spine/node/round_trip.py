@@ -94,6 +94,7 @@ def main(folder: Path, scan: Path) -> dict[str, Any]:
                 for instance in orthanc.rest("/instances")
                 if orthanc.rest(f"/instances/{instance}/simplified-tags")["Modality"] == "OT"
             ]
+            node.noted("delivered", 2)
             return {
                 "passes": passes,
                 "events": [entry["event"] for entry in node.audit()],

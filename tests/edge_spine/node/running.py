@@ -187,6 +187,11 @@ class RunningNode:
     def audit(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.spool / "audit.jsonl").read_text().splitlines()]
 
+    def noted(self, event: str, count: int = 1) -> list[dict[str, Any]]:
+        """Wait until the audit has as many entries of an event, which are written after it, and return them."""
+        wait_for(lambda: [entry["event"] for entry in self.audit()].count(event) >= count, f"{event} in the audit")
+        return [entry for entry in self.audit() if entry["event"] == event]
+
     def __enter__(self) -> RunningNode:
         return self.start()
 
