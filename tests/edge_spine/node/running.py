@@ -200,6 +200,11 @@ class RunningNode:
             self.kill()
 
 
+def acknowledged(sent: subprocess.CompletedProcess[str]) -> bool:
+    """Whether the node took one scan; a node that is killed right after that does not release the association."""
+    return "0x0000: Success" in sent.stdout + sent.stderr
+
+
 def run_dcmtk(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([dcmtk(name), *arguments], capture_output=True, text=True, timeout=120, check=False)
 

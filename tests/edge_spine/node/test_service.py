@@ -19,7 +19,7 @@ from pydicom.uid import ComputedRadiographyImageStorage
 from pynetdicom import AE
 
 from tests.edge_spine.node.killed_node import STAGES
-from tests.edge_spine.node.running import RunningNode, archive, free_port, scan_file, wait_for
+from tests.edge_spine.node.running import RunningNode, acknowledged, archive, free_port, scan_file, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -137,7 +137,7 @@ def test_nothing_is_lost_or_doubled_by_a_kill(
         node = RunningNode(tmp_path, pacs.port, fake_model, program=(KILLED_NODE, stage, when, str(mark)))
         with node:
             path = scan_file(tmp_path, make_dicom)
-            answered = node.store(path).returncode == 0
+            answered = acknowledged(node.store(path))
             wait_for(mark.exists, "the kill")
             assert node.process is not None
             node.process.wait(timeout=30)
@@ -164,7 +164,7 @@ def test_a_refusal_survives_a_kill(
     with RunningNode(tmp_path, free_port(), fake_model, program=(KILLED_NODE, stage, when, str(mark))) as node:
         path = tmp_path / "blank.dcm"
         path.write_bytes(make_dicom(blank, ExposedArea=[658, 1920]))
-        assert node.store(path).returncode == 0
+        assert acknowledged(node.store(path))
         wait_for(mark.exists, "the kill")
         assert node.process is not None
         node.process.wait(timeout=30)
@@ -187,7 +187,7 @@ def test_a_scan_that_kills_the_process_three_times_is_left_alone(
                 tmp_path, pacs.port, fake_model, program=(KILLED_NODE, "outbox", "before", str(mark))
             ).start(wait=attempt == 0)
             if attempt == 0:
-                assert node.store(path).returncode == 0
+                assert acknowledged(node.store(path))
             wait_for(mark.exists, "the kill")
             assert node.process is not None
             node.process.wait(timeout=30)
