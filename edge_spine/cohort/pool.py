@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -24,6 +26,10 @@ from edge_spine.processors import usable_cores
 
 # Limit of WaitForMultipleObjects, as in concurrent.futures.
 _MOST_ON_WINDOWS = 61
+# Longest time for the rows of a chunk to be sent.
+_SENDING_S = 10.0
+# In a worker: it computes rows, or its run is over.
+_turn, _computing, _over = threading.Lock(), threading.Event(), threading.Event()
 
 
 class ProcessPool(Workers):
@@ -47,7 +53,7 @@ class ProcessPool(Workers):
     def submit(self, scans: tuple[Scan, ...]) -> None:
         """Submit a chunk."""
         try:
-            future = self._pool.submit(rows_or_end, self._batch, scans)
+            future = self._pool.submit(_rows, self._batch, scans)
         except BrokenProcessPool:
             # The pool broke since the last call of `wait`, which will report this chunk as lost.
             future = Future()
@@ -93,7 +99,30 @@ def _initialise(lifeline: Connection) -> None:
 
 
 def _end_with_the_run(lifeline: Connection) -> None:
-    """Exit when the other end of the pipe is closed."""
+    """Exit when the other end of the pipe is closed, but not while rows are sent.
+
+    The executor would wait for the rest of a message, for ever.
+    """
     with suppress(EOFError, OSError):
         lifeline.recv_bytes()
+    with _turn:
+        _over.set()
+        if _computing.is_set():
+            os._exit(1)
+    time.sleep(_SENDING_S)
     os._exit(1)
+
+
+def _rows(batch: SpineBatch, scans: tuple[Scan, ...]) -> list[Row]:
+    _now(_computing.set)
+    try:
+        return rows_or_end(batch, scans)
+    finally:
+        _now(_computing.clear)
+
+
+def _now(change: Callable[[], None]) -> None:
+    with _turn:
+        if _over.is_set():
+            os._exit(1)
+        change()

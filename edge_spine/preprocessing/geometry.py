@@ -81,24 +81,9 @@ class Geometry:
 
 
 def check_geometry(scan: Scan, prepared: Prepared) -> dict[str, str]:
-    """Return flags and their figures where a scan's spacing and the body in it disagree.
+    """Return flags, "scale-doubtful" and "aspect-doubtful", where a scan's spacing and the body in it disagree.
 
-    Parameters
-    ----------
-    scan : Scan
-        Its size, and its recorded height where there is one.
-    prepared : Prepared
-        Its body, extent and spacing.
-
-    Returns
-    -------
-    dict
-        By "scale-doubtful" and "aspect-doubtful", a sentence with the figures.
-
-    Raises
-    ------
-    Refusal
-        "implausible-geometry" where they disagree grossly.
+    Each flag has a sentence with its figures. Raise Refusal ("implausible-geometry") where they disagree grossly.
     """
     found = measure_geometry(prepared, scan.pixels.shape)
     if found.scale is None or found.aspect is None:

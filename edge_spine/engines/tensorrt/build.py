@@ -91,18 +91,12 @@ def build_plan(
     timing_cache: bytes = b"",
     progress: Callable[[str], None] | None = None,
 ) -> tuple[bytes, bytes]:
-    """Build a plan for the GPU of this machine.
+    """Build a plan for the GPU of this machine from the ONNX graph of a form; return it and the timing cache.
 
     Parameters
     ----------
-    trt : module
-        From `import_tensorrt`.
-    model : bytes
-        ONNX graph of `form`, see `edge_spine.engines.forms`.
     block : int
         Number of images that the plan also computes together: a second optimisation profile where it is not 1.
-    timing_cache : bytes
-        From an earlier build; returned with the plan.
     progress : callable, optional
         Called with a line of text about the progress.
 

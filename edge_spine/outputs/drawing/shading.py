@@ -24,25 +24,10 @@ def shade(
     """Shade the stack of horizontal ellipses as seen horizontally, without perspective.
 
     A horizontal ray meets the surface in the ellipse at its height, so each pixel has a closed form. The normal is
-    the gradient of the ellipse's equation, with its change along z.
-
-    Parameters
-    ----------
-    spine : Spine
-        Centreline (N, 3) and half axes (N,) in mm.
-    azimuth_deg : float
-        Direction of the viewer: 0 in front of the patient, 90 at the patient's left.
-    z_mm : ndarray
-        (H,) z of the rows of pixels.
-    across_mm : ndarray
-        (W,) positions of the columns of pixels, to the viewer's right of the mean of the centreline.
-
-    Returns
-    -------
-    brightness : ndarray
-        (H, W) from 0 to about 1.
-    coverage : ndarray
-        (H, W) from 0 to 1, the share of a pixel that the surface covers.
+    the gradient of the ellipse's equation, with its change along z. The viewer is in front of the patient at an
+    azimuth of 0, at the patient's left at 90. `z_mm` (H,) are the rows of pixels, `across_mm` (W,) the columns, to
+    the viewer's right of the mean of the centreline. Return the brightness (H, W), 0 to about 1, and the share (H,
+    W) of each pixel that the surface covers.
     """
     order = np.argsort(spine.centreline[:, 2])
     height = spine.centreline[order, 2]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +24,8 @@ from edge_spine.quantities import ROWS_OF_209
 from edge_spine.runner import Report
 from tests.edge_spine.cohort.conftest import BUNDLED, LITE_NOTE, NOTE, check_whole, make_cohort
 from tests.edge_spine.engines import fake_gpu
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.hazard("killed")
@@ -52,6 +56,42 @@ def test_close_ends_the_processes(tmp_path: Path) -> None:
     pool.close()
     pool.close()
     assert len(workers) == 2 and not any(worker.is_alive() for worker in workers)
+
+
+class LargeBatch(SpineBatch):
+    """FAKE work: rows that take a while to send; a file says when that is about to begin."""
+
+    def rows(self, scans: tuple[Scan, ...]) -> list[Row]:
+        rows = [{"id": scan.id, "large": b"x" * 60_000_000} for scan in scans]
+        Path(str(self.folder), scans[0].id).touch()
+        return rows
+
+
+# Runs in a process of its own, since a pool that is not closed keeps its process for ever.
+CLOSING = """
+import sys, time
+from pathlib import Path
+from edge_spine.cohort.manifest import Scan
+from edge_spine.cohort.pool import ProcessPool
+from tests.edge_spine.cohort.test_pool import LargeBatch
+
+if __name__ == "__main__":
+    folder, later = Path(sys.argv[1]), float(sys.argv[2])
+    pool = ProcessPool(LargeBatch(folder=str(folder)), 2)
+    for name in "AB":
+        pool.submit((Scan(name, f"/{name}"),))
+    while not any(folder.iterdir()):
+        time.sleep(0.001)
+    time.sleep(later)
+    pool.close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("later", [0.0, 0.02, 0.05])
+def test_close_does_not_wait_for_rows_that_were_being_sent(tmp_path: Path, later: float) -> None:
+    """Who ends in the middle of a message leaves the executor waiting for the rest."""
+    subprocess.run([sys.executable, "-c", CLOSING, str(tmp_path), str(later)], cwd=ROOT, check=True, timeout=60)
 
 
 class WaitingBatch(SpineBatch):
