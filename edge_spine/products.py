@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,10 +20,18 @@ def product(
     On matrices as small as the runtime's, OpenBLAS's own threads wait for each other longer than they compute, and for
     those of other callers too. So blocks of rows are multiplied, each too small for OpenBLAS to take threads.
     """
-    count = len(rows)
-    most = _MOST if min(count, weight.shape[1]) > 1 else _MOST_BY_VECTOR
-    blocks = min(-(-count * weight.size // most), count)
-    while count % blocks:
-        blocks += 1
+    count = rows.shape[0]
+    blocks = _blocks(count, *weight.shape)
+    if blocks == 1:
+        return np.matmul(rows, weight, out=out)
     into = None if out is None else out.reshape(blocks, count // blocks, -1)
     return np.matmul(rows.reshape(blocks, count // blocks, -1), weight, out=into).reshape(count, -1)
+
+
+@lru_cache(maxsize=64)
+def _blocks(count: int, inner: int, width: int) -> int:
+    most = _MOST if min(count, width) > 1 else _MOST_BY_VECTOR
+    blocks = min(-(-count * inner * width // most), count)
+    while count % blocks:
+        blocks += 1
+    return blocks

@@ -261,8 +261,10 @@ def scaled_profile(crop: NDArray[np.float32], centre: Array, half_width: Array) 
 
 def along(values: NDArray[np.floating[Any]], deviation: float) -> NDArray[Any]:
     """Average (105,) or (105, K) values along the curve with a Gaussian of `deviation` samples."""
-    columns = values.astype(np.float32, copy=False).reshape(len(values), -1)
-    return product(_gaussian(deviation), columns).reshape(values.shape)
+    columns = values.astype(np.float32, copy=False)
+    if values.ndim == 1:
+        return product(_gaussian(deviation), columns[:, np.newaxis])[:, 0]
+    return product(_gaussian(deviation), columns)
 
 
 def smoothed(values: Array) -> Array:

@@ -34,16 +34,9 @@ LEAST_INTEGER, LEAST_LISTED = 0.5, 10
 
 
 def judge(bundle: Bundle, form: str, model: bytes, engine: Engine, layers: list[Any]) -> dict[str, Any]:
-    """Run all references through a plan and judge it.
+    """Run all references through a plan, on which `engine` is opened, and judge it.
 
-    Parameters
-    ----------
-    model : bytes
-        The graph that the plan was built from.
-    engine : Engine
-        Opened on the plan.
-    layers : list
-        What TensorRT's inspector tells of each layer; empty where it tells nothing.
+    `model` is the graph that the plan was built from, `layers` what TensorRT's inspector tells of them, if anything.
 
     Returns
     -------
