@@ -15,7 +15,7 @@ _MOST, _MOST_BY_VECTOR = 2**18, 9216
 def product(
     rows: NDArray[np.float32], weight: NDArray[np.float32], out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Multiply matrices (N, K) and (K, M) in the calling thread, into `out` (N, M) if it is given.
+    """Return the product of matrices (N, K) and (K, M), in `out` (N, M) if given, computed in the calling thread.
 
     On matrices as small as the runtime's, OpenBLAS's own threads wait for each other longer than they compute, and for
     those of other callers too. So blocks of rows are multiplied, each too small for OpenBLAS to take threads.

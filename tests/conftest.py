@@ -31,9 +31,10 @@ sys.dont_write_bytecode = False
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have pytest-xdist, where it is installed, keep the order of files that `pytest_collection_modifyitems` gives.
+    """Set up pytest-xdist where it is installed: keep the order of files, and end the run if a test process ends.
 
-    A test process that ends is not replaced, which ends the run: pytest-xdist could wait for ever for the files it had.
+    The order is that of `pytest_collection_modifyitems`. Where a test process was replaced, pytest-xdist could wait for
+    ever for the files that it had.
     """
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder, config.option.maxworkerrestart = False, "0"

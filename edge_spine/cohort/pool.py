@@ -7,8 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -28,8 +26,9 @@ from edge_spine.processors import usable_cores
 _MOST_ON_WINDOWS = 61
 # Longest time for the rows of a chunk to be sent.
 _SENDING_S = 10.0
-# In a worker: it computes rows, or its run is over.
-_turn, _computing, _over = threading.Lock(), threading.Event(), threading.Event()
+# Held by a worker, except while it computes: then it may end at once.
+_not_computing = threading.Lock()
+_not_computing.acquire()
 
 
 class ProcessPool(Workers):
@@ -89,40 +88,31 @@ class ProcessPool(Workers):
             self._gpu = gpu = GpuProcess(self._context, batch.model, batch.engine, batch.precision, begin)
             # "auto" that finds no GPU is decided once, for all workers
             self._batch = replace(batch, engine=batch.engine if gpu.shared else gpu.opened.name, shared=gpu.shared)
-        return ProcessPoolExecutor(self.count, self._context, initializer=_initialise, initargs=(self._lifeline,))
+        return ProcessPoolExecutor(
+            self.count, self._context, initializer=_initialise, initargs=(self._lifeline, _SENDING_S)
+        )
 
 
-def _initialise(lifeline: Connection) -> None:
+def _initialise(lifeline: Connection, sending_s: float = 0.0) -> None:
     # On Ctrl-C the run writes the finished rows, and then ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_run, args=(lifeline,), daemon=True).start()
+    threading.Thread(target=_end_with_the_run, args=(lifeline, sending_s), daemon=True).start()
 
 
-def _end_with_the_run(lifeline: Connection) -> None:
-    """Exit when the other end of the pipe is closed, but not while rows are sent.
+def _end_with_the_run(lifeline: Connection, sending_s: float) -> None:
+    """End this process when the run's end of the pipe is closed, or `sending_s` later where it may be sending rows.
 
     The executor would wait for the rest of a message, for ever.
     """
     with suppress(EOFError, OSError):
         lifeline.recv_bytes()
-    with _turn:
-        _over.set()
-        if _computing.is_set():
-            os._exit(1)
-    time.sleep(_SENDING_S)
+    _not_computing.acquire(timeout=sending_s)
     os._exit(1)
 
 
 def _rows(batch: SpineBatch, scans: tuple[Scan, ...]) -> list[Row]:
-    _now(_computing.set)
+    _not_computing.release()
     try:
         return rows_or_end(batch, scans)
     finally:
-        _now(_computing.clear)
-
-
-def _now(change: Callable[[], None]) -> None:
-    with _turn:
-        if _over.is_set():
-            os._exit(1)
-        change()
+        _not_computing.acquire()

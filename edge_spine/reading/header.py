@@ -48,7 +48,7 @@ class DicomStream(io.BytesIO):
 
 
 def transfer_syntax(data: bytes) -> str | None:
-    """Return the transfer syntax of a DICOM file: "" if its meta information names none, None if it has none."""
+    """Return a DICOM file's transfer syntax, "" if its meta information lacks it, None without meta information."""
     stream = DicomStream(data)
     stream.seek(len(PREAMBLE))
     meta = read_dataset(

@@ -34,7 +34,7 @@ LEAST_INTEGER, LEAST_LISTED = 0.5, 10
 
 
 def judge(bundle: Bundle, form: str, model: bytes, engine: Engine, layers: list[Any]) -> dict[str, Any]:
-    """Run all references through a plan, on which `engine` is opened, and judge it.
+    """Compare the answers of `engine`, which runs a new plan, to all references; return the verdict on the plan.
 
     `model` is the graph that the plan was built from, `layers` what TensorRT's inspector tells of them, if anything.
 

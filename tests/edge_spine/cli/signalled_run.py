@@ -15,7 +15,7 @@ HANDLED = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Signalling(FakeEstimator):
-    """FAKE: sends this process the signal that the scan is named after."""
+    """FAKE estimator that sends its own process the signal after which a scan is named."""
 
     def __call__(self, scan: Scan) -> Any:
         if scan.source.startswith("SIG"):

@@ -24,7 +24,7 @@ HANDLED = (signal.SIGTERM, signal.SIGHUP) if os.name != "nt" else ()
 
 
 def run(folder: Path, name: str) -> tuple[int, list[str], list[str]]:
-    """Return the exit status, the scans with results, and what stderr says."""
+    """Run the command on three scans, the second of which sends a signal: exit status, scans with results, stderr."""
     (folder / "in").mkdir()
     for each in ("A", name, "Z"):
         np.save(folder / "in" / f"{each}.npy", phantom_pixels())

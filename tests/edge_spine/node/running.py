@@ -188,7 +188,7 @@ class RunningNode:
         return [json.loads(line) for line in (self.spool / "audit.jsonl").read_text().splitlines()]
 
     def noted(self, event: str, count: int = 1) -> list[dict[str, Any]]:
-        """Wait until the audit has as many entries of an event, which are written after it, and return them."""
+        """Wait until the audit log has `count` entries of an event, and return them."""
         wait_for(lambda: [entry["event"] for entry in self.audit()].count(event) >= count, f"{event} in the audit")
         return [entry for entry in self.audit() if entry["event"] == event]
 
@@ -201,7 +201,7 @@ class RunningNode:
 
 
 def acknowledged(sent: subprocess.CompletedProcess[str]) -> bool:
-    """Whether the node took one scan; a node that is killed right after that does not release the association."""
+    """Return whether the node accepted one scan, even if it was killed before it could release the association."""
     return "0x0000: Success" in sent.stdout + sent.stderr
 
 
