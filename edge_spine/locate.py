@@ -233,18 +233,23 @@ def _slope_kernel() -> Array:
 
 def strip(crop: NDArray[np.float32], line: Array) -> Grey:
     """Sample a crop (224, 224) along the normals of a centreline (224,): (224, 34), of mean 0 and deviation 1."""
+    grey = product(along_normals(crop, line, _OFFSETS), _bins())
+    grey -= grey.mean()
+    grey /= max(math.sqrt(np.vdot(grey, grey) / grey.size), _LEAST_DEVIATION)
+    return np.concatenate([grey, _ROW_PLACES], axis=1)
+
+
+def along_normals(crop: NDArray[np.float32], line: Array, offsets: Grey) -> Grey:
+    """Sample a crop (224, 224) along the normals of a centreline (224,) at K offsets, pixels: (224, K); 0 outside."""
     # OpenCV takes long to import, and loading a bundle needs this module
     import cv2
 
     slope = slopes(line)[:, np.newaxis].astype(np.float32)
-    along = _OFFSETS / np.sqrt(1 + slope * slope)
+    along = offsets / np.sqrt(1 + slope * slope)
     columns = line[:, np.newaxis].astype(np.float32) + along
     rows = _CROP_ROWS_32[:, np.newaxis] - slope * along
     samples = cv2.remap(crop, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    grey = product(samples.astype(np.float32, copy=False), _bins())
-    grey -= grey.mean()
-    grey /= max(math.sqrt(np.vdot(grey, grey) / grey.size), _LEAST_DEVIATION)
-    return np.concatenate([grey, _ROW_PLACES], axis=1)
+    return samples.astype(np.float32, copy=False)
 
 
 @lru_cache(maxsize=1)

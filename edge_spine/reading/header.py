@@ -48,7 +48,7 @@ class DicomStream(io.BytesIO):
 
 
 def transfer_syntax(data: bytes) -> str | None:
-    """Return a DICOM file's transfer syntax, "" if its meta information lacks it, None without meta information."""
+    """Return a DICOM file's transfer syntax: "" where its meta information names none, None where it has none."""
     stream = DicomStream(data)
     stream.seek(len(PREAMBLE))
     meta = read_dataset(

@@ -19,19 +19,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge_spine.locate import continued, slopes
+from edge_spine.locate import along_normals, continued
 from edge_spine.network import CROP_SIZE, CURVE_ROWS, ROWS
+from export.training.augment import wandering
 from export.training.loss import SAGITTAL_TANGENT, SPANS, tangents
 from export.training.samples import HeldOut, Samples, held_out, prefetch
 
 # samples to either side of the centreline, crop pixels
 REACH_PX = 32
 BATCH, PEAK_RATE, WEIGHT_DECAY, DROPOUT = 48, 2e-3, 0.03, 0.2
-# SDs, pixels, of the disturbance of the centreline at `_KNOTS` places
-_DISTURBANCE_PX, _KNOTS = (0.2, 0.5, 0.9), 12
+# SDs, pixels, of the disturbance of the centreline
+_DISTURBANCE_PX = (0.2, 0.5, 0.9)
 # cells along the spine, and the slope, pixels a row, of an answer of one
 _CELLS, _STEP, _SLOPE = 56, 4, 0.2
-_OFFSETS = np.arange(-REACH_PX, REACH_PX, dtype=np.float32) + 0.5
+_OFFSETS = np.arange(-REACH_PX, REACH_PX, dtype=np.float32) + np.float32(0.5)
 
 Array = NDArray[np.float64]
 Grey = NDArray[np.float32]
@@ -55,7 +56,7 @@ class StripNetwork(nn.Module):
         self.register_buffer("curve", torch.from_numpy(_curve_of_slopes()))
 
     def forward(self, strips: Tensor) -> Tensor:
-        """Return the sagittal centre less its mean; see the class."""
+        """Map strips (N, 1, 224, 64) to sagittal centres (N, 209), crop pixels from their mean."""
         features = self.dropout(self.across(strips).permute(0, 1, 3, 2).flatten(1, 2))
         hidden = self.entry(torch.cat([features, self.place.expand(len(features), -1, -1)], dim=1))
         for block in self.along:
@@ -84,13 +85,7 @@ def _curve_of_slopes() -> Grey:
 
 def strip(crop: NDArray[np.uint8], centre: Array) -> Grey:
     """Sample a crop (224, 224) along the normals of a centreline (209,), pixels, to (224, 64) of like brightness."""
-    line = continued(centre)
-    slope = slopes(line)
-    across = 1 / np.sqrt(1 + slope**2)
-    columns = line[:, np.newaxis] + _OFFSETS * across[:, np.newaxis]
-    rows = np.arange(CROP_SIZE)[:, np.newaxis] - _OFFSETS * (slope * across)[:, np.newaxis]
-    places = columns.astype(np.float32), rows.astype(np.float32)
-    grey = cv2.remap(crop.astype(np.float32) / 255, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    grey = along_normals(crop.astype(np.float32) / 255, continued(centre), _OFFSETS)
     middle = grey[:, REACH_PX - 8 : REACH_PX + 8].mean()
     return np.asarray(grey * (0.5 / max(float(middle), 0.1)), dtype=np.float32)
 
@@ -99,10 +94,10 @@ def prepared(
     crops: NDArray[np.uint8], targets: NDArray[np.float32], rng: np.random.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return strips (N, 1, 224, 64) and true curves (N, 209), pixels; a generator disturbs the centreline."""
-    strips, places = [], np.linspace(CURVE_ROWS[0], CURVE_ROWS[-1], _KNOTS)
+    strips = []
     curves = targets.reshape(-1, ROWS, 6).astype(np.float64) * CROP_SIZE
     for crop, centre in zip(crops, curves[:, :, 1], strict=True):
-        moved = 0 if rng is None else np.interp(CURVE_ROWS, places, rng.normal(0, rng.choice(_DISTURBANCE_PX), _KNOTS))
+        moved = 0 if rng is None else wandering(rng, _DISTURBANCE_PX)
         strips.append(strip(crop, centre + moved))
     sagittal = curves[:, :, 4] - curves[:, :, 4].mean(axis=1, keepdims=True)
     return torch.from_numpy(np.stack(strips)[:, np.newaxis]), torch.from_numpy(sagittal.astype(np.float32))
@@ -138,7 +133,7 @@ def train(samples: Samples, minutes: float, seed: int = 0) -> nn.Module:
 
 
 def judged(network: nn.Module, held: HeldOut) -> tuple[float, float]:
-    """Return the mean absolute errors, crop pixels, of the network and of the mean of the true curves."""
+    """Return two mean absolute errors, crop pixels: the network's, and that of the mean of the true curves."""
     strips, true = prepared(held[0].numpy(), held[1])
     with torch.no_grad():
         error = (network(strips) - true).abs().mean()
@@ -146,7 +141,7 @@ def judged(network: nn.Module, held: HeldOut) -> tuple[float, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train and print the errors from the command line."""
+    """Train on the shards of `--cache` and print the errors on each folder of `--validation`."""
     parser = argparse.ArgumentParser(prog="python -m export.studies.strips", description=__doc__)
     parser.add_argument("--cache", type=Path, nargs="+", required=True, metavar="DIR", help="shards to learn from")
     parser.add_argument("--share", type=float, nargs="+", metavar="S", help="share of the images from each --cache")

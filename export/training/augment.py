@@ -21,6 +21,8 @@ MAX_SAMPLING = 2.0
 # Number of steps of a grey curve's slope, and SD of its natural logarithm.
 GREY_STEPS = 5
 GREY_SPREAD = 0.35
+# Places along a centreline where its disturbance is drawn.
+KNOTS = 12
 # Nodes per side of the contrast field, and SD of its natural logarithm.
 FIELD_NODES = 4
 FIELD_SPREAD = 0.12
@@ -85,6 +87,12 @@ def augment(
         target[:, :3] = (CROP_SIZE - 1) - target[:, 2::-1]
         points[:, 1] = (CROP_SIZE - 1) - points[:, 1]
     return disturb(rng, np.ascontiguousarray(image)), target_of(target), points.astype(np.float32)
+
+
+def wandering(rng: np.random.Generator, deviations_px: tuple[float, ...]) -> NDArray[np.float64]:
+    """Draw how far, pixels, a disturbed centreline lies from the true one at the 209 rows; its SD is one of those."""
+    knots = rng.normal(0, rng.choice(deviations_px), KNOTS)
+    return np.interp(CURVE_ROWS, np.linspace(CURVE_ROWS[0], CURVE_ROWS[-1], KNOTS), knots)
 
 
 def disturb(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

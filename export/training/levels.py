@@ -40,15 +40,15 @@ from edge_spine.locate import (
 )
 from edge_spine.network import CROP_SIZE, CURVE_ROWS
 from edge_spine.vertebrae import LEVELS
-from export.training.augment import augment
+from export.training.augment import augment, wandering
 from export.training.dataset import MARGIN, load_shards
 
 WIDTH = 64
 BATCH, PEAK_RATE, WEIGHT_DECAY, DROPOUT = 32, 3e-3, 0.02, 0.1
 # SD of a target's peak, crop rows
 _PEAK_ROWS = 2.0
-# SDs, pixels, of the disturbance of the centreline at `_KNOTS` places
-_DISTURBANCE_PX, _KNOTS = (0.3, 0.8, 1.5), 12
+# SDs, pixels, of the disturbance of the centreline
+_DISTURBANCE_PX = (0.3, 0.8, 1.5)
 # share of strips whose rows are moved, and SDs, rows, of one, two and three half-waves of the movement
 _MOVED, _MOVEMENT_ROWS = 0.7, (6.0, 4.0, 1.5)
 # shares of strips that are blurred along the spine, lose their sides, lose their middle, or lose some rows
@@ -121,9 +121,7 @@ def draw(rng: np.random.Generator, shards: Shards) -> tuple[Strip, Array]:
     image, target, points = augment(
         rng, shard["crop"][row].astype(np.uint8), shard["curves"][row], CROP_SIZE, shard["levels"][row]
     )
-    knots = rng.normal(0, rng.choice(_DISTURBANCE_PX), _KNOTS)
-    places = np.linspace(CURVE_ROWS[0], CURVE_ROWS[-1], _KNOTS)
-    line = continued(target[:, 1].astype(np.float64) * CROP_SIZE + np.interp(CURVE_ROWS, places, knots))
+    line = continued(target[:, 1].astype(np.float64) * CROP_SIZE + wandering(rng, _DISTURBANCE_PX))
     channels, rows = strip(image.astype(np.float32) / 255, line), feet(points.astype(np.float64), line)
     if rng.random() < _MOVED:
         channels, rows = moved(rng, channels, rows)

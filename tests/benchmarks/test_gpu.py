@@ -66,7 +66,7 @@ def test_the_plan_fits_and_leaves_out_what_does_not() -> None:
 
 
 def needed(names: set[str], version: str) -> set[str]:
-    """Return the named packages and all that they require on a Python version, as far as installed here."""
+    """Return the named packages and all that they require on a Python version, of those installed here."""
     environment = {"python_version": version, "python_full_version": f"{version}.0", "extra": ""}
     found, left = set[str](), [canonicalize_name(name) for name in names]
     while left:

@@ -15,7 +15,7 @@ HANDLED = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Signalling(FakeEstimator):
-    """FAKE estimator that sends its own process the signal after which a scan is named."""
+    """FAKE estimator: on a scan named like a signal it sends that signal to its own process."""
 
     def __call__(self, scan: Scan) -> Any:
         if scan.source.startswith("SIG"):

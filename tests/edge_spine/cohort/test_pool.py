@@ -59,7 +59,7 @@ def test_close_ends_the_processes(tmp_path: Path) -> None:
 
 
 class LargeBatch(SpineBatch):
-    """FAKE work: rows so large that sending them takes a while; a file is made just before they are sent."""
+    """FAKE work: make a file, then return rows so large that sending them takes a while."""
 
     def rows(self, scans: tuple[Scan, ...]) -> list[Row]:
         rows = [{"id": scan.id, "large": b"x" * 60_000_000} for scan in scans]
@@ -90,7 +90,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.parametrize("later", [0.0, 0.02, 0.05])
 def test_close_does_not_wait_for_rows_that_were_being_sent(tmp_path: Path, later: float) -> None:
-    """A worker that ended in the middle of a message would leave the executor waiting for the rest."""
+    """If a worker ended in the middle of a message, the executor would wait for the rest of it for ever."""
     subprocess.run([sys.executable, "-c", CLOSING, str(tmp_path), str(later)], cwd=ROOT, check=True, timeout=60)
 
 

@@ -201,7 +201,7 @@ class RunningNode:
 
 
 def acknowledged(sent: subprocess.CompletedProcess[str]) -> bool:
-    """Return whether the node accepted one scan, even if it was killed before it could release the association."""
+    """Return whether the node accepted the scan; it may have been killed before the association was released."""
     return "0x0000: Success" in sent.stdout + sent.stderr
 
 

@@ -1,4 +1,4 @@
-"""The study of strips: they follow the centreline, slopes become curves, and what a strip shows is learnt."""
+"""Strips follow the centreline, slopes are summed to curves, and the network learns what a strip shows."""
 
 from __future__ import annotations
 
